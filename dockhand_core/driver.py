@@ -1,0 +1,206 @@
+"""What a registry driver does: each operation as a flow.
+
+A driver is a package's class, announced through the hook `dockhand_registry_drivers`. It says
+what to ask a registry, and does no I/O: see `dockhand_core.flow`. A driver for another kind of
+registry usually derives from the one that speaks the OCI specification and overrides what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NoReturn, TypeAlias
+
+import httpx
+from pydantic import BaseModel, ConfigDict
+
+from dockhand_core.errors import Unsupported
+from dockhand_core.flow import Flow, Progress, Reply, Retry
+from dockhand_core.models import (
+    ApiVersion,
+    Descriptor,
+    Digest,
+    ImageConfig,
+    ImageIndex,
+    ImageManifest,
+    ManifestHead,
+    Page,
+    PushResult,
+    Upload,
+)
+
+if TYPE_CHECKING:
+    from dockhand_core.aclient import AsyncRegistryClient
+    from dockhand_core.client import RegistryClient
+
+__all__ = ["BlobData", "ManifestData", "RegistryDriver"]
+
+BlobData: TypeAlias = bytes | bytearray | memoryview | str | Path | BinaryIO | Iterable[bytes]
+AnyBlobData: TypeAlias = BlobData | AsyncIterable[bytes]
+ManifestData: TypeAlias = ImageManifest | ImageIndex | bytes | dict[str, Any]
+
+CHUNK = 8 << 20  # bytes of an upload that are held in memory, so that they can be sent again
+
+
+class RegistryDriver:
+    """The contract between clients and drivers.
+
+    Attributes:
+        Settings: what the connection's table holds beside the core's own keys.
+        name: the driver's name, as connections give it; set when the connection is made.
+        retry: how often an upload that broke is begun again; the connection's `retries`.
+        client, async_client: the classes that `connection()` gives; a driver with operations of
+            its own brings subclasses of the core's, with a line for each.
+
+    Arguments named `digest` are `Digest`s or their text; `repository`, `reference` and `digest`
+    are checked before they reach a URL (`NameInvalid`, `TagInvalid`, `DigestInvalid`).
+    """
+
+    class Settings(BaseModel):
+        """What every driver of a registry behind a URL takes."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+        base_uri: str
+
+    name: str = ""
+    client: ClassVar[type[RegistryClient]]
+    async_client: ClassVar[type[AsyncRegistryClient]]
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self.retry = Retry()
+
+    @classmethod
+    def base_uri(cls, settings: Any) -> str:
+        """Where the registry is, with or without `/v2/`."""
+        found: str = settings.base_uri
+        return found
+
+    @classmethod
+    def transport(cls, settings: Any) -> httpx.BaseTransport | None:
+        """A transport of the driver's own instead of sockets, or None.
+
+        For the async client it must be an `httpx.AsyncBaseTransport` too.
+        """
+        return None
+
+    def _cannot(self, what: str) -> NoReturn:
+        raise Unsupported(f"driver {self.name!r} cannot {what}")
+
+    def ping(self) -> Flow[None]:
+        """Ask whether a registry answers and lets us in."""
+        self._cannot("ping")
+
+    def is_online(self) -> Flow[bool]:
+        """Whether a registry answers; one that wants other credentials is online."""
+        self._cannot("ping")
+
+    def api_version(self) -> Flow[ApiVersion]:
+        """The version of the API."""
+        self._cannot("tell its version")
+
+    def repository_page(self, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
+        """A page of repositories; `limit` None leaves the page's size to the registry."""
+        self._cannot("list repositories")
+
+    def tag_page(
+        self, repository: str, *, limit: int | None, after: str | None
+    ) -> Flow[Page[str]]:
+        """A page of tags; `limit` None leaves the page's size to the registry."""
+        self._cannot("list tags")
+
+    def manifest(
+        self, repository: str, reference: str | Descriptor
+    ) -> Flow[ImageManifest | ImageIndex]:
+        """A manifest or index, checked against its digest."""
+        self._cannot("read manifests")
+
+    def manifest_head(self, repository: str, reference: str | Descriptor) -> Flow[ManifestHead]:
+        """Digest, size and media type of a manifest."""
+        self._cannot("read manifests")
+
+    def put_manifest(
+        self, repository: str, reference: str, manifest: ManifestData, *, media_type: str | None
+    ) -> Flow[PushResult]:
+        """Push a manifest, its bytes unchanged."""
+        self._cannot("push manifests")
+
+    def delete_manifest(self, repository: str, digest: str) -> Flow[None]:
+        """Delete a manifest and every tag that leads to it."""
+        self._cannot("delete manifests")
+
+    def delete_tag(self, repository: str, tag: str) -> Flow[None]:
+        """Delete a tag and nothing else, or raise Unsupported with nothing changed."""
+        self._cannot("delete tags")
+
+    def referrers(
+        self, repository: str, digest: str, *, artifact_type: str | None
+    ) -> Flow[ImageIndex]:
+        """What refers to a manifest."""
+        self._cannot("list referrers")
+
+    def image_config(
+        self, repository: str, source: ImageManifest | Descriptor
+    ) -> Flow[ImageConfig]:
+        """The configuration of an image."""
+        self._cannot("read blobs")
+
+    def open_blob(self, repository: str, digest: str, *, offset: int) -> Flow[Reply]:
+        """A streamed reply whose body is the blob from `offset` on."""
+        self._cannot("read blobs")
+
+    def read_blob(self, repository: str, digest: str, *, max_size: int) -> Flow[bytes]:
+        """A whole blob in memory, checked against its digest."""
+        self._cannot("read blobs")
+
+    def download_blob(
+        self, repository: str, digest: str, path: Path, *, progress: Progress | None
+    ) -> Flow[Path]:
+        """A blob into a file that appears when it is whole and verified."""
+        self._cannot("read blobs")
+
+    def blob_size(self, repository: str, digest: str) -> Flow[int]:
+        """A blob's size in bytes."""
+        self._cannot("read blobs")
+
+    def delete_blob(self, repository: str, digest: str) -> Flow[None]:
+        """Delete a blob from a repository."""
+        self._cannot("delete blobs")
+
+    def mount_blob(
+        self, repository: str, digest: str, source: str
+    ) -> Flow[PushResult | Upload]:
+        """Take a blob over from another repository, or begin an upload of it."""
+        self._cannot("mount blobs")
+
+    def upload_blob(
+        self,
+        repository: str,
+        data: AnyBlobData,
+        *,
+        digest: str | None,
+        progress: Progress | None,
+    ) -> Flow[PushResult]:
+        """Upload a blob in whatever way suits its source."""
+        self._cannot("upload blobs")
+
+    def start_upload(self, repository: str) -> Flow[Upload]:
+        """Begin an upload."""
+        self._cannot("upload blobs")
+
+    def upload_chunk(self, upload: Upload, data: bytes) -> Flow[Upload]:
+        """Add bytes to an upload."""
+        self._cannot("upload blobs")
+
+    def finish_upload(self, upload: Upload, digest: str) -> Flow[PushResult]:
+        """End an upload: the registry checks the digest and keeps the blob."""
+        self._cannot("upload blobs")
+
+    def upload_status(self, upload: Upload) -> Flow[Upload]:
+        """Where an upload stands, as the registry sees it."""
+        self._cannot("upload blobs")
+
+    def cancel_upload(self, upload: Upload) -> Flow[None]:
+        """Give an upload up."""
+        self._cannot("upload blobs")

@@ -1,0 +1,138 @@
+"""Platforms: written as `os/architecture[/variant]`, matched as containerd matches them.
+
+Follows: OCI Image Specification 1.1, "Image Index"; containerd's `platforms` package for
+normalisation and for which variant can run which.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dockhand_core.errors import ConfigError
+
+__all__ = ["Platform"]
+
+_PART = re.compile(r"[A-Za-z0-9_.-]+")
+_OS = {"macos": "darwin"}
+_ARCHITECTURE = {
+    "i386": ("386", ""),
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+}
+_BARE_VARIANT = {("amd64", "v1"): "", ("arm64", "8"): "", ("arm64", "v8"): ""}
+
+
+class Platform(BaseModel):
+    """An operating system and a processor.
+
+    Args:
+        os: `linux`, `windows`, `darwin` …
+        architecture: Go's name for it: `amd64`, `arm64`, `386` …
+        variant: `v7`, `v8` … or None.
+        os_version: Windows' build, such as `10.0.20348.1`.
+        os_features: features that the image requires.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+    os: str
+    architecture: str
+    variant: str | None = None
+    os_version: str | None = Field(default=None, alias="os.version")
+    os_features: tuple[str, ...] | None = Field(default=None, alias="os.features")
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """The platform that `os/architecture[/variant]` names, aliases resolved.
+
+        Raises:
+            ConfigError: the text is not of that form.
+        """
+        parts = text.split("/")
+        if len(parts) not in (2, 3) or not all(_PART.fullmatch(part) for part in parts):
+            raise ConfigError(
+                f"{text!r} is not a platform: os/architecture[/variant], such as linux/arm64/v8"
+            )
+        found = cls(os=parts[0], architecture=parts[1], variant=(parts[2:] or [None])[0])
+        return found.normalized()
+
+    def normalized(self) -> Platform:
+        """The same platform in the names that containerd compares."""
+        os = self.os.lower()
+        architecture, variant = self.architecture.lower(), (self.variant or "").lower()
+        architecture, implied = _ARCHITECTURE.get(architecture, (architecture, variant))
+        variant = implied or variant
+        if architecture == "arm":
+            variant = {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"}.get(variant, variant)
+        variant = _BARE_VARIANT.get((architecture, variant), variant)
+        return self.model_copy(
+            update={
+                "os": _OS.get(os, os),
+                "architecture": architecture,
+                "variant": variant or None,
+            }
+        )
+
+    def runs(self) -> list[Platform]:
+        """What this platform can run, the best first."""
+        own = self.normalized()
+        rest = {"os_version": None, "os_features": None}
+        versions = [own.variant]
+        architectures = [(own.architecture, v) for v in versions]
+        number = _number(own.variant)
+        if own.architecture == "amd64" and number:
+            architectures += [("amd64", f"v{n}" if n > 1 else None) for n in _down(number, 1)]
+        elif own.architecture == "arm" and number:
+            architectures += [("arm", f"v{n}") for n in _down(number, 5)]
+        elif own.architecture == "arm64":
+            # an arm64 processor also runs 32-bit images, as containerd assumes
+            major = number or 8
+            if number:
+                architectures += [("arm64", f"v{n}" if n > 8 else None) for n in _down(major, 8)]
+            architectures += [("arm", f"v{n}") for n in (8, 7, 6, 5)]
+        elif own.architecture == "amd64":
+            pass
+        if own.architecture == "amd64":
+            architectures.append(("386", None))
+        return [
+            own.model_copy(update={"architecture": a, "variant": v, **rest})
+            for a, v in architectures
+        ]
+
+    def best(self, candidates: Iterable[Platform]) -> int | None:
+        """The position of the candidate that suits this platform best, or None."""
+        runs = [(p.os, p.architecture, p.variant) for p in self.runs()]
+        ranked: list[tuple[int, int]] = []
+        for position, candidate in enumerate(candidates):
+            other = candidate.normalized()
+            key = (other.os, other.architecture, other.variant)
+            if key in runs and _same_build(self.os_version, other.os_version):
+                ranked.append((runs.index(key), position))
+        return min(ranked)[1] if ranked else None
+
+    def __str__(self) -> str:
+        parts = [self.os, self.architecture, self.variant]
+        text = "/".join(part for part in parts if part)
+        return f"{text} ({self.os_version})" if self.os_version else text
+
+
+def _number(variant: str | None) -> int | None:
+    match = re.fullmatch(r"v(\d{1,3})", variant or "")
+    return int(match[1]) if match else None
+
+
+def _down(start: int, end: int) -> range:
+    return range(start - 1, end - 1, -1)
+
+
+def _same_build(wanted: str | None, offered: str | None) -> bool:
+    """Windows runs images of its own build: the first three numbers are compared."""
+    if not wanted or not offered:
+        return True
+    return wanted.split(".")[:3] == offered.split(".")[:3]

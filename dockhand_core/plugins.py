@@ -1,0 +1,252 @@
+"""Finding plugins, one by one, and the drivers that they provide.
+
+A plugin that cannot be loaded is noted with package, entry point and reason, and the rest work.
+Two packages that provide one name are an error that names both, raised where the name is used.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+import pluggy
+
+from dockhand_core import hookspecs, logs
+from dockhand_core.auth import NullAuth
+from dockhand_core.errors import PluginConflict, PluginError, PluginNotFound
+from dockhand_core.hookspecs import GROUP, hookimpl
+
+__all__ = ["PluginInfo", "Plugins"]
+
+# What a name that is not installed may be had from.
+_KNOWN = {
+    "registry": {"distribution": "distribution", "embedded": "embedded"},
+    "auth": {"basic": "basic", "bearer": "bearer", "apikey": "apikey"},
+}
+_HOOKS = {
+    "registry": "dockhand_registry_drivers",
+    "auth": "dockhand_auth_drivers",
+    "log": "dockhand_log_drivers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """A plugin as it was found.
+
+    Attributes:
+        name: the entry point's name, or the one it was registered by.
+        package: the distribution package that brought it, or the module for one that was
+            registered.
+        version: the package's version, or None.
+        provides: driver names by kind (`registry`, `auth`, `log`).
+        error: why it could not be loaded, or None.
+    """
+
+    name: str
+    package: str
+    version: str | None = None
+    provides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    error: str | None = None
+
+    def __str__(self) -> str:
+        what = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in self.provides.items())
+        version = f" {self.version}" if self.version else ""
+        state = f"cannot be loaded: {self.error}" if self.error else what or "provides no drivers"
+        return f"{self.name} ({self.package}{version}): {state}"
+
+
+class CorePlugin:
+    """What the core itself provides."""
+
+    @hookimpl
+    def dockhand_auth_drivers(self) -> dict[str, Any]:
+        """The driver `null`."""
+        return {"null": NullAuth}
+
+    @hookimpl
+    def dockhand_log_drivers(self) -> dict[str, Any]:
+        """The drivers `console`, `json`, `null` and `stdlib`."""
+        return dict(logs.BUILTIN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An entry point, loaded or not."""
+
+    name: str
+    package: str
+    version: str | None
+    plugin: Any = None
+    error: str | None = None
+
+
+@functools.cache
+def _installed() -> tuple[_Found, ...]:
+    """The entry points, read once per process."""
+    return tuple(_load(entry) for entry in metadata.entry_points(group=GROUP))
+
+
+def _load(entry: metadata.EntryPoint) -> _Found:
+    package = entry.dist.name if entry.dist else entry.value.partition(":")[0]
+    version = entry.dist.version if entry.dist else None
+    try:
+        return _Found(entry.name, package, version, plugin=entry.load())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin may do anything when it is imported, even exit
+        return _Found(entry.name, package, version, error=_reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+class Plugins:
+    """The plugins of one manager: those installed, and those registered on it.
+
+    Args:
+        disabled: names of entry points or packages that are not to be used;
+            `DOCKHAND_DISABLE_PLUGINS` adds to them.
+    """
+
+    def __init__(self, disabled: tuple[str, ...] = ()) -> None:
+        off = [*disabled, *os.environ.get("DOCKHAND_DISABLE_PLUGINS", "").split(",")]
+        self._disabled = {_normal(name) for name in off if name.strip()}
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._lock = threading.RLock()
+        self._infos: list[PluginInfo] = []
+        self._drivers: dict[str, dict[str, list[tuple[str, Any]]]] = {k: {} for k in _HOOKS}
+        core = metadata.version("dockhand-core")
+        self._add(CorePlugin(), _Found("core", "dockhand-core", core))
+        for found in _installed():
+            if self._disabled.isdisjoint({_normal(found.name), _normal(found.package)}):
+                self._add(found.plugin, found)
+
+    def register(self, plugin: Any, name: str | None = None) -> None:
+        """Use an object with `hookimpl` methods, or a module, on this manager alone.
+
+        Args:
+            plugin: the object.
+            name: what it is known by; its module and qualified name unless given.
+
+        Raises:
+            PluginConflict: a plugin of that name is registered already.
+            PluginError: a hook's arguments are not those of its specification.
+        """
+        kind = plugin if isinstance(plugin, type) else type(plugin)
+        known = name or getattr(plugin, "__name__", None) or f"{kind.__module__}:{kind.__qualname__}"
+        with self._lock:
+            if self._manager.has_plugin(known) or plugin in self._manager.get_plugins():
+                raise PluginConflict(f"a plugin named {known!r} is registered already")
+            info = self._add(plugin, _Found(known, kind.__module__, None), key=known)
+        if info.error:
+            raise PluginError(f"plugin {known!r}: {info.error}")
+
+    def _add(self, plugin: Any, found: _Found, key: str | None = None) -> PluginInfo:
+        """Register it with pluggy and ask what it provides; whatever it raises is noted."""
+        # pluggy drops the second of two entry points of one name, so the package is in the key
+        key = key or f"{found.package}:{found.name}"
+        error, provides = found.error, {}
+        if error is None:
+            try:
+                self._manager.register(plugin, key)
+                self._manager.check_pending()
+                provides = self._ask(plugin, found)
+            except Exception as raised:
+                error = _reason(raised)
+                if self._manager.has_plugin(key):
+                    self._manager.unregister(name=key)
+        info = PluginInfo(found.name, found.package, found.version, provides, error)
+        self._infos.append(info)
+        return info
+
+    def _ask(self, plugin: Any, found: _Found) -> dict[str, tuple[str, ...]]:
+        answers: dict[str, dict[str, Any]] = {}
+        for kind, hook in _HOOKS.items():
+            implementation = getattr(plugin, hook, None)
+            if implementation is None:
+                continue
+            answer = implementation()
+            if not isinstance(answer, Mapping) or not all(isinstance(n, str) for n in answer):
+                raise TypeError(f"{hook} must return a mapping of names to drivers")
+            answers[kind] = dict(answer)
+        for kind, drivers in answers.items():  # only when all of them are right
+            for name, driver in drivers.items():
+                self._drivers[kind].setdefault(name, []).append((found.package, driver))
+        return {kind: tuple(sorted(drivers)) for kind, drivers in answers.items() if drivers}
+
+    def __iter__(self) -> Iterator[PluginInfo]:
+        """What was found: loaded or not, with version and what it provides."""
+        return iter(tuple(self._infos))
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def names(self, kind: str) -> list[str]:
+        """The names of the drivers of a kind (`registry`, `auth`, `log`), sorted."""
+        return sorted(self._drivers[kind])
+
+    def driver(self, kind: str, name: str) -> Any:
+        """A driver: a class, or for a logger a callable.
+
+        Args:
+            kind: `registry`, `auth` or `log`.
+            name: the driver's name.
+
+        Raises:
+            PluginNotFound: nothing provides it; the message says what there is, what to install,
+                and what could not be loaded.
+            PluginConflict: two packages provide it; the message names both.
+            PluginError: it cannot be imported.
+        """
+        providers = self._drivers[kind].get(name, [])
+        if not providers:
+            raise PluginNotFound(self._absent(kind, name))
+        if len(providers) > 1:
+            packages = " and ".join(sorted(package for package, _ in providers))
+            raise PluginConflict(
+                f"{kind} driver {name!r} is provided by {packages}; uninstall one of them, or "
+                "name it in DOCKHAND_DISABLE_PLUGINS"
+            )
+        package, driver = providers[0]
+        if not isinstance(driver, str):
+            return driver
+        module, _, attribute = driver.partition(":")
+        try:
+            return functools.reduce(
+                getattr, attribute.split("."), importlib.import_module(module)
+            )
+        except Exception as error:
+            raise PluginError(
+                f"{kind} driver {name!r} of {package} cannot be imported from {driver!r}: "
+                f"{_reason(error)}"
+            ) from error
+
+    def _absent(self, kind: str, name: str) -> str:
+        text = f"{kind} driver {name!r} is not installed; installed: "
+        text += ", ".join(self.names(kind)) or "none"
+        extra = _KNOWN.get(kind, {}).get(name)
+        if extra:
+            text += f'; pip install "dockhand-core[{extra}]" brings it'
+        broken = [str(info) for info in self._infos if info.error]
+        if broken:
+            text += f"; not loaded: {'; '.join(broken)}"
+        if self._disabled:
+            text += f"; disabled: {', '.join(sorted(self._disabled))}"
+        return text
+
+    def __repr__(self) -> str:
+        return f"<Plugins {', '.join(info.name for info in self._infos)}>"

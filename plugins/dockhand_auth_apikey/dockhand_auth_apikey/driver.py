@@ -1,0 +1,67 @@
+"""The auth driver `apikey`."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Generator
+
+from pydantic import SecretStr, field_validator, model_validator
+
+from dockhand_core.auth import AuthDriver, Request, Response
+
+__all__ = ["ApiKeyAuth"]
+
+
+class ApiKeyAuth(AuthDriver):
+    """Sends an API key: as `Basic user:key`, as zot wants it, or in a header of its own."""
+
+    class Settings(AuthDriver.Settings):
+        """The connection's `auth` table.
+
+        Args:
+            api_key: or `api_key_file`, a file that holds it.
+            username: whose key it is; sends `Basic user:key`.
+            header: the name of a header that takes the key instead.
+            prefix: what stands before the key in that header, such as `"Token "`.
+        """
+
+        api_key: SecretStr
+        username: str | None = None
+        header: str | None = None
+        prefix: str = ""
+
+        @field_validator("api_key")
+        @classmethod
+        def _one_line(cls, value: SecretStr) -> SecretStr:
+            if not value.get_secret_value() or not value.get_secret_value().isprintable():
+                raise ValueError("an API key is not empty, and one line")
+            return value
+
+        @field_validator("header")
+        @classmethod
+        def _a_header(cls, value: str | None) -> str | None:
+            if value is not None and not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
+                raise ValueError("not the name of a header")
+            return value
+
+        @model_validator(mode="after")
+        def _one_way(self) -> ApiKeyAuth.Settings:
+            if (self.username is None) == (self.header is None):
+                raise ValueError("either username (for Basic) or header is needed, not both")
+            if self.prefix and self.header is None:
+                raise ValueError("prefix goes with header")
+            return self
+
+    def __init__(self, settings: Settings) -> None:
+        key = settings.api_key.get_secret_value()
+        if settings.header is not None:
+            self._name, self._value = settings.header, f"{settings.prefix}{key}"
+        else:
+            pair = b64encode(f"{settings.username}:{key}".encode()).decode()
+            self._name, self._value = "Authorization", f"Basic {pair}"
+
+    def auth_flow(self, request: Request) -> Generator[Request, Response, None]:
+        """Add the header."""
+        request.headers[self._name] = self._value
+        yield request

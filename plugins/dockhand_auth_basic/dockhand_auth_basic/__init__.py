@@ -1,0 +1,5 @@
+"""The auth driver `basic`: a user name and a password."""
+
+from dockhand_auth_basic.driver import BasicAuth
+
+__all__ = ["BasicAuth"]

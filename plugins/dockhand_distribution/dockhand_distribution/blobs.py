@@ -1,0 +1,209 @@
+"""Reading blobs.
+
+Follows: OCI Distribution Specification 1.1, "Pulling blobs", "Checking if content exists in the
+registry", "Deleting Blobs".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from dockhand_core import Scope
+from dockhand_core.driver import RegistryDriver
+from dockhand_core.errors import (
+    BlobUnknown,
+    ConnectionFailed,
+    DigestMismatch,
+    RangeInvalid,
+    ResponseInvalid,
+)
+from dockhand_core.flow import BLOCK, Flow, Progress, Reply, blocking, call, discard, drain, pause
+from dockhand_core.models import Digest, check_repository
+from dockhand_core.models.digest import Hasher
+
+
+class Blobs(RegistryDriver):
+    """The operations that read or delete blobs."""
+
+    def open_blob(self, repository: str, digest: str, *, offset: int) -> Flow[Reply]:
+        """Get it, from an offset where one is given; the body is left unread."""
+        check_repository(repository)
+        known = Digest(digest)
+        reply = yield from call(
+            "GET",
+            f"{repository}/blobs/{known}",
+            headers={"Range": f"bytes={offset}-"} if offset else {},
+            scopes=(Scope.read(repository),),
+            expect=frozenset({200, 206}),
+            kind="blob",
+            repository=repository,
+            stream=True,
+        )
+        said = reply.headers.get("content-range", "")
+        if offset and not (reply.status == 206 and said.startswith(f"bytes {offset}-")):
+            yield from discard(reply.stream)
+            raise RangeIgnored(
+                f"repository {repository}: the registry does not send blob {known} from byte "
+                f"{offset} on: {reply.status}, Content-Range {said[:80]!r}"
+            )
+        return reply
+
+    def read_blob(self, repository: str, digest: str, *, max_size: int) -> Flow[bytes]:
+        """Get it whole, and hash it."""
+        check_repository(repository)
+        known = Digest(digest)
+        hasher = known.hasher()
+        reply = yield from call(
+            "GET",
+            f"{repository}/blobs/{known}",
+            scopes=(Scope.read(repository),),
+            kind="blob",
+            repository=repository,
+            limit=max_size,
+        )
+        hasher.update(reply.body)
+        compare(repository, known, hasher)
+        return reply.body
+
+    def blob_size(self, repository: str, digest: str) -> Flow[int]:
+        """Ask for the headers."""
+        check_repository(repository)
+        reply = yield from call(
+            "HEAD",
+            f"{repository}/blobs/{Digest(digest)}",
+            scopes=(Scope.read(repository),),
+            kind="blob",
+            repository=repository,
+        )
+        size = reply.headers.get("content-length", "")
+        if not size.isdecimal():
+            raise ResponseInvalid(f"repository {repository}: blob {digest} came without its size")
+        return int(size)
+
+    def delete_blob(self, repository: str, digest: str) -> Flow[None]:
+        """Delete it."""
+        check_repository(repository)
+        try:
+            yield from call(
+                "DELETE",
+                f"{repository}/blobs/{Digest(digest)}",
+                scopes=(Scope.repository(repository, "delete"),),
+                expect=frozenset({200, 202, 204}),
+                kind="blob",
+                repository=repository,
+            )
+        except BlobUnknown as error:
+            if error.attempts == 1:  # else an earlier try, whose reply was lost, deleted it
+                raise
+
+    def download_blob(
+        self, repository: str, digest: str, path: Path, *, progress: Progress | None
+    ) -> Flow[Path]:
+        """Get it into a partial file, carry on where it broke, rename it when it is right."""
+        check_repository(repository)
+        known = Digest(digest)
+        part = path.with_name(f"{path.name}.{known.encoded[:16]}.part")
+        partial = yield from blocking(Partial, part, known)
+        try:
+            yield from self._fill(repository, known, partial, progress)
+            yield from blocking(partial.finish, repository, path)
+        except DigestMismatch:
+            yield from blocking(partial.discard)
+            raise
+        finally:
+            partial.close()
+        return path
+
+    def _fill(
+        self, repository: str, digest: Digest, partial: Partial, progress: Progress | None
+    ) -> Flow[None]:
+        if partial.size and partial.matches():
+            return
+        breaks = 0
+        while True:
+            before = partial.size
+            try:
+                reply = yield from self.open_blob(repository, digest, offset=partial.size)
+                length = reply.stream.length
+                total = None if length is None else partial.size + length
+                yield from drain(reply.stream, partial.sink(progress, total))
+                return
+            except (RangeInvalid, RangeIgnored):
+                # What is there is longer than the blob, or cannot be carried on: from the start.
+                yield from blocking(partial.restart)
+            except ConnectionFailed:
+                breaks = 0 if partial.size > before else breaks
+                breaks += 1
+                wait = self.retry.wait(breaks)
+                if wait is None:
+                    raise
+                yield from pause(wait)
+
+
+class RangeIgnored(ResponseInvalid):
+    """The registry sent another part of a blob than was asked for."""
+
+
+class Partial:
+    """A blob's file while it is not whole: its hash so far goes with it."""
+
+    def __init__(self, path: Path, digest: Digest) -> None:
+        self.path, self._digest = path, digest
+        self._hasher: Hasher = digest.hasher()
+        # unbuffered: what is counted has been handed to the system
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
+        self.size = 0
+        while block := self._file.read(BLOCK):
+            self._hasher.update(block)
+            self.size += len(block)
+
+    def sink(self, progress: Progress | None, total: int | None) -> Callable[[bytes], None]:
+        """A function that takes the blocks."""
+
+        def take(block: bytes) -> None:
+            self._file.write(block)
+            self._hasher.update(block)
+            self.size += len(block)
+            if progress is not None:
+                progress(self.size, total)
+
+        return take
+
+    def matches(self) -> bool:
+        """Whether it is the blob."""
+        return f"{self._digest.algorithm}:{self._hasher.hexdigest()}" == self._digest
+
+    def restart(self) -> None:
+        """Forget what is there."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._hasher, self.size = self._digest.hasher(), 0
+
+    def finish(self, repository: str, path: Path) -> None:
+        """Put it in its place, if it is the blob."""
+        compare(repository, self._digest, self._hasher)
+        os.fsync(self._file.fileno())
+        self.path.replace(path)
+
+    def discard(self) -> None:
+        """Delete it."""
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def compare(repository: str, expected: Digest, hasher: Hasher) -> None:
+    """Raise DigestMismatch unless the hash is the digest's."""
+    actual = f"{expected.algorithm}:{hasher.hexdigest()}"
+    if actual != expected:
+        raise DigestMismatch(
+            f"repository {repository}: blob {expected} has the digest {actual}",
+            expected=expected,
+            actual=actual,
+        )

@@ -1,0 +1,175 @@
+"""What refers to a manifest: the referrers API, or the referrers tag where that is missing.
+
+Follows: OCI Distribution Specification 1.1, "Listing Referrers", "Referrers Tag Schema",
+"Pushing Manifests with Subject", "Deleting Manifests".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dockhand_core import Scope
+from dockhand_core.driver import ManifestData
+from dockhand_core.errors import NotFound, RegistryError, ResponseInvalid, Unsupported
+from dockhand_core.flow import Flow, call
+from dockhand_core.models import (
+    Descriptor,
+    Digest,
+    ImageIndex,
+    ImageManifest,
+    PushResult,
+    check_repository,
+    media,
+    parse_manifest,
+)
+from dockhand_core.replies import next_link
+from dockhand_distribution.manifests import Manifests
+
+ATTEMPTS = 4  # to write the referrers tag, which others may be writing too
+MAX_PAGES = 1000
+
+
+class Referrers(Manifests):
+    """The operations on referrers. What a registry can is learnt once for each connection."""
+
+    _has_api: bool | None = None
+
+    def put_manifest(
+        self, repository: str, reference: str, manifest: ManifestData, *, media_type: str | None
+    ) -> Flow[PushResult]:
+        """Put it, and enter it in the referrers tag unless the registry says that it saw to it."""
+        result, document, reply = yield from self._put(repository, reference, manifest, media_type)
+        if document.subject is not None and "oci-subject" not in reply.headers:
+            yield from self._add_referrer(repository, document, result.digest)
+        return result
+
+    def delete_manifest(self, repository: str, digest: str) -> Flow[None]:
+        """Delete by digest, and take the manifest out of the referrers tag it may stand in."""
+        check_repository(repository)
+        known = Digest(digest)
+        document = yield from self._subject_to_drop(repository, known)
+        yield from self._delete(repository, known)
+        if document is not None:
+            yield from self._drop_referrer(repository, document, known)
+
+    def referrers(
+        self, repository: str, digest: str, *, artifact_type: str | None
+    ) -> Flow[ImageIndex]:
+        """Ask the API, page after page; where there is none, read the tag.
+
+        Distribution 2.8 and 3.1 have none: a plain 404, sent before credentials are looked at.
+        """
+        check_repository(repository)
+        subject = Digest(digest)
+        found: tuple[Descriptor, ...] | None = None
+        if self._has_api is not False:
+            found = yield from self._from_api(repository, subject, artifact_type)
+        if found is None:
+            index = yield from self._from_tag(repository, subject)
+            found = index.manifests
+        kept = [d for d in found if artifact_type is None or d.artifact_type == artifact_type]
+        return ImageIndex(manifests=tuple(kept))
+
+    def _from_api(
+        self, repository: str, subject: Digest, artifact_type: str | None
+    ) -> Flow[tuple[Descriptor, ...] | None]:
+        path = f"{repository}/referrers/{subject}"
+        query = [("artifactType", artifact_type)] if artifact_type else []
+        found: list[Descriptor] = []
+        for _ in range(MAX_PAGES):
+            try:
+                reply = yield from call(
+                    "GET",
+                    path,
+                    query=query,
+                    headers={"Accept": media.OCI_INDEX},
+                    scopes=(Scope.read(repository),),
+                    kind="referrers",
+                    repository=repository,
+                )
+            except (NotFound, Unsupported):
+                self._has_api = False
+                return None
+            document = parse_manifest(reply.body, media_type=reply.headers.get("content-type"))
+            if not isinstance(document, ImageIndex):
+                raise ResponseInvalid(f"repository {repository}: the referrers are not an index")
+            self._has_api = True
+            found += document.manifests
+            following = next_link(reply.headers)
+            if following is None:
+                return tuple(found)
+            path, query = following, []
+        raise ResponseInvalid(f"repository {repository}: more than {MAX_PAGES} pages of referrers")
+
+    def _from_tag(self, repository: str, subject: Digest) -> Flow[ImageIndex]:
+        try:
+            document = yield from self.manifest(repository, fallback_tag(subject))
+        except NotFound:
+            return ImageIndex()
+        return document if isinstance(document, ImageIndex) else ImageIndex()
+
+    def _add_referrer(
+        self, repository: str, document: ImageManifest | ImageIndex, digest: Digest
+    ) -> Flow[None]:
+        config = document.config.media_type if isinstance(document, ImageManifest) else None
+        entry = Descriptor(
+            media_type=document.media_type,
+            digest=digest,
+            size=len(document.raw),
+            annotations=document.annotations,
+            artifact_type=document.artifact_type or config,
+        )
+        yield from self._edit_tag(
+            repository,
+            document,
+            lambda old: (*(d for d in old if d.digest != digest), entry),
+        )
+
+    def _drop_referrer(
+        self, repository: str, document: ImageManifest | ImageIndex, digest: Digest
+    ) -> Flow[None]:
+        yield from self._edit_tag(
+            repository, document, lambda old: tuple(d for d in old if d.digest != digest)
+        )
+
+    def _edit_tag(
+        self,
+        repository: str,
+        document: ImageManifest | ImageIndex,
+        edit: Callable[[tuple[Descriptor, ...]], tuple[Descriptor, ...]],
+    ) -> Flow[None]:
+        """Read, change, write, read again: a tag cannot be written on condition."""
+        assert document.subject is not None
+        subject = document.subject.digest
+        for _ in range(ATTEMPTS):
+            index = yield from self._from_tag(repository, subject)
+            wanted = edit(index.manifests)
+            if {d.digest for d in wanted} == {d.digest for d in index.manifests}:
+                return
+            yield from self.put_manifest(
+                repository,
+                fallback_tag(subject),
+                index.model_copy(update={"manifests": wanted}),
+                media_type=None,
+            )
+
+    def _subject_to_drop(
+        self, repository: str, digest: Digest
+    ) -> Flow[ImageManifest | ImageIndex | None]:
+        """The manifest, if deleting it must be told to a referrers tag."""
+        if self._has_api:
+            return None
+        try:
+            document = yield from self.manifest(repository, digest)
+        except RegistryError:
+            return None  # gone, or not ours to read: deleting it says which
+        if document.subject is None:
+            return None
+        if self._has_api is None:
+            yield from self._from_api(repository, document.subject.digest, None)
+        return None if self._has_api else document
+
+
+def fallback_tag(subject: Digest) -> str:
+    """The tag that stands for the referrers of a manifest: algorithm (32) and encoded (64)."""
+    return f"{subject.algorithm[:32]}-{subject.encoded[:64]}"
