@@ -123,7 +123,9 @@ class AsyncRegistryClient:
     async def referrers(
         self, repository: str, digest: str, *, artifact_type: str | None = None
     ) -> ImageIndex:
-        return await self._run(self.driver.referrers(repository, digest, artifact_type=artifact_type))
+        return await self._run(
+            self.driver.referrers(repository, digest, artifact_type=artifact_type)
+        )
 
     async def image_config(
         self, repository: str, manifest_or_descriptor: ImageManifest | Descriptor
@@ -195,6 +197,7 @@ class AsyncRegistryClient:
 
     async def cancel_upload(self, upload: Upload) -> None:
         return await self._run(self.driver.cancel_upload(upload))
+
     # -- the connection itself -------------------------------------------------------------
 
     async def reset(self) -> None:

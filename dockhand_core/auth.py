@@ -107,4 +107,3 @@ class AuthDriver(httpx.Auth):
 
 class NullAuth(AuthDriver):
     """Sends nothing: driver `null`."""
-

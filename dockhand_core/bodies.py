@@ -135,9 +135,7 @@ class ReplyStream:
             raise self._broken(f"{self.length} bytes were announced")
 
     def _broken(self, why: str) -> ConnectionFailed:
-        return ConnectionFailed(
-            f"{self.where}: the body ended after {self.received} bytes: {why}"
-        )
+        return ConnectionFailed(f"{self.where}: the body ended after {self.received} bytes: {why}")
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:

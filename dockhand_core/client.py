@@ -122,9 +122,7 @@ class RegistryClient:
         """
         return self._walk(lambda a: self.driver.tag_page(repository, limit=page_size, after=a))
 
-    def tag_page(
-        self, repository: str, *, limit: int = 20, after: str | None = None
-    ) -> Page[str]:
+    def tag_page(self, repository: str, *, limit: int = 20, after: str | None = None) -> Page[str]:
         """One page of tags, sorted; also where the registry knows no pages.
 
         Args:
@@ -141,9 +139,7 @@ class RegistryClient:
 
     # -- manifests -------------------------------------------------------------------------
 
-    def manifest(
-        self, repository: str, reference: str | Descriptor
-    ) -> ImageManifest | ImageIndex:
+    def manifest(self, repository: str, reference: str | Descriptor) -> ImageManifest | ImageIndex:
         """A manifest or index, with its exact bytes, checked against its digest.
 
         Args:

@@ -19,7 +19,6 @@ from dockhand_core.flow import Flow, Progress, Reply, Retry
 from dockhand_core.models import (
     ApiVersion,
     Descriptor,
-    Digest,
     ImageConfig,
     ImageIndex,
     ImageManifest,
@@ -104,9 +103,7 @@ class RegistryDriver:
         """A page of repositories; `limit` None leaves the page's size to the registry."""
         self._cannot("list repositories")
 
-    def tag_page(
-        self, repository: str, *, limit: int | None, after: str | None
-    ) -> Flow[Page[str]]:
+    def tag_page(self, repository: str, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
         """A page of tags; `limit` None leaves the page's size to the registry."""
         self._cannot("list tags")
 
@@ -168,9 +165,7 @@ class RegistryDriver:
         """Delete a blob from a repository."""
         self._cannot("delete blobs")
 
-    def mount_blob(
-        self, repository: str, digest: str, source: str
-    ) -> Flow[PushResult | Upload]:
+    def mount_blob(self, repository: str, digest: str, source: str) -> Flow[PushResult | Upload]:
         """Take a blob over from another repository, or begin an upload of it."""
         self._cannot("mount blobs")
 

@@ -97,11 +97,12 @@ class FileSource:
     """
 
     def __init__(self, file: Path | BinaryIO, start: int = 0) -> None:
+        self._file: Path | BinaryIO = file
         if isinstance(file, Path):
-            self._file, self._origin = file, 0
+            self._origin = 0
             end = file.stat().st_size
         else:
-            self._file, self._origin = file, file.tell()
+            self._origin = file.tell()
             end = file.seek(0, io.SEEK_END)
             file.seek(self._origin)
         self._start = self._origin + start

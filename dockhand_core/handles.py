@@ -219,9 +219,7 @@ class BlobReader:
 class WriterState:
     """What was written and not yet sent, the hash of all of it, and the upload."""
 
-    def __init__(
-        self, driver: RegistryDriver, repository: str, algorithm: str = "sha256"
-    ) -> None:
+    def __init__(self, driver: RegistryDriver, repository: str, algorithm: str = "sha256") -> None:
         self.driver, self.repository = driver, check_repository(repository)
         self.upload: Upload | None = None
         self.result: PushResult | None = None

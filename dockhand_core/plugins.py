@@ -147,7 +147,9 @@ class Plugins:
             PluginError: a hook's arguments are not those of its specification.
         """
         kind = plugin if isinstance(plugin, type) else type(plugin)
-        known = name or getattr(plugin, "__name__", None) or f"{kind.__module__}:{kind.__qualname__}"
+        known = (
+            name or getattr(plugin, "__name__", None) or f"{kind.__module__}:{kind.__qualname__}"
+        )
         with self._lock:
             if self._manager.has_plugin(known) or plugin in self._manager.get_plugins():
                 raise PluginConflict(f"a plugin named {known!r} is registered already")
@@ -226,9 +228,7 @@ class Plugins:
             return driver
         module, _, attribute = driver.partition(":")
         try:
-            return functools.reduce(
-                getattr, attribute.split("."), importlib.import_module(module)
-            )
+            return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
         except Exception as error:
             raise PluginError(
                 f"{kind} driver {name!r} of {package} cannot be imported from {driver!r}: "

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import httpx
 
-from dockhand_core.bodies import ReplyStream
 from dockhand_core.errors import DockhandError, ResponseTooLarge, Timeout
 from dockhand_core.flow import (
     BLOCK,
@@ -185,7 +184,9 @@ class SyncRunner:
 
         with ThreadPoolExecutor(effect.limit, thread_name_prefix="dockhand") as pool:
             try:
-                for future in [pool.submit(copy_context().run, worker) for _ in range(effect.limit)]:
+                for future in [
+                    pool.submit(copy_context().run, worker) for _ in range(effect.limit)
+                ]:
                     future.result()
             except BaseException as error:  # Ctrl-C in the waiting thread stops the others too
                 work.error = work.error or error

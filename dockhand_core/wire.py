@@ -256,7 +256,8 @@ class Wire:
         follow = (301, 302, 303, 307, 308) if reads else (307, 308)
         if response.status_code not in follow or response.status_code in call.expect:
             return None
-        return response.headers.get("location")
+        target: str | None = response.headers.get("location")
+        return target
 
 
 def origin_of(url: str) -> tuple[str, str, int | None]:

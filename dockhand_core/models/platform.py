@@ -59,7 +59,7 @@ class Platform(BaseModel):
             raise ConfigError(
                 f"{text!r} is not a platform: os/architecture[/variant], such as linux/arm64/v8"
             )
-        found = cls(os=parts[0], architecture=parts[1], variant=(parts[2:] or [None])[0])
+        found = cls(os=parts[0], architecture=parts[1], variant=parts[2] if parts[2:] else None)
         return found.normalized()
 
     def normalized(self) -> Platform:
@@ -83,23 +83,19 @@ class Platform(BaseModel):
         """What this platform can run, the best first."""
         own = self.normalized()
         rest = {"os_version": None, "os_features": None}
-        versions = [own.variant]
-        architectures = [(own.architecture, v) for v in versions]
+        architectures = [(own.architecture, own.variant)]
         number = _number(own.variant)
-        if own.architecture == "amd64" and number:
-            architectures += [("amd64", f"v{n}" if n > 1 else None) for n in _down(number, 1)]
+        if own.architecture == "amd64":
+            if number:
+                architectures += [("amd64", f"v{n}" if n > 1 else None) for n in _down(number, 1)]
+            architectures.append(("386", None))
         elif own.architecture == "arm" and number:
             architectures += [("arm", f"v{n}") for n in _down(number, 5)]
         elif own.architecture == "arm64":
             # an arm64 processor also runs 32-bit images, as containerd assumes
-            major = number or 8
             if number:
-                architectures += [("arm64", f"v{n}" if n > 8 else None) for n in _down(major, 8)]
+                architectures += [("arm64", f"v{n}" if n > 8 else None) for n in _down(number, 8)]
             architectures += [("arm", f"v{n}") for n in (8, 7, 6, 5)]
-        elif own.architecture == "amd64":
-            pass
-        if own.architecture == "amd64":
-            architectures.append(("386", None))
         return [
             own.model_copy(update={"architecture": a, "variant": v, **rest})
             for a, v in architectures

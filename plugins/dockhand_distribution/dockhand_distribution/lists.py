@@ -56,9 +56,7 @@ class Lists(RegistryDriver):
         )
         return Page(items=strings(reply, "repositories"), next=position(reply))
 
-    def tag_page(
-        self, repository: str, *, limit: int | None, after: str | None
-    ) -> Flow[Page[str]]:
+    def tag_page(self, repository: str, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
         """Ask for `tags/list`, and cut the page where the registry knows none.
 
         Distribution 2.8 sends all tags, unsorted, whatever `n` and `last` say.
@@ -80,9 +78,7 @@ class Lists(RegistryDriver):
         rest = sorted(tag for tag in tags if after is None or tag > after)
         return Page(items=tuple(rest[:limit]), next=rest[limit - 1] if rest[limit:] else None)
 
-    def _list(
-        self, path: str, limit: int | None, after: str | None, **options: Any
-    ) -> Flow[Reply]:
+    def _list(self, path: str, limit: int | None, after: str | None, **options: Any) -> Flow[Reply]:
         if limit is not None and limit < 1:
             raise PaginationNumberInvalid(f"a page of {limit} is not possible: 1 or more")
         if after is not None and after.startswith(("/", "http://", "https://")):

@@ -284,7 +284,9 @@ class Uploads(RegistryDriver):
             progress(source.size, source.size)
         return PushResult(digest=digest, location=location(reply))
 
-    def _recover(self, upload: Upload | None, source: Source, error: Exception) -> Flow[Upload | None]:
+    def _recover(
+        self, upload: Upload | None, source: Source, error: Exception
+    ) -> Flow[Upload | None]:
         """What of a broken upload can be carried on, or None to start over.
 
         Distribution 3.1 keeps every byte it received; 2.8 forgets the upload.
