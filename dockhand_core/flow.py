@@ -4,7 +4,8 @@ A flow yields effects and is sent their results; an effect that fails is thrown 
 no I/O itself, so one flow serves the sync and the async runner::
 
     def blob_size(self, repository: str, digest: str) -> Flow[int]:
-        reply = yield from call("HEAD", f"{repository}/blobs/{digest}", scopes=(Scope.read(repository),))
+        scopes = (Scope.read(repository),)
+        reply = yield from call("HEAD", f"{repository}/blobs/{digest}", scopes=scopes)
         return int(reply.headers["content-length"])
 
 Two rules. A flow never yields while it is being closed (on `GeneratorExit`); on any other

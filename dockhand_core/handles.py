@@ -6,7 +6,7 @@ The parts without I/O are here once; the async twins are in `ahandles`.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -295,10 +295,8 @@ class WriterState:
         self._pending.clear()
         if upload is None:
             return
-        try:
+        with suppress(DockhandError):
             yield from self.driver.cancel_upload(upload)
-        except DockhandError:
-            pass
 
 
 class BlobWriter:

@@ -48,7 +48,7 @@ class LogSettings(BaseModel):
         return dict(self.model_extra or {})
 
 
-def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """A structlog processor: a value whose key is not on the allow-list is not shown."""
     return {key: value if key in ALLOWED else "[redacted]" for key, value in event.items()}
 

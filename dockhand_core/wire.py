@@ -74,7 +74,7 @@ class Wire:
     user_agent: str = "dockhand"
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 30.0
-    retry: Retry = Retry()
+    retry: Retry = field(default_factory=Retry)
 
     def __post_init__(self) -> None:
         self.auth = self.make_auth()

@@ -97,7 +97,8 @@ def parsed(reply: Reply) -> dict[str, Any]:
     if not isinstance(body, dict):
         kind = reply.headers.get("content-type", "no content type")
         raise ResponseInvalid(
-            f"{shown(reply.url)}: a JSON object was due, not {len(reply.body)} bytes of {kind[:80]}",
+            f"{shown(reply.url)}: a JSON object was due, "
+            f"not {len(reply.body)} bytes of {kind[:80]}",
             status=reply.status,
         )
     return body

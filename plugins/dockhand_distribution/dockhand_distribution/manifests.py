@@ -109,7 +109,7 @@ class Manifests(RegistryDriver):
         said = reply.headers.get("docker-content-digest")
         if said and said.startswith(digest.algorithm) and said != digest:
             raise DigestMismatch(
-                f"repository {repository}: the registry keeps the manifest {digest} as {said[:200]}",
+                f"repository {repository}: the registry keeps manifest {digest} as {said[:200]}",
                 expected=digest,
                 actual=said,
             )

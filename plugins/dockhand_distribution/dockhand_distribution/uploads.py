@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -305,10 +306,8 @@ class Uploads(RegistryDriver):
 
     def _abandon(self, upload: Upload) -> Flow[None]:
         """Cancel, as well as it goes: why it is cancelled matters more."""
-        try:
+        with suppress(DockhandError):
             yield from self.cancel_upload(upload)
-        except DockhandError:
-            pass
 
     def _upload_stream(
         self,
