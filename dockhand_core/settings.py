@@ -66,8 +66,8 @@ def check(
                 f"{where}: unknown key {key!r}{nearest(str(key), valid)} "
                 f"(known: {', '.join(valid) or 'none'})"
             )
-        place = key in fields and isinstance(value, str | Path)
-        values[key] = _placed(fields[key].annotation, value, base) if place else value
+        located = key in fields and isinstance(value, str | Path)
+        values[key] = _placed(fields[key].annotation, value, base) if located else value
     try:
         return model.model_validate(values)
     except ValidationError as error:

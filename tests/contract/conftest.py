@@ -1,0 +1,186 @@
+"""The contract suite runs against every registry that a driver must suit, sync and async.
+
+Cassettes are recorded by `make record` (DOCKHAND_RECORD=1) from real servers, through the sync
+client, and replayed through both.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vcr
+from driven import Loop, driven
+from registries import distribution
+
+from dockhand_core import RegistryClient, async_connect, connect
+
+CASSETTES = Path(__file__).parents[2] / "cassettes"
+REPLAYED = "http://registry.test"
+RECORDING = os.environ.get("DOCKHAND_RECORD") == "1"
+_HEADERS = ("accept", "content-type", "content-range", "range")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A registry, and what it can do."""
+
+    name: str
+    kind: str
+    version: str
+    deletes_tags: bool = True
+    pages_tags: bool = True
+    has_referrers: bool = True
+    single_post: bool = True
+
+    @property
+    def cassette(self) -> str:
+        """The folder of its cassettes."""
+        return f"distribution-{self.version}"
+
+
+def _distribution(kind: str, version: str) -> Target:
+    new = version != "2.8"
+    return Target(
+        f"{kind}-{version}",
+        kind,
+        version,
+        deletes_tags=new,
+        pages_tags=new,
+        has_referrers=False,
+        single_post=False,
+    )
+
+
+TARGETS = [
+    Target("embedded-memory", "embedded", "memory"),
+    Target("embedded-folder", "embedded", "folder"),
+    _distribution("cassette", "2.8"),
+    _distribution("cassette", "3.1"),
+    _distribution("live", "2.8"),
+    _distribution("live", "3.1"),
+]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that takes a registry against every target, sync and async."""
+    if "registry" in metafunc.fixturenames:
+        targets = [t for t in TARGETS if t.kind == "cassette"] if RECORDING else TARGETS
+        modes = ["sync"] if RECORDING else ["sync", "async"]
+        marks = {"live": [pytest.mark.live]}
+        metafunc.parametrize(
+            "target",
+            [pytest.param(t, id=t.name, marks=marks.get(t.kind, [])) for t in targets],
+            scope="session",
+        )
+        metafunc.parametrize("mode", modes, scope="session")
+
+
+@pytest.fixture(scope="session")
+def live_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
+    """A real server for the target, where it needs one."""
+    if target.kind == "live" or (target.kind == "cassette" and RECORDING):
+        with distribution(target.version, tmp_path_factory.mktemp("registry")) as url:
+            yield url
+    else:
+        yield None
+
+
+@pytest.fixture
+def registry(
+    target: Target,
+    mode: str,
+    live_url: str | None,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[RegistryClient]:
+    """A client for the target."""
+    settings: dict[str, Any] = {"logging": {"driver": "null"}}
+    if target.kind == "embedded":
+        place = ":memory:" if target.version == "memory" else str(tmp_path / "registry")
+        with client(mode, place, driver="embedded", **settings) as found:
+            yield found
+    elif target.kind == "live":
+        assert live_url is not None
+        with client(mode, live_url, **settings) as found:
+            yield found
+    else:
+        name = request.node.originalname.removeprefix("test_")
+        with (
+            cassette(target, name),
+            client(mode, live_url or REPLAYED, transport="httpx", retries=0, **settings) as found,
+        ):
+            yield found
+
+
+def client(mode: str, place: str, **settings: Any) -> Any:
+    """A client of either world, as a context manager."""
+    if mode == "sync":
+        return connect(place, **settings)
+    return _async_client(place, **settings)
+
+
+class _async_client:
+    def __init__(self, place: str, **settings: Any) -> None:
+        self._loop = Loop()
+        self._client: Any = driven(self._loop, async_connect(place, **settings))
+
+    def __enter__(self) -> RegistryClient:
+        found: RegistryClient = self._client.__enter__()
+        return found
+
+    def __exit__(self, *error: Any) -> None:
+        self._client.__exit__(*error)
+        self._loop.close()
+
+
+def cassette(target: Target, name: str) -> Any:
+    """Record to, or replay from, the cassette of a test."""
+    path = CASSETTES / target.cassette / f"{name}.yaml"
+    if RECORDING:
+        path.unlink(missing_ok=True)
+    recorder = vcr.VCR(
+        record_mode="all" if RECORDING else "none",
+        before_record_request=_portable_request,
+        before_record_response=_portable_response,
+        filter_headers=["authorization", "user-agent", "host"],
+        match_on=["method", "path", "query", "what_matters"],
+    )
+    recorder.register_matcher("what_matters", _same_headers)
+    return recorder.use_cassette(str(path))
+
+
+def _same_headers(one: Any, other: Any) -> None:
+    for header in _HEADERS:
+        assert one.headers.get(header) == other.headers.get(header), header
+
+
+def _portable(url: str) -> str:
+    return re.sub(r"http://127\.0\.0\.1:\d+", REPLAYED, url)
+
+
+def _portable_request(request: Any) -> Any:
+    request.uri = _portable(request.uri)
+    return request
+
+
+def _portable_response(response: Any) -> Any:
+    headers = response["headers"]
+    for name in list(headers):
+        if name.lower() == "date":
+            del headers[name]
+        else:
+            headers[name] = [_portable(value) for value in headers[name]]
+    return response
+
+
+@pytest.fixture
+def repository(target: Target, mode: str, request: pytest.FixtureRequest) -> str:
+    """A repository of the test's own; the same for each replay of a cassette."""
+    name = request.node.originalname.removeprefix("test_").replace("_", "-")
+    return f"{mode}/{name}" if target.kind == "live" else f"contract/{name}"

@@ -1,0 +1,127 @@
+"""Real registries for the tests: found, started on a free loopback port, stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# of "s3cret-for-tests", for the user "alice"
+HTPASSWD = "alice:$2b$05$555Z.w9rI3neEFilIIS96OZtZQIuGBYeTe4mWcp15MZrNGWP7qmcG\n"
+PASSWORD = "s3cret-for-tests"
+
+# version: (variable that names the binary, its name on the PATH, how to get it)
+DISTRIBUTION = {
+    "2.8": (
+        "DOCKHAND_LIVE_DISTRIBUTION_2",
+        "docker-registry",
+        "Debian's package docker-registry has it",
+    ),
+    "3.1": (
+        "DOCKHAND_LIVE_DISTRIBUTION_3",
+        "registry",
+        "`make live` builds it where Go is installed",
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """Where `make live` puts what it builds."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "dockhand-live" / "bin"
+
+
+def missing(what: str, how: str) -> None:
+    """Skip the test, or fail it where everything has to be there."""
+    message = f"{what} is not installed: {how}; or set the variable that names it"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def program(name: str, how: str, variable: str | None = None) -> str:
+    """The path of a program, or skip."""
+    named = os.environ.get(variable) if variable else None
+    cached = cache_folder() / name
+    found = named or shutil.which(name) or (str(cached) if cached.exists() else None)
+    if found is None:
+        missing(name, how)
+    assert found is not None
+    return found
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def distribution(
+    version: str, folder: Path, *, http: dict[str, Any] | None = None, **sections: Any
+) -> Iterator[str]:
+    """A Distribution of that version, and its URL.
+
+    Args:
+        version: `2.8` or `3.1`.
+        folder: where it keeps its configuration, blobs and log.
+        http: keys to add to the configuration's `http` section.
+        sections: further sections, such as `auth`.
+    """
+    variable, name, how = DISTRIBUTION[version]
+    binary = program(name, how, variable)
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "version": "0.1",
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "data")},
+            "delete": {"enabled": True},
+        },
+        "http": {"addr": f"127.0.0.1:{port}", **(http or {})},
+        **sections,
+    }
+    path = folder / "config.yml"
+    path.write_text(json.dumps(config))  # JSON is YAML
+    env = {"PATH": os.environ.get("PATH", ""), "OTEL_TRACES_EXPORTER": "none"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [binary, "serve", str(path)], stdout=log, stderr=subprocess.STDOUT, env=env
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(f"{url}/v2/", process, folder / "log")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server answers, whatever it says."""
+    for _ in range(200):
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended: {log.read_text()[-2000:]}")
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"no answer from {url}: {log.read_text()[-2000:]}")

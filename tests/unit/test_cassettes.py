@@ -1,0 +1,33 @@
+"""What is in the cassettes: real traffic, and no secret."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from registries import PASSWORD
+
+CASSETTES = Path(__file__).parents[2] / "cassettes"
+FILES = sorted(CASSETTES.rglob("*.yaml"))
+SECRETS = re.compile(
+    r"authorization|proxy-auth|set-cookie|bearer |basic [a-z0-9+/=]{8}|private key|eyJ[a-z0-9_-]{20}",
+    re.IGNORECASE,
+)
+
+
+def test_there_are_some() -> None:
+    assert {path.parent.name for path in FILES} == {"distribution-2.8", "distribution-3.1"}
+    names = [{p.name for p in FILES if p.parent.name.endswith(v)} for v in ("2.8", "3.1")]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_no_secret(path: Path) -> None:
+    text = path.read_text("utf-8")
+    # asking for credentials is no secret, giving them is
+    found = [m[0] for m in SECRETS.finditer(re.sub(r"(?i)www-authenticate|basic realm", "", text))]
+    assert found == []
+    assert PASSWORD not in text
+    assert "127.0.0.1" not in text
+    assert len(text) < 64 << 10
