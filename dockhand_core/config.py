@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from dockhand_core.errors import ConfigError
 from dockhand_core.logs import LogSettings
+from dockhand_core.replies import origin_of
 from dockhand_core.settings import check, nearest
-from dockhand_core.wire import origin_of
 
 __all__ = ["AuthConfig", "ConnectionConfig", "DockhandConfig", "load_config"]
 

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NoReturn, TypeAlias
 
-import httpx
 from pydantic import BaseModel, ConfigDict
 
 from dockhand_core.errors import Unsupported
@@ -29,6 +28,8 @@ from dockhand_core.models import (
 )
 
 if TYPE_CHECKING:
+    import httpx
+
     from dockhand_core.aclient import AsyncRegistryClient
     from dockhand_core.client import RegistryClient
 

@@ -13,9 +13,19 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from dockhand_core import errors
 
-__all__ = ["Challenge", "challenges", "error_of", "links", "next_link", "retry_after", "shown"]
+__all__ = [
+    "Challenge",
+    "challenges",
+    "error_of",
+    "links",
+    "next_link",
+    "origin_of",
+    "retry_after",
+    "shown",
+]
 
 _SHOWN_QUERY = {"n", "last", "digest", "mount", "from", "artifactType", "service", "scope"}
+PORTS = {"http": 80, "https": 443}
 _HEADER_LIMIT = 16 << 10  # a longer header is not worth parsing
 _REQUEST_ID = ("x-request-id", "docker-request-id", "x-amzn-requestid", "x-goog-request-id")
 
@@ -152,6 +162,17 @@ def shown(url: str) -> str:
         [(k, v if k in _SHOWN_QUERY else "…") for k, v in pairs], quote_via=quote, safe="/:…"
     )
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+
+
+def origin_of(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    return scheme, (parts.hostname or "").lower(), port or PORTS.get(scheme)
 
 
 _LINK = re.compile(r'<([^<>]*)>((?:[^,"]|"[^"]*")*)')

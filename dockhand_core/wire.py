@@ -25,14 +25,13 @@ from dockhand_core.errors import (
     Timeout,
 )
 from dockhand_core.flow import JSON_LIMIT, Blocking, BytesSource, Call, Discard, Reply, Retry, Sleep
-from dockhand_core.replies import error_of, retry_after, shown
+from dockhand_core.replies import PORTS, error_of, origin_of, retry_after, shown
 
 __all__ = ["Exchange", "Receive", "Send", "Wire"]
 
 ERROR_LIMIT = 64 << 10
 MAX_REDIRECTS = 5
 _REPEAT = frozenset({429, 502, 503, 504})
-_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +167,7 @@ class Wire:
 
     def _check_target(self, call: Call, url: str) -> None:
         scheme = url.partition(":")[0].lower()
-        if scheme not in _PORTS or (scheme == "http" and self.origin[0] == "https"):
+        if scheme not in PORTS or (scheme == "http" and self.origin[0] == "https"):
             raise ResponseInvalid(
                 f"{call.method}: the registry at {self.base} leads to {shown(url)}, which is not "
                 "followed: https never becomes http. A proxy in front of it must set "
@@ -258,17 +257,6 @@ class Wire:
             return None
         target: str | None = response.headers.get("location")
         return target
-
-
-def origin_of(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port."""
-    parts = urlsplit(url)
-    scheme = parts.scheme.lower()
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    return scheme, (parts.hostname or "").lower(), port or _PORTS.get(scheme)
 
 
 @contextmanager

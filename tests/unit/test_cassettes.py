@@ -11,7 +11,7 @@ from registries import PASSWORD
 CASSETTES = Path(__file__).parents[2] / "cassettes"
 FILES = sorted(CASSETTES.rglob("*.yaml"))
 SECRETS = re.compile(
-    r"authorization|proxy-auth|set-cookie|bearer |basic [a-z0-9+/=]{8}|private key|eyJ[a-z0-9_-]{20}",
+    r"authorization|proxy-auth|set-cookie|bearer |basic [a-z0-9+/=]{8}|private key|eyJ[\w-]{20}",
     re.IGNORECASE,
 )
 

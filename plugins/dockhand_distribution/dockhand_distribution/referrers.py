@@ -39,7 +39,9 @@ class Referrers(Manifests):
     ) -> Flow[PushResult]:
         """Put it, and enter it in the referrers tag unless the registry says that it saw to it."""
         result, document, reply = yield from self._put(repository, reference, manifest, media_type)
-        if document.subject is not None and "oci-subject" not in reply.headers:
+        if "oci-subject" in reply.headers:
+            self._has_api = True
+        elif document.subject is not None:
             yield from self._add_referrer(repository, document, result.digest)
         return result
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import AsyncIterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -394,7 +395,9 @@ def source_of(data: Any) -> Source | None:
 
 def reader_of(data: Any) -> Any:
     """An iterable: a pipe is read in blocks, not in lines."""
-    return iter(lambda: data.read(BLOCK), b"") if hasattr(data, "read") else data
+    if isinstance(data, AsyncIterable) or not hasattr(data, "read"):
+        return data
+    return iter(lambda: data.read(BLOCK), b"")
 
 
 def digest_of(source: Source, algorithm: str) -> Digest:

@@ -1,0 +1,110 @@
+"""Build every wheel, and use the core with one plugin at a time in an environment of its own.
+
+A dependency that a package does not name, and a plugin that is not announced, show up only so:
+the editable installation that the tests run in has everything.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CORE = "dockhand-core"
+
+_CONNECTION = """
+from dockhand_core import Dockhand
+connection = {connection!r}
+with Dockhand({{"connections": {{"main": connection}}}}) as dockhand:
+    broken = [str(plugin) for plugin in dockhand.plugins if plugin.error]
+    assert not broken, broken
+    provided = dockhand.plugins.names({kind!r})
+    assert {name!r} in provided, provided
+    {use}
+"""
+_AUTH = {
+    "dockhand-auth-basic": ("basic", {"username": "alice", "password": "x"}),
+    "dockhand-auth-bearer": ("bearer", {"token": "x"}),
+    "dockhand-auth-apikey": ("apikey", {"api_key": "x", "header": "X-Api-Key"}),
+}
+_OFFLINE = "assert dockhand.connection().is_online() is False"
+_PUSH = """registry = dockhand.connection()
+    digest = registry.upload_blob("a/b", b"some bytes").digest
+    assert registry.read_blob("a/b", digest) == b"some bytes"
+"""
+
+
+def program(package: str) -> tuple[list[str], str]:
+    """What to install beside the core's wheel, and a program that uses it."""
+    nowhere = {"base_uri": "http://127.0.0.1:1", "retries": 0}
+    if package == "dockhand-embedded":
+        connection = {"driver": "embedded", "root": ":memory:"}
+        return [], _CONNECTION.format(
+            connection=connection, kind="registry", name="embedded", use=_PUSH
+        )
+    if package in _AUTH:
+        driver, settings = _AUTH[package]
+        # an auth plugin needs a registry driver to do anything; it does not depend on one
+        connection = {**nowhere, "auth": {"driver": driver, **settings}}
+        return ["dockhand-distribution"], _CONNECTION.format(
+            connection=connection, kind="auth", name=driver, use=_OFFLINE
+        )
+    return [], _CONNECTION.format(
+        connection=nowhere, kind="registry", name="distribution", use=_OFFLINE
+    )
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> None:
+    """Run a command without this environment's own settings, or end."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKHAND_", "PYTHON"))}
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=env, check=False)
+    if done.returncode:
+        sys.exit(f"failed: {' '.join(str(part) for part in command)[:200]}")
+
+
+def main() -> None:
+    """Build and try them all."""
+    with tempfile.TemporaryDirectory() as folder:
+        wheels = Path(folder) / "wheels"
+        sources = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
+        for source in sources:
+            run(
+                sys.executable,
+                "-m",
+                "build",
+                "--wheel",
+                "--no-isolation",
+                "--outdir",
+                wheels,
+                source,
+            )
+        built = {path.name.split("-")[0].replace("_", "-"): path for path in wheels.iterdir()}
+        for package, wheel in sorted(built.items()):
+            names = zipfile.ZipFile(wheel).namelist()
+            module = package.replace("-", "_")
+            if f"{module}/py.typed" not in names:
+                sys.exit(f"{wheel.name} has no py.typed")
+            if any(name.startswith("tests/") for name in names):
+                sys.exit(f"{wheel.name} holds tests")
+            if package != CORE:
+                beside, code = program(package)
+                where = Path(folder) / module
+                venv.create(where, with_pip=True)
+                python = where / "bin" / "python"
+                run(
+                    python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                    "-c", ROOT / "constraints.txt", "--find-links", wheels,
+                    wheel, *beside,
+                )  # fmt: skip
+                run(python, "-c", code, cwd=Path(folder))
+                print(f"{package}: works alone", flush=True)
+    print(f"{len(built)} wheels built, {len(built) - 1} used alone")
+
+
+if __name__ == "__main__":
+    main()
