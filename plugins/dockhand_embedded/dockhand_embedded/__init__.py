@@ -1,0 +1,47 @@
+"""A whole OCI registry in the process: driver `embedded`, or `Registry` by itself."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dockhand_embedded.layout import LayoutStorage
+    from dockhand_embedded.memory import MemoryStorage
+    from dockhand_embedded.protocol import Limits, Registry
+    from dockhand_embedded.replies import FileBody, Headers, Reply, Request
+    from dockhand_embedded.storage import Storage
+    from dockhand_embedded.transport import EmbeddedTransport
+
+__all__ = [
+    "EmbeddedTransport",
+    "FileBody",
+    "Headers",
+    "LayoutStorage",
+    "Limits",
+    "MemoryStorage",
+    "Registry",
+    "Reply",
+    "Request",
+    "Storage",
+]
+
+_HOMES = {
+    "EmbeddedTransport": "transport",
+    "FileBody": "replies",
+    "Headers": "replies",
+    "LayoutStorage": "layout",
+    "Limits": "protocol",
+    "MemoryStorage": "memory",
+    "Registry": "protocol",
+    "Reply": "replies",
+    "Request": "replies",
+    "Storage": "storage",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load on use: `hooks` is imported at every start, the registry only where it is wanted."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

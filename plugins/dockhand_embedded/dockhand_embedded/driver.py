@@ -1,0 +1,59 @@
+"""The driver `embedded`: the client of a registry that runs in this very process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from dockhand_distribution import DistributionDriver
+from pydantic import BaseModel, ConfigDict
+
+from dockhand_core import ConfigError
+from dockhand_embedded.layout import LayoutStorage
+from dockhand_embedded.memory import MemoryStorage
+from dockhand_embedded.protocol import Registry
+from dockhand_embedded.storage import Storage
+from dockhand_embedded.transport import EmbeddedTransport
+
+MEMORY = ":memory:"
+
+
+class EmbeddedDriver(DistributionDriver):
+    """The specification's flows, over a transport that never leaves the process.
+
+    Two connections with one folder as root see the same repositories, in any number of processes.
+    Each connection with the root `:memory:` has repositories of its own, gone with the connection.
+    """
+
+    name = "embedded"
+
+    class Settings(BaseModel):
+        """A connection's keys beside the core's own.
+
+        Attributes:
+            root: the folder that keeps the repositories, one OCI Image Layout each, created if
+                it is not there; or `:memory:`.
+        """
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+        root: Literal[":memory:"] | Path
+
+    @classmethod
+    def base_uri(cls, settings: Any) -> str:  # noqa: ARG003
+        """A name that is never looked up."""
+        return "http://embedded"
+
+    @classmethod
+    def transport(cls, settings: Any) -> EmbeddedTransport:
+        """A transport to a registry over the settings' root."""
+        return EmbeddedTransport(Registry(_storage(settings.root)))
+
+
+def _storage(root: str | Path) -> Storage:
+    if root == MEMORY:
+        return MemoryStorage()
+    try:
+        return LayoutStorage(root)
+    except OSError as error:
+        raise ConfigError(f"root: {root} cannot be used as a registry's folder: {error}") from error

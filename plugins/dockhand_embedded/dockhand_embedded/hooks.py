@@ -1,0 +1,9 @@
+"""What this package provides; light, since it is loaded at start."""
+
+from dockhand_core import hookimpl
+
+
+@hookimpl
+def dockhand_registry_drivers() -> dict[str, str]:
+    """The driver `embedded`."""
+    return {"embedded": "dockhand_embedded.driver:EmbeddedDriver"}

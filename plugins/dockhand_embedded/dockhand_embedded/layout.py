@@ -1,0 +1,249 @@
+"""Repositories in a folder, one OCI Image Layout each, which other tools read and write.
+
+    <root>/library/nginx/oci-layout
+    <root>/library/nginx/index.json
+    <root>/library/nginx/blobs/sha256/<hex>
+    <root>/.uploads/                          uploads on their way, temporary files
+
+Repositories nest: `a` and `a/b` may both exist, and `blobs`, `index.json` and `oci-layout` are
+legal components of a name. Where a name has one of these, its folder gets a leading underscore
+(`a/blobs` is kept in `a/_blobs`). No legal component begins with an underscore or a dot, so two
+names never share a folder, and neither do a repository and a layout's own files.
+
+Blobs that several repositories have are hard links to one file: each folder stays a complete
+layout that can be moved or archived alone, and a deletion needs no count of users.
+
+Follows: OCI Image Specification 1.1, "OCI Image Layout".
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+
+from dockhand_embedded.files import link_file, make_folder, sync_folder, write_file
+from dockhand_embedded.index import Index
+from dockhand_embedded.names import is_name
+from dockhand_embedded.sessions import Sessions
+from dockhand_embedded.storage import OutsideError, Storage, Upload
+
+_OWN = frozenset({"blobs", "index.json", "oci-layout"})
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_LOCKS = 64
+# Two changes within one tick of the file system's clock could look the same from outside.
+_CLOCK_TICK = 50_000_000
+
+
+class LayoutStorage(Storage):
+    """Repositories below one root folder; several processes may use it at once."""
+
+    blocking: ClassVar[bool] = True
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        """Use a folder, which is created if it is not there."""
+        self._uploads = Path(root).absolute() / ".uploads"
+        make_folder(self._uploads)
+        self.root = self._uploads.parent.resolve()
+        self._uploads = self.root / ".uploads"
+        self._sessions = Sessions(self._uploads, self._place)
+        self._cache: dict[str, tuple[tuple[int, int, int], Index]] = {}
+        # flock separates threads by itself on a local disk; where a network file system turns it
+        # into a lock per process, these do. A fixed number, since names are for anyone to invent.
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+
+    # Paths
+
+    def folder(self, repository: str) -> Path:
+        """Where a repository is kept.
+
+        Raises:
+            OutsideError: a symbolic link on the way leads out of the root.
+        """
+        return self._inside(self._path(repository))
+
+    def _path(self, repository: str) -> Path:
+        parts = (f"_{part}" if part in _OWN else part for part in repository.split("/"))
+        return self.root.joinpath(*parts)
+
+    def _inside(self, path: Path) -> Path:
+        real = os.path.realpath(path)
+        if real != str(self.root) and not real.startswith(f"{self.root}{os.sep}"):
+            raise OutsideError(f"{path.relative_to(self.root)} leads out of the root")
+        return path
+
+    def _blob(self, repository: str, digest: str) -> Path:
+        algorithm, _, encoded = digest.partition(":")
+        return self._inside(self._path(repository) / "blobs" / algorithm) / encoded
+
+    def _temporary(self) -> Path:
+        return self._uploads / f"tmp-{uuid.uuid4()}"
+
+    # Repositories
+
+    def _walk(self) -> Iterator[str]:
+        """All repositories, also those without manifests."""
+        waiting: list[tuple[Path, str]] = [(self.root, "")]
+        while waiting:
+            folder, name = waiting.pop()
+            try:
+                found = list(os.scandir(folder))
+            except OSError:  # removed meanwhile, or not ours to read
+                continue
+            if name and any(entry.name == "index.json" and entry.is_file() for entry in found):
+                yield name
+            for entry in found:
+                if entry.name in _OWN or not entry.is_dir(follow_symlinks=False):
+                    continue
+                part = entry.name[1:] if entry.name[1:] in _OWN else entry.name
+                child = f"{name}/{part}" if name else part
+                if is_name(child):
+                    waiting.append((Path(entry.path), child))
+
+    def repositories(self) -> list[str]:
+        """Names of the repositories with manifests, in ASCII order."""
+        return sorted(
+            name for name in self._walk() if (index := self.index(name)) and index.manifests
+        )
+
+    def index(self, repository: str) -> Index | None:
+        """The manifests of a repository, read again when the file has changed."""
+        path = self.folder(repository) / "index.json"
+        held = self._cache.get(repository)
+        if held:
+            try:
+                if held[0] == _mark(path.stat()):
+                    return held[1]
+            except FileNotFoundError:
+                pass
+        return self._load(repository, path)
+
+    def _load(self, repository: str, path: Path) -> Index | None:
+        try:
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                data = file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            self._cache.pop(repository, None)
+            return None
+        try:
+            index = Index.parse(data)
+        except (ValueError, RecursionError) as error:
+            raise OSError(f"index.json of {repository} cannot be read: {error}") from error
+        if time.time_ns() - status.st_mtime_ns > _CLOCK_TICK:
+            self._cache[repository] = _mark(status), index
+        return index
+
+    @contextmanager
+    def changing(self, repository: str) -> Iterator[Index]:
+        """The index as it is on disk, under a lock between threads and between processes."""
+        folder = self.folder(repository)
+        path = folder / "index.json"
+        make_folder(folder)
+        with self._locks[hash(repository) % _LOCKS]:
+            # The folder itself is locked: index.json is replaced, so a lock on it would be lost.
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                index = self._load(repository, path)
+                missing = index is None
+                index = index.copy() if index else Index()
+                yield index
+                if not (folder / "oci-layout").exists():
+                    write_file(folder / "oci-layout", _LAYOUT, self._temporary())
+                if index.changed or missing:
+                    write_file(path, index.serialize(), self._temporary())
+            finally:
+                os.close(fd)
+
+    # Blobs
+
+    def blob_size(self, repository: str, digest: str) -> int | None:
+        """The size in bytes."""
+        try:
+            status = self._blob(repository, digest).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
+        """The blob's file; links and special files are not followed."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        path = self._blob(repository, digest)
+        if self.blob_size(repository, digest) is None:
+            return None
+        try:
+            return os.fdopen(os.open(path, flags), "rb", buffering=0)
+        except FileNotFoundError:
+            return None
+
+    def write_blob(self, repository: str, digest: str, data: bytes) -> None:
+        """Keep bytes, durably."""
+        target = self._blob(repository, digest)
+        make_folder(target.parent)
+        write_file(target, data, self._temporary())
+
+    def delete_blob(self, repository: str, digest: str) -> bool:
+        """Remove a blob from one repository; other repositories have links of their own."""
+        try:
+            self._blob(repository, digest).unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def link_blob(self, repository: str, digest: str, source: str | None) -> bool:
+        """Link a blob of another repository."""
+        if self.blob_size(repository, digest) is not None:
+            return True
+        for name in self._walk() if source is None else [source]:
+            if self.blob_size(name, digest) is None:
+                continue
+            target = self._prepare(repository, digest)
+            try:
+                link_file(self._blob(name, digest), target, self._temporary())
+            except FileNotFoundError:  # deleted meanwhile
+                continue
+            return True
+        return False
+
+    def _prepare(self, repository: str, digest: str) -> Path:
+        """Where a blob is to be put, in a folder that is a layout by then."""
+        folder = self.folder(repository)
+        if not (folder / "index.json").exists() or not (folder / "oci-layout").exists():
+            with self.changing(repository):
+                pass
+        target = self._blob(repository, digest)
+        make_folder(target.parent)
+        return target
+
+    def _place(self, file: Path, repository: str, digest: str) -> None:
+        target = self._prepare(repository, digest)
+        file.replace(target)
+        sync_folder(target.parent)
+
+    # Uploads
+
+    def start_upload(self, repository: str, algorithm: str) -> str:
+        """Begin an upload."""
+        self.folder(repository)  # refuse early what could not be put anywhere later
+        return self._sessions.start(repository, algorithm)
+
+    def upload_size(self, repository: str, upload_id: str) -> int:
+        """How many bytes an upload has."""
+        return self._sessions.size(repository, upload_id)
+
+    def open_upload(self, repository: str, upload_id: str) -> Upload:
+        """Open an upload as its only writer."""
+        return self._sessions.open(repository, upload_id)
+
+
+def _mark(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes whenever a file is replaced or written again."""
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,182 @@
+"""The registry as an httpx transport: requests are answered in the process, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import httpx
+
+from dockhand_embedded.protocol import Registry
+from dockhand_embedded.replies import CHUNK, FileBody, Headers, Reply, Request, Steps
+
+T = TypeVar("T")
+# Methods that, over a storage that never waits, take less time than going to a thread and back.
+_QUICK = frozenset({"GET", "HEAD", "DELETE"})
+
+
+class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """Give it to `httpx.Client` or `httpx.AsyncClient` (on asyncio) as `transport`.
+
+    Closing it leaves the registry as it is, since several clients may share one transport.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        """Send every request to this registry, whatever its host."""
+        self.registry = registry
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer in the calling thread; the body is read as far as it is needed."""
+        stream = request.stream
+        if not isinstance(stream, httpx.SyncByteStream):
+            raise RuntimeError("a sync client needs a body that can be iterated without await")
+        return _response(self.registry.handle(_request(request, stream)), inline=True)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer without holding the event loop up: what may wait runs in a thread.
+
+        No thread is held while the body's next piece is awaited, so any number of uploads can be
+        under way, also such as read from this very registry.
+        """
+        quick = not self.registry.storage.blocking
+        inline = quick and request.method in _QUICK
+        steps = self.registry.steps(_request(request))
+        step = _Step(steps)
+        try:
+            await _run(step, None, inline=inline)
+            if step.reply is None:
+                pieces = _pieces(request.stream)
+                try:
+                    async for piece in pieces:
+                        await _run(step, piece, inline=inline)
+                        if step.reply is not None:
+                            break
+                finally:
+                    await pieces.aclose()
+            if step.reply is None:
+                await _run(step, b"", inline=inline)
+        except BaseException:
+            if step.reply is not None:
+                step.reply.close()
+            raise
+        finally:
+            steps.close()
+        if step.reply is None:
+            raise RuntimeError("the registry asked for more after the end of the body")
+        return _response(step.reply, inline=quick)
+
+
+class _Step:
+    """One advance of the registry's generator; keeps the reply, as threads cannot raise
+    `StopIteration` into a coroutine."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self.reply: Reply | None = None
+
+    def __call__(self, piece: bytes | None) -> None:
+        try:
+            if piece is None:
+                next(self._steps)
+            else:
+                self._steps.send(piece)
+        except StopIteration as done:
+            self.reply = done.value
+
+
+async def _run(step: Callable[[T], Any], argument: T, *, inline: bool) -> Any:
+    if inline:
+        return step(argument)
+    work = asyncio.ensure_future(asyncio.to_thread(step, argument))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        # A thread cannot be stopped, and what it uses must not be closed under its hands.
+        await asyncio.wait([work])
+        raise
+
+
+async def _pieces(stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> Any:
+    """The body in pieces of about 1 MiB, so that going to a thread is paid for rarely."""
+    waiting: list[bytes] = []
+    size = 0
+    try:
+        async for piece in _parts(stream):
+            if not piece:
+                continue
+            waiting.append(piece)
+            size += len(piece)
+            if size >= CHUNK:
+                joined, waiting, size = _join(waiting), [], 0
+                yield joined
+    except Exception:
+        # The client broke off; what it had sent is kept, as a server would.
+        if waiting:
+            yield _join(waiting)
+        raise
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(pieces: list[bytes]) -> bytes:
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _parts(
+    stream: httpx.AsyncByteStream | httpx.SyncByteStream,
+) -> AsyncIterator[bytes]:
+    if isinstance(stream, httpx.AsyncByteStream):
+        async for piece in stream:
+            yield piece
+        return
+    iterator = iter(stream)
+    while (part := await asyncio.to_thread(next, iterator, None)) is not None:
+        yield part
+
+
+def _request(request: httpx.Request, body: Iterable[bytes] = ()) -> Request:
+    return Request(
+        method=request.method.upper(),
+        path=request.url.path,
+        query=parse_qsl(request.url.query.decode("ascii"), keep_blank_values=True),
+        headers=Headers(request.headers.multi_items()),
+        body=body,
+    )
+
+
+def _response(reply: Reply, *, inline: bool) -> httpx.Response:
+    stream: httpx.ByteStream | _Body
+    if isinstance(reply.body, FileBody):
+        stream = _Body(reply.body, inline=inline)
+    else:
+        stream = httpx.ByteStream(reply.body)
+    return httpx.Response(reply.status, headers=reply.headers, stream=stream)
+
+
+class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A reply's file, read on demand."""
+
+    def __init__(self, body: FileBody, *, inline: bool) -> None:
+        self._body = body
+        self._inline = inline
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._body
+        except OSError as error:
+            raise httpx.ReadError(str(error)) from error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            while not self._body.finished:
+                yield await _run(lambda _: self._body.read(), None, inline=self._inline)
+        except OSError as error:
+            raise httpx.ReadError(str(error)) from error
+
+    def close(self) -> None:
+        self._body.close()
+
+    async def aclose(self) -> None:
+        self._body.close()

@@ -1,0 +1,284 @@
+"""What only a real registry shows: streams, cuts, credentials, configurations, other clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cutting import cutting
+from driven import Loop, driven
+from images import push_image, push_index
+from registries import HTPASSWD, PASSWORD, distribution, program
+
+from dockhand_core import (
+    Digest,
+    ImageIndex,
+    PaginationNumberInvalid,
+    PushResult,
+    RegistryClient,
+    Unauthorized,
+    Unsupported,
+    async_connect,
+    connect,
+)
+
+pytestmark = pytest.mark.live
+
+VERSIONS = ["2.8", "3.1"]
+SIZE = 24 << 20
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def url(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with distribution(version, tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+@pytest.fixture(params=["sync", "async", "async-httpx"])
+def opened(request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Makes clients of either world, and closes them."""
+    loop = Loop()
+    clients: list[Any] = []
+
+    def make(url: str, **settings: Any) -> RegistryClient:
+        settings.setdefault("logging", {"driver": "null"})
+        if request.param == "sync":
+            client: Any = connect(url, **settings)
+        else:
+            carrier = {"async-httpx": "httpx"}.get(request.param)
+            client = driven(loop, async_connect(url, transport=carrier, **settings))
+        clients.append(client)
+        found: RegistryClient = client
+        return found
+
+    yield make
+    for client in clients:
+        client.close()
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Digest]:
+    path = tmp_path_factory.mktemp("big") / "blob"
+    path.write_bytes(os.urandom(SIZE))
+    return path, Digest.of(path.read_bytes())
+
+
+def name(request: pytest.FixtureRequest) -> str:
+    """A repository of the test's own."""
+    return "live/" + "".join(c if c.isalnum() else "-" for c in request.node.name).strip("-")
+
+
+def test_file(
+    opened: Open, url: str, big: tuple[Path, Digest], tmp_path: Path, request: Any
+) -> None:
+    path, digest = big
+    registry, repository = opened(url), name(request)
+    told: list[int] = []
+    pushed = registry.upload_blob(repository, path, progress=lambda done, _: told.append(done))
+    assert pushed.digest == digest
+    assert told == sorted(told)
+    assert told[-1] == SIZE
+    out = registry.download_blob(repository, digest, tmp_path / "out")
+    assert Digest.of(out.read_bytes()) == digest
+
+
+def test_chunks(opened: Open, url: str, big: tuple[Path, Digest], request: Any) -> None:
+    """More than one chunk, from what can be read only once."""
+    path, digest = big
+    registry, repository = opened(url), name(request)
+    with path.open("rb") as file:
+        blocks = iter(lambda: file.read(1 << 20), b"")
+        assert registry.upload_blob(repository, blocks).digest == digest
+    with registry.open_blob(repository, digest) as blob:
+        assert sum(len(block) for block in blob) == SIZE
+    with registry.blob_writer(f"{repository}/written") as out:
+        out.write(path.read_bytes())
+    assert out.digest == digest
+
+
+def test_upload_cut(opened: Open, url: str, version: str, big: Any, request: Any) -> None:
+    """3.1 is carried on where it broke, 2.8 begins again; both end with the blob."""
+    path, digest = big
+    repository = name(request)
+    with cutting(url) as proxy:
+        registry = opened(proxy.url)
+        registry.ping()
+        proxy.up.append(9 << 20)
+        told: list[int] = []
+        # Distribution names itself by the Host header: its Location leads through the proxy too
+        result = registry.upload_blob(repository, path, progress=lambda d, _: told.append(d))
+        assert proxy.cuts == 1
+    assert result.digest == digest
+    assert opened(url).blob_size(repository, digest) == SIZE
+    again = [later for earlier, later in pairwise(told) if later < earlier]
+    if version == "2.8":
+        assert again == [1 << 20]
+    else:
+        assert all(later > 4 << 20 for later in again)
+
+
+def test_download_cut(opened: Open, url: str, big: Any, tmp_path: Path, request: Any) -> None:
+    path, digest = big
+    repository = name(request)
+    opened(url).upload_blob(repository, path)
+    with cutting(url) as proxy:
+        registry = opened(proxy.url)
+        registry.ping()
+        proxy.down += [5 << 20, 6 << 20]
+        told: list[int] = []
+        registry.download_blob(
+            repository, digest, tmp_path / "out", progress=lambda done, _: told.append(done)
+        )
+        assert told == sorted(told)
+        proxy.down.append(7 << 20)
+        with registry.open_blob(repository, digest) as blob:
+            assert sum(len(block) for block in blob) == SIZE
+        assert proxy.cuts == 3
+    assert Digest.of((tmp_path / "out").read_bytes()) == digest
+
+
+def test_upload_carried_on_elsewhere(url: str, request: Any) -> None:
+    """Another process carries an upload on, with nothing but its JSON."""
+    repository = name(request)
+    with connect(url) as registry:
+        upload = registry.upload_chunk(registry.start_upload(repository), b"first ")
+    program_text = (
+        "import sys; from dockhand_core import connect, Upload, Digest\n"
+        "upload = Upload.model_validate_json(sys.argv[2])\n"
+        "with connect(sys.argv[1]) as registry:\n"
+        "    upload = registry.upload_chunk(registry.upload_status(upload), b'second')\n"
+        "    print(registry.finish_upload(upload, Digest.of(b'first second')).digest)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program_text, url, upload.model_dump_json()],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    with connect(url) as registry:
+        assert registry.read_blob(repository, done.stdout.strip()) == b"first second"
+
+
+def test_basic(opened: Open, version: str, tmp_path: Path) -> None:
+    htpasswd = tmp_path / "htpasswd"
+    htpasswd.write_text(HTPASSWD)
+    auth = {"htpasswd": {"realm": "basic-realm", "path": str(htpasswd)}}
+    with distribution(version, tmp_path / "registry", auth=auth) as url:
+        right = {"driver": "basic", "username": "alice", "password": PASSWORD}
+        registry = opened(url, auth=right)
+        registry.ping()
+        push_image(registry, "a/b", "v1")
+        assert list(registry.repositories()) == ["a/b"]
+        wrong = opened(url, auth={**right, "password": "not-the-password"})
+        with pytest.raises(Unauthorized, match="asks for Basic") as caught:
+            wrong.ping()
+        assert "not-the-password" not in repr(caught.value)
+        assert wrong.is_online()
+        key = {"driver": "apikey", "username": "alice", "api_key": PASSWORD}
+        assert opened(url, auth=key).manifest_exists("a/b", "v1")
+        with pytest.raises(Unauthorized):
+            opened(url).manifest("a/b", "v1")
+        with pytest.raises(Unauthorized):
+            opened(url, auth={"driver": "bearer", "token": "abc"}).upload_blob("a/b", b"data")
+
+
+def test_relative_urls(opened: Open, version: str, tmp_path: Path) -> None:
+    http = {"relativeurls": True}
+    with distribution(version, tmp_path / "registry", http=http) as url:
+        registry = opened(url)
+        upload = registry.upload_chunk(registry.start_upload("a/b"), b"data")
+        result = registry.finish_upload(upload, Digest.of(b"data"))
+        assert result.location.startswith(url)
+        assert isinstance(registry.mount_blob("c", result.digest, "a/b"), PushResult)
+
+
+def test_deletion_disabled(opened: Open, version: str, tmp_path: Path) -> None:
+    storage = {"filesystem": {"rootdirectory": str(tmp_path / "data")}}
+    with distribution(version, tmp_path / "registry", storage=storage) as url:
+        registry = opened(url)
+        manifest = push_image(registry, "a/b", "v1")
+        with pytest.raises(Unsupported):
+            registry.delete_manifest("a/b", manifest.digest)
+        with pytest.raises(Unsupported):
+            registry.delete_tag("a/b", "v1")
+        with pytest.raises(Unsupported):
+            registry.delete_blob("a/b", manifest.config.digest)
+        assert registry.manifest_exists("a/b", "v1")
+
+
+def test_read_only(opened: Open, version: str, tmp_path: Path) -> None:
+    """A plain-text 405."""
+    storage = {
+        "filesystem": {"rootdirectory": str(tmp_path / "data")},
+        "maintenance": {"readonly": {"enabled": True}},
+    }
+    with distribution(version, tmp_path / "registry", storage=storage) as url:
+        with pytest.raises(Unsupported, match="405: Method not allowed") as caught:
+            opened(url).upload_blob("a/b", b"data")
+        assert caught.value.code is None
+
+
+def test_page_too_large(opened: Open, url: str) -> None:
+    with pytest.raises(PaginationNumberInvalid) as caught:
+        opened(url).repository_page(limit=100_000)
+    assert caught.value.status == 400
+
+
+def test_many_pages(opened: Open, url: str, request: Any) -> None:
+    """Every one once, over more pages than one, a link to an empty last one among them."""
+    registry, repository = opened(url), name(request)
+    manifest = push_image(registry, repository, "t000")
+    tags = [f"t{number:03}" for number in range(40)]
+    for tag in tags[1:]:
+        registry.put_manifest(repository, tag, manifest)
+    assert sorted(registry.tags(repository, page_size=8)) == tags
+    paged, after = [], None
+    while True:
+        page = registry.tag_page(repository, limit=7, after=after)
+        paged += page.items
+        if not page.has_more:
+            break
+        after = page.next
+    assert paged == tags
+
+
+def test_other_clients(opened: Open, url: str, tmp_path: Path, request: Any) -> None:
+    """skopeo reads what was pushed, and what it pushes can be read."""
+    skopeo = program("skopeo", "Debian's package skopeo has it")
+    registry, repository = opened(url), name(request)
+    index = push_index(registry, repository, "v1")
+    host = url.removeprefix("http://")
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [skopeo, *arguments], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    seen = run("inspect", "--raw", "--tls-verify=false", f"docker://{host}/{repository}:v1")
+    assert json.loads(seen) == json.loads(index.raw)
+    run(
+        "copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false",
+        f"docker://{host}/{repository}:v1", f"docker://{host}/{repository}/copied:v2",
+    )  # fmt: skip
+    copied = registry.manifest(f"{repository}/copied", "v2")
+    assert isinstance(copied, ImageIndex)
+    assert copied.digest == index.digest
+    image = registry.image(f"{repository}/copied", "v2", platform="linux/arm64")
+    assert str(registry.image_config(f"{repository}/copied", image).platform) == "linux/arm64"
