@@ -62,7 +62,8 @@ def program(package: str) -> tuple[list[str], str]:
 def run(*command: str | Path, cwd: Path | None = None) -> None:
     """Run a command without this environment's own settings, or end."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKHAND_", "PYTHON"))}
-    done = subprocess.run([str(part) for part in command], cwd=cwd, env=env, check=False)
+    arguments = [str(part) for part in command]
+    done = subprocess.run(arguments, cwd=cwd, env=env, check=False)  # noqa: S603
     if done.returncode:
         sys.exit(f"failed: {' '.join(str(part) for part in command)[:200]}")
 
