@@ -33,6 +33,19 @@ __all__ = ["AsyncRunner", "SyncRunner", "run_async", "run_sync"]
 
 T = TypeVar("T")
 
+_alive: weakref.WeakSet[SyncRunner | AsyncRunner] = weakref.WeakSet()
+_left: list[Any] = []  # a parent's transports: not closed in the child, nor finalised there
+
+
+def _after_fork() -> None:
+    """A child makes its own sockets, and does not wait for locks that its parent held."""
+    for runner in list(_alive):
+        runner.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 SLOWEST = 64 << 10  # bytes a second that a body which is parsed must come with
 
 
@@ -103,7 +116,7 @@ class SyncRunner:
 
     Args:
         wire: what a call is on the wire.
-        transport: makes the transport, in each process anew.
+        transport: makes the transport; in a process that was forked, anew.
     """
 
     def __init__(self, wire: Wire, transport: Callable[[], httpx.BaseTransport]) -> None:
@@ -111,8 +124,8 @@ class SyncRunner:
         self._make = transport
         self._lock = threading.Lock()
         self._transport: httpx.BaseTransport | None = None
-        self._pid = 0
         self._closed = False
+        _alive.add(self)
         self._effects: dict[type, Callable[[Any], Any]] = {
             Call: lambda e: run_sync(wire.exchange(e), self.perform),
             Send: lambda e: self._open().handle_request(e.request),
@@ -134,23 +147,26 @@ class SyncRunner:
         return self._effects[type(effect)](effect)
 
     def _open(self) -> httpx.BaseTransport:
-        if self._transport is not None and self._pid == os.getpid():
+        if self._transport is not None:
             return self._transport
-        if self._pid != os.getpid():
-            self._lock = threading.Lock()  # the parent may have held it when it forked
         with self._lock:
             if self._closed:
                 raise DockhandError("this client is closed")
-            if self._transport is None or self._pid != os.getpid():
-                # A child must not speak on its parent's sockets: it leaves them alone, unclosed.
-                self._transport, self._pid = self._make(), os.getpid()
+            if self._transport is None:
+                self._transport = self._make()
             return self._transport
+
+    def after_fork(self) -> None:
+        """Leave the parent's sockets to the parent."""
+        self._lock = threading.Lock()
+        _left.append(self._transport)
+        self._transport = None
 
     def reset(self) -> None:
         """Close the sockets and forget the tokens; the next request opens new ones."""
         with self._lock:
             transport, self._transport = self._transport, None
-        if transport is not None and self._pid == os.getpid():
+        if transport is not None:
             transport.close()
         self.wire.forget()
 
@@ -199,14 +215,14 @@ class AsyncRunner:
 
     Args:
         wire: what a call is on the wire.
-        transport: makes the transport, in each process and for each loop anew.
+        transport: makes the transport, for each loop anew.
     """
 
     def __init__(self, wire: Wire, transport: Callable[[], httpx.AsyncBaseTransport]) -> None:
         self.wire = wire
         self._make = transport
         self._closed = False
-        self._pid = os.getpid()
+        _alive.add(self)
         self._transports: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, httpx.AsyncBaseTransport
         ] = weakref.WeakKeyDictionary()
@@ -233,18 +249,21 @@ class AsyncRunner:
     def _open(self) -> httpx.AsyncBaseTransport:
         if self._closed:
             raise DockhandError("this client is closed")
-        if self._pid != os.getpid():
-            self._transports, self._pid = weakref.WeakKeyDictionary(), os.getpid()
         loop = asyncio.get_running_loop()
         found = self._transports.get(loop)
         if found is None:
             found = self._transports[loop] = self._make()
         return found
 
+    def after_fork(self) -> None:
+        """Leave the parent's sockets to the parent."""
+        _left.append(dict(self._transports))
+        self._transports = weakref.WeakKeyDictionary()
+
     async def reset(self) -> None:
         """Close this loop's sockets and forget the tokens; the next request opens new ones."""
         transport = self._transports.pop(asyncio.get_running_loop(), None)
-        if transport is not None and self._pid == os.getpid():
+        if transport is not None:
             await transport.aclose()
         self.wire.forget()
 

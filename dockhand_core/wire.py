@@ -214,7 +214,7 @@ class Wire:
         response: httpx.Response | None = None
         answer: Any = None
         try:
-            step = next(flow)
+            step = self._step(flow, None)
             while True:
                 if isinstance(step, Blocking):
                     answer = yield step
@@ -230,7 +230,7 @@ class Wire:
                         yield Discard(ReplyStream(response))
                     step.extensions = {**request.extensions, **step.extensions}
                     answer = response = yield from self._send(step)
-                step = flow.send(answer)
+                step = self._step(flow, answer)
         except StopIteration:
             if response is None:
                 raise PluginError(f"{type(self.auth).__name__} did not send the request") from None
@@ -242,10 +242,20 @@ class Wire:
         finally:
             flow.close()
 
+    def _step(self, flow: Generator[Any, Any, None], answer: Any) -> Any:
+        """The auth driver's next step; what it raises is reported as the plugin's."""
+        try:
+            return flow.send(answer)
+        except (StopIteration, DockhandError):
+            raise
+        except Exception as error:
+            name = type(self.auth).__name__
+            raise PluginError(f"{name}: {type(error).__name__}: {error}") from error
+
     def _fetch(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
         request.extensions = {**request.extensions, "timeout": self.timeouts}
         with mapped(request.method, str(request.url), request):
-            response: httpx.Response = yield Send(request)
+            response = yield from self._send(request)
             body = yield Receive(ReplyStream(response), JSON_LIMIT)
         kept = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
         return httpx.Response(response.status_code, headers=kept, content=body, request=request)

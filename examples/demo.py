@@ -62,6 +62,8 @@ def title(text: str) -> None:
 
 def bar(done: int, total: int | None) -> None:
     """A progress function, as uploads and downloads take it."""
+    if done != total and not sys.stdout.isatty():
+        return
     share = done / total if total else 1.0
     print(f"\r   [{'█' * int(share * 30):30}] {done / 1e6:6.2f} MB", end="", flush=True)
     if done == total:

@@ -41,9 +41,9 @@ _PUSH = """registry = dockhand.connection()
 
 def program(package: str) -> tuple[list[str], str]:
     """What to install beside the core's wheel, and a program that uses it."""
-    nowhere = {"base_uri": "http://127.0.0.1:1", "retries": 0}
+    nowhere: dict[str, object] = {"base_uri": "http://127.0.0.1:1", "retries": 0}
     if package == "dockhand-embedded":
-        connection = {"driver": "embedded", "root": ":memory:"}
+        connection: dict[str, object] = {"driver": "embedded", "root": ":memory:"}
         return [], _CONNECTION.format(
             connection=connection, kind="registry", name="embedded", use=_PUSH
         )

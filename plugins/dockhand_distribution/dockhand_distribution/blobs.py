@@ -17,6 +17,7 @@ from dockhand_core.errors import (
     BlobUnknown,
     ConnectionFailed,
     DigestMismatch,
+    DockhandError,
     RangeInvalid,
     ResponseInvalid,
 )
@@ -156,6 +157,9 @@ class Partial:
         # unbuffered: what is counted has been handed to the system
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         self._file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
+        if not alone(self._file):
+            self._file.close()
+            raise DockhandError(f"{path}: another download is writing to it")
         self.size = 0
         while block := self._file.read(BLOCK):
             self._hasher.update(block)
@@ -196,6 +200,19 @@ class Partial:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def alone(file: BinaryIO) -> bool:
+    """Lock a file, where the system can; False if somebody else has."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def compare(repository: str, expected: Digest, hasher: Hasher) -> None:
