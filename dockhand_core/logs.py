@@ -120,7 +120,13 @@ def json(settings: LogSettings, connection: str) -> Any:
 
 
 def stdlib(settings: LogSettings, connection: str) -> Any:
-    """The standard library's logger `dockhand.<connection>`, the values in its `extra`."""
+    """The standard library's logger `dockhand.<connection>`, the values in its `extra`.
+
+    As with any library, nothing is written until the application configures logging.
+    """
+    root = logging.getLogger("dockhand")
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
     return _make(
         logging.getLogger(f"dockhand.{connection}"),
         settings,

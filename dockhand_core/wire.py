@@ -295,7 +295,10 @@ def _hopeless(error: ConnectionFailed) -> bool:
 
 
 class LogLine:
-    """The one line that each request leaves in the log, when its reply is read or given up."""
+    """The one line that each request leaves in the log, when its reply is read or given up.
+
+    `bytes` counts the bodies, of request and reply together.
+    """
 
     def __init__(self, log: Any, call: Call, url: str, attempt: int) -> None:
         self._log, self._attempt, self._call = log, attempt, call
@@ -314,7 +317,9 @@ class LogLine:
         """The reply was read, or its reading ended early."""
         if isinstance(error, ConnectionFailed):
             return  # `failed` says it
-        self._log.info("request", status=status, bytes=count, **self._fields())
+        body = self._call.body
+        total = count + (body.size if body is not None else 0)
+        self._log.info("request", status=status, bytes=total, **self._fields())
 
     def failed(self, error: DockhandError, wait: float | None) -> None:
         """No reply came, or not all of it."""

@@ -18,8 +18,25 @@ ROOT = Path(__file__).parents[1]
 CORE = "dockhand-core"
 
 _CONNECTION = """
+import http.server, threading
 from dockhand_core import Dockhand
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        seen.append(dict(self.headers))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{{}}")
+    def log_message(self, *_):
+        pass
+
+seen = []
+server = http.server.HTTPServer(("127.0.0.1", 0), Registry)
+threading.Thread(target=server.serve_forever, daemon=True).start()
 connection = {connection!r}
+if "base_uri" in connection:
+    connection["base_uri"] = f"http://127.0.0.1:{{server.server_port}}"
 with Dockhand({{"connections": {{"main": connection}}}}) as dockhand:
     broken = [str(plugin) for plugin in dockhand.plugins if plugin.error]
     assert not broken, broken
@@ -28,11 +45,12 @@ with Dockhand({{"connections": {{"main": connection}}}}) as dockhand:
     {use}
 """
 _AUTH = {
-    "dockhand-auth-basic": ("basic", {"username": "alice", "password": "x"}),
-    "dockhand-auth-bearer": ("bearer", {"token": "x"}),
-    "dockhand-auth-apikey": ("apikey", {"api_key": "x", "header": "X-Api-Key"}),
+    "dockhand-auth-basic": ("basic", {"username": "alice", "password": "x"}, "Authorization"),
+    "dockhand-auth-bearer": ("bearer", {"token": "x"}, "Authorization"),
+    "dockhand-auth-apikey": ("apikey", {"api_key": "x", "header": "X-Api-Key"}, "X-Api-Key"),
 }
-_OFFLINE = "assert dockhand.connection().is_online() is False"
+_PING = "dockhand.connection().ping(); assert seen"
+_LOGIN = _PING + "; assert {header!r} in seen[0], seen"
 _PUSH = """registry = dockhand.connection()
     digest = registry.upload_blob("a/b", b"some bytes").digest
     assert registry.read_blob("a/b", digest) == b"some bytes"
@@ -41,21 +59,21 @@ _PUSH = """registry = dockhand.connection()
 
 def program(package: str) -> tuple[list[str], str]:
     """What to install beside the core's wheel, and a program that uses it."""
-    nowhere: dict[str, object] = {"base_uri": "http://127.0.0.1:1", "retries": 0}
+    nowhere: dict[str, object] = {"base_uri": ""}
     if package == "dockhand-embedded":
         connection: dict[str, object] = {"driver": "embedded", "root": ":memory:"}
         return [], _CONNECTION.format(
             connection=connection, kind="registry", name="embedded", use=_PUSH
         )
     if package in _AUTH:
-        driver, settings = _AUTH[package]
+        driver, settings, header = _AUTH[package]
         # an auth plugin needs a registry driver to do anything; it does not depend on one
         connection = {**nowhere, "auth": {"driver": driver, **settings}}
         return ["dockhand-distribution"], _CONNECTION.format(
-            connection=connection, kind="auth", name=driver, use=_OFFLINE
+            connection=connection, kind="auth", name=driver, use=_LOGIN.format(header=header)
         )
     return [], _CONNECTION.format(
-        connection=nowhere, kind="registry", name="distribution", use=_OFFLINE
+        connection=nowhere, kind="registry", name="distribution", use=_PING
     )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import vcr
 from driven import Loop, driven
-from registries import distribution
+from registries import HTPASSWD, distribution
 
 from dockhand_core import RegistryClient, async_connect, connect
 
@@ -69,8 +70,10 @@ TARGETS = [
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that takes a registry against every target, sync and async."""
-    if "registry" in metafunc.fixturenames:
+    if "target" in metafunc.fixturenames:
         targets = [t for t in TARGETS if t.kind == "cassette"] if RECORDING else TARGETS
+        if "guarded" in metafunc.fixturenames:  # the embedded one asks nobody who they are
+            targets = [t for t in targets if t.kind != "embedded"]
         modes = ["sync"] if RECORDING else ["sync", "async"]
         marks = {"live": [pytest.mark.live]}
         metafunc.parametrize(
@@ -82,47 +85,72 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def live_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
+def live_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server for the target, where it needs one."""
+    with _server(target, tmp_path_factory.mktemp("registry")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def guarded_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that wants a user and a password."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "htpasswd").write_text(HTPASSWD)
+    htpasswd = {"realm": "basic-realm", "path": str(folder / "htpasswd")}
+    with _server(target, folder, auth={"htpasswd": htpasswd}) as url:
+        yield url
+
+
+@contextmanager
+def _server(target: Target, folder: Path, **sections: Any) -> Iterator[str]:
     if target.kind == "live" or (target.kind == "cassette" and RECORDING):
-        with distribution(target.version, tmp_path_factory.mktemp("registry")) as url:
+        with distribution(target.version, folder, **sections) as url:
             yield url
     else:
-        yield None
+        yield REPLAYED
 
 
 @pytest.fixture
 def registry(
     target: Target,
     mode: str,
-    live_url: str | None,
+    live_url: str,
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[RegistryClient]:
     """A client for the target."""
-    settings: dict[str, Any] = {"logging": {"driver": "null"}}
     if target.kind == "embedded":
         place = ":memory:" if target.version == "memory" else str(tmp_path / "registry")
-        with client(mode, place, driver="embedded", **settings) as found:
-            yield found
-    elif target.kind == "live":
-        assert live_url is not None
-        with client(mode, live_url, **settings) as found:
+        with client(target, mode, place, driver="embedded") as found:
             yield found
     else:
-        name = request.node.originalname.removeprefix("test_")
-        with (
-            cassette(target, name),
-            client(mode, live_url or REPLAYED, transport="httpx", retries=0, **settings) as found,
-        ):
+        with _traffic(target, request), client(target, mode, live_url) as found:
             yield found
 
 
-def client(mode: str, place: str, **settings: Any) -> Any:
+@pytest.fixture
+def guarded(
+    target: Target, mode: str, guarded_url: str, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., RegistryClient]]:
+    """Makes clients, with an `auth` table each, for a registry that wants to know who asks."""
+    with _traffic(target, request), ExitStack() as stack:
+        yield lambda **auth: stack.enter_context(client(target, mode, guarded_url, auth=auth))
+
+
+def client(target: Target, mode: str, place: str, **settings: Any) -> Any:
     """A client of either world, as a context manager."""
+    settings["logging"] = {"driver": "null"}
+    if target.kind == "cassette":
+        settings |= {"transport": "httpx", "retries": 0}
     if mode == "sync":
         return connect(place, **settings)
     return _async_client(place, **settings)
+
+
+def _traffic(target: Target, request: pytest.FixtureRequest) -> Any:
+    if target.kind != "cassette":
+        return nullcontext()
+    return cassette(target, request.node.originalname.removeprefix("test_"))
 
 
 class _async_client:
