@@ -11,7 +11,7 @@ import httpx
 
 from dockhand_core.errors import ConnectionFailed, Timeout
 from dockhand_core.flow import BytesSource, Progress, Source
-from dockhand_core.replies import shown
+from dockhand_core.replies import line, shown
 
 __all__ = ["ReplyStream", "UploadBody"]
 
@@ -146,4 +146,4 @@ class ReplyStream:
                 f"{self.where}: no more data in time after {self.received} bytes"
             ) from None
         except (httpx.HTTPError, httpx.StreamError) as error:
-            raise self._broken(str(error) or type(error).__name__) from None
+            raise self._broken(line(str(error)) or type(error).__name__) from None

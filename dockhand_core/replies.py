@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
 from dockhand_core import errors
 
@@ -17,6 +17,8 @@ __all__ = [
     "Challenge",
     "challenges",
     "error_of",
+    "joined",
+    "line",
     "links",
     "next_link",
     "origin_of",
@@ -116,15 +118,16 @@ def _said(entries: list[dict[str, Any]], headers: Mapping[str, str], body: bytes
     parts = [f" {e['code']}" + (f": {e['message']}" if e.get("message") else "") for e in entries]
     if parts:
         more = f" (and {len(parts) - 3} more)" if len(parts) > 3 else ""
-        return _line(";".join(parts[:3])) + more
+        return line(";".join(parts[:3])) + more
     text = body[:4096].decode("utf-8", "replace")
     if "html" in headers.get("content-type", "") or text.lstrip()[:1] == "<":
         title = re.search(r"<title>([^<]{1,200})</title>", text, re.IGNORECASE)
-        return " an HTML page" + (f", {_line(title[1]).strip()!r}" if title else "")
-    return f": {_line(text)}" if text.strip() else ""
+        return " an HTML page" + (f", {line(title[1]).strip()!r}" if title else "")
+    return f": {line(text)}" if text.strip() else ""
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
+    """A text that somebody else wrote, fit for a message: one line, printable, 300 characters."""
     flat = " ".join(text.split(" ")).replace("\n", " ").replace("\r", " ")
     flat = "".join(c if c.isprintable() else "�" for c in flat).rstrip()
     return flat if len(flat) <= 300 else f"{flat[:299]}…"
@@ -166,13 +169,29 @@ def shown(url: str) -> str:
 
 def origin_of(url: str) -> tuple[str, str, int | None]:
     """Scheme, host and port."""
-    parts = urlsplit(url)
-    scheme = parts.scheme.lower()
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        port = -1
+        return "", url, None  # an origin of its own, which is nobody's
+    scheme = parts.scheme.lower()
     return scheme, (parts.hostname or "").lower(), port or PORTS.get(scheme)
+
+
+def joined(base: str, target: str) -> str:
+    """A `Location` or `Link`, absolute or relative, as a whole URL.
+
+    Raises:
+        ResponseInvalid: it is not a URL.
+    """
+    try:
+        found = urljoin(base, target)
+        urlsplit(found)
+    except ValueError:
+        raise errors.ResponseInvalid(
+            f"{shown(base)} leads to {line(target)!r}, not a URL"
+        ) from None
+    return found
 
 
 _LINK = re.compile(r'<([^<>]*)>((?:[^,"]|"[^"]*")*)')

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from dockhand_core.errors import DockhandError, ResponseTooLarge, Timeout
+from dockhand_core.errors import ConnectionFailed, DockhandError, ResponseTooLarge, Timeout
 from dockhand_core.flow import (
     BLOCK,
     Blocking,
@@ -285,6 +285,7 @@ class AsyncRunner:
         batch: list[bytes] = []
         size = 0
         at_work: asyncio.Task[None] | None = None
+        broken: ConnectionFailed | None = None
         try:
             async with aclosing(effect.stream.aiterate()) as blocks:
                 async for block in blocks:
@@ -295,13 +296,17 @@ class AsyncRunner:
                             await at_work
                         at_work = asyncio.create_task(asyncio.to_thread(_feed, effect.sink, batch))
                         batch, size = [], 0
-            if at_work is not None:
-                await at_work
-            await asyncio.to_thread(_feed, effect.sink, batch)
+        except ConnectionFailed as error:
+            broken = error  # what arrived is handed on: from there it will be carried on
         finally:
             if at_work is not None and not at_work.done():
                 # The sink may be writing to a file that the flow is about to close.
                 await asyncio.wait({at_work})
+        if at_work is not None:
+            await at_work
+        await asyncio.to_thread(_feed, effect.sink, batch)
+        if broken is not None:
+            raise broken
 
     async def _take(self, effect: Take) -> Any:
         iterator = effect.iterator

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 
@@ -25,7 +25,7 @@ from dockhand_core.errors import (
     Timeout,
 )
 from dockhand_core.flow import JSON_LIMIT, Blocking, BytesSource, Call, Discard, Reply, Retry, Sleep
-from dockhand_core.replies import PORTS, error_of, origin_of, retry_after, shown
+from dockhand_core.replies import PORTS, error_of, joined, line, origin_of, retry_after, shown
 
 __all__ = ["Exchange", "Receive", "Send", "Wire"]
 
@@ -78,7 +78,8 @@ class Wire:
     def __post_init__(self) -> None:
         self.auth = self.make_auth()
         self.origin = origin_of(self.base)
-        self.timeouts = httpx.Timeout(self.timeout).as_dict()
+        # Waiting for a connection of one's own to come free is not the registry's fault.
+        self.timeouts = httpx.Timeout(self.timeout, pool=None).as_dict()
         self._always = [
             ("User-Agent", self.user_agent),
             ("Accept-Encoding", "identity"),  # a digest is of the bytes as stored
@@ -142,7 +143,7 @@ class Wire:
         if path.startswith(("http://", "https://")):
             url = path
         elif path.startswith("/"):
-            url = urljoin(self.base + "/", path)
+            url = joined(self.base + "/", path)
         else:
             url = f"{self.base}/v2/{path}"
         if call.query:
@@ -162,7 +163,7 @@ class Wire:
             if target is None:
                 return response
             yield Discard(ReplyStream(response))
-            url = urljoin(url, target)
+            url = joined(url, target)
         raise ResponseInvalid(f"{call.method} {shown(url)}: more than {MAX_REDIRECTS} redirects")
 
     def _check_target(self, call: Call, url: str) -> None:
@@ -279,7 +280,7 @@ def mapped(method: str, url: str, request: httpx.Request | None = None) -> Itera
         body = request.stream if request is not None else None
         if isinstance(body, UploadBody) and body.error is not None:
             raise body.error from None
-        reason = str(error) or type(error).__name__
+        reason = line(str(error)) or type(error).__name__
         if isinstance(error, httpx.TimeoutException):
             failed: ConnectionFailed = Timeout(f"{where}: no answer in time ({reason})")
         else:

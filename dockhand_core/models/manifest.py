@@ -187,7 +187,10 @@ def parse_manifest(
         raise ManifestInvalid("the manifest is not a JSON object")
     said = (media_type or "").partition(";")[0].strip()
     kind: type[ImageManifest | ImageIndex]
-    known = body.get("mediaType") or said
+    stated = body.get("mediaType")
+    if stated is not None and not isinstance(stated, str):
+        raise ManifestInvalid("the manifest's mediaType is not a string")
+    known = stated or said
     if known in media.INDEXES or (known not in media.MANIFESTS and "manifests" in body):
         kind = ImageIndex
     elif known in media.MANIFESTS or "config" in body or "layers" in body:
@@ -197,7 +200,7 @@ def parse_manifest(
             f"neither a manifest nor an index: schemaVersion {body.get('schemaVersion')!r}, "
             f"media type {known or 'not given'!r}"
         )
-    if not body.get("mediaType"):
+    if not stated:
         body = {k: v for k, v in body.items() if k != "mediaType"}
         if said in media.INDEXES | media.MANIFESTS:
             body["mediaType"] = said

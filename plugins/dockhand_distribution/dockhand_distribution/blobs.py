@@ -123,7 +123,7 @@ class Blobs(RegistryDriver):
     ) -> Flow[None]:
         if partial.size and partial.matches():
             return
-        breaks = 0
+        breaks = restarts = 0
         while True:
             before = partial.size
             try:
@@ -134,10 +134,14 @@ class Blobs(RegistryDriver):
                 return
             except (RangeInvalid, RangeIgnored):
                 # What is there is longer than the blob, or cannot be carried on: from the start.
+                restarts += 1
+                if not before or restarts > max(1, self.retry.retries):
+                    raise
                 yield from blocking(partial.restart)
             except ConnectionFailed:
-                breaks = 0 if partial.size > before else breaks
-                breaks += 1
+                if partial.matches():
+                    return  # only the announced length was wrong
+                breaks = 1 if partial.size > before else breaks + 1
                 wait = self.retry.wait(breaks)
                 if wait is None:
                     raise

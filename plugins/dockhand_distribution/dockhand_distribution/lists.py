@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from dockhand_core import Scope
 from dockhand_core.driver import RegistryDriver
@@ -20,7 +20,7 @@ from dockhand_core.errors import (
 )
 from dockhand_core.flow import Flow, Reply, call
 from dockhand_core.models import ApiVersion, Page, check_repository
-from dockhand_core.replies import next_link, shown
+from dockhand_core.replies import joined, next_link, shown
 
 
 class Lists(RegistryDriver):
@@ -119,7 +119,7 @@ def position(reply: Reply) -> str | None:
     target = next_link(reply.headers)
     if target is None:
         return None
-    url = urljoin(reply.url, target)
+    url = joined(reply.url, target)
     parts, here = urlsplit(url), urlsplit(reply.url)
     last = parse_qs(parts.query).get("last")
     if last and (parts.scheme, parts.netloc, parts.path) == (here.scheme, here.netloc, here.path):

@@ -7,7 +7,6 @@ Follows: OCI Distribution Specification 1.1, "Pulling manifests", "Pushing Manif
 from __future__ import annotations
 
 import json
-from urllib.parse import urljoin
 
 from dockhand_core import Scope
 from dockhand_core.driver import ManifestData, RegistryDriver
@@ -33,6 +32,7 @@ from dockhand_core.models import (
     media,
     parse_manifest,
 )
+from dockhand_core.replies import joined
 
 CONFIG_LIMIT = 8 << 20
 _ACCEPT = {"Accept": media.ACCEPT}
@@ -113,7 +113,7 @@ class Manifests(RegistryDriver):
                 expected=digest,
                 actual=said,
             )
-        location = urljoin(reply.url, reply.headers.get("location", ""))
+        location = joined(reply.url, reply.headers.get("location", ""))
         return PushResult(digest=digest, location=location), document, reply
 
     def delete_tag(self, repository: str, tag: str) -> Flow[None]:

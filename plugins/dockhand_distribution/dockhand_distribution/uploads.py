@@ -16,7 +16,6 @@ from collections.abc import AsyncIterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 from dockhand_core import Scope
 from dockhand_core.driver import AnyBlobData, RegistryDriver
@@ -49,6 +48,7 @@ from dockhand_core.flow import (
 from dockhand_core.handles import WriterState
 from dockhand_core.models import Digest, PushResult, Upload, check_repository
 from dockhand_core.models.digest import Hasher
+from dockhand_core.replies import joined
 
 SINGLE_POST = 64 << 10  # bytes that are worth trying to send with the first request
 _OCTETS = {"Content-Type": "application/octet-stream"}
@@ -356,7 +356,7 @@ def location(reply: Reply, otherwise: str | None = None) -> str:
     found = reply.headers.get("location") or otherwise
     if not found:
         raise ResponseInvalid(f"{reply.url}: {reply.status} without a Location")
-    return urljoin(reply.url, found)
+    return joined(reply.url, found)
 
 
 def pushed(repository: str, digest: Digest, url: str, *, sent: bool = True) -> PushResult:

@@ -1,0 +1,49 @@
+"""Clients for the fault tests: sync, and async on each transport that is offered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from driven import Loop, driven
+from scripted import Scripted, scripted
+
+from dockhand_core import RegistryClient, async_connect, connect
+from dockhand_core.flow import Retry
+from dockhand_core.transport import ASYNC_TRANSPORTS
+
+MODES = ["sync", *(f"async-{name}" for name in ASYNC_TRANSPORTS)]
+
+
+@pytest.fixture(params=MODES)
+def opened(request: pytest.FixtureRequest) -> Iterator[Callable[..., RegistryClient]]:
+    """Makes clients that retry without much waiting, and closes them."""
+    loop = Loop()
+    clients: list[Any] = []
+
+    def make(url: str, **settings: Any) -> RegistryClient:
+        settings = {"logging": {"driver": "null"}, "timeout": 2.0, **settings}
+        inner: Any
+        if request.param == "sync":
+            client = inner = connect(url, **settings)
+        else:
+            carrier = request.param.removeprefix("async-")
+            inner = async_connect(url, transport=carrier, **settings)
+            client = driven(loop, inner)
+        retry = Retry(retries=settings.get("retries", 3), base=0.001, cap=1.0)
+        inner._runner.wire.retry = inner.driver.retry = retry
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+    loop.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    """A server that a test scripts."""
+    with scripted() as found:
+        yield found

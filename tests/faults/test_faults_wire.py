@@ -1,0 +1,381 @@
+"""Retries, redirects, limits, silence: what a registry or something before it may do."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from scripted import CUT, STOP, Asked, Scripted, Step, Wait, reply, scripted
+
+from dockhand_core import (
+    ConnectionFailed,
+    Digest,
+    DockhandError,
+    ManifestUnknown,
+    RegistryClient,
+    ResponseInvalid,
+    ResponseTooLarge,
+    ServerError,
+    Timeout,
+    TooManyRequests,
+    connect,
+)
+
+Opened = Callable[..., RegistryClient]
+TAGS = json.dumps({"name": "a/b", "tags": ["v1"]}).encode()
+BASIC = {"driver": "basic", "username": "alice", "password": "s3cret-s3cret"}
+DATA = b"data"
+DIGEST = Digest.of(DATA)
+
+
+def after(first: Sequence[bytes | list[Step]], then: bytes = reply(200, TAGS)) -> Any:
+    """A handler that gives some answers first."""
+    waiting = iter(first)
+    return lambda asked: next(waiting, then)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_retried(opened: Opened, server: Scripted, status: int) -> None:
+    server.handler = after([reply(status), reply(status)])
+    assert list(opened(server.url).tags("a/b")) == ["v1"]
+    assert len(server.asked) == 3
+
+
+def test_not_retried(opened: Opened, server: Scripted) -> None:
+    server.handler = after([reply(500, b"broken")])
+    with pytest.raises(ServerError, match="500: broken"):
+        list(opened(server.url).tags("a/b"))
+    server.handler = after([reply(503)])
+    with pytest.raises(ServerError):
+        list(opened(server.url, retries=0).tags("a/b"))
+    assert len(server.asked) == 2
+
+
+def test_given_up(opened: Opened, server: Scripted) -> None:
+    server.handler = lambda asked: reply(503)
+    with pytest.raises(ServerError) as caught:
+        list(opened(server.url, retries=2).tags("a/b"))
+    assert caught.value.attempts == len(server.asked) == 3
+
+
+def test_retry_after_seconds(opened: Opened, server: Scripted) -> None:
+    server.handler = after([reply(429, Retry_After="1")])
+    start = time.monotonic()
+    assert list(opened(server.url).tags("a/b")) == ["v1"]
+    assert time.monotonic() - start >= 1.0
+
+
+def test_retry_after_date(opened: Opened, server: Scripted) -> None:
+    then = datetime.now(UTC) + timedelta(seconds=1.0)
+    server.handler = after([reply(503, Retry_After=format_datetime(then, usegmt=True))])
+    assert list(opened(server.url).tags("a/b")) == ["v1"]
+    assert datetime.now(UTC) >= then.replace(microsecond=0)
+
+
+def test_retry_after_too_long(opened: Opened, server: Scripted) -> None:
+    """Nobody waits an hour unasked."""
+    server.handler = lambda asked: reply(429, Retry_After="3600")
+    with pytest.raises(TooManyRequests) as caught:
+        list(opened(server.url).tags("a/b"))
+    assert caught.value.retry_after == 3600
+    assert len(server.asked) == 1
+
+
+def test_connection_cut(opened: Opened, server: Scripted) -> None:
+    server.handler = after([[CUT], [reply(200, TAGS)[:30], CUT], [reply(200, TAGS)[:-3], CUT]])
+    assert list(opened(server.url).tags("a/b")) == ["v1"]
+    assert len(server.asked) == 4
+
+
+def test_repeated_body(opened: Opened, server: Scripted) -> None:
+    server.handler = after([[CUT], reply(503)], reply(201, Location="/x"))
+    manifest = b'{"schemaVersion":2,"config":{"mediaType":"x/y","digest":"%s","size":4}}' % (
+        DIGEST.encode()
+    )
+    opened(server.url).put_manifest("a/b", "v1", manifest)
+    assert [one.body for one in server.asked] == [manifest] * 3
+
+
+def test_deleted_before_the_reply_was_lost(opened: Opened, server: Scripted) -> None:
+    server.handler = after([[CUT]], reply(404))
+    opened(server.url).delete_blob("a/b", DIGEST)
+    with pytest.raises(ManifestUnknown):
+        opened(server.url).delete_tag("a/b", "v1")
+
+
+def test_nobody_there(opened: Opened) -> None:
+    with scripted() as gone:
+        url = gone.url
+    registry = opened(url, retries=1)
+    assert registry.is_online() is False
+    with pytest.raises(ConnectionFailed, match=f"GET {url}/v2/"):
+        registry.ping()
+
+
+def test_silence(opened: Opened, server: Scripted) -> None:
+    server.handler = lambda asked: [STOP]
+    with pytest.raises(Timeout, match="/v2/a/b/tags/list"):
+        list(opened(server.url, timeout=0.2, retries=0).tags("a/b"))
+
+
+def test_trickle(opened: Opened, server: Scripted) -> None:
+    """Each byte comes in time, and the whole never does."""
+    body = [step for byte in TAGS * 9 for step in (bytes([byte]), Wait(0.05))]
+    server.handler = lambda asked: [reply(200, length=len(TAGS) * 9), *body]
+    start = time.monotonic()
+    with pytest.raises(Timeout, match="trickles"):
+        list(opened(server.url, timeout=0.2, retries=0).tags("a/b"))
+    assert time.monotonic() - start < 3
+
+
+def always(steps: list[Step], _: Asked) -> list[Step]:
+    """A handler that says the same to everyone."""
+    return steps
+
+
+def test_body_of_100_mib(opened: Opened, server: Scripted) -> None:
+    """Where a few bytes of JSON were due."""
+    block = b"[" * (1 << 20)
+    endless: list[Step] = [reply(200, length=100 << 20), *[block] * 100]
+    server.handler = lambda asked: endless
+    unsaid = [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", *[block] * 100, CUT]
+    tracemalloc.start()
+    try:
+        for steps in (endless, unsaid):
+            server.handler = partial(always, steps)
+            registry = opened(server.url, retries=0)
+            with pytest.raises(ResponseTooLarge):
+                list(registry.tags("a/b"))
+            with pytest.raises(ResponseTooLarge):
+                registry.manifest("a/b", "v1")
+            with pytest.raises(ResponseTooLarge, match="larger than 1000 bytes"):
+                registry.read_blob("a/b", DIGEST, max_size=1000)
+        server.handler = lambda asked: [reply(500, length=100 << 20), *[block] * 100]
+        with pytest.raises(ServerError):
+            opened(server.url, retries=0).ping()
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_gzip_bomb(opened: Opened, server: Scripted) -> None:
+    bomb = zlib.compress(bytes(50 << 20), 9, wbits=31)
+    server.handler = lambda asked: reply(200, bomb, Content_Encoding="gzip")
+    registry = opened(server.url, retries=0)
+    for ask in (lambda: list(registry.tags("a/b")), lambda: registry.manifest("a/b", "v1")):
+        with pytest.raises(ResponseInvalid, match="gzip"):
+            ask()
+    with pytest.raises(ResponseInvalid):
+        registry.read_blob("a/b", DIGEST)
+    assert {one.headers["accept-encoding"] for one in server.asked} == {"identity"}
+
+
+def test_endless_pages(opened: Opened, server: Scripted) -> None:
+    same = '</v2/a/b/tags/list?last=v1&n=1>; rel="next"'
+    server.handler = lambda asked: reply(200, TAGS, Link=same)
+    with pytest.raises(ResponseInvalid, match="circle"):
+        list(opened(server.url).tags("a/b"))
+
+    def empty(asked: Asked) -> bytes:
+        following = f'</v2/a/b/tags/list?last={len(server.asked)}>; rel="next"'
+        return reply(200, b'{"tags":null}', Link=following)
+
+    server.handler = empty
+    with pytest.raises(ResponseInvalid, match="circle"):
+        list(opened(server.url).tags("a/b"))
+    repeated = iter(range(10**9))
+    server.handler = lambda asked: reply(200, TAGS, Link=f"</v2/?x={next(repeated)}>; rel=next")
+    with pytest.raises(ResponseInvalid, match="circle"):
+        list(opened(server.url).tags("a/b"))
+
+
+@pytest.fixture
+def other() -> Iterator[Scripted]:
+    with scripted(lambda asked: reply(200, DATA)) as found:
+        yield found
+
+
+def test_redirect_takes_no_credentials(opened: Opened, server: Scripted, other: Scripted) -> None:
+    server.handler = lambda asked: reply(307, Location=f"{other.url}/somewhere?signature=abc")
+    registry = opened(server.url, auth=BASIC, headers={"X-Team": "registry-only"})
+    assert registry.read_blob("a/b", DIGEST) == DATA
+    [home], [away] = server.asked, other.asked
+    assert home.headers["authorization"].startswith("Basic ")
+    assert home.headers["x-team"] == "registry-only"
+    assert "authorization" not in away.headers
+    assert "x-team" not in away.headers
+    assert away.target == "/somewhere?signature=abc"
+
+
+def test_upload_location_takes_no_credentials(
+    opened: Opened, server: Scripted, other: Scripted
+) -> None:
+    other.handler = lambda asked: reply(201, Location="/x")
+    server.handler = lambda asked: (
+        reply(404) if asked.method == "HEAD" else reply(202, Location=f"{other.url}/up?_state=s")
+    )
+    opened(server.url, auth=BASIC).upload_blob("a/b", DATA)
+    [away] = other.asked
+    assert away.body == DATA
+    assert away.target == f"/up?_state=s&digest={DIGEST.replace(':', '%3A')}"
+    assert "authorization" not in away.headers
+
+
+def test_link_takes_no_credentials(opened: Opened, server: Scripted, other: Scripted) -> None:
+    other.handler = lambda asked: reply(200, b'{"tags":["v2"]}')
+    server.handler = lambda asked: reply(200, TAGS, Link=f'<{other.url}/next?last=v1>; rel="next"')
+    assert list(opened(server.url, auth=BASIC).tags("a/b")) == ["v1", "v2"]
+    assert "authorization" not in other.asked[0].headers
+
+
+def test_redirect_at_home(opened: Opened, server: Scripted) -> None:
+    """A redirect to the same origin keeps them, and a body is sent again."""
+    server.handler = lambda asked: (
+        reply(201, Location="/x") if asked.path == "/new" else reply(307, Location="/new")
+    )
+    manifest = b'{"schemaVersion":2,"manifests":[]}'
+    opened(server.url, auth=BASIC).put_manifest("a/b", "v1", manifest)
+    first, second = server.asked
+    assert first.headers["authorization"] == second.headers["authorization"]
+    assert second.body == manifest
+
+
+def test_redirects_in_a_circle(opened: Opened, server: Scripted) -> None:
+    server.handler = lambda asked: reply(302, Location=asked.target)
+    with pytest.raises(ResponseInvalid, match="more than 5 redirects"):
+        list(opened(server.url).tags("a/b"))
+
+
+def test_https_never_becomes_http(opened: Opened, tmp_path: Path, other: Scripted) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with scripted(lambda asked: reply(307, Location=f"{other.url}/x"), context) as server:
+        registry = opened(server.url, verify=str(tmp_path / "ca.pem"), auth=BASIC)
+        for ask in (
+            lambda: list(registry.tags("a/b")),
+            lambda: registry.read_blob("a/b", DIGEST),
+        ):
+            with pytest.raises(ResponseInvalid, match="https never becomes http"):
+                ask()
+        server.handler = lambda asked: reply(202, Location=f"{other.url}/x")
+        upload = registry.start_upload("a/b")
+        with pytest.raises(ResponseInvalid, match="X-Forwarded-Proto"):
+            registry.upload_chunk(upload, b"data")
+        assert other.asked == []
+        untrusting = opened(server.url)
+        with pytest.raises(ConnectionFailed, match=r"(?i)certificate"):
+            untrusting.ping()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1\r\n\r\n",
+        b"HTTP/1.1 abc Said\r\n\r\n",
+        b"HTTP/1.1 999 Said\r\nContent-Length: 0\r\n\r\n",
+        b"SSH-2.0-OpenSSH\r\n",
+        reply(200, b"{}", length=-5),
+        reply(200, b"{}", length="many"),
+        reply(200, b"", Content_Type="application/json"),
+        reply(200, b"null"),
+        reply(200, b"[]"),
+        reply(200, b'{"tags":5,"repositories":{},"manifests":3}'),
+        reply(200, b"\xff\xfe", Docker_Content_Digest="nonsense"),
+        reply(200, b"[" * 100_000),
+        reply(200, b"{}", Docker_Content_Digest="sha256:" + "0" * 64),
+        reply(206, DATA, Content_Range="bytes 7-3/x"),
+        reply(204),
+        reply(301),
+        reply(302, Location="http://[::bad/"),
+        reply(302, Location="javascript:alert(1)"),
+        reply(302, Location="http://a:99999999/"),
+        reply(404, b"<html><title>No such page</title>", Content_Type="text/html"),
+        reply(404, b'{"errors":"none"}'),
+        reply(404, b'{"errors":[null,{"code":5},{"code":"X","message":{"a":1}}]}'),
+        reply(401, WWW_Authenticate='Bearer realm="', Retry_After="soon"),
+        reply(403, bytes(range(256))),
+        reply(418, b"teapot"),
+    ],
+)
+def test_malformed(opened: Opened, server: Scripted, tmp_path: Path, answer: bytes) -> None:
+    """Whatever comes, it is a Dockhand error, or the value of something harmless."""
+    server.handler = lambda asked: [answer, CUT] if asked.method != "HEAD" else [answer]
+    registry = opened(server.url, retries=0, timeout=0.5, auth=BASIC)
+    operations: list[Callable[[], object]] = [
+        registry.ping,
+        lambda: list(registry.tags("a/b")),
+        lambda: registry.tag_page("a/b"),
+        lambda: list(registry.repositories()),
+        lambda: registry.manifest("a/b", "v1"),
+        lambda: registry.manifest_head("a/b", "v1"),
+        lambda: registry.read_blob("a/b", DIGEST),
+        lambda: registry.download_blob("a/b", DIGEST, tmp_path / "blob"),
+        lambda: registry.blob_size("a/b", DIGEST),
+        lambda: registry.referrers("a/b", DIGEST),
+        lambda: registry.upload_blob("a/b", DATA),
+        lambda: registry.upload_blob("a/b", iter([DATA])),
+        lambda: registry.mount_blob("a/b", DIGEST, "a/c"),
+        lambda: registry.delete_tag("a/b", "v1"),
+        lambda: registry.delete_manifest("a/b", DIGEST),
+        registry.api_version,
+    ]
+    errors: list[DockhandError] = []
+    for operation in operations:
+        try:
+            operation()
+        except DockhandError as error:
+            errors.append(error)
+    assert len(errors) >= 8
+    for raised in errors:
+        assert "s3cret" not in repr(raised)
+        assert "YWxpY2U6" not in repr(raised)  # of `alice:`
+        assert len(str(raised)) < 2000
+        assert str(raised).isprintable()
+    if (tmp_path / "blob").exists():
+        assert (tmp_path / "blob").read_bytes() == DATA
+
+
+def test_secrets_stay_out(
+    opened: Opened, server: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.handler = lambda asked: (
+        reply(202, Location="/v2/a/b/blobs/uploads/1?_state=hidden-state")
+        if asked.method == "POST"
+        else reply(400, b'{"errors":[{"code":"BLOB_UPLOAD_INVALID"}]}')
+    )
+    registry = opened(server.url, auth=BASIC, logging={"driver": "json", "level": "debug"})
+    upload = registry.start_upload("a/b")
+    with pytest.raises(DockhandError) as caught:
+        registry.upload_chunk(upload, b"data")
+    seen = capsys.readouterr().err + repr(caught.value) + repr(upload) + repr(registry)
+    assert '"path": "/v2/a/b/blobs/uploads/1"' in seen
+    assert "hidden-state" not in seen
+    assert "s3cret" not in seen
+    assert "Basic" not in seen
+
+
+def test_threads(server: Scripted) -> None:
+    """One client in many threads, on as many sockets as it may have."""
+    server.handler = lambda asked: reply(200, TAGS)
+    with (
+        connect(server.url, max_connections=4, logging={"driver": "null"}) as registry,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        found = list(pool.map(lambda _: list(registry.tags("a/b")), range(200)))
+    assert found == [["v1"]] * 200
+    assert server.connections <= 4
