@@ -46,7 +46,7 @@ class AuthDriver(httpx.Auth):
     class Settings(BaseModel):
         """What stands in the connection's `auth` table, beside `driver`."""
 
-        model_config = ConfigDict(extra="forbid", frozen=True)
+        model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings

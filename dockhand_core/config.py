@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from dockhand_core.errors import ConfigError
 from dockhand_core.logs import LogSettings
@@ -52,10 +52,19 @@ _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 _TIED_TO_ORIGIN = ("auth", "headers", "client_cert", "client_key")
 
 
+def _no_boolean(value: object) -> object:
+    """Pydantic takes `true` for 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
 class AuthConfig(BaseModel):
     """A connection's `auth` table: the driver's name, and its settings, unchecked as yet."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(
+        defer_build=True, extra="allow", frozen=True, hide_input_in_errors=True
+    )
 
     driver: str = "null"
 
@@ -85,18 +94,20 @@ class ConnectionConfig(BaseModel):
         transport: the library that speaks HTTP; None for the default.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(
+        defer_build=True, extra="allow", frozen=True, hide_input_in_errors=True
+    )
 
     driver: str = "distribution"
-    auth: AuthConfig = AuthConfig()
-    logging: LogSettings = LogSettings()
-    timeout: Annotated[float, Field(gt=0)] = 30.0
+    auth: AuthConfig = Field(default_factory=AuthConfig)
+    logging: LogSettings = Field(default_factory=LogSettings)
+    timeout: Annotated[float, Field(gt=0), BeforeValidator(_no_boolean)] = 30.0
     verify: bool | Path = True
     client_cert: Path | None = None
     client_key: Path | None = None
     proxy: SecretStr | None = None
-    retries: Annotated[int, Field(ge=0, le=100)] = 3
-    max_connections: Annotated[int, Field(ge=1)] = 32
+    retries: Annotated[int, Field(ge=0, le=100), BeforeValidator(_no_boolean)] = 3
+    max_connections: Annotated[int, Field(ge=1), BeforeValidator(_no_boolean)] = 32
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     transport: str | None = None
 
@@ -111,6 +122,9 @@ class ConnectionConfig(BaseModel):
         return [*own, *((key, "…") for key in self.options)]
 
 
+_CORE = frozenset({*ConnectionConfig.model_fields, "proxy_file"})
+
+
 class DockhandConfig(BaseModel):
     """All connections, and which one is meant where none is named.
 
@@ -120,7 +134,9 @@ class DockhandConfig(BaseModel):
         base: the folder that relative paths start at.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        defer_build=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     default: str = "default"
     connections: dict[str, ConnectionConfig] = Field(default_factory=dict)
@@ -184,8 +200,7 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
             raise ConfigError(
                 f'connection {name!r}: {key} is a table with a driver: {key} = {{ driver = "…" }}'
             )
-    own = {*ConnectionConfig.model_fields, "proxy_file"}
-    core = {key: value for key, value in table.items() if key in own}
+    core = {key: value for key, value in table.items() if key in _CORE}
     where = f"connection {name!r}"
     logging = core.get("logging")
     if isinstance(logging, Mapping):
@@ -195,7 +210,7 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
     config = check(ConnectionConfig, core, where=where, base=base)
     if bool(config.client_cert) != bool(config.client_key):
         raise ConfigError(f"{where}: client_cert and client_key are given together")
-    rest = {key: value for key, value in table.items() if key not in own}
+    rest = {key: value for key, value in table.items() if key not in _CORE}
     fields = {key: getattr(config, key) for key in config.model_fields_set}
     return ConnectionConfig(**fields, **rest)
 
@@ -255,20 +270,22 @@ def _expanded(value: Any, env: Mapping[str, str], at: tuple[str, ...]) -> Any:
 
 def _overlay(data: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
     """The file's data with the environment over it."""
-    tables: dict[str, dict[str, Any]] = {
-        name: dict(table) if isinstance(table, dict) else table
-        for name, table in data.get("connections", {}).items()
-    }
+    tables: dict[str, Any] = data.get("connections", {})
+    if not isinstance(tables, dict):
+        return data  # whoever parses it says what is wrong
+    tables = dict(tables)
+    named = env.get("DOCKHAND_CONNECTION") or data.get("default")
+    known = [*tables, named] if isinstance(named, str) else list(tables)
     changes: dict[str, dict[tuple[str, ...], str]] = {}
     for variable, value in sorted(env.items()):
         if variable.startswith(_NESTED):
             name, *path = variable.removeprefix(_NESTED).lower().split("__")
             if not path or not all([name, *path]):
                 raise ConfigError(f"{variable}: {_NESTED}<NAME>__<KEY> is expected")
-            changes.setdefault(_like(name, tables), {})[tuple(path)] = value
+            changes.setdefault(_like(name, known), {})[tuple(path)] = value
         elif variable.startswith("DOCKHAND_"):
             _check_variable(variable)
-    default = env.get("DOCKHAND_CONNECTION") or data.get("default")
+    default = named
     if default is None:
         names = list(tables) or list(changes)
         default = names[0] if len(names) == 1 else "default"
@@ -288,8 +305,10 @@ def _overlay(data: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
 def _check_variable(variable: str) -> None:
     known = [*_FLAT, *_OTHER]
     if variable not in known and variable.removesuffix("_FILE") not in _FLAT:
-        close = nearest(variable, known)
-        if close:  # other programs may have variables of that prefix; a near miss is a mistake
+        # other programs may have variables of that prefix; a near miss is a mistake
+        prefix = "DOCKHAND_"
+        if nearest(variable.removeprefix(prefix), (name.removeprefix(prefix) for name in known)):
+            close = nearest(variable, known)
             raise ConfigError(f"the environment variable {variable} is unknown{close}")
 
 
@@ -306,7 +325,9 @@ def _merged(table: Any, values: Mapping[tuple[str, ...], str]) -> dict[str, Any]
     elsewhere = _moved(merged, values)
     driver = values.get(("driver",))
     if driver is not None and driver != merged.get("driver", "distribution"):
-        merged = {k: v for k, v in merged.items() if k in ConnectionConfig.model_fields}
+        # Another driver has other keys; the place stays, unless its own keys say where it is.
+        kept = _CORE if any(path[0] not in _CORE for path in values) else {*_CORE, "base_uri"}
+        merged = {k: v for k, v in merged.items() if k in kept}
     if elsewhere:
         merged = {k: v for k, v in merged.items() if k not in _TIED_TO_ORIGIN}
     auth_driver = values.get(("auth", "driver"))
@@ -328,12 +349,17 @@ def _merged(table: Any, values: Mapping[tuple[str, ...], str]) -> dict[str, Any]
 
 
 def _moved(table: Mapping[str, Any], values: Mapping[tuple[str, ...], str]) -> bool:
-    """Whether the environment names another origin than the table."""
-    new = values.get(("base_uri",))
-    old = table.get("base_uri")
-    if new is None:
-        return False
-    try:
-        return not isinstance(old, str) or origin_of(old) != origin_of(new)
-    except ValueError:
-        return True
+    """Whether the environment names another origin than the table.
+
+    A driver may call its place otherwise than `base_uri`, so any URL among its own keys counts.
+    """
+    for path, new in values.items():
+        if path[0] in _CORE or (path != ("base_uri",) and "://" not in new):
+            continue
+        old = table.get(path[0])
+        try:
+            if not isinstance(old, str) or origin_of(old) != origin_of(new):
+                return True
+        except ValueError:
+            return True
+    return False

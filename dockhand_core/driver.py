@@ -59,7 +59,7 @@ class RegistryDriver:
     class Settings(BaseModel):
         """What every driver of a registry behind a URL takes."""
 
-        model_config = ConfigDict(extra="forbid", frozen=True)
+        model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
         base_uri: str
 

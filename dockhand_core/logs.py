@@ -1,5 +1,6 @@
 """One structlog logger per connection, never structlog's global configuration.
 
+structlog is imported when the first logger is made: to import Dockhand takes no longer for it.
 A plugin adds a driver with the hook `dockhand_log_drivers`. What Dockhand says of a request
 passes an allow-list, so that no header or query can slip into a log; what the caller bound with
 `structlog.contextvars` comes along as it is.
@@ -7,15 +8,18 @@ passes an allow-list, so that no header or query can slip into a log; what the c
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import structlog
 from pydantic import BaseModel, ConfigDict
-from structlog.typing import EventDict, Processor, WrappedLogger
 
 from dockhand_core.errors import ConfigError
+from dockhand_core.settings import nearest
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["ALLOWED", "BUILTIN", "LogSettings", "redact"]
 
@@ -37,7 +41,9 @@ class LogSettings(BaseModel):
         level: what is at least this important is logged.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(
+        defer_build=True, extra="allow", frozen=True, hide_input_in_errors=True
+    )
 
     driver: str = "stdlib"
     level: Level = "info"
@@ -47,6 +53,11 @@ class LogSettings(BaseModel):
         """The log driver's own keys."""
         return dict(self.model_extra or {})
 
+    def __repr_args__(self) -> list[tuple[str | None, object]]:
+        # the driver's keys may hold secrets that only the driver knows to be such
+        own = [("driver", self.driver), ("level", self.level)]
+        return [*own, *((key, "…") for key in self.options)]
+
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """A structlog processor: a value whose key is not on the allow-list is not shown."""
@@ -55,15 +66,20 @@ def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _chain(*last: Processor) -> list[Processor]:
     """Redaction comes before the caller's contextvars, which are the caller's to answer for."""
+    import structlog
+
     return [redact, structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, *last]
 
 
 def _make(logger: Any, settings: LogSettings, connection: str, *last: Processor) -> Any:
+    import structlog
+
     if settings.options:
-        unknown = ", ".join(sorted(settings.options))
+        known = list(LogSettings.model_fields)
+        unknown = min(settings.options)
         raise ConfigError(
-            f"connection {connection!r}: logging: unknown key {unknown}; "
-            f"log driver {settings.driver!r} takes driver, level"
+            f"connection {connection!r}: logging: unknown key {unknown!r}{nearest(unknown, known)} "
+            f"(known to log driver {settings.driver!r}: {', '.join(known)})"
         )
     return structlog.wrap_logger(
         logger,
@@ -81,11 +97,15 @@ def _record(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """A readable message, and the same values for a formatter that wants them apart."""
     event.pop("level", None)  # the record has it
     message = event.pop("event", "")
-    text = _LINE(logger, method, dict(event))
+    text = str(_renderer()(logger, method, dict(event)))
     return {"msg": f"{message} {text}".strip(), "extra": {"dockhand": dict(event)}}
 
 
-_LINE = structlog.processors.LogfmtRenderer(bool_as_flag=False)
+@functools.cache
+def _renderer() -> Processor:
+    import structlog
+
+    return structlog.processors.LogfmtRenderer(bool_as_flag=False)
 
 
 class _Stderr:
@@ -99,6 +119,8 @@ class _Stderr:
 
 def console(settings: LogSettings, connection: str) -> Any:
     """Lines for a person, on standard error."""
+    import structlog
+
     return _make(
         _Stderr(),
         settings,
@@ -110,6 +132,8 @@ def console(settings: LogSettings, connection: str) -> Any:
 
 def json(settings: LogSettings, connection: str) -> Any:
     """A JSON object a line, on standard error."""
+    import structlog
+
     return _make(
         _Stderr(),
         settings,
@@ -137,6 +161,8 @@ def stdlib(settings: LogSettings, connection: str) -> Any:
 
 def null(settings: LogSettings, connection: str) -> Any:
     """Nowhere."""
+    import structlog
+
     silent = settings.model_copy(update={"level": "critical"})
     return _make(structlog.ReturnLogger(), silent, connection)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 from urllib.parse import urlsplit
 
 import httpx
@@ -25,13 +26,10 @@ from dockhand_core.flow import Retry
 from dockhand_core.plugins import Plugins
 from dockhand_core.runner import AsyncRunner, SyncRunner
 from dockhand_core.settings import check
-from dockhand_core.transport import (
-    TransportOptions,
-    build_async_transport,
-    build_transport,
-    environment_proxy,
-)
 from dockhand_core.wire import Wire
+
+if TYPE_CHECKING:
+    from dockhand_core.transport import TransportOptions
 
 __all__ = ["AsyncDockhand", "Dockhand", "async_connect", "connect"]
 
@@ -262,22 +260,32 @@ class _Parts:
     """What a client is made of, whichever world it is for."""
 
     def __init__(
-        self, driver: RegistryDriver, wire: Wire, own: Any, options: TransportOptions
+        self, driver: RegistryDriver, wire: Wire, own: Any, options: TransportOptions, where: str
     ) -> None:
         self.driver, self.wire = driver, wire
-        self._own, self._options = own, options
+        self._own, self._options, self._where = own, options, where
 
     def transport(self) -> httpx.BaseTransport:
-        return cast(httpx.BaseTransport, self._own) if self._own else build_transport(self._options)
+        if self._own:
+            return cast(httpx.BaseTransport, self._own)
+        from dockhand_core.transport import build_transport
+
+        with _placed(self._where):
+            return build_transport(self._options)
 
     def async_transport(self) -> httpx.AsyncBaseTransport:
         if self._own:
             return cast(httpx.AsyncBaseTransport, self._own)
-        return build_async_transport(self._options)
+        from dockhand_core.transport import build_async_transport
+
+        with _placed(self._where):
+            return build_async_transport(self._options)
 
 
 def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> _Parts:
     """Check a connection's settings against its drivers', and make what it needs."""
+    from dockhand_core.transport import TransportOptions, environment_proxy
+
     where = f"connection {name!r}"
     driver_class = plugins.driver("registry", table.driver)
     settings = check(
@@ -322,7 +330,16 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
         proxy=table.proxy.get_secret_value() if table.proxy else environment_proxy(uri),
         max_connections=table.max_connections,
     )
-    return _Parts(driver, wire, own, options)
+    return _Parts(driver, wire, own, options, where)
+
+
+@contextmanager
+def _placed(where: str) -> Iterator[None]:
+    """What the transport refuses is a setting of this connection."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error.__cause__
 
 
 @contextmanager
@@ -339,9 +356,10 @@ def _contained(what: str) -> Iterator[None]:
 def base_url(uri: str, where: str) -> str:
     """A registry's URL without `/v2/`, checked."""
     if "://" not in uri:
+        plain = re.fullmatch(r"[A-Za-z0-9.:/_-]+", uri)  # anything else may be a secret
         raise ConfigError(
             f"{where}: base_uri needs http:// or https://, such as 'https://{uri.strip('/')}'"
-            if "@" not in uri
+            if plain
             else f"{where}: base_uri needs http:// or https://, and no credentials"
         )
     try:

@@ -14,14 +14,17 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from types import ModuleType
 from typing import Any
 
 import pluggy
 
 from dockhand_core import hookspecs, logs
-from dockhand_core.auth import NullAuth
+from dockhand_core.auth import AuthDriver, NullAuth
+from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import PluginConflict, PluginError, PluginNotFound
 from dockhand_core.hookspecs import GROUP, hookimpl
+from dockhand_core.settings import nearest
 
 __all__ = ["PluginInfo", "Plugins"]
 
@@ -35,6 +38,7 @@ _HOOKS = {
     "auth": "dockhand_auth_drivers",
     "log": "dockhand_log_drivers",
 }
+_BASES: dict[str, type] = {"registry": RegistryDriver, "auth": AuthDriver}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,10 @@ def _installed() -> tuple[_Found, ...]:
 
 
 def _load(entry: metadata.EntryPoint) -> _Found:
-    package = entry.dist.name if entry.dist else entry.value.partition(":")[0]
-    version = entry.dist.version if entry.dist else None
+    package, version = entry.value.partition(":")[0], None
     try:
+        if entry.dist is not None:
+            package, version = entry.dist.name or package, entry.dist.version
         return _Found(entry.name, package, version, plugin=entry.load())
     except KeyboardInterrupt:
         raise
@@ -146,14 +151,17 @@ class Plugins:
             PluginConflict: a plugin of that name is registered already.
             PluginError: a hook's arguments are not those of its specification.
         """
-        kind = plugin if isinstance(plugin, type) else type(plugin)
-        known = (
-            name or getattr(plugin, "__name__", None) or f"{kind.__module__}:{kind.__qualname__}"
-        )
+        if isinstance(plugin, ModuleType):
+            known = module = plugin.__name__
+        else:
+            kind = plugin if isinstance(plugin, type) else type(plugin)
+            known, module = f"{kind.__module__}:{kind.__qualname__}", kind.__module__
+        known = name or known
         with self._lock:
-            if self._manager.has_plugin(known) or plugin in self._manager.get_plugins():
+            there = self._manager.list_name_plugin()
+            if any(known == key or plugin is other for key, other in there):
                 raise PluginConflict(f"a plugin named {known!r} is registered already")
-            info = self._add(plugin, _Found(known, kind.__module__, None), key=known)
+            info = self._add(plugin, _Found(known, module, None), key=known)
         if info.error:
             raise PluginError(f"plugin {known!r}: {info.error}")
 
@@ -167,7 +175,9 @@ class Plugins:
                 self._manager.register(plugin, key)
                 self._manager.check_pending()
                 provides = self._ask(plugin, found)
-            except Exception as raised:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as raised:
                 error = _reason(raised)
                 if self._manager.has_plugin(key):
                     self._manager.unregister(name=key)
@@ -224,20 +234,31 @@ class Plugins:
                 "name it in DOCKHAND_DISABLE_PLUGINS"
             )
         package, driver = providers[0]
-        if not isinstance(driver, str):
-            return driver
-        module, _, attribute = driver.partition(":")
-        try:
-            return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-        except Exception as error:
-            raise PluginError(
-                f"{kind} driver {name!r} of {package} cannot be imported from {driver!r}: "
-                f"{_reason(error)}"
-            ) from error
+        where = f"{kind} driver {name!r} of {package}"
+        if isinstance(driver, str):
+            place = driver
+            module, _, attribute = place.partition(":")
+            try:
+                driver = importlib.import_module(module)
+                driver = functools.reduce(getattr, attribute.split("."), driver)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                raise PluginError(
+                    f"{where} cannot be imported from {place!r}: {_reason(error)}"
+                ) from error
+        base = _BASES.get(kind)
+        if base is None:
+            if not callable(driver):
+                raise PluginError(f"{where} is not callable: {driver!r}")
+        elif not (isinstance(driver, type) and issubclass(driver, base)):
+            raise PluginError(f"{where} is not a subclass of {base.__name__}: {driver!r}")
+        return driver
 
     def _absent(self, kind: str, name: str) -> str:
         text = f"{kind} driver {name!r} is not installed; installed: "
         text += ", ".join(self.names(kind)) or "none"
+        text += nearest(name, self.names(kind))
         extra = _KNOWN.get(kind, {}).get(name)
         if extra:
             text += f'; pip install "dockhand-core[{extra}]" brings it'

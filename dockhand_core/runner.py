@@ -232,7 +232,7 @@ class AsyncRunner:
             Receive: self._receive,
             Discard: lambda e: e.stream.aclose(),
             Sleep: lambda e: asyncio.sleep(e.seconds),
-            Blocking: lambda e: asyncio.to_thread(e.function),
+            Blocking: self._blocking,
             Drain: self._drain,
             Take: self._take,
             Parallel: self._parallel,
@@ -279,6 +279,18 @@ class AsyncRunner:
                 if not collector.add(block):
                     break
         return collector.body()
+
+    async def _blocking(self, effect: Blocking) -> Any:
+        """A thread cannot be cancelled: who is cancelled waits, so that it may then close files."""
+        at_work = asyncio.create_task(asyncio.to_thread(effect.function))
+        try:
+            return await asyncio.shield(at_work)
+        except asyncio.CancelledError:
+            if not at_work.done():
+                await asyncio.wait({at_work})
+            if not at_work.cancelled():
+                at_work.exception()  # seen; the cancellation is what counts
+            raise
 
     async def _drain(self, effect: Drain) -> None:
         """Blocks are handed on in a thread, one batch while the next one arrives."""

@@ -135,9 +135,9 @@ class Scope:
         """What both allow; no action where they speak of different resources."""
         if (self.type, self.name) != (other.type, other.name):
             return Scope(self.type, self.name)
-        if "*" in self.actions:
+        if "*" in self.actions and "*" not in other.actions:
             return other
-        if "*" in other.actions:
+        if "*" in other.actions and "*" not in self.actions:
             return self
         return Scope(self.type, self.name, self.actions & other.actions)
 

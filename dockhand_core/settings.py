@@ -5,7 +5,6 @@ No message holds a value: it may be a secret.
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -23,6 +22,8 @@ M = TypeVar("M", bound=BaseModel)
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`; did you mean …?`, or nothing where no valid name is near."""
+    import difflib  # for mistakes alone
+
     found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.7)
     return f"; did you mean {found[0]!r}?" if found else ""
 

@@ -39,7 +39,7 @@ Moment = Annotated[datetime | None, WrapValidator(_or_none)]
 class HistoryEntry(BaseModel):
     """One step of the build."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="allow")
 
     created: Moment = None
     created_by: str | None = None
@@ -56,7 +56,7 @@ class _Runtime(BaseModel):
     """The object under `config`."""
 
     model_config = ConfigDict(
-        frozen=True, extra="allow", alias_generator=AliasGenerator(alias=_pascal)
+        defer_build=True, frozen=True, extra="allow", alias_generator=AliasGenerator(alias=_pascal)
     )
 
     user: str | None = None
@@ -71,7 +71,7 @@ class _Runtime(BaseModel):
 
 
 class _RootFs(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="allow")
 
     type: str | None = None
     diff_ids: tuple[str, ...] | None = None
@@ -80,7 +80,7 @@ class _RootFs(BaseModel):
 class ImageConfig(BaseModel):
     """How an image was made and how it is run. `raw` keeps the exact bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="allow", populate_by_name=True)
 
     architecture: str | None = None
     os: str | None = None
@@ -168,4 +168,4 @@ class ImageConfig(BaseModel):
             raise ManifestInvalid(f"the image config's {where}: {first['msg']}") from None
 
 
-_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+_OBJECT = TypeAdapter(dict[str, Any], config=ConfigDict(defer_build=True))

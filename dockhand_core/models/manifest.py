@@ -44,7 +44,11 @@ class Model(BaseModel):
     """A frozen model with the specification's camel-case names; unknown fields are kept."""
 
     model_config = ConfigDict(
-        frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True
+        defer_build=True,
+        frozen=True,
+        extra="allow",
+        alias_generator=to_camel,
+        populate_by_name=True,
     )
 
     def _slim(self) -> dict[str, Any]:
@@ -110,6 +114,15 @@ class _Document(Model):
     def is_index(self) -> bool:
         """Whether this lists manifests rather than layers."""
         return isinstance(self, ImageIndex)
+
+    def __eq__(self, other: object) -> bool:
+        # pydantic would compare the private fields too, and so whether `raw` was looked at
+        if not isinstance(other, _Document):
+            return NotImplemented
+        return self.media_type == other.media_type and self.raw == other.raw
+
+    def __hash__(self) -> int:
+        return hash((self.media_type, self.raw))
 
     def descriptor(self) -> Descriptor:
         """A descriptor of this document, as an index or a `subject` holds it."""

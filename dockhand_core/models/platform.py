@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,13 +40,33 @@ class Platform(BaseModel):
         os_features: features that the image requires.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="allow", populate_by_name=True)
 
     os: str
     architecture: str
     variant: str | None = None
     os_version: str | None = Field(default=None, alias="os.version")
     os_features: tuple[str, ...] | None = Field(default=None, alias="os.features")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            os: str,
+            architecture: str,
+            variant: str | None = None,
+            *,
+            os_version: str | None = None,
+            os_features: tuple[str, ...] | None = None,
+        ) -> None: ...
+    else:
+
+        def __init__(self, *parts: Any, **fields: Any) -> None:
+            """The first three fields may be given by position."""
+            names = ("os", "architecture", "variant")
+            if len(parts) > len(names) or any(name in fields for name in names[: len(parts)]):
+                raise TypeError("Platform(os, architecture, variant=None) is expected")
+            super().__init__(**dict(zip(names, parts, strict=False)), **fields)
 
     @classmethod
     def parse(cls, text: str) -> Platform:
@@ -108,6 +129,8 @@ class Platform(BaseModel):
         for position, candidate in enumerate(candidates):
             other = candidate.normalized()
             key = (other.os, other.architecture, other.variant)
+            if other.os == "unknown":
+                continue  # an attestation, which runs nowhere
             if key in runs and _same_build(self.os_version, other.os_version):
                 ranked.append((runs.index(key), position))
         return min(ranked)[1] if ranked else None

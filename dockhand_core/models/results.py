@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
 
 class ApiVersion(_Result):

@@ -38,6 +38,20 @@ class ApiKeyAuth(AuthDriver):
                 raise ValueError("an API key is not empty, and one line")
             return value
 
+        @field_validator("username")
+        @classmethod
+        def _no_colon(cls, value: str | None) -> str | None:
+            if value is not None and ":" in value:
+                raise ValueError("a user name with a colon cannot be sent (RFC 7617)")
+            return value
+
+        @field_validator("prefix")
+        @classmethod
+        def _fits_a_header(cls, value: str) -> str:
+            if not value.isascii() or not value.isprintable():
+                raise ValueError("printable ASCII is expected")
+            return value
+
         @field_validator("header")
         @classmethod
         def _a_header(cls, value: str | None) -> str | None:
@@ -51,6 +65,8 @@ class ApiKeyAuth(AuthDriver):
                 raise ValueError("either username (for Basic) or header is needed, not both")
             if self.prefix and self.header is None:
                 raise ValueError("prefix goes with header")
+            if self.header is not None and not self.api_key.get_secret_value().isascii():
+                raise ValueError("a header takes only ASCII, and the API key has other characters")
             return self
 
     def __init__(self, settings: Settings) -> None:

@@ -107,8 +107,9 @@ class Blobs(RegistryDriver):
         check_repository(repository)
         known = Digest(digest)
         part = path.with_name(f"{path.name}.{known.encoded[:16]}.part")
-        partial = yield from blocking(Partial, part, known)
+        partial = Partial(part, known)
         try:
+            yield from blocking(partial.open)
             yield from self._fill(repository, known, partial, progress)
             yield from blocking(partial.finish, repository, path)
         except DigestMismatch:
@@ -158,22 +159,28 @@ class Partial:
     def __init__(self, path: Path, digest: Digest) -> None:
         self.path, self._digest = path, digest
         self._hasher: Hasher = digest.hasher()
-        # unbuffered: what is counted has been handed to the system
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        self._file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
-        if not alone(self._file):
-            self._file.close()
-            raise DockhandError(f"{path}: another download is writing to it")
+        self._file: BinaryIO | None = None
         self.size = 0
-        while block := self._file.read(BLOCK):
+
+    def open(self) -> None:
+        """Open it, and hash what is there."""
+        # unbuffered: what is counted has been handed to the system
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._file = file = os.fdopen(descriptor, "r+b", buffering=0)
+        if not alone(file):
+            raise DockhandError(f"{self.path}: another download is writing to it")
+        while block := file.read(BLOCK):
             self._hasher.update(block)
             self.size += len(block)
 
     def sink(self, progress: Progress | None, total: int | None) -> Callable[[bytes], None]:
         """A function that takes the blocks."""
+        file = self._opened()
 
         def take(block: bytes) -> None:
-            self._file.write(block)
+            rest = memoryview(block)
+            while rest:  # a disk that fills up takes a part, and says no at the next write
+                rest = rest[file.write(rest) :]
             self._hasher.update(block)
             self.size += len(block)
             if progress is not None:
@@ -187,14 +194,15 @@ class Partial:
 
     def restart(self) -> None:
         """Forget what is there."""
-        self._file.seek(0)
-        self._file.truncate()
+        file = self._opened()
+        file.seek(0)
+        file.truncate()
         self._hasher, self.size = self._digest.hasher(), 0
 
     def finish(self, repository: str, path: Path) -> None:
         """Put it in its place, if it is the blob."""
         compare(repository, self._digest, self._hasher)
-        os.fsync(self._file.fileno())
+        os.fsync(self._opened().fileno())
         self.path.replace(path)
 
     def discard(self) -> None:
@@ -203,7 +211,12 @@ class Partial:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> BinaryIO:
+        assert self._file is not None
+        return self._file
 
 
 def alone(file: BinaryIO) -> bool:

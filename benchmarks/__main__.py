@@ -1,0 +1,86 @@
+"""`python -m benchmarks`: one table of ratios."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.imports import import_time
+from benchmarks.measure import Row, table
+from benchmarks.memory import transfer_memory
+from benchmarks.peers import against_dxf, against_oras
+from benchmarks.server import Server, running, started
+from benchmarks.small import flat_memory, heads, many_manifests
+from benchmarks.transfer import Blob, async_transfers, sync_transfers
+
+MIB = 1 << 20
+PACKAGES = {"oras": "oras", "dxf": "python-dxf"}  # what is called dxf there draws plans
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller blobs and fewer rounds: a first look"
+    )
+    parser.add_argument(
+        "--server", metavar="URL", help="a registry that runs; bench/... is written there"
+    )
+    options = parser.parse_args()
+    quick: bool = options.quick
+    with (
+        tempfile.TemporaryDirectory(prefix="dockhand-bench-") as name,
+        _server(options.server, Path(name), 200 if quick else 1000) as server,
+    ):
+        print(f"{server.name}, Python {platform.python_version()}: {'quick' if quick else 'full'}")
+        rows, left_out = measure(server, Path(name), quick=quick)
+    print("\n".join([table(rows), *left_out]))
+
+
+def measure(server: Server, folder: Path, *, quick: bool) -> tuple[list[Row], list[str]]:
+    """All rows, and what could not be measured; progress is told on standard error."""
+    large = Blob(folder / "large", (64 if quick else 512) * MIB)
+    middle = Blob(folder / "middle", (16 if quick else 64) * MIB)
+    few, some, many = (3, 3, 5) if quick else (5, 7, 15)
+    rows: list[Row] = []
+    left_out: list[str] = []
+    steps: list[tuple[str, Callable[[], list[Row]]]] = [
+        ("heads", lambda: [heads(server, 10 if quick else 30)]),
+        ("push and pull, sync", lambda: sync_transfers(server, large, few)),
+        ("push and pull, async", lambda: async_transfers(server, large, few)),
+        ("memory", lambda: transfer_memory(server, large)),
+        ("oras-py", lambda: against_oras(server, middle, some)),
+        ("dxf", lambda: against_dxf(server, middle, some)),
+        ("import", lambda: import_time(many)),
+        ("manifests, async", lambda: many_manifests(server, some)),
+        ("memory of manifests", lambda: [flat_memory(server, few)]),
+    ]
+    for what, step in steps:
+        print(f"measuring: {what}", file=sys.stderr, flush=True)
+        try:
+            rows += step()
+        except ModuleNotFoundError as error:
+            package = PACKAGES.get(error.name or "")
+            if package is None:
+                raise
+            print(f"left out: {what}: run pip install {package}", file=sys.stderr, flush=True)
+            left_out.append(f"Left out: {what}, which is not installed: pip install {package}")
+    return rows, left_out
+
+
+@contextmanager
+def _server(url: str | None, folder: Path, count: int) -> Iterator[Server]:
+    if url is not None:
+        yield running(url, count)
+        return
+    with started(folder, count) as server:
+        yield server
+
+
+if __name__ == "__main__":
+    main()

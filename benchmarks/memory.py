@@ -1,0 +1,99 @@
+"""How much memory a large transfer takes: each in a fresh process, peak against start."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import resource
+import sys
+from pathlib import Path
+
+from benchmarks.measure import Row, child
+from benchmarks.server import BLOBS, Server
+from benchmarks.transfer import Blob
+from dockhand_core import async_connect, connect
+
+__all__ = ["transfer_memory"]
+
+LIMIT_MIB = 64.0
+ACTIONS = ("push", "pull", "download")
+
+
+def transfer_memory(server: Server, blob: Blob) -> list[Row]:
+    """A row for each world: the most that any of push, pull and download takes."""
+    rows = []
+    target = str(blob.path.with_suffix(".copy"))
+    for kind in ("sync", "async"):
+        blob.change()  # or the push would find that there is nothing to do
+        digest = blob.hash()
+        peaks: dict[str, float] = {}
+        for action in ACTIONS:
+            given = str(blob.path) if action == "push" else digest
+            (peaks[action],) = child(
+                "-m", "benchmarks.memory", kind, action, server.url, given, target
+            )
+        Path(target).unlink(missing_ok=True)
+        server.drop(digest)
+        worst = max(peaks, key=peaks.__getitem__)
+        rows.append(
+            Row(
+                f"memory of push, pull, pull to a file, {kind}",
+                "at start",
+                peaks[worst],
+                LIMIT_MIB,
+                ours=", ".join(f"{peaks[action]:.0f}" for action in ACTIONS),
+                unit=" MiB",
+                strict=True,
+                why=f"It is {worst} that takes most.",
+            )
+        )
+    return rows
+
+
+def peak() -> float:
+    """MiB that this process had in memory at most."""
+    # not ru_maxrss on Linux: there it starts with the peak of the process that spawned this one
+    try:
+        status = Path("/proc/self/status").read_text("ascii")
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    except OSError:
+        found = None
+    if found is not None:
+        return int(found[1]) / 1024
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def sync_peak(action: str, url: str, given: str, target: str) -> float:
+    """MiB that one transfer adds to what the process had once it was connected."""
+    with connect(url) as client:
+        before = peak()
+        if action == "push":
+            client.upload_blob(BLOBS, given)
+        elif action == "pull":
+            with client.open_blob(BLOBS, given) as reader:
+                for _ in reader:
+                    pass
+        else:
+            client.download_blob(BLOBS, given, target)
+        return peak() - before
+
+
+async def async_peak(action: str, url: str, given: str, target: str) -> float:
+    """The same with the async client."""
+    async with async_connect(url) as client:
+        before = peak()
+        if action == "push":
+            await client.upload_blob(BLOBS, given)
+        elif action == "pull":
+            async with client.open_blob(BLOBS, given) as reader:
+                async for _ in reader:
+                    pass
+        else:
+            await client.download_blob(BLOBS, given, target)
+        return peak() - before
+
+
+if __name__ == "__main__":
+    world, *arguments = sys.argv[1:]
+    print(sync_peak(*arguments) if world == "sync" else asyncio.run(async_peak(*arguments)))

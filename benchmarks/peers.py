@@ -1,0 +1,211 @@
+"""Against oras-py and dxf: one session each, and the method that their documentation shows."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from benchmarks.measure import Row, compare, ratio_row
+from benchmarks.server import BLOBS, MANIFESTS, Server
+from benchmarks.transfer import Blob
+from dockhand_core import RegistryClient, connect
+
+__all__ = ["against_dxf", "against_oras"]
+
+Side = Callable[[], object]
+LISTS = 30
+URLLIB3_WHY = (
+    "Both peers stand on urllib3, which moves large bodies at less cost a block than httpx does."
+)
+ORAS_WHY = (
+    "oras-py neither hashes what it receives nor flushes it to disk; the next row has it do both. "
+    + URLLIB3_WHY
+)
+
+
+class Duel:
+    """Rows of Dockhand's sync client against a peer."""
+
+    def __init__(
+        self, peer: str, server: Server, blob: Blob, client: RegistryClient, rounds: int
+    ) -> None:
+        self.peer, self.client, self.blob = peer, client, blob
+        self.copy = blob.path.with_suffix(".copy")
+        self.part = server.tags[:100]
+        self.size = f"{blob.size >> 20} MiB"
+        self._server, self._rounds = server, rounds
+        self.rows: list[Row] = []
+
+    def add(
+        self,
+        what: str,
+        ours: Side,
+        theirs: Side,
+        *,
+        prepare: Side | None = None,
+        how: str = "",
+        why: str = "",
+        judged: bool = True,
+    ) -> None:
+        """Time both sides, and note the row."""
+        pair = compare(ours, theirs, self._rounds, prepare=prepare)
+        target = 1.0 if judged else None
+        against = self.peer + how
+        self.rows.append(ratio_row(what, against, pair, target, strict=True, why=why))
+
+    def push(self, theirs: Callable[[], str]) -> str:
+        """Push a file; the digest of one that is there afterwards."""
+        pushed: list[str] = []
+
+        def prepare() -> None:
+            while pushed:
+                self._server.drop(pushed.pop())
+            self.blob.change()
+
+        self.add(
+            f"push {self.size}",
+            lambda: pushed.append(self.client.upload_blob(BLOBS, self.blob.path).digest),
+            lambda: pushed.append(theirs()),
+            prepare=prepare,
+        )
+        prepare()
+        return str(self.client.upload_blob(BLOBS, self.blob.path).digest)
+
+    def download(self, digest: str, theirs: Side, **options: Any) -> None:
+        """Pull to a file."""
+
+        def prepare() -> None:
+            self.copy.unlink(missing_ok=True)
+            os.sync()
+
+        self.add(
+            f"pull {self.size} to a file",
+            lambda: self.client.download_blob(BLOBS, digest, self.copy),
+            theirs,
+            prepare=prepare,
+            **options,
+        )
+        self.copy.unlink(missing_ok=True)
+
+    def read(self, digest: str, theirs: Side, **options: Any) -> None:
+        """Pull block by block."""
+
+        def ours() -> None:
+            with self.client.open_blob(BLOBS, digest) as reader:
+                for _ in reader:
+                    pass
+
+        self.add(f"verified pull of {self.size}", ours, theirs, **options)
+
+    def manifests(self, action: str, ours: Side, theirs: Side) -> None:
+        """100 of a request on manifests."""
+        self.add(f"{len(self.part)} x manifest {action}", ours, theirs)
+
+    def tags(self, theirs: Callable[[], list[str]]) -> None:
+        """List all tags; often, since one list takes a few milliseconds."""
+        count = len(self._server.tags)
+        assert len(theirs()) >= count, f"{self.peer} does not list all tags"
+        self.add(
+            f"{LISTS} x list {count} tags",
+            lambda: [list(self.client.tags(MANIFESTS)) for _ in range(LISTS)],
+            lambda: [theirs() for _ in range(LISTS)],
+        )
+
+
+def against_oras(server: Server, blob: Blob, rounds: int) -> list[Row]:
+    """Push, pull to a file, manifest get, tags. It has neither a manifest head nor a reader."""
+    import oras.container
+    import oras.oci
+    import oras.provider
+
+    host = urlsplit(server.url).netloc
+    logging.getLogger("oras").setLevel(logging.ERROR)
+    registry = oras.provider.Registry(host, insecure=not server.url.startswith("https://"))
+    blobs = oras.container.Container(f"{host}/{BLOBS}")
+
+    with connect(server.url) as client:
+        duel = Duel("oras-py", server, blob, client, rounds)
+
+        def push() -> str:
+            layer = oras.oci.NewLayer(str(blob.path))
+            registry.upload_blob(str(blob.path), blobs, layer).raise_for_status()
+            return str(layer["digest"])
+
+        def checked() -> None:
+            registry.download_blob(blobs, digest, str(duel.copy))
+            with duel.copy.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+                os.fsync(file.fileno())
+            assert f"sha256:{found}" == digest
+
+        def get() -> None:
+            for tag in duel.part:
+                registry.get_manifest(oras.container.Container(f"{host}/{MANIFESTS}:{tag}"))
+
+        digest = duel.push(push)
+        duel.download(
+            digest, lambda: registry.download_blob(blobs, digest, str(duel.copy)), why=ORAS_WHY
+        )
+        duel.download(digest, checked, how=", then sha256 and fsync", judged=False)
+        duel.manifests("get", lambda: _get(client, duel.part), get)
+        duel.tags(lambda: list(registry.get_tags(f"{host}/{MANIFESTS}")))
+        server.drop(digest)
+    return duel.rows
+
+
+def against_dxf(server: Server, blob: Blob, rounds: int) -> list[Row]:
+    """Push, pull, manifest head and get, tags."""
+    import dxf
+
+    host, insecure = urlsplit(server.url).netloc, not server.url.startswith("https://")
+    with (
+        connect(server.url) as client,
+        dxf.DXF(host, BLOBS, insecure=insecure) as blobs,
+        dxf.DXF(host, MANIFESTS, insecure=insecure) as manifests,
+    ):
+        duel = Duel("dxf", server, blob, client, rounds)
+
+        def read(chunk: int | None) -> None:
+            for _ in _blocks(blobs.pull_blob(digest, chunk_size=chunk)):
+                pass
+
+        def save() -> None:
+            with duel.copy.open("wb") as file:
+                for block in _blocks(blobs.pull_blob(digest)):
+                    file.write(block)
+
+        def head() -> None:
+            for tag in duel.part:
+                manifests.head_manifest_and_response(tag)
+
+        def get() -> None:
+            for tag in duel.part:
+                manifests.get_manifest(tag)
+
+        digest = duel.push(lambda: str(blobs.push_blob(str(blob.path))))
+        duel.read(digest, lambda: read(None))
+        duel.read(digest, lambda: read(1 << 20), how=", chunk_size=1 MiB", why=URLLIB3_WHY)
+        duel.download(digest, save, why="Ours is flushed to disk before it gets its name.")
+        duel.manifests("head", lambda: _head(client, duel.part), head)
+        duel.manifests("get", lambda: _get(client, duel.part), get)
+        duel.tags(lambda: [str(tag) for tag in manifests.list_aliases(iterate=True)])
+        server.drop(digest)
+    return duel.rows
+
+
+def _blocks(found: Any) -> Any:
+    return found  # dxf says that it could be an iterable, bytes or a number
+
+
+def _head(client: RegistryClient, tags: list[str]) -> None:
+    for tag in tags:
+        client.manifest_head(MANIFESTS, tag)
+
+
+def _get(client: RegistryClient, tags: list[str]) -> None:
+    for tag in tags:
+        client.manifest(MANIFESTS, tag)

@@ -1,0 +1,328 @@
+"""The environment over the file: every name in API.md's table, and what it does to credentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dockhand_core import ConfigError, Dockhand
+from dockhand_core.config import ConnectionConfig, load_config
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+FILE = """
+default = "main"
+[connections.main]
+base_uri = "https://registry.example.com/team"
+client_cert = "c.pem"
+client_key = "c.key"
+headers = { X-Key = "from-file" }
+auth = { driver = "basic", username = "alice", password = "hunter2" }
+[connections.other-one]
+base_uri = "https://other.example.com"
+auth = { driver = "bearer", token = "t0ken" }
+"""
+
+
+def loaded(environ: dict[str, str], file: str | None = FILE) -> dict[str, ConnectionConfig]:
+    if file is not None:
+        Path("dockhand.toml").write_text(file)
+    return load_config(environ=environ).connections
+
+
+@pytest.mark.parametrize(
+    ("variable", "path"),
+    [
+        ("DOCKHAND_DRIVER", ("driver",)),
+        ("DOCKHAND_BASE_URI", ("base_uri",)),
+        ("DOCKHAND_AUTH_DRIVER", ("auth", "driver")),
+        ("DOCKHAND_PRIVATE_KEY", ("auth", "private_key")),
+        ("DOCKHAND_PUBLIC_KEY", ("auth", "public_key")),
+        ("DOCKHAND_AUTHORITY_NAME", ("auth", "authority_name")),
+        ("DOCKHAND_REGISTRY_NAME", ("auth", "registry_name")),
+        ("DOCKHAND_USERNAME", ("auth", "username")),
+        ("DOCKHAND_PASSWORD", ("auth", "password")),
+        ("DOCKHAND_TOKEN", ("auth", "token")),
+        ("DOCKHAND_API_KEY", ("auth", "api_key")),
+        ("DOCKHAND_LOG_DRIVER", ("logging", "driver")),
+    ],
+)
+@pytest.mark.parametrize("default", [None, "prod"])
+def test_flat_names_are_the_default_connections(
+    variable: str, path: tuple[str, ...], default: str | None
+) -> None:
+    environ = {variable: "json", **({"DOCKHAND_CONNECTION": default} if default else {})}
+    connections = loaded(environ, None)
+    assert list(connections) == [default or "default"]
+    found: Any = connections[default or "default"]
+    for key in path:
+        found = getattr(found, key) if hasattr(found, key) else found.options[key]
+    assert found == "json"
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "DOCKHAND_NOTIFICATIONS_ENABLED",
+        "DOCKHAND_NOTIFICATIONS_ROUTE",
+        "DOCKHAND_NOTIFY_TOKEN",
+        "DOCKHAND_DISABLE_PLUGINS",
+    ],
+)
+def test_names_that_are_not_of_a_connection(variable: str) -> None:
+    assert loaded({variable: "x"}, None) == {}
+
+
+def test_which_connection() -> None:
+    Path("dockhand.toml").write_text(FILE)
+    config = load_config(environ={"DOCKHAND_CONNECTION": "other-one"})
+    assert config.connection()[0] == "other-one"
+
+
+def test_flat_names_override_the_default_whatever_it_is_called() -> None:
+    environ = {"DOCKHAND_USERNAME": "bob"}
+    connections = loaded(environ)
+    assert connections["main"].auth.options == {"username": "bob", "password": "hunter2"}
+    assert connections["other-one"].auth.options == {"token": "t0ken"}
+    connections = loaded({**environ, "DOCKHAND_CONNECTION": "other-one"})
+    assert connections["main"].auth.options["username"] == "alice"
+    assert connections["other-one"].auth.options == {"token": "t0ken", "username": "bob"}
+
+
+def test_flat_names_override_the_only_connection_of_a_file_without_a_default() -> None:
+    connections = loaded(
+        {"DOCKHAND_LOG_DRIVER": "json"}, '[connections.single]\nbase_uri = "http://r"'
+    )
+    assert list(connections) == ["single"]
+    assert connections["single"].logging.driver == "json"
+
+
+def test_flat_names_make_the_connection_if_the_file_has_none() -> None:
+    connections = loaded({"DOCKHAND_BASE_URI": "http://new"}, 'default = "fresh"')
+    assert connections["fresh"].options == {"base_uri": "http://new"}
+    connections = loaded({"DOCKHAND_CONNECTION": "x", "DOCKHAND_BASE_URI": "http://new"})
+    assert sorted(connections) == ["main", "other-one", "x"]
+
+
+def test_they_work_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKHAND_BASE_URI", "http://registry.invalid/v2/")
+    monkeypatch.setenv("DOCKHAND_AUTH_DRIVER", "bearer")
+    monkeypatch.setenv("DOCKHAND_TOKEN", "t0ken")
+    with Dockhand() as dockhand:
+        client = dockhand.connection()
+        assert repr(client) == "<DistributionClient 'default' http://registry.invalid>"
+        assert vars(client._runner.wire.auth) == {"_header": "Bearer t0ken"}
+
+
+def test_any_key_of_any_connection() -> None:
+    connections = loaded(
+        {
+            "DOCKHAND_CONNECTIONS__STAGING__BASE_URI": "http://staging",
+            "DOCKHAND_CONNECTIONS__STAGING__AUTH__DRIVER": "basic",
+            "DOCKHAND_CONNECTIONS__STAGING__AUTH__USERNAME": "carol",
+            "DOCKHAND_CONNECTIONS__STAGING__LOGGING__LEVEL": "debug",
+            "DOCKHAND_CONNECTIONS__MAIN__TIMEOUT": "2.5",
+            "DOCKHAND_CONNECTIONS__OTHER_ONE__RETRIES": "0",
+        }
+    )
+    staging = connections["staging"]
+    assert staging.options == {"base_uri": "http://staging"}
+    assert (staging.auth.driver, staging.auth.options) == ("basic", {"username": "carol"})
+    assert staging.logging.level == "debug"
+    assert connections["main"].timeout == 2.5
+    assert connections["other-one"].retries == 0  # `other_one` in a variable's name
+    assert sorted(connections) == ["main", "other-one", "staging"]
+
+
+def test_a_default_that_only_the_environment_knows() -> None:
+    environ = {
+        "DOCKHAND_CONNECTION": "My-Registry",
+        "DOCKHAND_CONNECTIONS__MY_REGISTRY__BASE_URI": "http://r",
+        "DOCKHAND_USERNAME": "alice",
+    }
+    connections = loaded(environ, None)
+    assert list(connections) == ["My-Registry"]
+    assert connections["My-Registry"].options == {"base_uri": "http://r"}
+    assert connections["My-Registry"].auth.options == {"username": "alice"}
+
+
+def test_the_only_connection_of_the_environment_is_the_default() -> None:
+    config = load_config(environ={"DOCKHAND_CONNECTIONS__A__BASE_URI": "http://r"})
+    assert config.connection()[0] == "a"
+
+
+def test_flat_names_are_the_stronger() -> None:
+    connections = loaded(
+        {
+            "DOCKHAND_BASE_URI": "http://flat",
+            "DOCKHAND_CONNECTIONS__MAIN__BASE_URI": "http://nested",
+        }
+    )
+    assert connections["main"].options["base_uri"] == "http://flat"
+
+
+@pytest.mark.parametrize("variable", ["DOCKHAND_CONNECTIONS__MAIN", "DOCKHAND_CONNECTIONS____X"])
+def test_half_a_name(variable: str) -> None:
+    with pytest.raises(ConfigError, match=variable):
+        loaded({variable: "x"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("DOCKHAND_PASWORD", "DOCKHAND_PASSWORD"),
+        ("DOCKHAND_BASE_URL", "DOCKHAND_BASE_URI"),
+        ("DOCKHAND_CONNECTIONS", "DOCKHAND_CONNECTION"),
+    ],
+)
+def test_a_near_miss_is_a_mistake(variable: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"{variable} is unknown; did you mean '{meant}'"):
+        loaded({variable: "x"})
+
+
+@pytest.mark.parametrize(
+    "variable", ["DOCKHAND_RECORD", "DOCKHAND_LIVE_DISTRIBUTION_2", "DOCKHAND_HOME"]
+)
+def test_other_programs_have_variables_too(variable: str) -> None:
+    assert sorted(loaded({variable: "1"})) == ["main", "other-one"]
+
+
+def test_an_unknown_key_names_the_connection() -> None:
+    with pytest.raises(ConfigError, match=r"connection 'main': .*'tiemout'.*mean 'timeout'"):
+        Path("dockhand.toml").write_text(FILE)
+        Dockhand(load_config(environ={"DOCKHAND_CONNECTIONS__MAIN__TIEMOUT": "1"})).connection()
+
+
+class TestText:
+    """Everything in the environment is text."""
+
+    @pytest.mark.parametrize(
+        ("key", "text", "value"),
+        [
+            ("verify", "false", False),
+            ("verify", "False", False),
+            ("verify", "0", False),
+            ("verify", "true", True),
+            ("retries", "7", 7),
+            ("timeout", "1", 1.0),
+            ("max_connections", "4", 4),
+        ],
+    )
+    def test_becomes_what_the_key_takes(self, key: str, text: str, value: object) -> None:
+        table = loaded({f"DOCKHAND_CONNECTIONS__MAIN__{key.upper()}": text})["main"]
+        found = getattr(table, key)
+        assert (found, type(found)) == (value, type(value))
+
+    def test_a_path_starts_at_the_file(self, clean: Path) -> None:
+        table = loaded({"DOCKHAND_CONNECTIONS__MAIN__VERIFY": "ca/false.pem"})["main"]
+        assert table.verify == clean / "ca/false.pem"
+
+    @pytest.mark.parametrize("text", ["", "3.5", "many"])
+    def test_of_the_wrong_kind(self, text: str) -> None:
+        with pytest.raises(ConfigError, match=r"connection 'main': retries"):
+            loaded({"DOCKHAND_CONNECTIONS__MAIN__RETRIES": text})
+
+
+class TestSecretFiles:
+    def test_a_file_for_a_flat_name(self) -> None:
+        Path("pw").write_text("from-file\n")
+        main = loaded({"DOCKHAND_PASSWORD_FILE": "pw"})["main"]
+        assert main.auth.options == {"username": "alice", "password_file": "pw"}
+
+    def test_text_instead_of_the_files_file(self) -> None:
+        text = FILE.replace('password = "hunter2"', 'password_file = "pw"')
+        main = loaded({"DOCKHAND_PASSWORD": "from-environment"}, text)["main"]
+        assert main.auth.options == {"username": "alice", "password": "from-environment"}
+
+    def test_both_in_the_environment(self) -> None:
+        Path("dockhand.toml").write_text(FILE)
+        config = load_config(environ={"DOCKHAND_PASSWORD": "a", "DOCKHAND_PASSWORD_FILE": "b"})
+        with pytest.raises(ConfigError, match="both password and password_file"):
+            Dockhand(config).connection()
+
+
+class TestCredentialsStayHome:
+    """What belongs to the file's registry does not go to one that the environment names."""
+
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            "https://evil.example.com/team",
+            "http://registry.example.com/team",
+            "https://registry.example.com:8443/team",
+            "http://registry.example.com:443",
+            "registry.example.com",
+        ],
+    )
+    @pytest.mark.parametrize(
+        "variable", ["DOCKHAND_BASE_URI", "DOCKHAND_CONNECTIONS__MAIN__BASE_URI"]
+    )
+    def test_another_origin(self, uri: str, variable: str) -> None:
+        main = loaded({variable: uri})["main"]
+        assert main.options == {"base_uri": uri}
+        assert (main.auth.driver, main.auth.options) == ("null", {})
+        assert (main.headers, main.client_cert, main.client_key) == ({}, None, None)
+
+    def test_another_origin_with_credentials_of_its_own(self) -> None:
+        environ = {"DOCKHAND_BASE_URI": "https://evil.example.com", "DOCKHAND_USERNAME": "bob"}
+        main = loaded({**environ, "DOCKHAND_AUTH_DRIVER": "basic"})["main"]
+        assert (main.auth.driver, main.auth.options) == ("basic", {"username": "bob"})
+        main = loaded(environ)["main"]
+        assert main.auth.options == {"username": "bob"}
+
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            "https://registry.example.com",
+            "https://registry.example.com/another/v2/",
+            "https://REGISTRY.example.com:443/team",
+        ],
+    )
+    def test_the_same_origin(self, uri: str) -> None:
+        main = loaded({"DOCKHAND_BASE_URI": uri})["main"]
+        assert main.options == {"base_uri": uri}
+        assert main.auth.options == {"username": "alice", "password": "hunter2"}
+        assert main.headers["X-Key"].get_secret_value() == "from-file"
+        assert main.client_cert is not None
+
+    def test_another_auth_driver(self) -> None:
+        main = loaded({"DOCKHAND_AUTH_DRIVER": "bearer", "DOCKHAND_TOKEN": "t"})["main"]
+        assert (main.auth.driver, main.auth.options) == ("bearer", {"token": "t"})
+        assert main.headers["X-Key"].get_secret_value() == "from-file"
+
+    def test_the_same_auth_driver(self) -> None:
+        main = loaded({"DOCKHAND_AUTH_DRIVER": "basic", "DOCKHAND_PASSWORD": "p"})["main"]
+        assert main.auth.options == {"username": "alice", "password": "p"}
+
+    def test_no_auth(self) -> None:
+        main = loaded({"DOCKHAND_AUTH_DRIVER": "null"})["main"]
+        assert (main.auth.driver, main.auth.options) == ("null", {})
+
+    def test_other_connections_keep_theirs(self) -> None:
+        others = loaded({"DOCKHAND_BASE_URI": "https://evil.example.com"})["other-one"]
+        assert others.auth.options == {"token": "t0ken"}
+
+    def test_a_file_without_a_place(self) -> None:
+        text = FILE.replace('base_uri = "https://registry.example.com/team"\n', "")
+        assert loaded({"DOCKHAND_BASE_URI": "https://a"}, text)["main"].auth.options == {}
+
+
+class TestAnotherDriver:
+    def test_at_the_same_place(self) -> None:
+        main = loaded({"DOCKHAND_DRIVER": "zot"})["main"]
+        assert (main.driver, main.options) == (
+            "zot",
+            {"base_uri": "https://registry.example.com/team"},
+        )
+
+    def test_that_takes_other_keys(self) -> None:
+        environ = {"DOCKHAND_DRIVER": "embedded", "DOCKHAND_CONNECTIONS__MAIN__ROOT": "folder"}
+        main = loaded(environ)["main"]
+        assert (main.driver, main.options) == ("embedded", {"root": "folder"})
+
+    def test_the_keys_of_the_files_driver_go(self) -> None:
+        text = '[connections.main]\ndriver = "embedded"\nroot = "folder"'
+        environ = {"DOCKHAND_DRIVER": "distribution", "DOCKHAND_BASE_URI": "http://r"}
+        assert loaded(environ, text)["main"].options == {"base_uri": "http://r"}

@@ -1,0 +1,272 @@
+"""`dockhand.toml`: what it may say, and what its mistakes are answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dockhand_core import ConfigError, Dockhand
+from dockhand_core.config import load_config
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+MAIN = """
+default = "main"
+[connections.main]
+driver = "distribution"
+base_uri = "https://registry.example.com"
+timeout = 12.5
+verify = "certs/ca.pem"
+client_cert = "client.pem"
+client_key = "client.key"
+proxy = "http://proxy.example.com:3128"
+retries = 5
+max_connections = 7
+headers = { X-Team = "red" }
+transport = "httpx"
+auth = { driver = "basic", username = "alice", password = "hunter2" }
+logging = { driver = "console", level = "warning" }
+[connections.staging]
+base_uri = "http://localhost:5050/v2/"
+auth = { driver = "apikey", username = "alice", api_key = "${ZOT_API_KEY}" }
+"""
+
+
+def write(text: str, name: str = "dockhand.toml") -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+def mistake(text: str, environ: dict[str, str] | None = None) -> str:
+    """The message that a file is answered with, when its connection is made at the latest."""
+    write(text)
+    with pytest.raises(ConfigError) as caught:
+        Dockhand(load_config(environ=environ or {})).connection()
+    return str(caught.value)
+
+
+def test_every_key_of_the_core(clean: Path) -> None:
+    write(MAIN)
+    config = load_config(environ={"ZOT_API_KEY": "zot-key"})
+    assert config.default == "main"
+    assert list(config.connections) == ["main", "staging"]
+    name, main = config.connection()
+    assert name == "main"
+    assert main.driver == "distribution"
+    assert main.options == {"base_uri": "https://registry.example.com"}
+    assert main.timeout == 12.5
+    assert main.verify == clean / "certs/ca.pem"
+    assert main.client_cert == clean / "client.pem"
+    assert main.client_key == clean / "client.key"
+    assert main.proxy is not None
+    assert main.proxy.get_secret_value() == "http://proxy.example.com:3128"
+    assert main.retries == 5
+    assert main.max_connections == 7
+    assert {k: v.get_secret_value() for k, v in main.headers.items()} == {"X-Team": "red"}
+    assert main.transport == "httpx"
+    assert main.auth.driver == "basic"
+    assert main.auth.options == {"username": "alice", "password": "hunter2"}
+    assert (main.logging.driver, main.logging.level) == ("console", "warning")
+    assert config.connection("staging")[1].auth.options["api_key"] == "zot-key"
+
+
+def test_defaults() -> None:
+    write('[connections.only]\nbase_uri = "http://r"')
+    name, table = load_config(environ={}).connection()
+    assert name == "only"
+    assert (table.driver, table.auth.driver, table.logging.level) == (
+        "distribution",
+        "null",
+        "info",
+    )
+    assert (table.timeout, table.verify, table.proxy, table.transport) == (30.0, True, None, None)
+
+
+def test_a_dollar_sign_twice_is_a_plain_one() -> None:
+    write('[connections.a]\nbase_uri = "http://r"\n[connections.a.headers]\nX = "$${HOME} ${B}$"')
+    table = load_config(environ={"B": "${C}", "C": "no"}).connection("a")[1]
+    assert table.headers["X"].get_secret_value() == "${HOME} ${C}$"
+
+
+def test_variables_in_lists_and_below() -> None:
+    write('[connections.a]\nbase_uri = "http://${HOST}"\nlist = ["${HOST}", 1]')
+    assert load_config(environ={"HOST": "r"}).connection("a")[1].options == {
+        "base_uri": "http://r",
+        "list": ["r", 1],
+    }
+
+
+def test_a_missing_variable_names_the_key() -> None:
+    said = mistake(MAIN)
+    assert "connections.staging.auth.api_key" in said
+    assert "'ZOT_API_KEY' is not set" in said
+
+
+def test_relative_paths_start_at_the_file(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(
+        '[connections.a]\nbase_uri = "http://r"\nverify = "ca.pem"\n'
+        'auth = { driver = "basic", username = "a", password_file = "secrets/pw" }',
+        "etc/dockhand.toml",
+    )
+    write("hunter2\n", "etc/secrets/pw")
+    monkeypatch.setenv("DOCKHAND_CONFIG", "etc/dockhand.toml")
+    (clean / "elsewhere").mkdir()
+    with Dockhand() as dockhand:
+        assert dockhand.config.connection()[1].verify == clean / "etc/ca.pem"
+        monkeypatch.chdir(clean / "elsewhere")
+        dockhand.connection()  # reads the password's file
+
+
+def test_absolute_paths_stay() -> None:
+    write('[connections.a]\nbase_uri = "http://r"\nverify = "/etc/ca.pem"')
+    assert load_config(environ={}).connection()[1].verify == Path("/etc/ca.pem")
+
+
+def test_dockhand_config_must_exist() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
+        load_config(environ={"DOCKHAND_CONFIG": "nowhere.toml"})
+
+
+def test_the_usual_file_need_not_exist() -> None:
+    assert load_config(environ={}).connections == {}
+    with pytest.raises(ConfigError, match=r"no connection named 'default'.*DOCKHAND_BASE_URI"):
+        Dockhand().connection()
+
+
+def test_what_is_not_toml() -> None:
+    path = write("default = [")
+    with pytest.raises(ConfigError, match="dockhand.toml: "):
+        load_config(environ={})
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="dockhand.toml: "):
+        load_config(environ={})
+
+
+def test_which_one_is_the_default() -> None:
+    two = '[connections.a]\nbase_uri = "http://a"\n[connections.default]\nbase_uri = "http://d"'
+    write(two)
+    assert load_config(environ={}).connection()[0] == "default"
+    write('default = "a"\n' + two)
+    assert load_config(environ={}).connection()[0] == "a"
+    write('default = "A"\n' + two)
+    with pytest.raises(ConfigError, match=r"no connection named 'A'; configured: a, default"):
+        load_config(environ={}).connection()
+
+
+def test_a_connection_that_is_not_there_suggests_the_nearest() -> None:
+    write('[connections.staging]\nbase_uri = "http://s"')
+    with pytest.raises(ConfigError, match=r"'stagin'; configured: staging.*mean 'staging'\?"):
+        Dockhand().connection("stagin")
+
+
+URI = 'base_uri = "http://r"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('defalt = "a"', ["unknown key 'defalt'", "did you mean 'default'?"]),
+        ("[connection.a]\n" + URI, ["unknown key 'connection'", "'connections'"]),
+        ('connections = "a"', ["'connections'"]),
+        ("default = 5", ["'default'"]),
+        ('connections.a = "x"', ["connection 'a'", "table"]),
+        ("[connections.a]\ntiemout = 3\n" + URI, ["'a'", "'tiemout'", "mean 'timeout'?"]),
+        ('[connections.a]\nbase_url = "http://r"', ["'a'", "'base_url'", "mean 'base_uri'?"]),
+        (
+            f"[connections.a]\n{URI}auth = {{ driver = 'basic', usrname = 'x', password = 'p' }}",
+            ["'a': auth", "'usrname'", "mean 'username'?"],
+        ),
+        (
+            f"[connections.a]\n{URI}auth = {{ drvier = 'basic' }}",
+            ["'a': auth", "'drvier'", "mean 'driver'?"],
+        ),
+        (
+            f"[connections.a]\n{URI}auth = {{ driver = 'basic', username = 'x' }}",
+            ["'a': auth: password", "is required"],
+        ),
+        (
+            f"[connections.a]\n{URI}logging = {{ driver = 'console', levle = 'info' }}",
+            ["'a': logging", "levle", "mean 'level'?"],
+        ),
+        (
+            f"[connections.a]\n{URI}logging = {{ level = 'loud' }}",
+            ["'a': logging: level", "'debug'"],
+        ),
+        (f"[connections.a]\n{URI}auth = 'basic'", ["'a': auth is a table"]),
+        (f"[connections.a]\n{URI}logging = 'console'", ["'a': logging is a table"]),
+        (f"[connections.a]\n{URI}auth = {{ driver = 3 }}", ["'a': auth.driver", "string"]),
+        (f"[connections.a]\n{URI}driver = 3", ["'a': driver", "string"]),
+        ("[connections.a]\ntimeout = 3", ["'a': base_uri: is required"]),
+        ("[connections.a]\nbase_uri = 3", ["'a': base_uri", "string"]),
+        (f"[connections.a]\n{URI}timeout = 'soon'", ["'a': timeout", "number"]),
+        (f"[connections.a]\n{URI}timeout = 0", ["'a': timeout", "greater than 0"]),
+        (f"[connections.a]\n{URI}retries = -1", ["'a': retries"]),
+        (f"[connections.a]\n{URI}retries = 1.5", ["'a': retries", "integer"]),
+        (f"[connections.a]\n{URI}max_connections = 0", ["'a': max_connections"]),
+        (f"[connections.a]\n{URI}verify = 5", ["'a': verify: "]),
+        (f"[connections.a]\n{URI}headers = ['x']", ["'a': headers"]),
+        (f"[connections.a]\n{URI}headers = {{ X = 5 }}", ["'a': headers.X"]),
+        (f"[connections.a]\n{URI}client_cert = 'c.pem'", ["'a': client_cert and client_key"]),
+        (f"[connections.a]\n{URI}timeout_file = 'x'", ["'a'", "timeout_file"]),
+    ],
+)
+def test_mistakes(text: str, said: list[str]) -> None:
+    message = mistake(text)
+    for part in said:
+        assert part in message
+
+
+@pytest.mark.parametrize("name", ["retries", "max_connections", "timeout"])
+def test_a_boolean_is_no_number(name: str) -> None:
+    assert f"'a': {name}" in mistake(f"[connections.a]\n{URI}{name} = true")
+
+
+class TestSecretFiles:
+    TEXT = (
+        f"[connections.a]\n{URI}auth = {{ driver = 'basic', username = 'x', password_file = 'pw' }}"
+    )
+
+    @pytest.mark.parametrize(
+        ("content", "secret"),
+        [
+            ("hunter2", "hunter2"),
+            ("hunter2\n", "hunter2"),
+            ("hunter2\r\n", "hunter2"),
+            (" hunter2 \n\n", " hunter2 \n"),
+            ("", ""),
+        ],
+    )
+    def test_one_newline_at_the_end_is_not_part_of_it(self, content: str, secret: str) -> None:
+        from base64 import b64encode
+
+        write(self.TEXT)
+        Path("pw").write_bytes(content.encode())
+        with Dockhand() as dockhand:
+            auth = dockhand.connection()._runner.wire.auth
+        assert vars(auth)["_header"] == f"Basic {b64encode(f'x:{secret}'.encode()).decode()}"
+
+    def test_the_file_is_missing(self) -> None:
+        assert "'a': auth: password_file: pw: No such file" in mistake(self.TEXT)
+
+    def test_the_file_is_not_text(self) -> None:
+        Path("pw").write_bytes(b"\xff\xfe\x00")
+        assert "'a': auth: password_file: pw" in mistake(self.TEXT)
+
+    def test_both_are_given(self) -> None:
+        Path("pw").write_text("x")
+        text = self.TEXT.replace("password_file", "password = 'hunter2', password_file")
+        assert "'a': auth: both password and password_file" in mistake(text)
+
+    def test_only_secrets_have_files(self) -> None:
+        text = self.TEXT.replace("username =", "username_file =")
+        assert "'a': auth: username_file: only a secret" in mistake(text)
+
+    def test_the_cores_own_secret(self) -> None:
+        Path("proxy").write_text("http://user:hunter2@proxy:3128\n")
+        write(f"[connections.a]\n{URI}proxy_file = 'proxy'")
+        proxy = load_config(environ={}).connection()[1].proxy
+        assert proxy is not None
+        assert proxy.get_secret_value() == "http://user:hunter2@proxy:3128"

@@ -1,0 +1,190 @@
+"""A mapping, a `DockhandConfig` and `connect` read neither file nor environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from dockhand_core import (
+    AsyncDockhand,
+    ConfigError,
+    Dockhand,
+    DockhandConfig,
+    DockhandError,
+    async_connect,
+    connect,
+)
+from dockhand_core.config import AuthConfig, ConnectionConfig
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+AMBIENT = {
+    "DOCKHAND_CONNECTION": "ambient",
+    "DOCKHAND_BASE_URI": "http://ambient.invalid",
+    "DOCKHAND_AUTH_DRIVER": "basic",
+    "DOCKHAND_USERNAME": "ambient",
+    "DOCKHAND_PASSWORD": "ambient",
+    "DOCKHAND_LOG_DRIVER": "console",
+    "DOCKHAND_CONNECTIONS__MAIN__RETRIES": "9",
+    "DOCKHAND_CONNECTIONS__DEFAULT__RETRIES": "9",
+    "DOCKHAND_CONFIG": "missing.toml",
+}
+TABLE: dict[str, Any] = {"base_uri": "http://r", "headers": {"X": "${HOME}"}}
+
+
+@pytest.fixture
+def ambient(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in AMBIENT.items():
+        monkeypatch.setenv(name, value)
+    (clean / "dockhand.toml").write_text('[connections.ambient]\nbase_uri = "http://file"')
+
+
+@pytest.mark.usefixtures("ambient")
+class TestNothingAmbient:
+    def check(self, config: DockhandConfig) -> None:
+        name, table = config.connection()
+        assert name == "main"
+        assert list(config.connections) == ["main"]
+        assert table.options == {"base_uri": "http://r"}
+        assert table.retries == 3
+        assert (table.auth.driver, table.logging.driver) == ("null", "stdlib")
+        assert table.headers["X"].get_secret_value() == "${HOME}"  # taken literally
+
+    def test_a_mapping(self) -> None:
+        data = {"default": "main", "connections": {"main": TABLE}}
+        self.check(Dockhand(data).config)
+        self.check(AsyncDockhand(data).config)
+
+    def test_a_config(self) -> None:
+        config = DockhandConfig(default="main", connections={"main": ConnectionConfig(**TABLE)})
+        assert Dockhand(config).config is config
+        self.check(config)
+
+    def test_connect(self) -> None:
+        with connect("http://r") as client:
+            wire = client._runner.wire
+            assert (client.name, wire.base, wire.retry.retries) == ("default", "http://r", 3)
+            assert type(wire.auth).__name__ == "NullAuth"
+            assert type(client).__name__ == "DistributionClient"
+
+    def test_async_connect(self) -> None:
+        wire = async_connect("http://r")._runner.wire
+        assert (wire.base, type(wire.auth).__name__) == ("http://r", "NullAuth")
+
+    def test_an_empty_mapping(self) -> None:
+        with pytest.raises(ConfigError, match="no connection named 'default'"):
+            Dockhand({}).connection()
+
+
+def test_connect_takes_the_keys_of_a_table(tmp_path: Path) -> None:
+    (tmp_path / "pw").write_text("hunter2\n")
+    client = connect(
+        "http://localhost:5000",
+        driver="distribution",
+        auth={"driver": "basic", "username": "alice", "password_file": "pw"},
+        timeout=3,
+        retries=0,
+        headers={"X-Team": "red"},
+        logging={"driver": "null"},
+    )
+    wire = client._runner.wire
+    assert (wire.timeout, wire.retry.retries, wire.headers) == (3.0, 0, {"X-Team": "red"})
+    assert type(wire.auth).__name__ == "BasicAuth"
+    with pytest.raises(ConfigError, match=r"unknown key 'timout'; did you mean 'timeout'\?"):
+        connect("http://localhost:5000", timout=3)
+
+
+def test_what_is_not_a_mapping() -> None:
+    for wrong in ("dockhand.toml", 5, ["a"]):
+        with pytest.raises(ConfigError, match="a configuration is a mapping"):
+            Dockhand(wrong)  # type: ignore[arg-type]
+
+
+def test_parts_may_be_models() -> None:
+    table = {**TABLE, "auth": AuthConfig(driver="null")}
+    config = DockhandConfig.parse({"connections": {"main": table, "b": ConnectionConfig(**TABLE)}})
+    assert config.connection("main")[1].auth.driver == "null"
+    assert config.connection("b")[1].options == {"base_uri": "http://r"}
+    assert Dockhand(config).connection("b").name == "b"
+
+
+def test_models_do_not_show_what_they_refuse() -> None:
+    """Made by hand they are pydantic's; a value that is wrong may still be a secret."""
+    for wrong in (
+        {"timeout": "hunter2"},
+        {"auth": {"driver": ["hunter2"]}},
+        {"logging": {"level": "hunter2"}},
+        {"proxy": ["hunter2"]},
+    ):
+        with pytest.raises(ValidationError) as caught:
+            DockhandConfig(connections={"main": wrong})
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("http://localhost:5000", "http://localhost:5000"),
+        ("http://localhost:5000/", "http://localhost:5000"),
+        ("http://localhost:5000/v2", "http://localhost:5000"),
+        ("http://localhost:5000/v2/", "http://localhost:5000"),
+        ("https://example.com/registry/v2/", "https://example.com/registry"),
+        ("https://example.com/registry", "https://example.com/registry"),
+        ("https://example.com/v2x", "https://example.com/v2x"),
+        ("http://[::1]:5000/v2/", "http://[::1]:5000"),
+        ("HTTPS://example.com", "https://example.com"),
+    ],
+)
+def test_base_uri(given: str, base: str) -> None:
+    with connect(given) as client:
+        assert client._runner.wire.base == base
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("registry.example.com", "such as 'https://registry.example.com'"),
+        ("localhost:5000/v2/", "such as 'https://localhost:5000/v2'"),
+        ("alice:hunter2@registry.example.com", "no credentials"),
+        ("registry.example.com/?token=hunter2", "needs http:// or https://"),
+        ("registry.example.com#hunter2", "needs http:// or https://"),
+        ("https://alice:hunter2@registry.example.com", "holds credentials"),
+        ("https://hunter2@registry.example.com", "holds credentials"),
+        ("ftp://alice:hunter2@registry.example.com", "not an http:// or https:// URL"),
+        ("https://registry.example.com?token=hunter2", "a query or a fragment"),
+        ("https://registry.example.com/#hunter2", "a query or a fragment"),
+        ("https://alice:hunter2@registry.example.com:99999", "not an http"),
+        ("https://alice:hunter2@[::1", "not an http"),
+        ("https://", "not an http"),
+        ("", "base_uri needs"),
+    ],
+)
+def test_base_uri_that_is_refused(given: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        connect(given)
+    assert str(caught.value).startswith("connection 'default': base_uri ")
+    assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"transport": "carrier-pigeon"}, "transport 'carrier-pigeon'"),
+        ({"verify": "missing.pem"}, "missing.pem"),
+        ({"proxy": "socks9://user:hunter2@host"}, "proxy"),
+    ],
+)
+def test_what_the_transport_refuses_names_the_connection(
+    settings: dict[str, Any], said: str
+) -> None:
+    dockhand = Dockhand({"connections": {"main": {"base_uri": "https://r.invalid", **settings}}})
+    with dockhand, pytest.raises(DockhandError) as caught:
+        dockhand.connection().ping()
+    assert type(caught.value) is ConfigError
+    assert str(caught.value).startswith("connection 'main': ")
+    assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)

@@ -1,0 +1,318 @@
+"""Named connections: made once, closed, forgotten, made again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import BaseModel
+
+from dockhand_core import (
+    AsyncDockhand,
+    AsyncRegistryClient,
+    AuthDriver,
+    ConfigError,
+    Dockhand,
+    DockhandError,
+    DriverMismatch,
+    RegistryClient,
+    RegistryDriver,
+    async_connect,
+    connect,
+    hookimpl,
+)
+from dockhand_core.flow import Flow, call
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+
+class Carrier(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """A transport for both worlds that counts, and remembers what it was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[httpx.Request] = []
+        self.closed = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent.append(request)
+        return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return self.handle_request(request)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class Driver(RegistryDriver):
+    class Settings(BaseModel):
+        number: int = 0
+
+    client = RegistryClient
+    async_client = AsyncRegistryClient
+    made = 0
+    carrier = Carrier()
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        type(self).made += 1
+
+    @classmethod
+    def base_uri(cls, settings: Any) -> str:
+        return f"http://fake{settings.number}"
+
+    @classmethod
+    def transport(cls, settings: Any) -> httpx.BaseTransport:
+        return cls.carrier
+
+    def ping(self) -> Flow[None]:
+        yield from call("GET", "")
+
+
+class Auth(AuthDriver):
+    made = 0
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        type(self).made += 1
+        self.token = f"token {self.made}"
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
+        request.headers["Authorization"] = self.token
+        yield request
+
+
+class Hooks:
+    @hookimpl
+    def dockhand_registry_drivers(self) -> dict[str, Any]:
+        return {"fake": Driver}
+
+    @hookimpl
+    def dockhand_auth_drivers(self) -> dict[str, Any]:
+        return {"fake": Auth}
+
+
+CONFIG = {
+    "default": "one",
+    "connections": {
+        "one": {"driver": "fake", "number": 1, "auth": {"driver": "fake"}},
+        "two": {"driver": "fake", "number": 2, "logging": {"driver": "null"}},
+        "broken": {"driver": "fake", "number": "many"},
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    Driver.made = Auth.made = 0
+    Driver.carrier = Carrier()
+
+
+@pytest.fixture
+def dockhand() -> Iterator[Dockhand]:
+    with Dockhand(CONFIG) as made:
+        made.plugins.register(Hooks())
+        yield made
+
+
+def authorizations() -> list[str | None]:
+    return [request.headers.get("Authorization") for request in Driver.carrier.sent]
+
+
+def test_made_when_asked_for_and_once(dockhand: Dockhand) -> None:
+    assert Driver.made == 0
+    assert dockhand.connections == ("one", "two", "broken")
+    one = dockhand.connection()
+    assert dockhand.connection("one") is one
+    assert dockhand.connection("one", RegistryClient) is one
+    assert (one.name, Driver.made, Auth.made) == ("one", 1, 1)
+    two = dockhand.connection("two")
+    assert two is not one
+    assert two.name == "two"
+
+
+def test_one_that_is_broken_leaves_the_others(dockhand: Dockhand) -> None:
+    with pytest.raises(ConfigError, match="connection 'broken': number"):
+        dockhand.connection("broken")
+    dockhand.connection("two").ping()
+    with pytest.raises(ConfigError, match="no connection named 'three'; configured: broken, one"):
+        dockhand.connection("three")
+
+
+def test_many_threads_get_one_object(dockhand: Dockhand) -> None:
+    barrier = threading.Barrier(32)
+
+    def ask(number: int) -> RegistryClient:
+        barrier.wait(10)
+        client = dockhand.connection("one" if number % 2 else "two")
+        client.ping()
+        return client
+
+    with ThreadPoolExecutor(32) as pool:
+        clients = list(pool.map(ask, range(32)))
+    assert len({id(client) for client in clients}) == 2
+    assert Driver.made == 2
+    assert len(Driver.carrier.sent) == 32
+
+
+def test_disconnect_then_use(dockhand: Dockhand) -> None:
+    one = dockhand.connection()
+    one.ping()
+    one.ping()
+    dockhand.disconnect("one")
+    assert Driver.carrier.closed == 1
+    assert dockhand.connection() is one
+    one.ping()
+    assert authorizations() == ["token 1", "token 1", "token 2"]  # a new auth driver: no token kept
+
+
+def test_disconnect_what_was_never_made(dockhand: Dockhand) -> None:
+    dockhand.disconnect()
+    dockhand.disconnect("two")
+    assert Driver.made == 0
+    with pytest.raises(ConfigError, match="no connection named 'three'"):
+        dockhand.disconnect("three")
+
+
+def test_close_then_use(dockhand: Dockhand) -> None:
+    one, two = dockhand.connection("one"), dockhand.connection("two")
+    one.ping()
+    two.ping()
+    dockhand.close()
+    dockhand.close()
+    assert Driver.carrier.closed == 2
+    for client in (one, two):
+        with pytest.raises(DockhandError, match="this client is closed"):
+            client.ping()
+    with pytest.raises(DockhandError, match="this manager is closed"):
+        dockhand.connection()
+    dockhand.disconnect()  # nothing left to do
+
+
+def test_a_client_that_was_closed_by_hand(dockhand: Dockhand) -> None:
+    with dockhand.connection() as one:
+        one.ping()
+    with pytest.raises(DockhandError, match="closed"):
+        one.ping()
+
+
+def test_a_context_manager_closes() -> None:
+    with pytest.raises(KeyError), Dockhand(CONFIG) as made:
+        made.plugins.register(Hooks())
+        client = made.connection()
+        client.ping()
+        raise KeyError
+    with pytest.raises(DockhandError):
+        client.ping()
+
+
+def test_connect_is_a_context_manager() -> None:
+    with connect("http://127.0.0.1:1") as client:
+        assert isinstance(client, RegistryClient)
+        assert client.name == "default"
+        assert not client.is_online()
+    with pytest.raises(DockhandError, match="this client is closed"):
+        client.ping()
+
+
+def test_reprs(dockhand: Dockhand) -> None:
+    assert repr(dockhand) == "<Dockhand one, two, broken>"
+    assert repr(Dockhand({})) == "<Dockhand without connections>"
+    assert repr(dockhand.connection()) == "<RegistryClient 'one' http://fake1>"
+
+
+def test_mismatch(dockhand: Dockhand) -> None:
+    class Other(RegistryClient):
+        pass
+
+    with pytest.raises(DriverMismatch, match="is RegistryClient, not Other"):
+        dockhand.connection("one", Other)
+    dockhand.connection("one").ping()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_makes_its_own_transport() -> None:
+    with connect("http://127.0.0.1:1", retries=0) as client:
+        assert not client.is_online()
+        before = client._runner._transport
+        assert before is not None
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            fresh = client._runner._transport is None
+            fresh = fresh and not client.is_online() and client._runner._transport is not before
+            os.write(write, b"yes" if fresh else b"no")
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(read, 3) == b"yes"
+        os.close(read)
+        os.close(write)
+        assert client._runner._transport is before
+
+
+def test_the_async_twin() -> None:
+    async def main() -> None:
+        async with AsyncDockhand(CONFIG) as dockhand:
+            dockhand.plugins.register(Hooks())
+            one = dockhand.connection()  # not awaited
+            assert dockhand.connection("one", AsyncRegistryClient) is one
+            assert one.name == "one"
+            await asyncio.gather(*(one.ping() for _ in range(8)))
+            await dockhand.disconnect("one")
+            assert Driver.carrier.closed == 1
+            await one.ping()
+            assert authorizations() == ["token 1"] * 8 + ["token 2"]
+            with pytest.raises(ConfigError):
+                await dockhand.disconnect("three")
+            assert repr(dockhand) == "<AsyncDockhand one, two, broken>"
+        with pytest.raises(DockhandError, match="this client is closed"):
+            await one.ping()
+        with pytest.raises(DockhandError, match="this manager is closed"):
+            dockhand.connection()
+        await dockhand.close()
+
+    asyncio.run(main())
+
+
+def test_async_connect() -> None:
+    async def main() -> None:
+        async with async_connect("http://127.0.0.1:1") as client:
+            assert isinstance(client, AsyncRegistryClient)
+            assert not await client.is_online()
+        with pytest.raises(DockhandError, match="this client is closed"):
+            await client.ping()
+
+    asyncio.run(main())
+
+
+def test_async_pages_are_looped_over_directly(serve: Any) -> None:
+    url = serve(lambda *_: (200, {}, b'{"repositories": ["a", "b"], "name": "r", "tags": ["t"]}'))
+
+    async def main() -> None:
+        async with async_connect(url, logging={"driver": "null"}) as client:
+            pages = client.repositories()
+            assert isinstance(pages, AsyncIterator)
+            assert [name async for name in pages] == ["a", "b"]
+            assert [name async for name in client.tags("r", page_size=5)] == ["t"]
+
+    asyncio.run(main())
+
+
+def test_one_async_client_in_several_loops(serve: Any) -> None:
+    client = async_connect(serve(lambda *_: (200, {}, b"{}")), logging={"driver": "null"})
+
+    async def once() -> None:
+        await client.ping()
+        await client.reset()
+
+    for _ in range(2):
+        asyncio.run(once())

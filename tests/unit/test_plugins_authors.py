@@ -1,0 +1,298 @@
+"""What API.md tells authors of plugins works as told, in both worlds, against a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from dockhand_core import (
+    AsyncDockhand,
+    AsyncRegistryClient,
+    AuthDriver,
+    ConfigError,
+    Dockhand,
+    DriverMismatch,
+    PluginError,
+    RegistryClient,
+    RegistryDriver,
+    Scope,
+    Unauthorized,
+    Unsupported,
+    hookimpl,
+)
+from dockhand_core.flow import Flow, call
+from dockhand_core.logs import LogSettings
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+Serve = Callable[[Callable[..., Any]], str]
+made: list[tuple[str, str]] = []
+
+
+class VaultAuth(AuthDriver):
+    class Settings(BaseModel):
+        role: str
+        token: SecretStr
+        url: str
+
+    def __init__(self, settings: Settings) -> None:
+        self.role, self.token, self.url = settings.role, settings.token, settings.url
+        self.asked: list[tuple[Scope, ...]] = []
+        self.threads: list[str] = []
+
+    def ask_the_keyring(self, what: str) -> str:
+        self.threads.append(threading.current_thread().name)
+        return f"{what} of {self.role}"
+
+    def auth_flow(self, request: httpx.Request) -> Generator[Any, Any, None]:
+        self.asked.append(self.scopes(request))
+        secret = yield from self.blocking(self.ask_the_keyring, "secret")
+        reply = yield from self.fetch(
+            "POST",
+            self.url,
+            json={"role": self.role, "secret": secret},
+            headers={"X-Vault": self.token.get_secret_value()},
+        )
+        request.headers["Authorization"] = f"Bearer {reply.json()['token']}"
+        response = yield request
+        if response.status_code == 401:
+            request.headers["Authorization"] = "Bearer second"
+            yield request
+
+
+class QuayDriver(RegistryDriver):
+    class Settings(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+        base_uri: str
+        organisation: str
+        mirror: Path | None = None
+
+    def robots(self) -> Flow[list[str]]:
+        scopes = (Scope.read(f"{self.settings.organisation}/x"), Scope.catalog())
+        path = f"{self.settings.organisation}/robots"
+        reply = yield from call("GET", path, scopes=scopes)
+        found: list[str] = json.loads(reply.body)
+        return found
+
+
+class QuayClient(RegistryClient):
+    driver: QuayDriver
+
+    def robots(self) -> list[str]:
+        """The robots."""
+        return self._run(self.driver.robots())
+
+
+class AsyncQuayClient(AsyncRegistryClient):
+    driver: QuayDriver
+
+    async def robots(self) -> list[str]:
+        """The robots."""
+        return await self._run(self.driver.robots())
+
+
+QuayDriver.client = QuayClient
+QuayDriver.async_client = AsyncQuayClient
+
+
+def make_logger(settings: LogSettings, connection: str) -> Any:
+    def keep(_: Any, __: str, event: Any) -> str:
+        made.append((settings.options["prefix"] + connection, event["event"]))
+        return ""
+
+    return structlog.wrap_logger(structlog.ReturnLogger(), processors=[keep])
+
+
+class Everything:
+    @hookimpl
+    def dockhand_auth_drivers(self) -> dict[str, Any]:
+        return {"vault": VaultAuth}
+
+    @hookimpl
+    def dockhand_registry_drivers(self) -> dict[str, Any]:
+        return {"quay": QuayDriver}
+
+    @hookimpl
+    def dockhand_log_drivers(self) -> dict[str, Any]:
+        return {"memory": make_logger}
+
+
+class Server:
+    """A vault and a registry; what they were sent is kept."""
+
+    def __init__(self, serve: Serve, refuse: str = "") -> None:
+        self.requests: list[tuple[str, str, Mapping[str, str], bytes]] = []
+        self.refuse = refuse
+        self.url = serve(self)
+        self.vault = serve(self) + "/vault"
+
+    def __call__(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Any:
+        self.requests.append((method, path, headers, body))
+        if path == "/vault":
+            return 200, {}, b'{"token": "first"}'
+        if headers.get("authorization") == self.refuse:
+            return 401, {}, b"no"
+        return 200, {}, b'["a robot"]'
+
+    def config(self, **settings: Any) -> dict[str, Any]:
+        auth = {"driver": "vault", "role": "ci", "token": "t0ken", "url": self.vault}
+        table = {
+            "driver": "quay",
+            "base_uri": self.url,
+            "organisation": "acme",
+            "headers": {"X-Own": "yes"},
+            "auth": auth,
+            "logging": {"driver": "memory", "prefix": "log-"},
+        }
+        return {"connections": {"main": {**table, **settings}}}
+
+
+def ask(config: dict[str, Any], world: str) -> tuple[list[str], VaultAuth]:
+    """The robots, by either client, and the auth driver that helped."""
+    if world == "sync":
+        with Dockhand(config) as dockhand:
+            dockhand.plugins.register(Everything())
+            client = dockhand.connection("main", QuayClient)
+            auth = client._runner.wire.auth
+            found = client.robots()
+    else:
+
+        async def main() -> tuple[list[str], AuthDriver]:
+            async with AsyncDockhand(config) as dockhand:
+                dockhand.plugins.register(Everything())
+                client = dockhand.connection("main", AsyncQuayClient)
+                return await client.robots(), client._runner.wire.auth
+
+        found, auth = asyncio.run(main())
+    assert isinstance(auth, VaultAuth)
+    return found, auth
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_all_three_together(serve: Serve, world: str) -> None:
+    made.clear()
+    server = Server(serve)
+    found, auth = ask(server.config(), world)
+    assert found == ["a robot"]
+    vault, registry = server.requests
+    assert vault[:2] == ("POST", "/vault")
+    assert json.loads(vault[3]) == {"role": "ci", "secret": "secret of ci"}
+    assert vault[2]["x-vault"] == "t0ken"
+    assert "x-own" not in vault[2]  # the connection's own headers stay with its registry
+    assert registry[:2] == ("GET", "/v2/acme/robots")
+    assert registry[2]["authorization"] == "Bearer first"
+    assert registry[2]["x-own"] == "yes"
+    assert auth.asked == [(Scope.read("acme/x"), Scope.catalog())]
+    here = threading.current_thread().name
+    assert [name == here for name in auth.threads] == [world == "sync"]
+    assert made == [("log-main", "request")]
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_a_second_try(serve: Serve, world: str) -> None:
+    server = Server(serve, refuse="Bearer first")
+    assert ask(server.config(), world)[0] == ["a robot"]
+    sent = [headers.get("authorization") for _, path, headers, _ in server.requests]
+    assert sent == [None, "Bearer first", "Bearer second"]
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_refused_for_good(serve: Serve, world: str) -> None:
+    server = Server(serve)
+    server.refuse = "Bearer first"
+    config = server.config(auth={"driver": "bearer", "token": "first"})
+    with pytest.raises(Unauthorized):
+        ask(config, world)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"organisatoin": "x"}, "connection 'main': unknown key 'organisatoin'; did you mean 'or"),
+        ({"organisation": 5}, "connection 'main': organisation: "),
+        ({"auth": {"driver": "vault", "rol": "x"}}, "'main': auth: unknown key 'rol'; did you m"),
+        ({"auth": {"driver": "vault", "token": "x"}}, "connection 'main': auth: role: is required"),
+    ],
+)
+def test_their_settings_are_checked(serve: Serve, settings: dict[str, Any], said: str) -> None:
+    with Dockhand(Server(serve).config(**settings)) as dockhand:
+        dockhand.plugins.register(Everything())
+        with pytest.raises(ConfigError) as caught:
+            dockhand.connection()
+    assert said in str(caught.value)
+
+
+def test_their_paths_and_secrets(serve: Serve, clean: Path) -> None:
+    (clean / "vault-token").write_text("from-file\n")
+    server = Server(serve)
+    config = server.config(mirror="mirror")
+    auth = config["connections"]["main"]["auth"]
+    del auth["token"]
+    auth["token_file"] = "vault-token"
+    with Dockhand(config) as dockhand:
+        dockhand.plugins.register(Everything())
+        client = dockhand.connection("main", QuayClient)
+        assert client.driver.settings.mirror == clean / "mirror"
+        client.robots()
+    assert server.requests[0][2]["x-vault"] == "from-file"
+
+
+def test_what_it_does_not_implement(serve: Serve) -> None:
+    with Dockhand(Server(serve).config()) as dockhand:
+        dockhand.plugins.register(Everything())
+        client = dockhand.connection()
+        assert client.driver.name == "quay"
+        with pytest.raises(Unsupported, match="driver 'quay' cannot read manifests"):
+            client.manifest("a", "b")
+        with pytest.raises(Unsupported, match="driver 'quay' cannot list tags"):
+            list(client.tags("a"))
+
+
+def test_driver_mismatch() -> None:
+    with Dockhand({"connections": {"main": {"base_uri": "http://r"}}}) as dockhand:
+        with pytest.raises(DriverMismatch) as caught:
+            dockhand.connection("main", QuayClient)
+        said = "connection 'main' has driver 'distribution', whose client is DistributionClient"
+        assert str(caught.value) == f"{said}, not QuayClient"
+        assert isinstance(dockhand.connection("main", RegistryClient), RegistryClient)
+
+
+@pytest.mark.parametrize("part", ["auth", "registry", "log"])
+def test_one_that_raises_is_named(part: str) -> None:
+    def fail(*_: Any) -> Any:
+        raise LookupError("no keyring")
+
+    class Hooks:
+        @hookimpl
+        def dockhand_auth_drivers(self) -> dict[str, Any]:
+            return {"odd": type("Odd", (AuthDriver,), {"__init__": fail})}
+
+        @hookimpl
+        def dockhand_registry_drivers(self) -> dict[str, Any]:
+            return {"odd": type("Odd", (RegistryDriver,), {"__init__": fail})}
+
+        @hookimpl
+        def dockhand_log_drivers(self) -> dict[str, Any]:
+            return {"odd": fail}
+
+    table: dict[str, Any] = {"base_uri": "http://r"}
+    more: dict[str, dict[str, Any]] = {
+        "auth": {"auth": {"driver": "odd"}},
+        "registry": {"driver": "odd"},
+        "log": {"logging": {"driver": "odd"}},
+    }
+    with Dockhand({"connections": {"main": table | more[part]}}) as dockhand:
+        dockhand.plugins.register(Hooks())
+        said = f"connection 'main': {part} driver 'odd': LookupError: no keyring"
+        with pytest.raises(PluginError, match=said):
+            dockhand.connection()
