@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -71,7 +72,13 @@ def _chain(*last: Processor) -> list[Processor]:
     return [redact, structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, *last]
 
 
-def _make(logger: Any, settings: LogSettings, connection: str, *last: Processor) -> Any:
+def _make(
+    logger: Any,
+    settings: LogSettings,
+    connection: str,
+    *last: Processor,
+    first: Sequence[Processor] = (),
+) -> Any:
     import structlog
 
     if settings.options:
@@ -83,7 +90,7 @@ def _make(logger: Any, settings: LogSettings, connection: str, *last: Processor)
         )
     return structlog.wrap_logger(
         logger,
-        processors=_chain(*last),
+        processors=[*first, *_chain(*last)],
         wrapper_class=structlog.make_filtering_bound_logger(_number(settings.level)),
         cache_logger_on_first_use=True,
     )
@@ -148,6 +155,8 @@ def stdlib(settings: LogSettings, connection: str) -> Any:
 
     As with any library, nothing is written until the application configures logging.
     """
+    import structlog
+
     root = logging.getLogger("dockhand")
     if not root.handlers:
         root.addHandler(logging.NullHandler())
@@ -156,6 +165,7 @@ def stdlib(settings: LogSettings, connection: str) -> Any:
         settings,
         connection,
         _record,
+        first=[structlog.stdlib.filter_by_level],  # what nobody listens to costs little
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urljoin, urlsplit, urlunsplit
 
 from dockhand_core import errors
 
@@ -84,7 +84,7 @@ def error_of(
     said = _said(entries, headers, body)
     wanted = _wanted(headers) if status == 401 else ""
     aside = [f"repository {repository}" if repository else "", wanted]
-    aside += [f"request id {request_id}" if request_id else ""]
+    aside += [f"request id {line(request_id)}" if request_id else ""]
     message = f"{method} {shown(url)}: {status}{said}"
     if any(aside):
         message += f" ({'; '.join(part for part in aside if part)})"
@@ -126,16 +126,23 @@ def _said(entries: list[dict[str, Any]], headers: Mapping[str, str], body: bytes
     return f": {line(text)}" if text.strip() else ""
 
 
+_QUOTED_URL = re.compile(r"(?:https?:/)?/[^\s'\"<>?]*\?[^\s'\"<>]+")
+
+
 def line(text: str) -> str:
-    """A text that somebody else wrote, fit for a message: one line, printable, 300 characters."""
-    flat = " ".join(text.split(" ")).replace("\n", " ").replace("\r", " ")
+    """A text that somebody else wrote, fit for a message: one line, printable, 300 characters.
+
+    URLs in it are `shown`: a transport's or a registry's own words quote them whole.
+    """
+    flat = _QUOTED_URL.sub(lambda found: shown(found[0]), text[:1000])
+    flat = " ".join(flat.split(" ")).replace("\n", " ").replace("\r", " ")
     flat = "".join(c if c.isprintable() else "�" for c in flat).rstrip()
     return flat if len(flat) <= 300 else f"{flat[:299]}…"
 
 
 def _wanted(headers: Mapping[str, str]) -> str:
     asked = challenges(headers.get("www-authenticate", ""))
-    return "it asks for " + " or ".join(c.scheme for c in asked) if asked else ""
+    return line("it asks for " + " or ".join(c.scheme for c in asked)) if asked else ""
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -161,8 +168,10 @@ def shown(url: str) -> str:
     except ValueError:
         return "(a URL that cannot be parsed)"
     pairs = parse_qsl(parts.query, keep_blank_values=True)
-    query = urlencode(
-        [(k, v if k in _SHOWN_QUERY else "…") for k, v in pairs], quote_via=quote, safe="/:…"
+    query = "&".join(
+        # a key alone may be the secret itself
+        (f"{quote(k)}={quote(v, safe='/:') if k in _SHOWN_QUERY else '…'}" if v else "…")
+        for k, v in pairs
     )
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
 
@@ -189,7 +198,7 @@ def joined(base: str, target: str) -> str:
         urlsplit(found)
     except ValueError:
         raise errors.ResponseInvalid(
-            f"{shown(base)} leads to {line(target)!r}, not a URL"
+            f"{shown(base)} leads to {line(target.partition('?')[0])!r}, not a URL"
         ) from None
     return found
 

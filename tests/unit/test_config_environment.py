@@ -190,9 +190,10 @@ def test_other_programs_have_variables_too(variable: str) -> None:
 
 
 def test_an_unknown_key_names_the_connection() -> None:
+    Path("dockhand.toml").write_text(FILE)
+    config = load_config(environ={"DOCKHAND_CONNECTIONS__MAIN__TIEMOUT": "1"})
     with pytest.raises(ConfigError, match=r"connection 'main': .*'tiemout'.*mean 'timeout'"):
-        Path("dockhand.toml").write_text(FILE)
-        Dockhand(load_config(environ={"DOCKHAND_CONNECTIONS__MAIN__TIEMOUT": "1"})).connection()
+        Dockhand(config).connection()
 
 
 class TestText:

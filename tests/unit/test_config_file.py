@@ -138,10 +138,10 @@ def test_the_usual_file_need_not_exist() -> None:
 
 def test_what_is_not_toml() -> None:
     path = write("default = [")
-    with pytest.raises(ConfigError, match="dockhand.toml: "):
+    with pytest.raises(ConfigError, match=r"dockhand\.toml: "):
         load_config(environ={})
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="dockhand.toml: "):
+    with pytest.raises(ConfigError, match=r"dockhand\.toml: "):
         load_config(environ={})
 
 

@@ -41,7 +41,7 @@ def shown(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
-@pytest.mark.parametrize("auth", AUTHS, ids=lambda a: "-".join(a))
+@pytest.mark.parametrize("auth", AUTHS, ids="-".join)
 def test_what_is_printed(auth: dict[str, str]) -> None:
     full = table(
         auth=auth,
@@ -58,7 +58,7 @@ def test_what_is_printed(auth: dict[str, str]) -> None:
     assert "alice" not in repr(main.auth)  # nor whose it is
 
 
-@pytest.mark.parametrize("auth", AUTHS, ids=lambda a: "-".join(a))
+@pytest.mark.parametrize("auth", AUTHS, ids="-".join)
 def test_clients_and_their_parts(auth: dict[str, str]) -> None:
     settings = table(auth=auth, headers={"X-Token": SECRET}, proxy=f"http://u:{SECRET}@proxy:1")
     with Dockhand({"connections": {"main": settings}}) as dockhand:

@@ -206,17 +206,17 @@ def test_a_client_that_was_closed_by_hand(dockhand: Dockhand) -> None:
 
 
 def test_a_context_manager_closes() -> None:
-    with pytest.raises(KeyError), Dockhand(CONFIG) as made:
-        made.plugins.register(Hooks())
-        client = made.connection()
-        client.ping()
-        raise KeyError
+    made = Dockhand(CONFIG)
+    made.plugins.register(Hooks())
+    client = made.connection()
+    with pytest.raises(KeyError), made:
+        raise KeyError(client.name)
     with pytest.raises(DockhandError):
         client.ping()
 
 
 def test_connect_is_a_context_manager() -> None:
-    with connect("http://127.0.0.1:1") as client:
+    with connect("http://127.0.0.1:1", retries=0) as client:
         assert isinstance(client, RegistryClient)
         assert client.name == "default"
         assert not client.is_online()
@@ -285,7 +285,7 @@ def test_the_async_twin() -> None:
 
 def test_async_connect() -> None:
     async def main() -> None:
-        async with async_connect("http://127.0.0.1:1") as client:
+        async with async_connect("http://127.0.0.1:1", retries=0) as client:
             assert isinstance(client, AsyncRegistryClient)
             assert not await client.is_online()
         with pytest.raises(DockhandError, match="this client is closed"):

@@ -215,6 +215,47 @@ def test_refused_for_good(serve: Serve, world: str) -> None:
         ask(config, world)
 
 
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_any_auth_of_httpx_can_be_wrapped(serve: Serve, world: str) -> None:
+    """httpx's own digest auth: challenged first, then answered."""
+    asked: list[str | None] = []
+
+    def registry(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Any:
+        asked.append(headers.get("authorization"))
+        if asked[-1] is None:
+            return 401, {"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth"'}, b"no"
+        return 200, {}, b"{}"
+
+    class Wrapped(AuthDriver):
+        def __init__(self, settings: Any) -> None:
+            self.inner = httpx.DigestAuth("alice", "hunter2")
+
+        def auth_flow(self, request: httpx.Request) -> Generator[Any, Any, None]:
+            yield from self.inner.auth_flow(request)
+
+    class Hooks:
+        @hookimpl
+        def dockhand_auth_drivers(self) -> dict[str, Any]:
+            return {"digest": Wrapped}
+
+    table = {"base_uri": serve(registry), "auth": {"driver": "digest"}}
+    config = {"connections": {"main": table}}
+
+    async def main() -> None:
+        async with AsyncDockhand(config) as dockhand:
+            dockhand.plugins.register(Hooks())
+            await dockhand.connection().ping()
+
+    if world == "async":
+        asyncio.run(main())
+    else:
+        with Dockhand(config) as dockhand:
+            dockhand.plugins.register(Hooks())
+            dockhand.connection().ping()
+    assert asked[0] is None
+    assert (asked[1] or "").startswith('Digest username="alice"')
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
