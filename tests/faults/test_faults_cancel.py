@@ -83,7 +83,7 @@ def client(request: pytest.FixtureRequest, server: Scripted) -> Callable[[], Asy
 
 
 @pytest.fixture
-def run(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[Coroutine[Any, Any, None]], None]]:
+def run(caplog: pytest.LogCaptureFixture) -> Callable[[Coroutine[Any, Any, None]], None]:
     """Runs a test's body, and sees to it that nothing was forgotten."""
     caplog.set_level(logging.WARNING)
 
@@ -108,7 +108,7 @@ def run(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[Coroutine[Any, A
         assert unhandled == []
         assert caplog.records == []  # "never retrieved", "unclosed" …
 
-    yield go
+    return go
 
 
 async def cancelled(work: Awaitable[object], begun: Callable[[], bool]) -> None:
