@@ -20,6 +20,7 @@ from driven import Loop, driven
 from registries import HTPASSWD, distribution
 
 from dockhand_core import RegistryClient, async_connect, connect
+from dockhand_core.transport import ASYNC_TRANSPORTS
 
 CASSETTES = Path(__file__).parents[2] / "cassettes"
 REPLAYED = "http://registry.test"
@@ -74,14 +75,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         targets = [t for t in TARGETS if t.kind == "cassette"] if RECORDING else TARGETS
         if "guarded" in metafunc.fixturenames:  # the embedded one asks nobody who they are
             targets = [t for t in targets if t.kind != "embedded"]
-        modes = ["sync"] if RECORDING else ["sync", "async"]
-        marks = {"live": [pytest.mark.live]}
         metafunc.parametrize(
-            "target",
-            [pytest.param(t, id=t.name, marks=marks.get(t.kind, [])) for t in targets],
+            ("target", "mode"),
+            [
+                pytest.param(
+                    target,
+                    mode,
+                    id=f"{target.name}-{mode}",
+                    marks=[pytest.mark.live] if target.kind == "live" else [],
+                )
+                for target in targets
+                for mode in _modes(target)
+            ],
             scope="session",
         )
-        metafunc.parametrize("mode", modes, scope="session")
+
+
+def _modes(target: Target) -> list[str]:
+    """Both worlds, and for a real server each transport that is offered for the async one."""
+    if RECORDING:
+        return ["sync"]
+    if target.kind == "live":
+        return ["sync", *(f"async-{name}" for name in ASYNC_TRANSPORTS)]
+    return ["sync", "async"]
 
 
 @pytest.fixture(scope="session")
@@ -144,6 +160,8 @@ def client(target: Target, mode: str, place: str, **settings: Any) -> Any:
         settings |= {"transport": "httpx", "retries": 0}
     if mode == "sync":
         return connect(place, **settings)
+    if "-" in mode:
+        settings["transport"] = mode.partition("-")[2]
     return _async_client(place, **settings)
 
 
