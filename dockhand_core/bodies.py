@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import httpx
 
@@ -87,7 +87,7 @@ class ReplyStream:
         error: BaseException | None = None
         try:
             with self._mapped():
-                for block in self.response.iter_raw():
+                for block in cast("httpx.SyncByteStream", self.response.stream):
                     self.received += len(block)
                     yield block
             self._check_whole()
@@ -103,7 +103,7 @@ class ReplyStream:
         error: BaseException | None = None
         try:
             with self._mapped():
-                async for block in self.response.aiter_raw():
+                async for block in cast("httpx.AsyncByteStream", self.response.stream):
                     self.received += len(block)
                     yield block
             self._check_whole()

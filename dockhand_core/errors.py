@@ -96,7 +96,12 @@ class DriverMismatch(DockhandError, TypeError):
 
 
 class ConnectionFailed(DockhandError):
-    """The registry could not be reached, or the connection broke before the reply was whole."""
+    """The registry could not be reached, or the connection broke before the reply was whole.
+
+    `unsent` is True where no connection was made, so that nothing can have happened.
+    """
+
+    unsent: bool = False
 
 
 class Timeout(ConnectionFailed):

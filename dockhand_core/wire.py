@@ -59,7 +59,7 @@ class Wire:
 
     Args:
         base: the registry's URL without `/v2/` and without a slash at the end.
-        auth: makes the auth driver; called again when tokens are to be forgotten.
+        make_auth: makes the auth driver; called again when tokens are to be forgotten.
         log: a structlog logger.
         headers: the connection's own headers, sent to its origin only.
         timeout: seconds for each of connecting, sending and receiving; a reply that is parsed
@@ -119,7 +119,7 @@ class Wire:
                 body = yield Receive(stream, ERROR_LIMIT, cut=True)
             except ConnectionFailed as error:
                 # What could not even connect was not sent, so it does no harm to send it again.
-                again = call.repeatable or getattr(error, "unsent", False)
+                again = call.repeatable or error.unsent
                 wait = self.retry.wait(attempt) if again and not _hopeless(error) else None
                 line.failed(error, wait)
                 if wait is None:
@@ -290,7 +290,7 @@ def mapped(method: str, url: str, request: httpx.Request | None = None) -> Itera
         else:
             failed = ConnectionFailed(f"{where}: {reason}")
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-        failed.unsent = unsent  # type: ignore[attr-defined]  # for the retry alone
+        failed.unsent = unsent
         raise failed from None
 
 
