@@ -6,6 +6,7 @@ import asyncio
 import base64
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import suppress
 from typing import cast
 
 import aiohttp
@@ -14,6 +15,7 @@ import yarl
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
+from dockhand_core.slots import Slots
 from dockhand_core.transport import KEEPALIVE_SECONDS
 
 __all__ = ["AiohttpTransport"]
@@ -32,14 +34,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         if proxy is not None and proxy.auth is not None:
             secret = base64.b64encode(":".join(proxy.auth).encode()).decode("ascii")
             self._proxy_headers["Proxy-Authorization"] = f"Basic {secret}"
-        self._slots = asyncio.Semaphore(limit)
+        self._slots = Slots(limit)
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=self._context,
-                limit=0,  # the semaphore counts, so that waiting has a timeout of its own
+                limit=0,  # the slots count
                 keepalive_timeout=KEEPALIVE_SECONDS,
                 resolver=aiohttp.ThreadedResolver(),  # not what happens to be installed
             ),
@@ -69,7 +71,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         # not request.content: it may be what the request was built with, before its stream was set
         empty = isinstance(request.stream, httpx.ByteStream) and not any(request.stream)
         upload = None if empty else _Upload(request, timeout.get("write"))
-        await self._slot(timeout.get("pool"))
+        await self._slots.take(timeout.get("pool"))
         try:
             response = await session.request(
                 request.method,
@@ -84,7 +86,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 ),
             )
         except BaseException as error:
-            self._slots.release()
+            self._slots.give_back()
             if upload is not None:
                 upload.stop()
                 if upload.error is not None:
@@ -97,7 +99,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             response.close()  # a connection whose reply was read whole is in the pool already
             if upload is not None:
                 upload.stop()
-            self._slots.release()
+            self._slots.give_back()
 
         return httpx.Response(
             response.status,
@@ -108,16 +110,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 "reason_phrase": (response.reason or "").encode("ascii", "replace"),
             },
         )
-
-    async def _slot(self, timeout: float | None) -> None:
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
-        try:
-            async with asyncio.timeout(timeout):
-                await self._slots.acquire()
-        except TimeoutError as error:
-            raise httpx.PoolTimeout("every connection is in use") from error
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -181,7 +173,8 @@ class _Upload:
     def stop(self) -> None:
         """Drop the connection of a body that is still on its way, unsent bytes and all."""
         if self._transport is not None:
-            self._transport.abort()
+            with suppress(AttributeError):  # asyncio's, of a transport that is closed already
+                self._transport.abort()
 
 
 class _Payload(aiohttp.Payload):

@@ -82,7 +82,14 @@ def build_async_transport(options: TransportOptions) -> httpx.AsyncBaseTransport
         from dockhand_core.carrier import AiohttpTransport
 
         return AiohttpTransport(context, proxy, options.max_connections)
-    return _AsyncHttpx(verify=context, proxy=proxy, limits=_limits(options))
+    from dockhand_core.acarrier import AsyncHttpx
+
+    limits = httpx.Limits(
+        max_connections=None,  # the slots count
+        max_keepalive_connections=options.max_connections,
+        keepalive_expiry=KEEPALIVE_SECONDS,
+    )
+    return AsyncHttpx(options.max_connections, verify=context, proxy=proxy, limits=limits)
 
 
 def environment_proxy(url: str) -> str | None:
@@ -165,7 +172,7 @@ def _ssl_context(options: TransportOptions) -> ssl.SSLContext:
 
 
 @contextmanager
-def _no_leaks() -> Iterator[None]:
+def no_leaks() -> Iterator[None]:
     """Turn what httpx 0.28 lets through of the libraries below it into its own errors."""
     try:
         yield
@@ -177,11 +184,5 @@ def _no_leaks() -> Iterator[None]:
 
 class _Httpx(httpx.HTTPTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        with _no_leaks():
+        with no_leaks():
             return super().handle_request(request)
-
-
-class _AsyncHttpx(httpx.AsyncHTTPTransport):
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        with _no_leaks():
-            return await super().handle_async_request(request)

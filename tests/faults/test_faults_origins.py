@@ -29,7 +29,9 @@ TAGS = b'{"tags":["v1"]}'
 
 @pytest.fixture
 def other() -> Iterator[Scripted]:
-    with scripted(lambda asked: reply(200, DATA)) as found:
+    with scripted(
+        lambda asked: reply(200, length=4) if asked.method == "HEAD" else reply(200, DATA)
+    ) as found:
         yield found
 
 

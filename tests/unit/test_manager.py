@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -65,6 +66,7 @@ class Driver(RegistryDriver):
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
         type(self).made += 1
+        time.sleep(0.002)  # threads that do not wait for each other would all get here
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:
@@ -240,6 +242,7 @@ def test_mismatch(dockhand: Dockhand) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # threads of earlier tests
 def test_a_forked_child_makes_its_own_transport() -> None:
     with connect("http://127.0.0.1:1", retries=0) as client:
         assert not client.is_online()

@@ -80,7 +80,7 @@ class Blobs(RegistryDriver):
             repository=repository,
         )
         size = reply.headers.get("content-length", "")
-        if not size.isdecimal():
+        if not size.isdecimal() or len(size) > 18:
             raise ResponseInvalid(f"repository {repository}: blob {digest} came without its size")
         return int(size)
 

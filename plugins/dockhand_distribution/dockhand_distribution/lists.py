@@ -7,6 +7,7 @@ Distribution's "Listing Repositories".
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -44,10 +45,10 @@ class Lists(RegistryDriver):
         """Ask for `/v2/`; a 401 carries the header too."""
         reply = yield from call("GET", "", expect=frozenset({200, 401}))
         header = reply.headers.get("docker-distribution-api-version")
-        major, _, minor = (header or "").removeprefix("registry/").partition(".")
-        if not (major.isdecimal() and minor.isdecimal()):
+        said = re.fullmatch(r"(?:registry/)?(\d{1,9})\.(\d{1,9})", header or "")
+        if said is None:
             return ApiVersion(header=header)
-        return ApiVersion(major=int(major), minor=int(minor), header=header)
+        return ApiVersion(major=int(said[1]), minor=int(said[2]), header=header)
 
     def repository_page(self, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
         """Ask for `_catalog`."""

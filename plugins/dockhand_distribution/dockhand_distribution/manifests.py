@@ -58,7 +58,7 @@ class Manifests(RegistryDriver):
         digest = reply.headers.get("docker-content-digest") or (asked if ":" in asked else "")
         size = reply.headers.get("content-length", "")
         kind = reply.headers.get("content-type", "")
-        if not digest or not size.isdecimal() or not kind:
+        if not digest or not size.isdecimal() or len(size) > 18 or not kind:
             document = yield from self.manifest(repository, reference)
             return ManifestHead(
                 digest=document.digest, size=len(document.raw), media_type=document.media_type

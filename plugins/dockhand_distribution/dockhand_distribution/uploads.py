@@ -84,22 +84,28 @@ class Uploads(RegistryDriver):
         )
 
     def upload_chunk(self, upload: Upload, data: bytes) -> Flow[Upload]:
-        """Patch; where the reply is lost, ask how far it got, and send it again if need be."""
-        if not data:
-            return upload  # an empty PATCH only costs a request
-        for attempt in (1, 2):
+        """Patch; where it breaks, ask how far it got, and send what is missing.
+
+        Nothing is sent for no data: an empty PATCH only costs a request.
+        """
+        end = upload.offset + len(data)
+        breaks = 0
+        while upload.offset < end:
+            missing = BytesSource(data[len(data) - (end - upload.offset) :])
             try:
-                return (yield from self._patch(upload, BytesSource(data)))
+                return (yield from self._patch(upload, missing))
             except (ConnectionFailed, ServerError):
-                if attempt == 2:
+                breaks += 1
+                wait = self.retry.wait(breaks)
+                if wait is None:
                     raise
+                yield from pause(wait)
                 now = yield from self.upload_status(upload)
-                if now.offset == upload.offset + len(data):
-                    return now
-                if now.offset != upload.offset:
+                if not upload.offset <= now.offset <= end:
                     raise
+                breaks = 0 if now.offset > upload.offset else breaks
                 upload = now
-        raise AssertionError("unreachable")
+        return upload
 
     def _patch(self, upload: Upload, source: Source, **options: Any) -> Flow[Upload]:
         end = upload.offset + source.size
