@@ -79,10 +79,10 @@ def build_async_transport(options: TransportOptions) -> httpx.AsyncBaseTransport
     name = _choose(options.name, ASYNC_TRANSPORTS, "asynchronous")
     context, proxy = _ssl_context(options), _proxy(options)
     if name == "aiohttp":
-        from dockhand_core.carrier import AiohttpTransport
+        from dockhand_core.carrier_aiohttp import AiohttpTransport
 
         return AiohttpTransport(context, proxy, options.max_connections)
-    from dockhand_core.acarrier import AsyncHttpx
+    from dockhand_core.carrier_httpx import AsyncHttpx
 
     limits = httpx.Limits(
         max_connections=None,  # the slots count
