@@ -214,7 +214,7 @@ VALUES = st.sampled_from(
      "registry/2.0", f"registry/{DIGITS}.{DIGITS}", "application/vnd.oci.image.index.v1+json",
      "application/vnd.oci.image.manifest.v1+json; charset=utf-8", "text/html"]
 ) | st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=30)  # fmt: skip
-LEAF = st.sampled_from([None, True, -1, 1e300, "", "v1", str(DIGEST), "\ud800", 10**30, [], {}])
+LEAF: st.SearchStrategy[Any] = st.sampled_from([None, True, -1, 1e300, "", "v1", str(DIGEST), "\ud800", 10**30, [], {}])
 TREE = st.recursive(
     LEAF,
     lambda inner: st.lists(inner, max_size=3)

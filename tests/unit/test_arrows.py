@@ -26,7 +26,8 @@ LAYERS = [
     {"manager"},
 ]
 # import httpx: what carries, what is carried, and the types of both
-SPEAK_HTTPX = {"auth", "bodies", "carrier", "driver", "manager", "runner", "transport", "wire"}
+SPEAK_HTTPX = {"auth", "bodies", "carrier_aiohttp", "carrier_httpx", "driver", "manager", "runner"}
+SPEAK_HTTPX |= {"slots", "transport", "wire"}
 
 
 def imported(file: Path, *, types: bool = False) -> Iterator[str]:
@@ -86,7 +87,7 @@ def test_who_speaks_httpx() -> None:
         return {name.partition(".")[0] for name in imported(file, types=True)}
 
     assert {room(f) for f in files(CORE) if "httpx" in tops(f)} == SPEAK_HTTPX
-    assert {room(f) for f in files(CORE) if "aiohttp" in tops(f)} == {"carrier"}
+    assert {room(f) for f in files(CORE) if "aiohttp" in tops(f)} == {"carrier_aiohttp"}
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
