@@ -71,7 +71,7 @@ class Wire:
     make_auth: Callable[[], AuthDriver]
     log: Any
     user_agent: str = "dockhand"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may be secrets
     timeout: float = 30.0
     retry: Retry = field(default_factory=Retry)
 

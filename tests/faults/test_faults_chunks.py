@@ -199,9 +199,7 @@ WHOLE = b"".join(BLOCKS)
         pytest.param([3 * MIB, None, 3 * MIB, None, 3 * MIB], id="each once"),
     ],
 )
-def test_stream_cut(
-    opened: Opened, upstream: Upstream, url: str, cuts: list[int | None]
-) -> None:
+def test_stream_cut(opened: Opened, upstream: Upstream, url: str, cuts: list[int | None]) -> None:
     """What can be read only once: each chunk is carried on from what the registry has of it."""
     upstream.cut = [*cuts]
     assert opened(url).upload_blob("a/b", iter(BLOCKS)).digest == Digest.of(WHOLE)
@@ -253,9 +251,7 @@ def test_refused_while_it_is_sent(
     assert upstream.blob is None
 
 
-def test_busy_while_it_is_sent(
-    opened: Opened, upstream: Upstream, url: str, file: Path
-) -> None:
+def test_busy_while_it_is_sent(opened: Opened, upstream: Upstream, url: str, file: Path) -> None:
     upstream.cut, upstream.keeps = [MIB // 4, MIB // 4], False
     upstream.answer = reply(503, Connection="close")
     opened(url).upload_blob("a/b", file)
@@ -309,9 +305,7 @@ def test_progress_that_fails(opened: Opened, server: Scripted, tmp_path: Path) -
         registry.download_blob("a/b", DIGEST, tmp_path / "blob", progress=progress)
     assert not (tmp_path / "blob").exists()
     told: list[tuple[int, int | None]] = []
-    registry.download_blob(
-        "a/b", DIGEST, tmp_path / "blob", progress=lambda *now: told.append(now)
-    )
+    registry.download_blob("a/b", DIGEST, tmp_path / "blob", progress=lambda *now: told.append(now))
     assert (tmp_path / "blob").read_bytes() == DATA
     assert told[0][0] > MIB
     assert told[-1] == (len(DATA), len(DATA))

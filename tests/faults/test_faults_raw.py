@@ -141,9 +141,7 @@ ODD: dict[str, bytes] = {
     "a wait until nonsense": head(
         "Retry-After: Xxx, 99 Xxx 99999 99:99:99 +9999", "Content-Length: 0", status="429 X"
     ),
-    "a huge request id": head(
-        "X-Request-Id: " + "z" * 50_000, "Content-Length: 0", status="404 X"
-    ),
+    "a huge request id": head("X-Request-Id: " + "z" * 50_000, "Content-Length: 0", status="404 X"),
     "huge challenges": head(
         "WWW-Authenticate: " + "Basic " * 5000, "Content-Length: 0", status="401 X"
     ),
@@ -186,9 +184,7 @@ ODD: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_replies(
-    registry: RegistryClient, server: Scripted, tmp_path: Path, name: str
-) -> None:
+def test_odd_replies(registry: RegistryClient, server: Scripted, tmp_path: Path, name: str) -> None:
     server.handler = lambda asked: [ODD[name], CUT]
     for operation in operations(registry, tmp_path).values():
         assert_harmless(operation)
@@ -214,7 +210,8 @@ VALUES = st.sampled_from(
      "registry/2.0", f"registry/{DIGITS}.{DIGITS}", "application/vnd.oci.image.index.v1+json",
      "application/vnd.oci.image.manifest.v1+json; charset=utf-8", "text/html"]
 ) | st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=30)  # fmt: skip
-LEAF: st.SearchStrategy[Any] = st.sampled_from([None, True, -1, 1e300, "", "v1", str(DIGEST), "\ud800", 10**30, [], {}])
+LEAVES: list[object] = [None, True, -1, 1e300, "", "v1", str(DIGEST), "\ud800", 10**30, [], {}]
+LEAF = st.sampled_from(LEAVES)
 TREE = st.recursive(
     LEAF,
     lambda inner: st.lists(inner, max_size=3)

@@ -137,7 +137,7 @@ def test_nothing_is_shown(
     lines = [json.loads(line) for line in log.splitlines()]
     assert failed
     assert {"request", "request failed"} >= {line["event"] for line in lines}
-    assert len(lines) >= failed - 2  # a refusal before anything is sent has no line
+    assert len(lines) >= 4
     seen += log + repr(registry) + repr(registry._runner.wire)
     for secret in SECRETS:
         assert secret not in seen
