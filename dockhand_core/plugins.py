@@ -102,7 +102,9 @@ def _load(entry: metadata.EntryPoint) -> _Found:
     package, version = entry.value.partition(":")[0], None
     try:
         if entry.dist is not None:
-            package, version = entry.dist.name or package, entry.dist.version
+            said = entry.dist.metadata  # asked first: what is not there warns, from 3.12 on
+            package = said["Name"] if "Name" in said else package
+            version = said["Version"] if "Version" in said else None
         return _Found(entry.name, package, version, plugin=entry.load())
     except KeyboardInterrupt:
         raise

@@ -124,6 +124,9 @@ class Wire:
                 line.failed(error, wait)
                 if wait is None:
                     raise
+            except DockhandError as error:
+                line.failed(error, None)  # an answer that is not accepted has its line too
+                raise
             else:
                 if wait is None:
                     raise error_of(
@@ -309,6 +312,7 @@ class LogLine:
         self._log, self._attempt, self._call = log, attempt, call
         self._path = urlsplit(url).path
         self._start = time.perf_counter()
+        self._told = False
 
     def _fields(self) -> dict[str, Any]:
         return {
@@ -322,11 +326,14 @@ class LogLine:
         """The reply was read, or its reading ended early."""
         if isinstance(error, ConnectionFailed):
             return  # `failed` says it
+        self._told = True
         body = self._call.body
         total = count + (body.size if body is not None else 0)
         self._log.info("request", status=status, bytes=total, **self._fields())
 
     def failed(self, error: DockhandError, wait: float | None) -> None:
-        """No reply came, or not all of it."""
+        """No reply came, or not all of it, or none that can be used."""
+        if self._told:
+            return
         again = {} if wait is None else {"wait": round(wait, 2)}
         self._log.warning("request failed", error=str(error), **again, **self._fields())
