@@ -103,8 +103,8 @@ def _load(entry: metadata.EntryPoint) -> _Found:
     try:
         if entry.dist is not None:
             said = entry.dist.metadata  # asked first: what is not there warns, from 3.12 on
-            package = said["Name"] if "Name" in said else package
-            version = said["Version"] if "Version" in said else None
+            package = said["Name"] if "Name" in said else package  # noqa: SIM401  # has no get
+            version = said["Version"] if "Version" in said else None  # noqa: SIM401
         return _Found(entry.name, package, version, plugin=entry.load())
     except KeyboardInterrupt:
         raise
