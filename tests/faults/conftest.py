@@ -42,8 +42,17 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Callable[..., RegistryCli
     loop.close()
 
 
-@pytest.fixture
-def server() -> Iterator[Scripted]:
-    """A server that a test scripts."""
+@pytest.fixture(scope="session")
+def one_server() -> Iterator[Scripted]:
+    """One for all tests: there are hundreds, and ending one takes time."""
     with scripted() as found:
         yield found
+
+
+@pytest.fixture
+def server(one_server: Scripted) -> Scripted:
+    """A server that a test scripts."""
+    one_server.asked = []
+    one_server.connections = 0
+    one_server.handler = Scripted.handler
+    return one_server

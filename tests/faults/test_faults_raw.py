@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted import CUT, Scripted, Step, Wait, reply, scripted
+from scripted import CUT, Scripted, Step, Wait, reply
 
 from dockhand_core import Digest, DockhandError, RegistryClient, Timeout, async_connect
 from dockhand_core.flow import Retry
@@ -24,19 +24,6 @@ DIGEST = Digest.of(DATA)
 TAGS = b'{"name":"a/b","tags":["v1"]}'
 BASIC = {"driver": "basic", "username": "alice", "password": "s3cret-s3cret"}
 ANSWER = reply(200, TAGS)
-
-
-@pytest.fixture(scope="module")
-def one_server() -> Iterator[Scripted]:
-    with scripted() as found:
-        yield found
-
-
-@pytest.fixture
-def server(one_server: Scripted) -> Scripted:
-    """One for all: they are many, and starting takes time."""
-    one_server.asked.clear()
-    return one_server
 
 
 @pytest.fixture

@@ -147,6 +147,18 @@ def test_wrong_digest(opened: Opened, server: Scripted, tmp_path: Path) -> None:
         blob.read()
 
 
+def test_wrong_digest_in_headers(opened: Opened, server: Scripted) -> None:
+    """A registry that has another manifest in mind than was asked for."""
+    said = Digest.of(b"x")
+    server.handler = lambda asked: reply(
+        200, length=3, Docker_Content_Digest=said, Content_Type="a/b"
+    )
+    registry = opened(server.url)
+    assert registry.manifest_head("a/b", "v1").digest == Digest.of(b"x")
+    with pytest.raises(DigestMismatch):
+        registry.manifest_head("a/b", DIGEST)
+
+
 @pytest.mark.parametrize("length", [len(DATA) + 10, len(DATA) - 10])
 def test_lying_length(opened: Opened, server: Scripted, tmp_path: Path, length: int) -> None:
     server.handler = lambda asked: [reply(200, length=length) + DATA, CUT]

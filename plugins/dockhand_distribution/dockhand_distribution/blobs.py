@@ -160,6 +160,7 @@ class Partial:
         self.path, self._digest = path, digest
         self._hasher: Hasher = digest.hasher()
         self._file: BinaryIO | None = None
+        self._empty = False
         self.size = 0
 
     def open(self) -> None:
@@ -169,9 +170,11 @@ class Partial:
         self._file = file = os.fdopen(descriptor, "r+b", buffering=0)
         if not alone(file):
             raise DockhandError(f"{self.path}: another download is writing to it")
+        self._empty = True
         while block := file.read(BLOCK):
             self._hasher.update(block)
             self.size += len(block)
+            self._empty = False
 
     def sink(self, progress: Progress | None, total: int | None) -> Callable[[bytes], None]:
         """A function that takes the blocks."""
@@ -183,6 +186,7 @@ class Partial:
                 rest = rest[file.write(rest) :]
             self._hasher.update(block)
             self.size += len(block)
+            self._empty = False
             if progress is not None:
                 progress(self.size, total)
 
@@ -204,14 +208,17 @@ class Partial:
         compare(repository, self._digest, self._hasher)
         os.fsync(self._opened().fileno())
         self.path.replace(path)
+        self._empty = False
 
     def discard(self) -> None:
         """Delete it."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; one that nothing was written to does not stay."""
         if self._file is not None:
+            if self._empty:
+                self.path.unlink(missing_ok=True)
             self._file.close()
 
     def _opened(self) -> BinaryIO:

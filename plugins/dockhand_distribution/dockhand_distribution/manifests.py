@@ -56,6 +56,12 @@ class Manifests(RegistryDriver):
         reply = yield from self._manifest_call("HEAD", repository, reference)
         asked = name_of(reference)
         digest = reply.headers.get("docker-content-digest") or (asked if ":" in asked else "")
+        if ":" in asked and digest.startswith(Digest(asked).algorithm) and digest != asked:
+            raise DigestMismatch(
+                f"repository {repository}: the registry says {digest[:200]} of manifest {asked}",
+                expected=asked,
+                actual=digest,
+            )
         size = reply.headers.get("content-length", "")
         kind = reply.headers.get("content-type", "")
         if not digest or not size.isdecimal() or len(size) > 18 or not kind:
