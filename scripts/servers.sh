@@ -5,6 +5,7 @@ set -eu
 
 cache=$1
 registry=github.com/distribution/distribution/v3/cmd/registry@v3.1.1
+conformance=github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
 
 missing=""
 command -v docker-registry >/dev/null 2>&1 || missing="$missing docker-registry"
@@ -20,14 +21,18 @@ if [ -n "$missing" ]; then
     fi
 fi
 
-if [ ! -x "$cache/registry" ]; then
-    if [ -n "${DOCKHAND_LIVE_DISTRIBUTION_3:-}" ]; then
-        echo "Distribution 3.1: $DOCKHAND_LIVE_DISTRIBUTION_3"
-    elif command -v go >/dev/null 2>&1; then
-        echo "building Distribution 3.1 (some minutes)"
-        mkdir -p "$cache"
-        GOBIN=$cache CGO_ENABLED=0 go install "$registry"
-    else
-        echo "not installed: Distribution 3.1 (install Go, then run this again)" >&2
+build() { # name, module, what it is
+    if [ -x "$cache/$1" ] || command -v "$1" >/dev/null 2>&1; then
+        return
     fi
-fi
+    if command -v go >/dev/null 2>&1; then
+        echo "building $3 (some minutes)"
+        mkdir -p "$cache"
+        GOBIN=$cache CGO_ENABLED=0 go install "$2"
+    else
+        echo "not installed: $3 (install Go, then run this again)" >&2
+    fi
+}
+
+build registry "$registry" "Distribution 3.1"
+build conformance "$conformance" "the specification's conformance program"

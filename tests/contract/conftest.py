@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import vcr
 from driven import Loop, driven
-from registries import HTPASSWD, distribution
+from registries import HTPASSWD, distribution, embedded
 
 from dockhand_core import RegistryClient, async_connect, connect
 from dockhand_core.transport import ASYNC_TRANSPORTS
@@ -62,6 +62,7 @@ def _distribution(kind: str, version: str) -> Target:
 TARGETS = [
     Target("embedded-memory", "embedded", "memory"),
     Target("embedded-folder", "embedded", "folder"),
+    Target("embedded-served", "served", "folder"),
     _distribution("cassette", "2.8"),
     _distribution("cassette", "3.1"),
     _distribution("live", "2.8"),
@@ -74,7 +75,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
         targets = [t for t in TARGETS if t.kind == "cassette"] if RECORDING else TARGETS
         if "guarded" in metafunc.fixturenames:  # the embedded one asks nobody who they are
-            targets = [t for t in targets if t.kind != "embedded"]
+            targets = [t for t in targets if t.kind not in ("embedded", "served")]
         metafunc.parametrize(
             ("target", "mode"),
             [
@@ -121,6 +122,9 @@ def guarded_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def _server(target: Target, folder: Path, **sections: Any) -> Iterator[str]:
     if target.kind == "live" or (target.kind == "cassette" and RECORDING):
         with distribution(target.version, folder, **sections) as url:
+            yield url
+    elif target.kind == "served":
+        with embedded(folder) as url:
             yield url
     else:
         yield REPLAYED
@@ -229,4 +233,4 @@ def _portable_response(response: Any) -> Any:
 def repository(target: Target, mode: str, request: pytest.FixtureRequest) -> str:
     """A repository of the test's own; the same for each replay of a cassette."""
     name = request.node.originalname.removeprefix("test_").replace("_", "-")
-    return f"{mode}/{name}" if target.kind == "live" else f"contract/{name}"
+    return f"{mode}/{name}" if target.kind in ("live", "served") else f"contract/{name}"

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -109,6 +110,24 @@ def distribution(
     finally:
         process.terminate()
         process.wait(10)
+
+
+@contextmanager
+def embedded(folder: Path, *options: str) -> Iterator[str]:
+    """The embedded registry, served alone; its URL."""
+    command = [sys.executable, "-m", "dockhand_embedded", "--root", str(folder / "root")]
+    process = subprocess.Popen(
+        [*command, "--port", "0", *options], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        line = process.stdout.readline()
+        try:
+            assert line.startswith("listening on http://127.0.0.1:"), line
+            yield line.removeprefix("listening on ").strip()
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dockhand_embedded.app import create_app
     from dockhand_embedded.layout import LayoutStorage
     from dockhand_embedded.memory import MemoryStorage
     from dockhand_embedded.protocol import Limits, Registry
@@ -24,6 +25,7 @@ __all__ = [
     "Reply",
     "Request",
     "Storage",
+    "create_app",
 ]
 
 _HOMES = {
@@ -37,6 +39,7 @@ _HOMES = {
     "Reply": "replies",
     "Request": "replies",
     "Storage": "storage",
+    "create_app": "app",
 }
 
 

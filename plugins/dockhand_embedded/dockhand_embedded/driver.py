@@ -47,10 +47,15 @@ class EmbeddedDriver(DistributionDriver):
     @classmethod
     def transport(cls, settings: Any) -> EmbeddedTransport:
         """A transport to a registry over the settings' root."""
-        return EmbeddedTransport(Registry(_storage(settings.root)))
+        return EmbeddedTransport(Registry(storage_at(settings.root)))
 
 
-def _storage(root: str | Path) -> Storage:
+def storage_at(root: str | Path) -> Storage:
+    """The storage that a root names.
+
+    Raises:
+        ConfigError: the folder cannot be used.
+    """
     if root == MEMORY:
         return MemoryStorage()
     try:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
 from urllib.parse import parse_qsl
 
 import httpx
 
 from dockhand_embedded.protocol import Registry
-from dockhand_embedded.replies import CHUNK, FileBody, Headers, Reply, Request, Steps
+from dockhand_embedded.replies import CHUNK, FileBody, Headers, Reply, Request
+from dockhand_embedded.stepping import Step, run
 
-T = TypeVar("T")
 # Methods that, over a storage that never waits, take less time than going to a thread and back.
 _QUICK = frozenset({"GET", "HEAD", "DELETE"})
 
@@ -43,20 +43,20 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         quick = not self.registry.storage.blocking
         inline = quick and request.method in _QUICK
         steps = self.registry.steps(_request(request))
-        step = _Step(steps)
+        step = Step(steps)
         try:
-            await _run(step, None, inline=inline)
+            await run(step, None, inline=inline)
             if step.reply is None:
                 pieces = _pieces(request.stream)
                 try:
                     async for piece in pieces:
-                        await _run(step, piece, inline=inline)
+                        await run(step, piece, inline=inline)
                         if step.reply is not None:
                             break
                 finally:
                     await pieces.aclose()
             if step.reply is None:
-                await _run(step, b"", inline=inline)
+                await run(step, b"", inline=inline)
         except BaseException:
             if step.reply is not None:
                 step.reply.close()
@@ -66,36 +66,6 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         if step.reply is None:
             raise RuntimeError("the registry asked for more after the end of the body")
         return _response(step.reply, inline=quick)
-
-
-class _Step:
-    """One advance of the registry's generator; keeps the reply, as threads cannot raise
-    `StopIteration` into a coroutine."""
-
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
-        self.reply: Reply | None = None
-
-    def __call__(self, piece: bytes | None) -> None:
-        try:
-            if piece is None:
-                next(self._steps)
-            else:
-                self._steps.send(piece)
-        except StopIteration as done:
-            self.reply = done.value
-
-
-async def _run(step: Callable[[T], Any], argument: T, *, inline: bool) -> Any:
-    if inline:
-        return step(argument)
-    work = asyncio.ensure_future(asyncio.to_thread(step, argument))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        # A thread cannot be stopped, and what it uses must not be closed under its hands.
-        await asyncio.wait([work])
-        raise
 
 
 async def _pieces(stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> Any:
@@ -171,7 +141,7 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             while not self._body.finished:
-                yield await _run(lambda _: self._body.read(), None, inline=self._inline)
+                yield await run(lambda _: self._body.read(), None, inline=self._inline)
         except OSError as error:
             raise httpx.ReadError(str(error)) from error
 

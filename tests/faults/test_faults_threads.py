@@ -1,0 +1,78 @@
+"""One blocking client in many threads, while connections break under it."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from scripted import CUT, Asked, Scripted, Step, reply
+
+from dockhand_core import Digest, connect
+from dockhand_core.flow import Retry
+
+BLOBS = {Digest.of(data): data for data in (os.urandom(40_000) for _ in range(16))}
+
+
+class Shaky:
+    """Serves and takes blobs, and breaks off one answer in five, here or there."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.random = random.Random(1)
+        self.kept: dict[str, bytes] = {}
+        self.broken = self.uploads = 0
+
+    def __call__(self, asked: Asked) -> list[Step] | bytes:
+        answer = self.answer(asked)
+        with self.lock:
+            breaks = self.random.random() < 0.2
+            self.broken += breaks
+            place = self.random.randrange(len(answer))
+        return [answer[:place], CUT] if breaks else answer
+
+    def answer(self, asked: Asked) -> bytes:
+        _, _, name = asked.path.rpartition("/")
+        if asked.method == "POST":
+            with self.lock:
+                self.uploads += 1
+                return reply(202, Location=f"{asked.path}{self.uploads}")
+        if asked.method == "PUT":
+            digest = asked.query["digest"]
+            if Digest.of(asked.body) != digest:
+                return reply(400, b'{"errors":[{"code":"DIGEST_INVALID"}]}')
+            self.kept[f"{asked.path.split('/blobs/')[0]}/{digest}"] = asked.body
+            return reply(201, Location="/x")
+        if asked.method == "HEAD":
+            kept = self.kept.get(f"{asked.path.split('/blobs/')[0]}/{name}")
+            return reply(404) if kept is None else reply(200, length=len(kept))
+        if asked.method == "DELETE" or "/uploads/" in asked.path:
+            return reply(404)
+        data = BLOBS[Digest(name)]
+        start = int(asked.headers.get("range", "bytes=0-")[6:-1])
+        span = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        return reply(206 if start else 200, data[start:], Content_Range=span)
+
+
+def test_sixteen_threads(server: Scripted, tmp_path: Path) -> None:
+    server.handler = shaky = Shaky()
+    with connect(
+        server.url, max_connections=4, timeout=5.0, logging={"driver": "null"}
+    ) as registry:
+        registry._runner.wire.retry = registry.driver.retry = Retry(retries=20, base=0.001)
+        barrier = threading.Barrier(16)
+
+        def work(number: int) -> None:
+            barrier.wait(10)
+            for digest, data in random.Random(number).sample(sorted(BLOBS.items()), 5):
+                path = tmp_path / f"{number}-{digest.encoded[:12]}"
+                assert registry.download_blob("a/b", digest, path).read_bytes() == data
+                assert registry.upload_blob(f"to/{number}", path).digest == digest
+                assert shaky.kept[f"/v2/to/{number}/{digest}"] == data
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(work, range(16)))
+    assert shaky.broken > 50
+    assert not list(tmp_path.glob("*.part"))
