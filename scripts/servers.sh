@@ -36,3 +36,5 @@ build() { # name, module, what it is
 
 build registry "$registry" "Distribution 3.1"
 build conformance "$conformance" "the specification's conformance program"
+build crane github.com/google/go-containerregistry/cmd/crane@latest crane
+build regctl github.com/regclient/regclient/cmd/regctl@latest regctl

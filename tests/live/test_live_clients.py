@@ -1,0 +1,138 @@
+"""Clients that nobody here wrote, against the embedded registry."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from images import push_image, push_index
+from registries import embedded, program
+
+from dockhand_core import RegistryClient, connect
+
+pytestmark = pytest.mark.live
+
+BUILT = "`make live` builds it where Go is installed"
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    with embedded(tmp_path / "registry") as found:
+        yield found
+
+
+@pytest.fixture
+def registry(url: str) -> Iterator[RegistryClient]:
+    with connect(url, logging={"driver": "null"}) as found:
+        yield found
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs a client in a home of its own, so that nobody's credentials are used."""
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(tmp_path),
+        "DOCKER_CONFIG": str(tmp_path / "docker"),
+        "REGCTL_CONFIG": str(tmp_path / "regctl.json"),
+    }
+
+    def call(*command: str) -> str:
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True,
+            check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+    return call
+
+
+def layer(path: Path, number: int) -> Path:
+    """A layer as a tar file."""
+    file = path / f"layer{number}.tar"
+    with tarfile.open(file, "w") as tar:
+        entry = tarfile.TarInfo(f"file{number}")
+        entry.size = 200_000
+        tar.addfile(entry, io.BytesIO(os.urandom(entry.size)))
+    return file
+
+
+def test_skopeo(url: str, registry: RegistryClient, run: Run, tmp_path: Path) -> None:
+    skopeo = program("skopeo", "Debian's package skopeo has it")
+    host = url.removeprefix("http://")
+    index = push_index(registry, "a/b", "v1")
+    layout = f"oci:{tmp_path / 'layout'}:v1"
+    run(
+        skopeo, "copy", "--all", "--preserve-digests", "--src-tls-verify=false",
+        f"docker://{host}/a/b:v1", layout,
+    )  # fmt: skip
+    run(
+        skopeo, "copy", "--all", "--preserve-digests", "--dest-tls-verify=false",
+        layout, f"docker://{host}/c:v2",
+    )  # fmt: skip
+    assert registry.manifest("c", "v2").digest == index.digest
+    listed = json.loads(run(skopeo, "list-tags", "--tls-verify=false", f"docker://{host}/a/b"))
+    assert sorted(listed["Tags"]) == ["amd64", "arm64", "v1"]
+    run(skopeo, "delete", "--tls-verify=false", f"docker://{host}/c:v2")
+    assert not registry.manifest_exists("c", "v2")
+
+
+def test_layout_on_disk(url: str, registry: RegistryClient, run: Run, tmp_path: Path) -> None:
+    """The folder that the registry keeps is one that other tools read."""
+    skopeo = program("skopeo", "Debian's package skopeo has it")
+    manifest = push_image(registry, "a/b", "v1")
+    root = tmp_path / "registry" / "root"
+    raw = run(skopeo, "inspect", "--raw", f"oci:{root / 'a' / 'b'}:v1")
+    assert json.loads(raw) == json.loads(manifest.raw)
+
+
+def test_crane(url: str, registry: RegistryClient, run: Run, tmp_path: Path) -> None:
+    crane = program("crane", BUILT)
+    host = url.removeprefix("http://")
+    layers = [f"--new_layer={layer(tmp_path, number)}" for number in range(12)]
+    run(crane, "append", "--insecure", *layers, "-t", f"{host}/a/b:v1")  # pushed in parallel
+    image = registry.image("a/b", "v1")
+    assert len(image.layers) == 12
+    assert run(crane, "digest", "--insecure", f"{host}/a/b:v1").strip() == image.digest
+    assert run(crane, "ls", "--insecure", f"{host}/a/b").split() == ["v1"]
+    run(crane, "copy", "--insecure", f"{host}/a/b:v1", f"{host}/c/d:v2")
+    assert run(crane, "catalog", "--insecure", host).split() == ["a/b", "c/d"]
+    run(crane, "pull", "--insecure", f"{host}/c/d:v2", str(tmp_path / "pulled.tar"))
+    assert (tmp_path / "pulled.tar").stat().st_size > 12 * 200_000
+    run(crane, "validate", "--insecure", "--remote", f"{host}/c/d:v2")
+    run(crane, "delete", "--insecure", f"{host}/c/d@{image.digest}")
+    assert not registry.manifest_exists("c/d", "v2")
+
+
+def test_regctl(url: str, registry: RegistryClient, run: Run, tmp_path: Path) -> None:
+    regctl = program("regctl", BUILT)
+    host = url.removeprefix("http://")
+    run(regctl, "registry", "set", "--tls", "disabled", host)
+    index = push_index(registry, "a/b", "v1")
+    assert run(regctl, "repo", "ls", host).split() == ["a/b"]
+    assert sorted(run(regctl, "tag", "ls", f"{host}/a/b").split()) == ["amd64", "arm64", "v1"]
+    (tmp_path / "sbom.json").write_text("{}")
+    run(
+        regctl, "artifact", "put", "--artifact-type", "application/vnd.example.sbom",
+        "--subject", f"{host}/a/b:v1", "-f", str(tmp_path / "sbom.json"),
+    )  # fmt: skip
+    [found] = registry.referrers("a/b", index.digest).manifests
+    assert found.artifact_type == "application/vnd.example.sbom"
+    listed = run(regctl, "artifact", "list", f"{host}/a/b:v1", "--format", "{{ json . }}")
+    assert [d["digest"] for d in json.loads(listed)["descriptors"]] == [found.digest]
+    run(regctl, "image", "copy", "--referrers", f"{host}/a/b:v1", f"{host}/copied:v1")
+    assert registry.manifest("copied", "v1").digest == index.digest
+    assert registry.referrers("copied", index.digest).manifests[0].digest == found.digest
+    run(regctl, "tag", "delete", f"{host}/copied:v1")
+    assert not registry.manifest_exists("copied", "v1")
+    assert registry.manifest_exists("copied", index.digest)
+    root = tmp_path / "registry" / "root" / "a" / "b"
+    assert "v1" in run(regctl, "tag", "ls", f"ocidir://{root}").split()
