@@ -27,12 +27,20 @@ OWN = {"X-Team": "registry-only", "Cookie": "session=registry-only"}
 TAGS = b'{"tags":["v1"]}'
 
 
-@pytest.fixture
-def other() -> Iterator[Scripted]:
-    with scripted(
-        lambda asked: reply(200, length=4) if asked.method == "HEAD" else reply(200, DATA)
-    ) as found:
+@pytest.fixture(scope="module")
+def one_other() -> Iterator[Scripted]:
+    with scripted() as found:
         yield found
+
+
+@pytest.fixture
+def other(one_other: Scripted) -> Scripted:
+    """Another origin; one for all tests, since ending one takes time."""
+    one_other.asked = []
+    one_other.handler = lambda asked: (
+        reply(200, length=4) if asked.method == "HEAD" else reply(200, DATA)
+    )
+    return one_other
 
 
 def assert_bare(*asked: Asked) -> None:

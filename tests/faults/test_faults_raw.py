@@ -336,7 +336,7 @@ def test_broken_after_the_head(
                 registry.read_blob("a/b", DIGEST),
                 registry.download_blob("a/b", DIGEST, tmp_path / "blob"),
             ):
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(0.6):
                     with pytest.raises(DockhandError):
                         await work
 
