@@ -213,7 +213,7 @@ def test_parallel_calls(runs: Any, server: Scripted) -> None:
     start = time.monotonic()
     replies = runs(parallel([call("GET", "") for _ in range(8)], limit=8))
     assert [one.status for one in replies] == [200] * 8
-    assert time.monotonic() - start < 1.2
+    assert time.monotonic() - start < 1.5  # one after the other they would take 1.6
     assert server.connections > 1
 
 
