@@ -179,6 +179,7 @@ class Call:
         body: what to send.
         stream: leave the reply's body unread, for `drain` or a reader.
         repeatable: whether sending it twice does no harm.
+        once: whether it is not to be repeated at all, because nobody wants to wait for it.
         limit: bytes of the reply's body that are read at most, where it is not streamed.
         progress: told of the body's bytes as they are sent.
     """
@@ -194,6 +195,7 @@ class Call:
     body: Source | None = None
     stream: bool = False
     repeatable: bool = True
+    once: bool = False
     limit: int = JSON_LIMIT
     progress: Progress | None = None
 

@@ -136,8 +136,13 @@ def line(text: str) -> str:
     """
     flat = _QUOTED_URL.sub(lambda found: shown(found[0]), text[:1000])
     flat = " ".join(flat.split(" ")).replace("\n", " ").replace("\r", " ")
-    flat = "".join(c if c.isprintable() else "�" for c in flat).rstrip()
+    flat = _printable(flat).rstrip()
     return flat if len(flat) <= 300 else f"{flat[:299]}…"
+
+
+def _printable(text: str) -> str:
+    """Without what a terminal would act on."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _wanted(headers: Mapping[str, str]) -> str:
@@ -173,7 +178,8 @@ def shown(url: str) -> str:
         (f"{quote(k)}={quote(v, safe='/:') if k in _SHOWN_QUERY else '…'}" if v else "…")
         for k, v in pairs
     )
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+    host = parts.netloc.rpartition("@")[2]
+    return _printable(urlunsplit((parts.scheme, host, parts.path, query, "")))
 
 
 def origin_of(url: str) -> tuple[str, str, int | None]:

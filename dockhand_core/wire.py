@@ -115,11 +115,11 @@ class Wire:
                     return reply
                 asked = retry_after(headers)
                 again = status in _REPEAT and (call.repeatable or status == 429)
-                wait = self.retry.wait(attempt, asked) if again else None
+                wait = self.retry.wait(attempt, asked) if again and not call.once else None
                 body = yield Receive(stream, ERROR_LIMIT, cut=True)
             except ConnectionFailed as error:
                 # What could not even connect was not sent, so it does no harm to send it again.
-                again = call.repeatable or error.unsent
+                again = (call.repeatable or error.unsent) and not call.once
                 wait = self.retry.wait(attempt) if again and not _hopeless(error) else None
                 line.failed(error, wait)
                 if wait is None:
@@ -310,7 +310,7 @@ class LogLine:
 
     def __init__(self, log: Any, call: Call, url: str, attempt: int) -> None:
         self._log, self._attempt, self._call = log, attempt, call
-        self._path = urlsplit(url).path
+        self._path = shown(urlsplit(url).path)
         self._start = time.perf_counter()
         self._told = False
 

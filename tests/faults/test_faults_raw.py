@@ -135,6 +135,9 @@ ODD: dict[str, bytes] = {
     "a secret in a bad Location": head(
         "Location: http://[x/?_state=s3cret", "Content-Length: 0", status="307 X"
     ),
+    "control characters in a Location": head(
+        "Location: /v2/\x1b[2J\x08?n=1", "Content-Length: 0", status="202 X"
+    ),
     "a message of lists": reply(400, DEEP),
     "a detail of lists": reply(400, DEEP.replace(b"message", b"detail")),
     "numbers without end": reply(200, b'{"tags":[' + b"9" * 6000 + b"]}"),

@@ -32,6 +32,7 @@ from dockhand_core import (
     TooManyRequests,
     connect,
 )
+from dockhand_core.flow import Retry
 
 Opened = Callable[..., RegistryClient]
 TAGS = json.dumps({"name": "a/b", "tags": ["v1"]}).encode()
@@ -122,6 +123,23 @@ def test_nobody_there(opened: Opened) -> None:
     assert registry.is_online() is False
     with pytest.raises(ConnectionFailed, match=f"GET {url}/v2/"):
         registry.ping()
+
+
+def test_online_is_asked_once(opened: Opened, server: Scripted) -> None:
+    """Who wants to know does not want to wait for a registry that may come back."""
+    with scripted() as gone:
+        url = gone.url
+    registry = opened(url, retries=5)
+    registry.driver.retry = Retry(5, base=5.0)
+    getattr(registry, "_inner", registry)._runner.wire.retry = registry.driver.retry
+    start = time.monotonic()
+    assert registry.is_online() is False
+    assert time.monotonic() - start < 2
+    server.handler = lambda asked: reply(503)
+    assert opened(server.url).is_online() is False
+    server.handler = lambda asked: reply(429, Retry_After="30")
+    assert opened(server.url).is_online() is True
+    assert len(server.asked) == 2
 
 
 def test_silence(opened: Opened, server: Scripted) -> None:

@@ -34,7 +34,7 @@ class Lists(RegistryDriver):
     def is_online(self) -> Flow[bool]:
         """Ask once: who asks whether it is there does not want to wait for it."""
         try:
-            yield from call("GET", "", repeatable=False)
+            yield from call("GET", "", once=True)
         except ConnectionFailed:
             return False
         except RegistryError as error:
