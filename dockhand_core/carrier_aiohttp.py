@@ -104,7 +104,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             response.status,
             headers=list(response.raw_headers),
-            stream=_Reply(response, close),
+            stream=_Reply(response, timeout.get("read"), close),
             extensions={
                 "http_version": b"HTTP/1.0" if response.version == (1, 0) else b"HTTP/1.1",
                 "reason_phrase": (response.reason or "").encode("ascii", "replace"),
@@ -117,13 +117,22 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 class _Reply(httpx.AsyncByteStream):
-    def __init__(self, response: aiohttp.ClientResponse, close: Callable[[], None]) -> None:
-        self._response, self._close = response, close
+    def __init__(
+        self, response: aiohttp.ClientResponse, timeout: float | None, close: Callable[[], None]
+    ) -> None:
+        self._response, self._timeout, self._close = response, timeout, close
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        content = self._response.content
         try:
-            async for chunk in self._response.content.iter_any():
+            while True:
+                # aiohttp's own timeout ends with its connection, and what it could not parse of
+                # a body it tells nobody who reads that body (3.14.5): who waits would wait on
+                async with asyncio.timeout(self._timeout):
+                    chunk = await content.readany()
+                if not chunk:
+                    return
                 yield chunk
         except Exception as error:
             raise _translated(error) from error

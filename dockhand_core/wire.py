@@ -136,10 +136,19 @@ class Wire:
                         repository=call.repository,
                         status=status,
                         headers=headers,
-                        body=body,
+                        body=self._without_secrets(body, response.request),
                         attempts=attempt,
                     )
             yield Sleep(wait)
+
+    def _without_secrets(self, body: bytes, request: httpx.Request) -> bytes:
+        """An error's text, if a registry or proxy shows in it what was sent."""
+        for name in ("Authorization", *self.headers):
+            value = request.headers.get(name, "")
+            for secret in (value, value.partition(" ")[2]):
+                if len(secret) >= 4:
+                    body = body.replace(secret.encode(), b"...")
+        return body
 
     def _url(self, call: Call) -> str:
         path = call.path

@@ -387,6 +387,24 @@ def test_secrets_stay_out(
     assert "Basic" not in seen
 
 
+def test_echoed_secrets(opened: Opened, server: Scripted) -> None:
+    """A registry, or something before it, that shows what it was sent."""
+
+    def echo(asked: Asked) -> bytes:
+        said = f"{asked.headers['authorization']} {asked.headers['x-team']}"
+        entry = {"code": "DENIED", "message": said, "detail": {"headers": said}}
+        return reply(403, json.dumps({"errors": [entry]}).encode())
+
+    server.handler = echo
+    registry = opened(server.url, auth=BASIC, headers={"X-Team": "registry-only"})
+    with pytest.raises(DockhandError) as caught:
+        registry.ping()
+    shown = f"{caught.value!r} {getattr(caught.value, 'detail', None)} {vars(caught.value)}"
+    assert "DENIED" in shown
+    assert "YWxpY2U6" not in shown
+    assert "registry-only" not in shown
+
+
 def test_threads(server: Scripted) -> None:
     """One client in many threads, on a few sockets that are used again and again."""
     server.handler = lambda asked: reply(200, TAGS)
