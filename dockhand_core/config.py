@@ -340,7 +340,9 @@ def _merged(table: Any, values: Mapping[tuple[str, ...], str]) -> dict[str, Any]
             inner = node.get(key)
             node[key] = dict(inner) if isinstance(inner, dict) else {}
             node = node[key]
-        node[path[-1]] = value
+        # a file that a variable names starts at the working folder, not at dockhand.toml
+        is_file = path[-1].endswith("_file")
+        node[path[-1]] = str(Path(value).expanduser().absolute()) if is_file else value
         # what the environment says in one form replaces the other form in the file
         twin = path[-1].removesuffix("_file") if path[-1].endswith("_file") else f"{path[-1]}_file"
         if (*path[:-1], twin) not in values:

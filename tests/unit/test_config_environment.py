@@ -230,7 +230,8 @@ class TestSecretFiles:
     def test_a_file_for_a_flat_name(self) -> None:
         Path("pw").write_text("from-file\n")
         main = loaded({"DOCKHAND_PASSWORD_FILE": "pw"})["main"]
-        assert main.auth.options == {"username": "alice", "password_file": "pw"}
+        whole = str(Path.cwd() / "pw")  # it starts at the working folder
+        assert main.auth.options == {"username": "alice", "password_file": whole}
 
     def test_text_instead_of_the_files_file(self) -> None:
         text = FILE.replace('password = "hunter2"', 'password_file = "pw"')

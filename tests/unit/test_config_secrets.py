@@ -6,6 +6,7 @@ import copy
 import pickle
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,3 +142,16 @@ def test_config_errors_of_files_and_variables() -> None:
         with pytest.raises(ConfigError) as caught:
             load_config(environ=environ)
         assert SECRET not in shown(caught.value)
+
+
+def test_file_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts at the working folder; one that the file names starts at the file."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "secret.txt").write_text("from the working folder\n")
+    (tmp_path / "etc" / "secret.txt").write_text("beside the file\n")
+    config = tmp_path / "etc" / "dockhand.toml"
+    config.write_text('[connections.main]\nbase_uri = "http://r"\n')
+    monkeypatch.chdir(tmp_path)
+    names = {"DOCKHAND_AUTH_DRIVER": "basic", "DOCKHAND_PASSWORD_FILE": "secret.txt"}
+    _, table = load_config(config, names).connection()
+    assert table.auth.options["password_file"] == str(tmp_path / "secret.txt")
