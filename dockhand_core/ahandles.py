@@ -4,52 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from functools import cached_property
 from types import TracebackType
 from typing import Self
 
-from dockhand_core.driver import RegistryDriver
-from dockhand_core.errors import ConnectionFailed, DockhandError
-from dockhand_core.flow import Reply
-from dockhand_core.handles import ReaderState, Window, WriterState, slices
-from dockhand_core.models import Digest, PushResult
+from dockhand_core.errors import ConnectionFailed
+from dockhand_core.handles import Reader, Writer, slices
 from dockhand_core.runner import AsyncRunner
 
 __all__ = ["AsyncBlobReader", "AsyncBlobWriter"]
 
 
-class AsyncBlobReader:
+class AsyncBlobReader(Reader[AsyncRunner]):
     """A blob as it arrives: `await read(n)`, or an `async for`. Use it in an `async with`."""
 
-    def __init__(
-        self,
-        runner: AsyncRunner,
-        driver: RegistryDriver,
-        repository: str,
-        digest: str,
-        offset: int,
-        verify: bool,
-    ) -> None:
-        self._runner = runner
-        self._state = ReaderState(driver, repository, digest, offset, verify)
-        self._window = Window()
-        self._reply: Reply | None = None
-        self._blocks = self._iterate()
-        self._open = True
-
-    @property
-    def digest(self) -> Digest:
-        """The blob's digest."""
-        return self._state.digest
-
-    @property
-    def size(self) -> int | None:
-        """Bytes in all, or None where that is not known (yet)."""
-        return self._state.size
-
-    @property
-    def position(self) -> int:
-        """Bytes that came from the registry so far."""
-        return self._state.position
+    @cached_property
+    def _blocks(self) -> AsyncGenerator[bytes, None]:
+        return self._iterate()
 
     async def _iterate(self) -> AsyncGenerator[bytes, None]:
         state = self._state
@@ -85,10 +56,6 @@ class AsyncBlobReader:
             self._window.put(block)
         return self._window.get(len(self._window) if size < 0 else size)
 
-    def _check_open(self) -> None:
-        if not self._open:
-            raise DockhandError("the blob reader is closed")
-
     async def close(self) -> None:
         """Stop reading, and give the connection back."""
         self._open = False
@@ -104,27 +71,8 @@ class AsyncBlobReader:
         await self.close()
 
 
-class AsyncBlobWriter:
+class AsyncBlobWriter(Writer[AsyncRunner]):
     """A blob as it is made: `await write(data)` in an `async with`; `digest` after it."""
-
-    def __init__(self, runner: AsyncRunner, driver: RegistryDriver, repository: str) -> None:
-        self._runner = runner
-        self._state = WriterState(driver, repository)
-
-    @property
-    def digest(self) -> Digest:
-        """The blob's digest, when the block has ended."""
-        return self._state.digest
-
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._state.size
-
-    @property
-    def result(self) -> PushResult | None:
-        """What was pushed, when the block has ended."""
-        return self._state.result
 
     async def write(self, data: bytes) -> int:
         """Add bytes; how many there were."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -15,11 +16,12 @@ from dockhand_core.errors import ConnectionFailed, DigestMismatch, DockhandError
 from dockhand_core.flow import BLOCK, Flow, Reply
 from dockhand_core.models import Digest, Page, PushResult, Upload, check_repository
 from dockhand_core.models.digest import Hasher, new_hasher
-from dockhand_core.runner import SyncRunner
+from dockhand_core.runner import AsyncRunner, SyncRunner
 
 __all__ = ["BlobReader", "BlobWriter", "PageWalk"]
 
 T = TypeVar("T")
+R = TypeVar("R", SyncRunner, AsyncRunner)
 
 EMPTY_PAGES = 10  # in a row, before a registry's pages are taken to have no end
 
@@ -124,29 +126,22 @@ class Window:
         return found
 
 
-class BlobReader:
-    """A blob as it arrives: `read(n)`, or a loop over it. Use it in a `with` statement.
-
-    Attributes:
-        digest: the blob's.
-        size: bytes in all, or None where the registry did not say; known after the first read.
-        position: bytes read from the registry so far.
-    """
+class Reader(Generic[R]):
+    """What both readers are, apart from reading."""
 
     def __init__(
         self,
-        runner: SyncRunner,
+        runner: R,
         driver: RegistryDriver,
         repository: str,
         digest: str,
         offset: int,
         verify: bool,
     ) -> None:
-        self._runner = runner
+        self._runner: R = runner
         self._state = ReaderState(driver, repository, digest, offset, verify)
         self._window = Window()
         self._reply: Reply | None = None
-        self._blocks = self._iterate()
         self._open = True
 
     @property
@@ -163,6 +158,24 @@ class BlobReader:
     def position(self) -> int:
         """Bytes that came from the registry so far."""
         return self._state.position
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise DockhandError("the blob reader is closed")
+
+
+class BlobReader(Reader[SyncRunner]):
+    """A blob as it arrives: `read(n)`, or a loop over it. Use it in a `with` statement.
+
+    Attributes:
+        digest: the blob's.
+        size: bytes in all, or None where the registry did not say; known once it is open.
+        position: bytes read from the registry so far.
+    """
+
+    @cached_property
+    def _blocks(self) -> Generator[bytes, None, None]:
+        return self._iterate()
 
     def _iterate(self) -> Generator[bytes, None, None]:
         state = self._state
@@ -196,10 +209,6 @@ class BlobReader:
                 break
             self._window.put(block)
         return self._window.get(len(self._window) if size < 0 else size)
-
-    def _check_open(self) -> None:
-        if not self._open:
-            raise DockhandError("the blob reader is closed")
 
     def close(self) -> None:
         """Stop reading, and give the connection back."""
@@ -299,16 +308,11 @@ class WriterState:
             yield from self.driver.cancel_upload(upload)
 
 
-class BlobWriter:
-    """A blob as it is made: `write(data)` in a `with` statement; `digest` after it.
+class Writer(Generic[R]):
+    """What both writers are, apart from writing."""
 
-    Attributes:
-        size: bytes written.
-        result: the `PushResult`, when the block has ended.
-    """
-
-    def __init__(self, runner: SyncRunner, driver: RegistryDriver, repository: str) -> None:
-        self._runner = runner
+    def __init__(self, runner: R, driver: RegistryDriver, repository: str) -> None:
+        self._runner: R = runner
         self._state = WriterState(driver, repository)
 
     @property
@@ -325,6 +329,15 @@ class BlobWriter:
     def result(self) -> PushResult | None:
         """What was pushed, when the block has ended."""
         return self._state.result
+
+
+class BlobWriter(Writer[SyncRunner]):
+    """A blob as it is made: `write(data)` in a `with` statement; `digest` after it.
+
+    Attributes:
+        size: bytes written.
+        result: the `PushResult`, when the block has ended.
+    """
 
     def write(self, data: bytes) -> int:
         """Add bytes; how many there were."""

@@ -7,7 +7,7 @@ one event loop serves many clients. No framework: the protocol core does all the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote
@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote
 from dockhand_embedded.driver import storage_at
 from dockhand_embedded.protocol import Limits, Registry
 from dockhand_embedded.replies import CHUNK, FileBody, Headers, Refused, Reply, Request
-from dockhand_embedded.stepping import Step, run
+from dockhand_embedded.stepping import drive
 
 __all__ = ["create_app"]
 
@@ -59,7 +59,8 @@ def create_app(root: str | Path, *, read_only: bool = False, limits: Limits | No
                 ).reply()
             else:
                 try:
-                    reply = await _answer(registry, request, receive)
+                    inline = not registry.storage.blocking
+                    reply = await drive(registry, request, _pieces(receive), inline=inline)
                 except _Gone:
                     return
             await _reply(reply, send)
@@ -89,54 +90,27 @@ def _request(scope: Message) -> Request:
     )
 
 
-async def _answer(registry: Registry, request: Request, receive: Receive) -> Reply:
-    """Push the body into the registry as it arrives.
-
-    A client that goes away leaves what it sent so far: an upload can be carried on from there.
-    """
-    inline = not registry.storage.blocking
-    steps = registry.steps(request)
-    step = Step(steps)
-    try:
-        await run(step, None, inline=inline)
-        more = True
-        while step.reply is None and more:
-            piece, more, gone = await _piece(receive)
-            if piece:
-                await run(step, piece, inline=inline)
-            if gone:
-                raise _Gone
-        if step.reply is None:
-            await run(step, b"", inline=inline)
-    except BaseException:
-        if step.reply is not None:
-            step.reply.close()
-        raise
-    finally:
-        steps.close()
-    if step.reply is None:
-        raise RuntimeError("the registry asked for more after the end of the body")
-    return step.reply
-
-
-async def _piece(receive: Receive) -> tuple[bytes, bool, bool]:
-    """About 1 MiB of the body; whether there is more; whether the client went away.
+async def _pieces(receive: Receive) -> AsyncGenerator[bytes, None]:
+    """The body in pieces of about 1 MiB.
 
     Servers pass on a few KiB at a time, and going to a thread for each would cost more than the
     work that it does there.
     """
-    parts: list[bytes] = []
-    size = 0
     more = True
-    while more and size < CHUNK:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return b"".join(parts), False, True
-        part = message.get("body", b"")
-        parts.append(part)
-        size += len(part)
-        more = message.get("more_body", False)
-    return b"".join(parts), more, False
+    while more:
+        parts: list[bytes] = []
+        size = 0
+        gone = False
+        while more and size < CHUNK and not gone:
+            message = await receive()
+            gone = message["type"] == "http.disconnect"
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+        if size:
+            yield b"".join(parts)
+        if gone:
+            raise _Gone
 
 
 async def _reply(reply: Reply, send: Send) -> None:

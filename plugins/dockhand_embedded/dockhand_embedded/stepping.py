@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, TypeVar
 
-from dockhand_embedded.replies import Reply, Steps
+from dockhand_embedded.protocol import Registry
+from dockhand_embedded.replies import Reply, Request, Steps
 
 T = TypeVar("T")
 
@@ -43,3 +45,35 @@ async def run(step: Callable[[T], Any], argument: T, *, inline: bool) -> Any:
         # A thread cannot be stopped, and what it uses must not be closed under its hands.
         await asyncio.wait([work])
         raise
+
+
+async def drive(
+    registry: Registry, request: Request, pieces: AsyncGenerator[bytes, None], *, inline: bool
+) -> Reply:
+    """Answer a request whose body arrives in pieces; the reply can come before the body's end.
+
+    No thread is held while the next piece is awaited, so any number of uploads can be under way,
+    also such as read from this very registry. What `pieces` raises comes out as it is; the bytes
+    before it are kept, so that an upload can be carried on from there.
+    """
+    steps = registry.steps(request)
+    step = Step(steps)
+    try:
+        await run(step, None, inline=inline)
+        if step.reply is None:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    await run(step, piece, inline=inline)
+                    if step.reply is not None:
+                        break
+        if step.reply is None:
+            await run(step, b"", inline=inline)
+    except BaseException:
+        if step.reply is not None:
+            step.reply.close()
+        raise
+    finally:
+        steps.close()
+    if step.reply is None:
+        raise RuntimeError("the registry asked for more after the end of the body")
+    return step.reply

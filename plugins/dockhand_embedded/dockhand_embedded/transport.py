@@ -11,7 +11,7 @@ import httpx
 
 from dockhand_embedded.protocol import Registry
 from dockhand_embedded.replies import CHUNK, FileBody, Headers, Reply, Request
-from dockhand_embedded.stepping import Step, run
+from dockhand_embedded.stepping import drive, run
 
 # Methods that, over a storage that never waits, take less time than going to a thread and back.
 _QUICK = frozenset({"GET", "HEAD", "DELETE"})
@@ -35,37 +35,12 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return _response(self.registry.handle(_request(request, stream)), inline=True)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer without holding the event loop up: what may wait runs in a thread.
-
-        No thread is held while the body's next piece is awaited, so any number of uploads can be
-        under way, also such as read from this very registry.
-        """
+        """Answer without holding the event loop up: what may wait runs in a thread."""
         quick = not self.registry.storage.blocking
+        pieces = _pieces(request.stream)
         inline = quick and request.method in _QUICK
-        steps = self.registry.steps(_request(request))
-        step = Step(steps)
-        try:
-            await run(step, None, inline=inline)
-            if step.reply is None:
-                pieces = _pieces(request.stream)
-                try:
-                    async for piece in pieces:
-                        await run(step, piece, inline=inline)
-                        if step.reply is not None:
-                            break
-                finally:
-                    await pieces.aclose()
-            if step.reply is None:
-                await run(step, b"", inline=inline)
-        except BaseException:
-            if step.reply is not None:
-                step.reply.close()
-            raise
-        finally:
-            steps.close()
-        if step.reply is None:
-            raise RuntimeError("the registry asked for more after the end of the body")
-        return _response(step.reply, inline=quick)
+        reply = await drive(self.registry, _request(request), pieces, inline=inline)
+        return _response(reply, inline=quick)
 
 
 async def _pieces(stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> Any:
