@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dockhand_core import ConfigError
+from dockhand_embedded.listening import listen
 
 if TYPE_CHECKING:
     import uvicorn
@@ -60,8 +61,7 @@ def _loopback(host: str) -> bool:
 def _listener(host: str, port: int) -> socket.socket:
     """A socket that listens; said before anything is served, so that a mistake ends the program."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return listen(host, port)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         sys.exit(f"cannot listen on {host}:{port}: {reason}; --port 0 takes one that is free")

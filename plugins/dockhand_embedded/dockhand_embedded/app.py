@@ -7,14 +7,20 @@ one event loop serves many clients. No framework: the protocol core does all the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, MutableMapping
+from dataclasses import replace
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
+from dockhand_embedded.access import Authenticate, Challenge, needed, readable
 from dockhand_embedded.driver import storage_at
-from dockhand_embedded.protocol import Limits, Registry
+from dockhand_embedded.protocol import Limits, Registry, endpoint
 from dockhand_embedded.replies import CHUNK, FileBody, Headers, Refused, Reply, Request
+from dockhand_embedded.sessions import UPLOAD_AGE
 from dockhand_embedded.stepping import drive
 
 __all__ = ["create_app"]
@@ -25,57 +31,141 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _READ = ("GET", "HEAD")
+# A body of this many bytes is taken in as a whole: each way to a thread and back costs as much.
+_SMALL = 256 * 1024
+_SWEEP_EVERY = 3600.0
+_PATHSEND = "http.response.pathsend"
+_log = logging.getLogger("dockhand_embedded")
 
 
 class _Gone(Exception):
     """The client went away before its request was whole."""
 
 
-def create_app(root: str | Path, *, read_only: bool = False, limits: Limits | None = None) -> App:
+def create_app(
+    root: str | Path,
+    *,
+    read_only: bool = False,
+    limits: Limits | None = None,
+    upload_age: float = UPLOAD_AGE,
+    authenticate: Authenticate | None = None,
+) -> App:
     """An ASGI application that serves the repositories in a folder.
 
-    It asks nobody who they are: put it where only those can reach it who may do everything, or
-    behind something that asks.
+    Without `authenticate` it asks nobody who they are: put it where only those can reach it who
+    may do everything, or behind something that asks.
 
     Args:
         root: a folder of OCI Image Layouts, one for each repository, made if it is not there; or
             `:memory:`, which keeps nothing.
         read_only: refuse what writes, with 405 UNSUPPORTED.
-        limits: sizes in bytes that are refused with 413.
+        limits: how large things may be, and how many uploads on their way.
+        upload_age: uploads that got no byte for so many seconds are forgotten: now, and every hour
+            where the server runs the application's lifespan.
+        authenticate: who asks, and whether they may: `htpasswd.Htpasswd`, or a callable of your
+            own (`access.Authenticate`).
 
     Raises:
         ConfigError: the folder cannot be used.
     """
-    registry = Registry(storage_at(root), limits)
+    return _Application(
+        Registry(storage_at(root, upload_age), limits), read_only, upload_age, authenticate
+    )
 
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
+
+class _Application:
+    def __init__(
+        self,
+        registry: Registry,
+        read_only: bool,
+        upload_age: float,
+        authenticate: Authenticate | None,
+    ) -> None:
+        self._registry = registry
+        self._read_only = read_only
+        self._upload_age = upload_age
+        self._authenticate = authenticate
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            request = _request(scope)
-            if read_only and request.method not in _READ:
-                reply = Refused(
-                    405, "UNSUPPORTED", "this registry is read-only", None, [("Allow", "GET, HEAD")]
-                ).reply()
-            else:
-                try:
-                    inline = not registry.storage.blocking
-                    reply = await drive(registry, request, _pieces(receive), inline=inline)
-                except _Gone:
-                    return
-            await _reply(reply, send)
+            by_path = _PATHSEND in (scope.get("extensions") or {})
+            try:
+                await _reply(await self._answer(_request(scope), receive), send, by_path=by_path)
+            except _Gone:
+                return
         else:
             raise RuntimeError(f"a registry does not speak {scope['type']}")
 
-    return app
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        sweeper = asyncio.ensure_future(self._sweep())
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "lifespan.shutdown":
+                    break
+                await send({"type": "lifespan.startup.complete"})
+        finally:
+            sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeper
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(min(_SWEEP_EVERY, max(1.0, self._upload_age / 2)))
+            try:
+                swept = await asyncio.to_thread(self._registry.storage.sweep, self._upload_age)
+            except OSError:
+                _log.exception("stale uploads could not be swept")
+            else:
+                if swept:
+                    _log.info("swept %d stale uploads", swept)
+
+    async def _answer(self, request: Request, receive: Receive) -> Reply:
+        if self._authenticate:
+            verdict = self._authenticate(Headers(request.headers.items()), needed(request))
+            verdict = await verdict if isawaitable(verdict) else verdict
+            if isinstance(verdict, Challenge):
+                return _without_body(request, verdict.reply())
+            request = replace(request, readable=readable(verdict))
+        if self._read_only and request.method not in _READ:
+            return Refused(
+                405, "UNSUPPORTED", "this registry is read-only", None, [("Allow", "GET, HEAD")]
+            ).reply()
+        pieces = _pieces(receive)
+        if not _is_small(request):
+            inline = not self._registry.storage.blocking or _is_quick(request)
+            return await drive(self._registry, request, pieces, inline=inline, ahead=True)
+        body = await _whole(pieces)
+        if not self._registry.storage.blocking:
+            return self._registry.handle(replace(request, body=body))
+        return await asyncio.to_thread(self._registry.handle, replace(request, body=body))
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
+def _is_small(request: Request) -> bool:
+    """Whether the body is best taken in before anything else."""
+    # Who waits for `100 Continue` wants to be refused before the body is sent.
+    return 0 < (request.length or 0) <= _SMALL and "expect" not in request.headers
+
+
+def _is_quick(request: Request) -> bool:
+    """Whether a folder answers sooner than a thread could be asked.
+
+    What a tag names is in the index that is kept in memory, and its file was read a moment ago. A
+    digest may have to be searched below another tool's indexes.
+    """
+    if request.method not in _READ:
+        return False
+    kind, _, reference = endpoint(request.path)
+    return kind == "base" or (kind == "manifests" and ":" not in reference)
+
+
+def _without_body(request: Request, reply: Reply) -> Reply:
+    if request.method == "HEAD":
+        reply.body = b""
+    return reply
 
 
 def _request(scope: Message) -> Request:
@@ -113,14 +203,37 @@ async def _pieces(receive: Receive) -> AsyncGenerator[bytes, None]:
             raise _Gone
 
 
-async def _reply(reply: Reply, send: Send) -> None:
-    headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in reply.headers]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    if not isinstance(reply.body, FileBody):
-        await send({"type": "http.response.body", "body": reply.body})
-        return
-    body = reply.body
+async def _whole(pieces: AsyncGenerator[bytes, None]) -> Iterator[bytes]:
+    """All of a body; one that broke off raises again behind its last byte."""
+    parts: list[bytes] = []
+    gone: _Gone | None = None
     try:
+        async for piece in pieces:
+            parts.append(piece)
+    except _Gone as error:
+        gone = error
+
+    def body() -> Iterator[bytes]:
+        yield from parts
+        if gone:
+            raise gone
+
+    return body()
+
+
+async def _reply(reply: Reply, send: Send, *, by_path: bool) -> None:
+    headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in reply.headers]
+    start = {"type": "http.response.start", "status": reply.status, "headers": headers}
+    body = reply.body
+    if not isinstance(body, FileBody):
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+        return
+    try:
+        await send(start)
+        if by_path and body.path:
+            await send({"type": _PATHSEND, "path": body.path})
+            return
         while not body.finished:
             piece = await asyncio.to_thread(body.read)
             await send({"type": "http.response.body", "body": piece, "more_body": True})

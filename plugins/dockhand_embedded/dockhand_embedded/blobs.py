@@ -35,6 +35,7 @@ class Blobs:
             raise _unknown(digest)
         headers = [("Docker-Content-Digest", digest), ("ETag", f'"{digest}"')]
         if not_modified(request, digest):
+            self._storage.keep_blob(name, digest)
             return empty_reply(304, headers)
         part = wanted_range(request, size, digest)
         offset, length = part or (0, size)
@@ -47,6 +48,9 @@ class Blobs:
             headers.append(("Content-Range", f"bytes {offset}-{offset + length - 1}/{size}"))
         status = 206 if part else 200
         if request.method == "HEAD":
+            # Whoever is told that it is here will not upload it, and names it in a manifest.
+            if not self._storage.keep_blob(name, digest):
+                raise _unknown(digest)
             return Reply(status, headers)
         file = self._storage.open_blob(name, digest)
         if file is None:  # deleted between the two questions

@@ -12,6 +12,7 @@ from dockhand_core import ConfigError
 from dockhand_embedded.layout import LayoutStorage
 from dockhand_embedded.memory import MemoryStorage
 from dockhand_embedded.protocol import Registry
+from dockhand_embedded.sessions import UPLOAD_AGE
 from dockhand_embedded.storage import Storage
 from dockhand_embedded.transport import EmbeddedTransport
 
@@ -50,8 +51,12 @@ class EmbeddedDriver(DistributionDriver):
         return EmbeddedTransport(Registry(storage_at(settings.root)))
 
 
-def storage_at(root: str | Path) -> Storage:
+def storage_at(root: str | Path, upload_age: float = UPLOAD_AGE) -> Storage:
     """The storage that a root names.
+
+    Args:
+        root: a folder, or `:memory:`.
+        upload_age: uploads that got no byte for so many seconds are forgotten.
 
     Raises:
         ConfigError: the folder cannot be used.
@@ -59,6 +64,6 @@ def storage_at(root: str | Path) -> Storage:
     if root == MEMORY:
         return MemoryStorage()
     try:
-        return LayoutStorage(root)
+        return LayoutStorage(root, upload_age)
     except OSError as error:
         raise ConfigError(f"root: {root} cannot be used as a registry's folder: {error}") from error

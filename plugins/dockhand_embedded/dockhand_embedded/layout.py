@@ -18,26 +18,28 @@ Follows: OCI Image Specification 1.1, "OCI Image Layout".
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 import threading
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from dockhand_embedded.files import link_file, make_folder, sync_folder, write_file
 from dockhand_embedded.index import Index
 from dockhand_embedded.names import is_name
-from dockhand_embedded.sessions import Sessions
+from dockhand_embedded.sessions import UPLOAD_AGE, Sessions
 from dockhand_embedded.storage import OutsideError, Storage, Upload
 
 _OWN = frozenset({"blobs", "index.json", "oci-layout"})
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _LOCKS = 64
+# Seconds. A blob that a client was told of gets no younger while it is of this age.
+FRESH = 600
 # Two changes within one tick of the file system's clock could look the same from outside.
 _CLOCK_TICK = 50_000_000
 
@@ -47,13 +49,19 @@ class LayoutStorage(Storage):
 
     blocking: ClassVar[bool] = True
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        """Use a folder, which is created if it is not there."""
+    def __init__(self, root: str | os.PathLike[str], upload_age: float = UPLOAD_AGE) -> None:
+        """Use a folder; what processes that were killed left behind in it is swept.
+
+        Args:
+            root: the folder, created if it is not there.
+            upload_age: uploads that got no byte for so many seconds are forgotten now.
+        """
         self._uploads = Path(root).absolute() / ".uploads"
         make_folder(self._uploads)
         self.root = self._uploads.parent.resolve()
         self._uploads = self.root / ".uploads"
         self._sessions = Sessions(self._uploads, self._place)
+        self._sessions.sweep(upload_age)
         self._cache: dict[str, tuple[tuple[int, int, int], Index]] = {}
         # flock separates threads by itself on a local disk; where a network file system turns it
         # into a lock per process, these do. A fixed number, since names are for anyone to invent.
@@ -83,12 +91,9 @@ class LayoutStorage(Storage):
         algorithm, _, encoded = digest.partition(":")
         return self._inside(self._path(repository) / "blobs" / algorithm) / encoded
 
-    def _temporary(self) -> Path:
-        return self._uploads / f"tmp-{uuid.uuid4()}"
-
     # Repositories
 
-    def _walk(self) -> Iterator[str]:
+    def every_repository(self) -> Iterator[str]:
         """All repositories, also those without manifests."""
         waiting: list[tuple[Path, str]] = [(self.root, "")]
         while waiting:
@@ -110,7 +115,9 @@ class LayoutStorage(Storage):
     def repositories(self) -> list[str]:
         """Names of the repositories with manifests, in ASCII order."""
         return sorted(
-            name for name in self._walk() if (index := self.index(name)) and index.manifests
+            name
+            for name in self.every_repository()
+            if (index := self.index(name)) and index.manifests
         )
 
     def index(self, repository: str) -> Index | None:
@@ -124,6 +131,10 @@ class LayoutStorage(Storage):
             except FileNotFoundError:
                 pass
         return self._load(repository, path)
+
+    def fresh_index(self, repository: str) -> Index | None:
+        """The index as it is on disk, for whoever has the repository's lock."""
+        return self._load(repository, self.folder(repository) / "index.json")
 
     def _load(self, repository: str, path: Path) -> Index | None:
         try:
@@ -142,26 +153,36 @@ class LayoutStorage(Storage):
         return index
 
     @contextmanager
-    def changing(self, repository: str) -> Iterator[Index]:
-        """The index as it is on disk, under a lock between threads and between processes."""
+    def locked(self, repository: str) -> Iterator[Path]:
+        """The folder of a repository, under a lock between threads and between processes.
+
+        Raises:
+            FileNotFoundError: there is no such repository.
+        """
         folder = self.folder(repository)
-        path = folder / "index.json"
-        make_folder(folder)
         with self._locks[hash(repository) % _LOCKS]:
             # The folder itself is locked: index.json is replaced, so a lock on it would be lost.
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                index = self._load(repository, path)
-                missing = index is None
-                index = index.copy() if index else Index()
-                yield index
-                if not (folder / "oci-layout").exists():
-                    write_file(folder / "oci-layout", _LAYOUT, self._temporary())
-                if index.changed or missing:
-                    write_file(path, index.serialize(), self._temporary())
+                yield folder
             finally:
                 os.close(fd)
+
+    @contextmanager
+    def changing(self, repository: str) -> Iterator[Index]:
+        """The index as it is on disk, under the repository's lock."""
+        make_folder(self.folder(repository))
+        with self.locked(repository) as folder:
+            path = folder / "index.json"
+            index = self.fresh_index(repository)
+            missing = index is None
+            index = index.copy() if index else Index()
+            yield index
+            if not (folder / "oci-layout").exists():
+                write_file(folder / "oci-layout", _LAYOUT, self._sessions.temporary())
+            if index.changed or missing:
+                write_file(path, index.serialize(), self._sessions.temporary())
 
     # Blobs
 
@@ -188,7 +209,7 @@ class LayoutStorage(Storage):
         """Keep bytes, durably."""
         target = self._blob(repository, digest)
         make_folder(target.parent)
-        write_file(target, data, self._temporary())
+        write_file(target, data, self._sessions.temporary())
 
     def delete_blob(self, repository: str, digest: str) -> bool:
         """Remove a blob from one repository; other repositories have links of their own."""
@@ -198,16 +219,36 @@ class LayoutStorage(Storage):
             return False
         return True
 
-    def link_blob(self, repository: str, digest: str, source: str | None) -> bool:
+    def keep_blob(self, repository: str, digest: str) -> bool:
+        """Make a blob look new, so that a collection counts its grace from now."""
+        path = self._blob(repository, digest)
+        try:
+            # Once in a while is enough, so most calls change nothing and wait for nobody.
+            if time.time() - path.lstat().st_ctime > FRESH:
+                # Under the lock: a collection that is at it right now has taken it, or will not.
+                with self.locked(repository):
+                    os.utime(path, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except PermissionError:
+            pass  # somebody else's file, or a file system without writing
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+        return True
+
+    def link_blob(
+        self, repository: str, digest: str, source: str | None, readable: Callable[[str], bool]
+    ) -> bool:
         """Link a blob of another repository."""
-        if self.blob_size(repository, digest) is not None:
+        if self.blob_size(repository, digest) is not None and self.keep_blob(repository, digest):
             return True
-        for name in self._walk() if source is None else [source]:
-            if self.blob_size(name, digest) is None:
+        for name in self.every_repository() if source is None else [source]:
+            if self.blob_size(name, digest) is None or not readable(name):
                 continue
             target = self._prepare(repository, digest)
             try:
-                link_file(self._blob(name, digest), target, self._temporary())
+                link_file(self._blob(name, digest), target, self._sessions.temporary())
             except FileNotFoundError:  # deleted meanwhile
                 continue
             return True
@@ -225,7 +266,9 @@ class LayoutStorage(Storage):
 
     def _place(self, file: Path, repository: str, digest: str) -> None:
         target = self._prepare(repository, digest)
-        file.replace(target)
+        # Where one is there already, a collection may be about to take it for the old one.
+        with self.locked(repository) if target.exists() else nullcontext():
+            file.replace(target)
         sync_folder(target.parent)
 
     # Uploads
@@ -242,6 +285,18 @@ class LayoutStorage(Storage):
     def open_upload(self, repository: str, upload_id: str) -> Upload:
         """Open an upload as its only writer."""
         return self._sessions.open(repository, upload_id)
+
+    def upload_count(self) -> int:
+        """How many uploads are on their way."""
+        return self._sessions.count()
+
+    def uploading(self, repository: str) -> bool:
+        """Whether an upload to a repository is on its way."""
+        return self._sessions.of(repository)
+
+    def sweep(self, age: float) -> int:
+        """Forget uploads that nobody goes on with."""
+        return self._sessions.sweep(age)
 
 
 def _mark(status: os.stat_result) -> tuple[int, int, int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, ClassVar
@@ -28,6 +29,7 @@ class _Session:
         self.hasher = hashlib.new(algorithm)
         self.buffer = io.BytesIO()
         self.size = 0
+        self.touched = time.monotonic()
         self.lock = threading.Lock()
 
 
@@ -91,14 +93,20 @@ class MemoryStorage(Storage):
             held = self._repositories.get(repository)
             return held is not None and held.blobs.pop(digest, None) is not None
 
-    def link_blob(self, repository: str, digest: str, source: str | None) -> bool:
+    def keep_blob(self, repository: str, digest: str) -> bool:
+        """Nothing to do: nothing is collected here."""
+        return self._blob(repository, digest) is not None
+
+    def link_blob(
+        self, repository: str, digest: str, source: str | None, readable: Callable[[str], bool]
+    ) -> bool:
         """Share the bytes of another repository."""
         with self._lock:
             if self._blob(repository, digest) is not None:
                 return True
             for name in list(self._repositories) if source is None else [source]:
                 data = self._blob(name, digest)
-                if data is not None:
+                if data is not None and readable(name):
                     self.write_blob(repository, digest, data)
                     return True
             return False
@@ -130,6 +138,22 @@ class MemoryStorage(Storage):
             raise UploadMissingError(upload_id)
         return _MemoryUpload(self, upload_id, session)
 
+    def upload_count(self) -> int:
+        """How many uploads are on their way."""
+        return len(self._sessions)
+
+    def sweep(self, age: float) -> int:
+        """Forget uploads that nobody goes on with."""
+        swept = 0
+        with self._lock:
+            before = time.monotonic() - age
+            for upload_id, session in list(self._sessions.items()):
+                if session.touched <= before and session.lock.acquire(blocking=False):
+                    del self._sessions[upload_id]
+                    session.lock.release()
+                    swept += 1
+        return swept
+
     def _forget(self, upload_id: str) -> None:
         with self._lock:
             self._sessions.pop(upload_id, None)
@@ -147,6 +171,7 @@ class _MemoryUpload(Upload):
         self._session.hasher.update(data)
         self.size += len(data)
         self._session.size = self.size
+        self._session.touched = time.monotonic()
 
     def rollback(self) -> None:
         size, hasher = self._before

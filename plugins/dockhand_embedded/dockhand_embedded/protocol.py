@@ -37,15 +37,17 @@ _log = logging.getLogger("dockhand_embedded")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the registry refuses with 413, in bytes.
+    """What the registry refuses.
 
     Attributes:
-        manifest: the specification expects 4 MiB to be possible.
-        blob: no limit if None.
+        manifest: bytes; larger ones get 413. The specification expects 4 MiB to be possible.
+        blob: bytes; larger ones get 413. No limit if None.
+        uploads: how many may be on their way at once; beyond, 429. No limit if None.
     """
 
     manifest: int = 4 * 1024 * 1024
     blob: int | None = None
+    uploads: int | None = None
 
 
 class Registry:
@@ -56,12 +58,12 @@ class Registry:
 
         Args:
             storage: where repositories are kept.
-            limits: sizes that are refused.
+            limits: what is refused.
         """
         limits = limits or Limits()
         self.storage = storage
         self._blobs = Blobs(storage)
-        self._uploads = Uploads(storage, limits.blob)
+        self._uploads = Uploads(storage, limits.blob, limits.uploads)
         self._manifests = Manifests(storage, limits.manifest)
 
     def handle(self, request: Request) -> Reply:
@@ -110,23 +112,24 @@ class Registry:
 
     def _route(self, request: Request) -> Reply | Steps:
         path, method = request.path, request.method
-        if path in {"/v2", "/v2/"}:
+        kind, name, rest = endpoint(path)
+        if kind == "base":
             _allow(method, *_READ)
             return json_reply({})
-        if path == "/v2/_catalog":
+        if kind == "catalog":
             _allow(method, *_READ)
             return _listing(request, "repositories", self.storage.repositories(), {})
-        if match := _UPLOADS.fullmatch(path):
+        if kind == "uploads":
             _allow(method, "POST")
-            return self._uploads.start(request, match[1])
-        if match := _UPLOAD.fullmatch(path):
-            return self._upload(request, match[1], match[2])
-        if match := _TAGS.fullmatch(path):
+            return self._uploads.start(request, name)
+        if kind == "upload":
+            return self._upload(request, name, rest)
+        if kind == "tags":
             _allow(method, *_READ)
-            return _listing(request, "tags", self._manifests.tags(match[1]), {"name": match[1]})
-        if match := _CONTENT.fullmatch(path):
-            return self._content(request, *match.groups())
-        raise Refused(404, "UNSUPPORTED", "no such endpoint", {"path": path[:300]})
+            return _listing(request, "tags", self._manifests.tags(name), {"name": name})
+        if kind == "unknown":
+            raise Refused(404, "UNSUPPORTED", "no such endpoint", {"path": path[:300]})
+        return self._content(request, name, kind, rest)
 
     def _upload(self, request: Request, name: str, upload_id: str) -> Reply | Steps:
         _allow(request.method, *_READ, "PATCH", "PUT", "DELETE")
@@ -153,6 +156,27 @@ class Registry:
         if request.method == "DELETE":
             return self._manifests.delete(name, reference)
         return self._manifests.get(request, name, reference)
+
+
+def endpoint(path: str) -> tuple[str, str, str]:
+    """What a path is about, the repository in it, and what it names in there.
+
+    The first is `base`, `catalog`, `uploads`, `upload`, `tags`, `blobs`, `manifests`, `referrers`,
+    or `unknown` for what this registry does not have; the others may be empty. Nothing is checked.
+    """
+    if path in {"/v2", "/v2/"}:
+        return "base", "", ""
+    if path == "/v2/_catalog":
+        return "catalog", "", ""
+    if match := _UPLOADS.fullmatch(path):
+        return "uploads", match[1], ""
+    if match := _UPLOAD.fullmatch(path):
+        return "upload", match[1], match[2]
+    if match := _TAGS.fullmatch(path):
+        return "tags", match[1], ""
+    if match := _CONTENT.fullmatch(path):
+        return match[2], match[1], match[3]
+    return "unknown", "", ""
 
 
 def _allow(method: str, *methods: str) -> None:

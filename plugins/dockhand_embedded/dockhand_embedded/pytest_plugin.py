@@ -5,7 +5,6 @@ pytest loads this module wherever the package is installed, so that it imports l
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ def oci_registry() -> Iterator[OciRegistry]:
         pytest.fail('oci_registry needs uvicorn: pip install "dockhand-embedded[server]"')
     from dockhand_core import connect
     from dockhand_embedded.app import create_app
+    from dockhand_embedded.listening import listen
 
     config = uvicorn.Config(
         create_app(":memory:"),
@@ -53,7 +53,7 @@ def oci_registry() -> Iterator[OciRegistry]:
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+    with listen("127.0.0.1", 0) as listener:
         host = f"127.0.0.1:{listener.getsockname()[1]}"
         # Whoever connects before the loop runs waits in the backlog: nothing has to be polled.
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -7,8 +7,9 @@ httpx transport and an ASGI server alike.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias
@@ -40,6 +41,10 @@ class Headers(Mapping[str, str]):
         return len(self._fields)
 
 
+def _anyone(_: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a client asks.
@@ -51,6 +56,8 @@ class Request:
         headers: any case.
         body: pieces of any size; read by `Registry.handle` only. Who pushes the pieces in
             instead (`Registry.steps`) leaves it empty.
+        readable: whether the client may read a repository, which is asked when a blob is mounted
+            from it. Everything else is for whoever lets the request in.
     """
 
     method: str
@@ -58,6 +65,7 @@ class Request:
     query: Sequence[tuple[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=Headers)
     body: Iterable[bytes] = ()
+    readable: Callable[[str], bool] = _anyone
 
     def param(self, name: str) -> str | None:
         """The first value of a query parameter."""
@@ -82,6 +90,14 @@ class FileBody:
         self.offset = offset
         self.length = length
         self._position = offset
+
+    @property
+    def path(self) -> str | None:
+        """The file's path where the body is all of it, for servers that send files by name."""
+        name = getattr(self.file, "name", None)
+        if not isinstance(name, str) or self.offset:
+            return None
+        return name if os.fstat(self.file.fileno()).st_size == self.length else None
 
     @property
     def finished(self) -> bool:

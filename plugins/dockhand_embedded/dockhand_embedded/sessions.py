@@ -6,18 +6,29 @@ repository only and nothing else has to be kept beside the bytes.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import threading
+import time
 import uuid
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dockhand_embedded.files import Hasher, hash_file, write_all
 from dockhand_embedded.storage import Upload, UploadBusyError, UploadMissingError
 
+_UPLOAD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{32}")
+# Seconds without a byte until an upload is forgotten.
+UPLOAD_AGE = 24 * 3600.0
+_TEMPORARY = "tmp-"
+# Temporary files of a process that lives are gone in seconds. Those of one that was killed are
+# known as such only where nobody else uses the folder; elsewhere their age tells.
+_TEMPORARY_AGE = 3600.0
 # Of so many uploads the hash so far is remembered; of others the file is read again at the end.
 _REMEMBERED = 1024
 
@@ -28,6 +39,7 @@ class Sessions:
     def __init__(self, folder: Path, place: Callable[[Path, str, str], None]) -> None:
         """Keep uploads in `folder`; `place(file, repository, digest)` takes a finished one over."""
         self._folder = folder
+        self._lock_users()
         self.place = place
         self._lock = threading.Lock()
         self._hashes: OrderedDict[str, tuple[int, str, Hasher]] = OrderedDict()
@@ -73,6 +85,61 @@ class Sessions:
             os.close(fd)
             raise
         return FileUpload(self, repository, upload_id, path, fd)
+
+    def temporary(self) -> Path:
+        """A path for a file that is renamed in a moment."""
+        return self._folder / f"{_TEMPORARY}{uuid.uuid4()}"
+
+    def _lock_users(self) -> None:
+        """Say that this folder is in use; who finds nobody else there clears it first."""
+        fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # With the storage itself: a storage is never closed by whoever has it.
+        weakref.finalize(self, os.close, fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._sweep_temporary(_TEMPORARY_AGE)
+        else:
+            self._sweep_temporary(0)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+
+    def _sweep_temporary(self, age: float) -> None:
+        for path in self._folder.glob(f"{_TEMPORARY}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime >= age:
+                    path.unlink()
+
+    def _uploads(self) -> Iterator[Path]:
+        for path in self._folder.iterdir():
+            if _UPLOAD.fullmatch(path.name):
+                yield path
+
+    def count(self) -> int:
+        """How many uploads are on their way."""
+        return sum(1 for _ in self._uploads())
+
+    def of(self, repository: str) -> bool:
+        """Whether an upload to this repository is on its way."""
+        owner = self._path(repository, "").name
+        return any(path.name.endswith(owner) for path in self._uploads())
+
+    def sweep(self, age: float) -> int:
+        """Forget uploads that got no byte for `age` seconds and have no writer; how many."""
+        self._sweep_temporary(_TEMPORARY_AGE)
+        swept = 0
+        for path in self._uploads():
+            with contextlib.suppress(OSError):  # finished meanwhile, or being written to
+                if time.time() - path.stat().st_mtime < age:
+                    continue
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if time.time() - os.fstat(fd).st_mtime >= age:
+                        path.unlink()
+                        swept += 1
+                finally:
+                    os.close(fd)
+        return swept
 
     def remember(self, upload_id: str, size: int, algorithm: str, hasher: Hasher) -> None:
         """Keep the hash of an upload's first `size` bytes for its next request."""

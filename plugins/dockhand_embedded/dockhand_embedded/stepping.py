@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from dockhand_embedded.protocol import Registry
-from dockhand_embedded.replies import Reply, Request, Steps
+from dockhand_embedded.replies import CHUNK, Reply, Request, Steps
 
 T = TypeVar("T")
 
@@ -48,26 +48,42 @@ async def run(step: Callable[[T], Any], argument: T, *, inline: bool) -> Any:
 
 
 async def drive(
-    registry: Registry, request: Request, pieces: AsyncGenerator[bytes, None], *, inline: bool
+    registry: Registry,
+    request: Request,
+    pieces: AsyncGenerator[bytes, None],
+    *,
+    inline: bool,
+    ahead: bool = False,
 ) -> Reply:
     """Answer a request whose body arrives in pieces; the reply can come before the body's end.
 
     No thread is held while the next piece is awaited, so any number of uploads can be under way,
     also such as read from this very registry. What `pieces` raises comes out as it is; the bytes
     before it are kept, so that an upload can be carried on from there.
+
+    Args:
+        registry: who answers.
+        request: without its body.
+        pieces: the body; closed at the end.
+        inline: no step waits for anything. Hashing takes its time all the same: only the first
+            MiB of a body stays out of threads.
+        ahead: receive a piece while the one before is being kept. Each is then taken from
+            `pieces` in a task of its own, which not every generator can bear.
     """
     steps = registry.steps(request)
     step = Step(steps)
+    received = 0
     try:
         await run(step, None, inline=inline)
         if step.reply is None:
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    await run(step, piece, inline=inline)
+            async with aclosing(_ahead(pieces) if ahead else pieces) as body:
+                async for piece in body:
+                    received += len(piece)
+                    await run(step, piece, inline=inline and received <= CHUNK)
                     if step.reply is not None:
                         break
         if step.reply is None:
-            await run(step, b"", inline=inline)
+            await run(step, b"", inline=inline and received <= CHUNK)
     except BaseException:
         if step.reply is not None:
             step.reply.close()
@@ -77,3 +93,19 @@ async def drive(
     if step.reply is None:
         raise RuntimeError("the registry asked for more after the end of the body")
     return step.reply
+
+
+async def _ahead(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The same pieces, the next of which is awaited while one is in use."""
+    upcoming = asyncio.ensure_future(anext(pieces, None))
+    try:
+        while (piece := await upcoming) is not None:
+            upcoming = asyncio.ensure_future(anext(pieces, None))
+            yield piece
+    finally:
+        upcoming.cancel()
+        # It may have ended with an error that nobody came to see.
+        await asyncio.wait([upcoming])
+        if not upcoming.cancelled():
+            upcoming.exception()
+        await pieces.aclose()

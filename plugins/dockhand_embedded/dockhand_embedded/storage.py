@@ -7,6 +7,7 @@ checked by the caller.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import BinaryIO, ClassVar
 
@@ -107,13 +108,24 @@ class Storage(ABC):
         """Remove a blob from one repository; False if it is not there."""
 
     @abstractmethod
-    def link_blob(self, repository: str, digest: str, source: str | None) -> bool:
+    def keep_blob(self, repository: str, digest: str) -> bool:
+        """Let no collection take the blob for a while; False if it is not there any more."""
+
+    @abstractmethod
+    def link_blob(
+        self,
+        repository: str,
+        digest: str,
+        source: str | None,
+        readable: Callable[[str], bool],
+    ) -> bool:
         """Give a repository a blob that another one has, without copying where possible.
 
         Args:
             repository: who gets it.
             digest: the blob.
             source: who has it; None to search all repositories.
+            readable: which of them may be searched.
         """
 
     @abstractmethod
@@ -141,3 +153,11 @@ class Storage(ABC):
             UploadMissingError: there is no such upload.
             UploadBusyError: it is being written to.
         """
+
+    @abstractmethod
+    def upload_count(self) -> int:
+        """How many uploads are on their way."""
+
+    @abstractmethod
+    def sweep(self, age: float) -> int:
+        """Forget uploads that got no byte for `age` seconds and have no writer; how many."""

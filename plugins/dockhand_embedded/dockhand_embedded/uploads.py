@@ -7,6 +7,7 @@ repository", "Cancel a blob upload".
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Generator
 
 from dockhand_embedded.names import ALGORITHMS, check_digest, check_name, is_name
@@ -14,16 +15,28 @@ from dockhand_embedded.replies import Refused, Reply, Request, Steps, empty_repl
 from dockhand_embedded.storage import Storage, Upload, UploadBusyError, UploadMissingError
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Seconds; most uploads are small and done sooner.
+_RETRY = 5
 _CHUNK_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 class Uploads:
     """The upload endpoints over one storage."""
 
-    def __init__(self, storage: Storage, blob_limit: int | None) -> None:
-        """Take uploads; blobs over `blob_limit` bytes are refused."""
+    def __init__(
+        self, storage: Storage, blob_limit: int | None, session_limit: int | None = None
+    ) -> None:
+        """Take uploads.
+
+        Args:
+            storage: where they go.
+            blob_limit: larger blobs are refused, in bytes.
+            session_limit: no more uploads than these are on their way at once.
+        """
         self._storage = storage
         self._limit = blob_limit
+        self._session_limit = session_limit
+        self._counting = threading.Lock()
 
     def start(self, request: Request, name: str) -> Reply | Steps:
         """POST: mount a blob, take all of it at once, or begin an upload."""
@@ -32,19 +45,34 @@ class Uploads:
         if mount is not None:
             source = request.param("from") or None
             check_digest(mount)
-            # What cannot be mounted is not an error: the client uploads it.
-            possible = source is None or is_name(source)
-            if possible and self._storage.link_blob(name, mount, source):
+            # What cannot be mounted is not an error: the client uploads it. Nor is what the client
+            # may not read, so that nobody learns which blobs others have.
+            possible = source is None or (is_name(source) and request.readable(source))
+            if possible and self._storage.link_blob(name, mount, source, request.readable):
                 return _created(name, mount)
         digest = request.param("digest")
         if digest is not None and mount is None:
             check_digest(digest)
             return self._single(request, name, digest)
-        return self._begun(name, self._storage.start_upload(name, _algorithm(request)))
+        return self._progress(202, name, self._start(name, _algorithm(request)), 0)
+
+    def _start(self, name: str, algorithm: str) -> str:
+        if self._session_limit is None:
+            return self._storage.start_upload(name, algorithm)
+        with self._counting:
+            if self._storage.upload_count() >= self._session_limit:
+                raise Refused(
+                    429,
+                    "TOOMANYREQUESTS",
+                    f"{self._session_limit} uploads are on their way already",
+                    None,
+                    [("Retry-After", str(_RETRY))],
+                )
+            return self._storage.start_upload(name, algorithm)
 
     def _single(self, request: Request, name: str, digest: str) -> Steps:
         self._check_length(request, 0)
-        upload_id = self._storage.start_upload(name, digest.partition(":")[0])
+        upload_id = self._start(name, digest.partition(":")[0])
         with self._storage.open_upload(name, upload_id) as upload:
             complete = False
             try:
@@ -155,9 +183,6 @@ class Uploads:
             return self._storage.upload_size(name, upload_id)
         except UploadMissingError:
             raise _unknown(upload_id) from None
-
-    def _begun(self, name: str, upload_id: str) -> Reply:
-        return self._progress(202, name, upload_id, 0)
 
     def _progress(self, status: int, name: str, upload_id: str, size: int) -> Reply:
         return empty_reply(status, _progress_headers(name, upload_id, size))
