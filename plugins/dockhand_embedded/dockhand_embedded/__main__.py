@@ -194,8 +194,8 @@ def _run(options: argparse.Namespace) -> None:
     with _listener(options.host, options.port) as listener:
         host = f"[{options.host}]" if ":" in options.host else options.host
         scheme = "https" if options.tls_certificate else "http"
-        print(f"listening on {scheme}://{host}:{listener.getsockname()[1]}", flush=True)
-        asyncio.run(_serve(uvicorn.Server(config), listener))
+        url = f"{scheme}://{host}:{listener.getsockname()[1]}"
+        asyncio.run(_serve(uvicorn.Server(config), listener, url))
 
 
 def _application(options: argparse.Namespace) -> App:
@@ -221,12 +221,14 @@ def _authenticate(options: argparse.Namespace) -> Authenticate | None:
     return Htpasswd(options.htpasswd)
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+async def _serve(server: uvicorn.Server, listener: socket.socket, url: str) -> None:
     """Serve; a signal lets what is under way come to its end, and is no failure."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, server)
     server.capture_signals = _no_signals  # type: ignore[method-assign]  # it would raise them anew
+    # Whoever reads this may send a signal at once.
+    print(f"listening on {url}", flush=True)
     await server.serve(sockets=[listener])
 
 
