@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import ipaddress
 import logging
-import signal
-import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core import ConfigError
+from dockhand_core.serving import is_loopback, serve
 from dockhand_embedded.collect import GRACE, collect
 from dockhand_embedded.layout import LayoutStorage
-from dockhand_embedded.listening import listen
 from dockhand_embedded.sessions import UPLOAD_AGE
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from dockhand_embedded.access import Authenticate
     from dockhand_embedded.app import App
 
@@ -118,22 +111,6 @@ def _seconds(text: str) -> float:
     return number
 
 
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    """A socket that listens; said before anything is served, so that a mistake ends the program."""
-    try:
-        return listen(host, port)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        sys.exit(f"cannot listen on {host}:{port}: {reason}; --port 0 takes one that is free")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM, or collect what is not used."""
     options = _arguments().parse_args(arguments)
@@ -163,39 +140,23 @@ def _collect(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    if not (_loopback(options.host) or options.anonymous or options.htpasswd):
+    if not (is_loopback(options.host) or options.anonymous or options.htpasswd):
         sys.exit(
             f"--host {options.host} lets others in, and nobody is asked for a password: give "
             "--htpasswd FILE, or say --anonymous if that is meant"
         )
-    if bool(options.tls_certificate) != bool(options.tls_key):
-        sys.exit("--tls-certificate and --tls-key belong together")
-    try:
-        import uvicorn
-    except ImportError:
-        sys.exit('uvicorn is not installed: pip install "dockhand-embedded[server]"')
     try:
         app = _application(options)
     except ConfigError as error:
         sys.exit(str(error))
-    config = uvicorn.Config(
+    serve(
         app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="none",
-        ssl_certfile=options.tls_certificate,
-        ssl_keyfile=options.tls_key,
+        host=options.host,
+        port=options.port,
+        package="dockhand-embedded",
+        certificate=options.tls_certificate,
+        key=options.tls_key,
     )
-    try:
-        config.load()
-    except OSError as error:  # also what ssl says of a file that is none
-        sys.exit(f"--tls-certificate {options.tls_certificate}, --tls-key: {error}")
-    with _listener(options.host, options.port) as listener:
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        scheme = "https" if options.tls_certificate else "http"
-        url = f"{scheme}://{host}:{listener.getsockname()[1]}"
-        asyncio.run(_serve(uvicorn.Server(config), listener, url))
 
 
 def _application(options: argparse.Namespace) -> App:
@@ -219,27 +180,6 @@ def _authenticate(options: argparse.Namespace) -> Authenticate | None:
     except ImportError:
         sys.exit('bcrypt is not installed: pip install "dockhand-embedded[server]"')
     return Htpasswd(options.htpasswd)
-
-
-async def _serve(server: uvicorn.Server, listener: socket.socket, url: str) -> None:
-    """Serve; a signal lets what is under way come to its end, and is no failure."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _stop, server)
-    server.capture_signals = _no_signals  # type: ignore[method-assign]  # it would raise them anew
-    # Whoever reads this may send a signal at once.
-    print(f"listening on {url}", flush=True)
-    await server.serve(sockets=[listener])
-
-
-def _stop(server: uvicorn.Server) -> None:
-    server.force_exit = server.should_exit  # the second time, at once
-    server.should_exit = True
-
-
-@contextlib.contextmanager
-def _no_signals() -> Iterator[None]:
-    yield
 
 
 if __name__ == "__main__":
