@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -196,12 +197,13 @@ class LayoutStorage(Storage):
 
     def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
         """The blob's file; links and special files are not followed."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         path = self._blob(repository, digest)
         if self.blob_size(repository, digest) is None:
             return None
         try:
-            return os.fdopen(os.open(path, flags), "rb", buffering=0)
+            return FileIO(
+                path, opener=_open_file
+            )  # which knows its name, unlike one made of a number
         except FileNotFoundError:
             return None
 
@@ -297,6 +299,10 @@ class LayoutStorage(Storage):
     def sweep(self, age: float) -> int:
         """Forget uploads that nobody goes on with."""
         return self._sessions.sweep(age)
+
+
+def _open_file(path: str, _: int) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _mark(status: os.stat_result) -> tuple[int, int, int]:
