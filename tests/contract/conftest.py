@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import vcr
 from driven import Loop, driven
-from registries import HTPASSWD, distribution, embedded
+from registries import HTPASSWD, distribution, embedded, zot
 
 from dockhand_core import RegistryClient, async_connect, connect
 from dockhand_core.transport import ASYNC_TRANSPORTS
@@ -39,11 +39,14 @@ class Target:
     pages_tags: bool = True
     has_referrers: bool = True
     single_post: bool = True
+    driver: str = "distribution"
+    links_blobs: bool = False  # from any repository, unasked
+    names_missing_blobs: bool = True
 
     @property
     def cassette(self) -> str:
         """The folder of its cassettes."""
-        return f"distribution-{self.version}"
+        return "zot" if self.driver == "zot" else f"distribution-{self.version}"
 
 
 def _distribution(kind: str, version: str) -> Target:
@@ -59,6 +62,12 @@ def _distribution(kind: str, version: str) -> Target:
     )
 
 
+def _zot(kind: str) -> Target:
+    return Target(
+        f"{kind}-zot", kind, "zot", driver="zot", links_blobs=True, names_missing_blobs=False
+    )
+
+
 TARGETS = [
     Target("embedded-memory", "embedded", "memory"),
     Target("embedded-folder", "embedded", "folder"),
@@ -67,6 +76,8 @@ TARGETS = [
     _distribution("cassette", "3.1"),
     _distribution("live", "2.8"),
     _distribution("live", "3.1"),
+    _zot("cassette"),
+    _zot("live"),
 ]
 
 
@@ -113,16 +124,22 @@ def guarded_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A server that wants a user and a password."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "htpasswd").write_text(HTPASSWD)
-    htpasswd = {"realm": "basic-realm", "path": str(folder / "htpasswd")}
-    with _server(target, folder, auth={"htpasswd": htpasswd}) as url:
+    users = {"path": str(folder / "htpasswd")}
+    if target.driver != "zot":
+        users["realm"] = "basic-realm"
+    with _server(target, folder, auth={"htpasswd": users}) as url:
         yield url
 
 
 @contextmanager
 def _server(target: Target, folder: Path, **sections: Any) -> Iterator[str]:
     if target.kind == "live" or (target.kind == "cassette" and RECORDING):
-        with distribution(target.version, folder, **sections) as url:
-            yield url
+        if target.driver == "zot":
+            with zot(folder, **sections) as url:
+                yield url
+        else:
+            with distribution(target.version, folder, **sections) as url:
+                yield url
     elif target.kind == "served":
         with embedded(folder) as url:
             yield url
@@ -160,6 +177,7 @@ def guarded(
 def client(target: Target, mode: str, place: str, **settings: Any) -> Any:
     """A client of either world, as a context manager."""
     settings["logging"] = {"driver": "null"}
+    settings.setdefault("driver", target.driver)
     if target.kind == "cassette":
         settings |= {"transport": "httpx", "retries": 0}
     if mode == "sync":
