@@ -1,13 +1,7 @@
-"""The contract suite runs against every registry that a driver must suit, sync and async.
-
-Cassettes are recorded by `make record` (DOCKHAND_RECORD=1) from real servers, through the sync
-client, and replayed through both.
-"""
+"""The contract suite runs against every registry that a driver must suit, sync and async."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,17 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import vcr
-from driven import Loop, driven
 from registries import HTPASSWD, distribution, embedded, zot
+from tapes import RECORDING, REPLAYED, AsyncAsSync, cassette
 
-from dockhand_core import RegistryClient, async_connect, connect
+from dockhand_core import RegistryClient, connect
 from dockhand_core.transport import ASYNC_TRANSPORTS
-
-CASSETTES = Path(__file__).parents[2] / "cassettes"
-REPLAYED = "http://registry.test"
-RECORDING = os.environ.get("DOCKHAND_RECORD") == "1"
-_HEADERS = ("accept", "content-type", "content-range", "range")
 
 
 @dataclass(frozen=True)
@@ -184,67 +172,13 @@ def client(target: Target, mode: str, place: str, **settings: Any) -> Any:
         return connect(place, **settings)
     if "-" in mode:
         settings["transport"] = mode.partition("-")[2]
-    return _async_client(place, **settings)
+    return AsyncAsSync(place, **settings)
 
 
 def _traffic(target: Target, request: pytest.FixtureRequest) -> Any:
     if target.kind != "cassette":
         return nullcontext()
-    return cassette(target, request.node.originalname.removeprefix("test_"))
-
-
-class _async_client:
-    def __init__(self, place: str, **settings: Any) -> None:
-        self._loop = Loop()
-        self._client: Any = driven(self._loop, async_connect(place, **settings))
-
-    def __enter__(self) -> RegistryClient:
-        found: RegistryClient = self._client.__enter__()
-        return found
-
-    def __exit__(self, *error: Any) -> None:
-        self._client.__exit__(*error)
-        self._loop.close()
-
-
-def cassette(target: Target, name: str) -> Any:
-    """Record to, or replay from, the cassette of a test."""
-    path = CASSETTES / target.cassette / f"{name}.yaml"
-    if RECORDING:
-        path.unlink(missing_ok=True)
-    recorder = vcr.VCR(
-        record_mode="all" if RECORDING else "none",
-        before_record_request=_portable_request,
-        before_record_response=_portable_response,
-        filter_headers=["authorization", "user-agent", "host"],
-        match_on=["method", "path", "query", "what_matters"],
-    )
-    recorder.register_matcher("what_matters", _same_headers)
-    return recorder.use_cassette(str(path))
-
-
-def _same_headers(one: Any, other: Any) -> None:
-    for header in _HEADERS:
-        assert one.headers.get(header) == other.headers.get(header), header
-
-
-def _portable(url: str) -> str:
-    return re.sub(r"http://127\.0\.0\.1:\d+", REPLAYED, url)
-
-
-def _portable_request(request: Any) -> Any:
-    request.uri = _portable(request.uri)
-    return request
-
-
-def _portable_response(response: Any) -> Any:
-    headers = response["headers"]
-    for name in list(headers):
-        if name.lower() == "date":
-            del headers[name]
-        else:
-            headers[name] = [_portable(value) for value in headers[name]]
-    return response
+    return cassette(target.cassette, request.node.originalname.removeprefix("test_"))
 
 
 @pytest.fixture
