@@ -31,7 +31,7 @@ __all__ = ["PluginInfo", "Plugins"]
 # What a name that is not installed may be had from.
 _KNOWN = {
     "registry": {"distribution": "distribution", "embedded": "embedded"},
-    "auth": {"basic": "basic", "bearer": "bearer", "apikey": "apikey"},
+    "auth": {"basic": "basic", "bearer": "bearer", "apikey": "apikey", "jwt": "jwt"},
 }
 _HOOKS = {
     "registry": "dockhand_registry_drivers",
