@@ -30,7 +30,7 @@ class Site:
         self.host = registry.replace("http://127.0.0.1", "localhost")
         self.folder = folder
         self.layout = folder / "layout"
-        with connect(self.layout, driver="embedded") as images:
+        with connect(str(self.layout), driver="embedded") as images:
             push_image(images, "app", "v1")
 
     def granted(self) -> str:
