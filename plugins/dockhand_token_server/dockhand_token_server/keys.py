@@ -39,8 +39,9 @@ class KeyRing:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings, self._clock = settings, clock
-        files = (settings.private_key, settings.certificate, *settings.other_keys)
-        self._files = [file for file in files if isinstance(file, Path)]
+        files = [("private_key", settings.private_key), ("certificate", settings.certificate)]
+        files += [("other_keys", file) for file in settings.other_keys]
+        self._files = [(key, file) for key, file in files if isinstance(file, Path)]
         self._retired: list[tuple[float, SigningKey]] = []
         self._looked = clock()
         try:
@@ -50,8 +51,14 @@ class KeyRing:
             raise ConfigError(_said(error)) from None
 
     def _look(self) -> Mark:
-        found = (file.stat() for file in self._files)
-        return tuple((status.st_ino, status.st_mtime_ns, status.st_size) for status in found)
+        found = []
+        for key, file in self._files:
+            try:
+                status = file.stat()
+            except OSError as error:
+                raise KeyInvalid(f"{key}: {file}: {error.strerror}") from None
+            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+        return tuple(found)
 
     def _load(self) -> tuple[SigningKey, list[PublicKey]]:
         settings = self._settings
