@@ -219,10 +219,10 @@ def test_a_body_that_does_not_end(endpoint: Any, monkeypatch: pytest.MonkeyPatch
     sent: list[Any] = []
 
     async def receive() -> Any:
-        if not sent and not waiting:
-            waiting.append(True)
-            return {"type": "http.request", "body": b"grant_type=", "more_body": True}
-        await asyncio.Event().wait()
+        if waiting:
+            await asyncio.Event().wait()
+        waiting.append(True)
+        return {"type": "http.request", "body": b"grant_type=", "more_body": True}
 
     async def send(message: Any) -> None:
         sent.append(message)
