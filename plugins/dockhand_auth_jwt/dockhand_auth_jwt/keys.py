@@ -152,6 +152,11 @@ class SigningKey:
         )
 
     @property
+    def certified(self) -> bool:
+        """Whether it has a certificate that was given."""
+        return self._certificate is not None
+
+    @property
     def public(self) -> PublicKey:
         """The public key, of the `cryptography` library."""
         return self.private.public_key()
@@ -344,7 +349,7 @@ def read_pem(source: str | os.PathLike[str] | bytes | SecretStr, what: str) -> t
     if isinstance(text, bytes):
         return text, f"the {what}"
     if isinstance(text, str) and is_pem(text):
-        return text.encode(), f"the {what}"
+        return text.replace("\\n", "\n").encode(), f"the {what}"  # as files of variables have it
     try:
         return Path(text).read_bytes(), str(text)
     except (OSError, ValueError) as error:
