@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.embedded import NoPeerError, embedded_registry
 from benchmarks.imports import import_time
 from benchmarks.measure import Row, table
 from benchmarks.memory import transfer_memory
@@ -31,6 +32,9 @@ def main() -> None:
     parser.add_argument(
         "--server", metavar="URL", help="a registry that runs; bench/... is written there"
     )
+    parser.add_argument(
+        "--only", metavar="TEXT", default="", help="only steps with TEXT in the name"
+    )
     options = parser.parse_args()
     quick: bool = options.quick
     with (
@@ -38,11 +42,13 @@ def main() -> None:
         _server(options.server, Path(name), 200 if quick else 1000) as server,
     ):
         print(f"{server.name}, Python {platform.python_version()}: {'quick' if quick else 'full'}")
-        rows, left_out = measure(server, Path(name), quick=quick)
+        rows, left_out = measure(server, Path(name), options.only, quick=quick)
     print("\n".join([table(rows), *left_out]))
 
 
-def measure(server: Server, folder: Path, *, quick: bool) -> tuple[list[Row], list[str]]:
+def measure(
+    server: Server, folder: Path, only: str = "", *, quick: bool
+) -> tuple[list[Row], list[str]]:
     """All rows, and what could not be measured; progress is told on standard error."""
     large = Blob(folder / "large", (64 if quick else 512) * MIB)
     middle = Blob(folder / "middle", (16 if quick else 64) * MIB)
@@ -59,11 +65,14 @@ def measure(server: Server, folder: Path, *, quick: bool) -> tuple[list[Row], li
         ("import", lambda: import_time(many)),
         ("manifests, async", lambda: many_manifests(server, some)),
         ("memory of manifests", lambda: [flat_memory(server, few)]),
+        ("embedded registry", lambda: embedded_registry(folder, large, few)),
     ]
-    for what, step in steps:
+    for what, step in [(what, step) for what, step in steps if only in what]:
         print(f"measuring: {what}", file=sys.stderr, flush=True)
         try:
             rows += step()
+        except NoPeerError as error:
+            left_out.append(f"Left out: {what}: {error}")
         except ModuleNotFoundError as error:
             package = PACKAGES.get(error.name or "")
             if package is None:

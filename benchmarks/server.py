@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -14,12 +15,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from dockhand_core import RegistryClient, connect
 from dockhand_core.models import media
 
-__all__ = ["MANIFESTS", "Server", "running", "started"]
+__all__ = [
+    "MANIFESTS",
+    "Server",
+    "answering",
+    "free_port",
+    "launched",
+    "running",
+    "started",
+    "version",
+]
 
 MANIFESTS = "bench/manifests"
 BLOBS = "bench/blobs"
@@ -66,34 +74,53 @@ class Server:
 def started(folder: Path, count: int) -> Iterator[Server]:
     """A Distribution on a free loopback port, with its blobs in a folder."""
     program = _program()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    storage = folder / "storage"
+    with launched(program, folder) as (url, _):
+        yield Server(url, version(program), _fill(url, count), folder / "storage")
+
+
+@contextmanager
+def launched(program: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The URL and the process of a Distribution that keeps all it has in a folder."""
+    port = free_port()
     config = {
         "version": "0.1",
         "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(storage)}, "delete": {"enabled": True}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "storage")},
+            "delete": {"enabled": True},
+        },
         "http": {"addr": f"127.0.0.1:{port}"},
     }
     file = folder / "config.yml"
     file.write_text(json.dumps(config))  # JSON is YAML
-    log = folder / "log"
+    # 3.1 would look for a collector of traces
+    env = {"PATH": os.environ.get("PATH", ""), "OTEL_TRACES_EXPORTER": "none"}
+    with answering([program, "serve", str(file)], port, folder / "log", env) as found:
+        yield found
+
+
+@contextmanager
+def answering(
+    command: list[str], port: int, log: Path, env: dict[str, str] | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A registry's process once it answers, and its URL; stopped at the end."""
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [program, "serve", str(file)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # 3.1 would look for a collector of traces
-            env={"PATH": os.environ.get("PATH", ""), "OTEL_TRACES_EXPORTER": "none"},
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(url, process, log)
-        yield Server(url, _version(program), _fill(url, count), storage)
+        _wait(port, process, log)
+        yield url, process
     finally:
         process.terminate()
         process.wait(20)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def running(url: str, count: int) -> Server:
@@ -112,22 +139,29 @@ def _program() -> str:
     return found
 
 
-def _version(program: str) -> str:
+def version(program: str) -> str:
+    """What a Distribution calls itself."""
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     words = (said.stdout + said.stderr).split()
     return "Distribution " + (words[-1].partition("+")[0].lstrip("v") if words else "")
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(200):
+def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
         if process.poll() is not None:
             raise RuntimeError(f"the registry ended at once: {log.read_text()[-2000:]}")
+        # no httpx here: a start is timed, and each of its clients costs as much
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
-            httpx.get(f"{url}/v2/")
-        except httpx.TransportError:
-            time.sleep(0.05)
+            connection.request("GET", "/v2/")
+            connection.getresponse().read()
+        except OSError:
+            time.sleep(0.002)
         else:
             return
+        finally:
+            connection.close()
     raise RuntimeError("the registry does not answer")
 
 

@@ -133,7 +133,7 @@ class JwtAuth(AuthDriver):
             return (yield from self.blocking(service.sign, builder)), settings.lifetime
 
         key = (settings.authority_name, settings.registry_name, scopes, settings.subject, way)
-        return (yield from self.token(key, obtain, refused=refused))
+        return (yield from self.cached_token(key, obtain, refused=refused))
 
     def _learn(self, way: KeyId, response: Response) -> None:
         """Whether the registry knows the key by that name; if not, try another from now on."""

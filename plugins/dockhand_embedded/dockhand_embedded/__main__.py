@@ -3,118 +3,183 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import ipaddress
 import logging
-import signal
-import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core import ConfigError
-from dockhand_embedded.listening import listen
+from dockhand_core.serving import is_loopback, serve
+from dockhand_embedded.collect import GRACE, collect
+from dockhand_embedded.layout import LayoutStorage
+from dockhand_embedded.sessions import UPLOAD_AGE
 
 if TYPE_CHECKING:
-    import uvicorn
+    from dockhand_embedded.access import Authenticate
+    from dockhand_embedded.app import App
 
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dockhand_embedded",
         description="Serve a folder of OCI Image Layouts, one for each repository, as a registry.",
-        epilog="It asks nobody for a password, and so listens on loopback unless told otherwise.",
+        epilog="Without --htpasswd it asks nobody for a password, and so listens on loopback "
+        "unless told otherwise.",
     )
     parser.add_argument(
         "--root",
         default="./registry",
         help="the folder, made if it is not there; ':memory:' keeps nothing (default: ./registry)",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    parser.add_argument(
+    listening = parser.add_argument_group("listening")
+    listening.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    listening.add_argument(
         "--port", type=int, default=5000, help="port to listen on, 0 for any that is free (5000)"
     )
-    parser.add_argument(
+    listening.add_argument(
+        "--tls-certificate", metavar="FILE", help="speak HTTPS: the chain of certificates, PEM"
+    )
+    listening.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, PEM")
+    who = parser.add_argument_group("who may do what")
+    who.add_argument(
+        "--htpasswd",
+        metavar="FILE",
+        help="ask for a user and password of this file, which `htpasswd -B` writes",
+    )
+    who.add_argument(
         "--anonymous",
         action="store_true",
         help="allow a --host that is not loopback: whoever reaches it can read, write and delete",
     )
-    parser.add_argument("--read-only", action="store_true", help="refuse what writes")
-    parser.add_argument(
+    who.add_argument("--read-only", action="store_true", help="refuse what writes")
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
         "--max-manifest",
-        type=int,
+        type=_count,
         default=4 << 20,
         metavar="BYTES",
         help="refuse larger manifests with 413 (4194304)",
     )
+    limits.add_argument(
+        "--max-blob", type=_count, metavar="BYTES", help="refuse larger blobs with 413 (no limit)"
+    )
+    limits.add_argument(
+        "--max-uploads",
+        type=_count,
+        metavar="N",
+        help="refuse to begin more uploads at once with 429 (no limit)",
+    )
+    limits.add_argument(
+        "--upload-age",
+        type=_seconds,
+        default=UPLOAD_AGE,
+        metavar="SECONDS",
+        help="forget uploads that got no byte for so long (86400)",
+    )
+    unused = parser.add_argument_group(
+        "instead of serving", "Servers may go on with the same folder meanwhile."
+    )
+    unused.add_argument(
+        "--gc",
+        action="store_true",
+        help="remove blobs that no manifest of their repository names, and end",
+    )
+    unused.add_argument("--dry-run", action="store_true", help="only say what --gc would remove")
+    unused.add_argument(
+        "--grace",
+        type=_seconds,
+        default=GRACE,
+        metavar="SECONDS",
+        help="leave alone what is being pushed: repositories in which a blob is younger, longer "
+        "than any pause in a push (3600)",
+    )
     return parser
 
 
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
 
 
-def _listener(host: str, port: int) -> socket.socket:
-    """A socket that listens; said before anything is served, so that a mistake ends the program."""
-    try:
-        return listen(host, port)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        sys.exit(f"cannot listen on {host}:{port}: {reason}; --port 0 takes one that is free")
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError("must be 0 or more seconds")
+    return number
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM, or collect what is not used."""
     options = _arguments().parse_args(arguments)
-    if not _loopback(options.host) and not options.anonymous:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if options.gc or options.dry_run:
+        _collect(options)
+    else:
+        _run(options)
+
+
+def _collect(options: argparse.Namespace) -> None:
+    # A mistyped folder must not be made, only to find nothing in it.
+    if not Path(options.root).is_dir():
+        sys.exit(f"--gc: {options.root} is not a folder")
+    try:
+        done = collect(LayoutStorage(options.root), grace=options.grace, dry_run=options.dry_run)
+    except OSError as error:
+        sys.exit(f"--gc: {error}; what was removed until then was not used")
+    for repository, digest in done.blobs:
+        print(f"{repository}@{digest}")
+    for repository in done.busy:
+        print(f"{repository}: left alone, it is being pushed to", file=sys.stderr)
+    for repository in done.unclear:
+        print(f"{repository}: left alone, a manifest cannot be read", file=sys.stderr)
+    would = "would be " if options.dry_run else ""
+    print(f"{len(done.blobs)} blobs {would}removed, {done.freed} bytes {would}freed")
+
+
+def _run(options: argparse.Namespace) -> None:
+    if not (is_loopback(options.host) or options.anonymous or options.htpasswd):
         sys.exit(
-            f"--host {options.host} lets others in, and nobody is asked for a password: say "
-            "--anonymous if that is meant, or listen on loopback behind a proxy that asks"
+            f"--host {options.host} lets others in, and nobody is asked for a password: give "
+            "--htpasswd FILE, or say --anonymous if that is meant"
         )
     try:
-        import uvicorn
-    except ImportError:
-        sys.exit('uvicorn is not installed: pip install "dockhand-embedded[server]"')
+        app = _application(options)
+    except ConfigError as error:
+        sys.exit(str(error))
+    serve(
+        app,
+        host=options.host,
+        port=options.port,
+        package="dockhand-embedded",
+        certificate=options.tls_certificate,
+        key=options.tls_key,
+    )
+
+
+def _application(options: argparse.Namespace) -> App:
     from dockhand_embedded.app import create_app
     from dockhand_embedded.protocol import Limits
 
-    try:
-        app = create_app(
-            options.root, read_only=options.read_only, limits=Limits(manifest=options.max_manifest)
-        )
-    except ConfigError as error:
-        sys.exit(str(error))
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none"
+    return create_app(
+        options.root,
+        read_only=options.read_only,
+        limits=Limits(options.max_manifest, options.max_blob, options.max_uploads),
+        upload_age=options.upload_age,
+        authenticate=_authenticate(options),
     )
-    with _listener(options.host, options.port) as listener:
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        print(f"listening on http://{host}:{listener.getsockname()[1]}", flush=True)
-        asyncio.run(_serve(uvicorn.Server(config), listener))
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Serve; a signal lets what is under way come to its end, and is no failure."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _stop, server)
-    server.capture_signals = _no_signals  # type: ignore[method-assign]  # it would raise them anew
-    await server.serve(sockets=[listener])
-
-
-def _stop(server: uvicorn.Server) -> None:
-    server.force_exit = server.should_exit  # the second time, at once
-    server.should_exit = True
-
-
-@contextlib.contextmanager
-def _no_signals() -> Iterator[None]:
-    yield
+def _authenticate(options: argparse.Namespace) -> Authenticate | None:
+    if options.htpasswd is None:
+        return None
+    try:
+        from dockhand_embedded.htpasswd import Htpasswd
+    except ImportError:
+        sys.exit('bcrypt is not installed: pip install "dockhand-embedded[server]"')
+    return Htpasswd(options.htpasswd)
 
 
 if __name__ == "__main__":

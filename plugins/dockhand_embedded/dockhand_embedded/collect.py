@@ -140,7 +140,7 @@ def _used(folder: Path, index: Index) -> set[str]:
     """Every digest that is named by the index, or by what it names."""
     used: set[str] = set()
     waiting = [(stored.digest, stored.media_type) for stored in index.manifests.values()]
-    seen = set(waiting)
+    seen: set[tuple[str, str | None]] = set(waiting)
     while waiting:
         digest, media_type = waiting.pop()
         used.add(digest)

@@ -41,8 +41,8 @@ def oci_registry() -> Iterator[OciRegistry]:
     except ImportError:
         pytest.fail('oci_registry needs uvicorn: pip install "dockhand-embedded[server]"')
     from dockhand_core import connect
+    from dockhand_core.serving import listen
     from dockhand_embedded.app import create_app
-    from dockhand_embedded.listening import listen
 
     config = uvicorn.Config(
         create_app(":memory:"),

@@ -1,0 +1,245 @@
+"""The embedded registry beside Distribution 3.1: the same requests of the same client to both."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from benchmarks.measure import Pair, Row, compare, ratio_row
+from benchmarks.server import answering, free_port, launched, version
+from benchmarks.transfer import Blob
+from dockhand_core import RegistryClient, connect
+
+__all__ = ["embedded_registry"]
+
+REPOSITORY = "bench/embedded"
+BLOCK = 1 << 18
+HALF_THE_THROUGHPUT = 2.0
+FIVE_TIMES = 0.2
+LIMIT_MIB = 64.0
+_QUIET = {"driver": "null"}
+
+
+class NoPeerError(Exception):
+    """There is no Distribution 3.1 here."""
+
+
+def embedded_registry(folder: Path, blob: Blob, rounds: int) -> list[Row]:
+    """All rows: blobs, small requests, start and memory, and the driver without a socket.
+
+    Raises:
+        NoPeerError: there is nothing to compare with.
+    """
+    program = _program()
+    peer = version(program)
+    with ExitStack() as stack:
+        theirs, their_process = stack.enter_context(_distribution(program, folder))
+        ours, our_process = stack.enter_context(_served(folder))
+        rows = _blobs(ours, theirs, peer, blob, rounds, our_process.pid)
+        rows += _small(ours, theirs, peer, folder, rounds)
+        # At the end of it all, so that it is the most that either took.
+        rows.append(_most(peer, our_process.pid, their_process.pid))
+    rows.append(_start(program, peer, folder, rounds))
+    return rows
+
+
+def _program() -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    cached = Path(base) / "dockhand-live" / "bin" / "registry"
+    named = os.environ.get("DOCKHAND_LIVE_DISTRIBUTION_3") or shutil.which("registry")
+    found = named or (str(cached) if cached.exists() else None)
+    if found is None:
+        raise NoPeerError("Distribution 3.1 is not installed: `make servers` builds it")
+    return found
+
+
+@contextmanager
+def _distribution(program: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    place = folder / "peer"
+    place.mkdir(exist_ok=True)
+    with launched(program, place) as found:
+        yield found
+    shutil.rmtree(place)
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    port, root = free_port(), folder / "served"
+    command = [sys.executable, "-m", "dockhand_embedded", "--root", str(root), "--port", str(port)]
+    with answering(command, port, folder / "served.log") as found:
+        yield found
+    shutil.rmtree(root)
+
+
+class _Raw:
+    """As little of a client as there can be, so that it is the server that is timed."""
+
+    def __init__(self, url: str) -> None:
+        self._host = urlsplit(url).netloc
+
+    def push(self, blob: Blob, digest: str) -> None:
+        connection = http.client.HTTPConnection(self._host, blocksize=BLOCK, timeout=120)
+        try:
+            connection.request("POST", f"/v2/{REPOSITORY}/blobs/uploads/", body=b"")
+            begun = connection.getresponse()
+            begun.read()
+            parts = urlsplit(begun.headers["Location"])
+            query = f"{parts.query}&" if parts.query else ""
+            headers = {
+                "Content-Length": str(blob.size),
+                "Content-Type": "application/octet-stream",
+            }
+            with blob.path.open("rb") as file:
+                connection.request("PUT", f"{parts.path}?{query}digest={digest}", file, headers)
+            reply = connection.getresponse()
+            reply.read()
+            assert reply.status == 201, reply.status
+        finally:
+            connection.close()
+
+    def pull(self, blob: Blob, digest: str) -> None:
+        connection = http.client.HTTPConnection(self._host, timeout=120)
+        try:
+            connection.request("GET", f"/v2/{REPOSITORY}/blobs/{digest}")
+            reply = connection.getresponse()
+            buffer, read = bytearray(BLOCK), 0
+            while count := reply.readinto(buffer):
+                read += count
+            assert read == blob.size, read
+        finally:
+            connection.close()
+
+
+def _blobs(ours: str, theirs: str, peer: str, blob: Blob, rounds: int, pid: int) -> list[Row]:
+    size = f"{blob.size >> 20} MiB"
+    here, there = _Raw(ours), _Raw(theirs)
+    digests = [blob.digest]
+
+    def fresh() -> None:
+        blob.change()
+        digests[:] = [blob.hash()]
+
+    small = Blob(blob.path.with_suffix(".small"), 1 << 20)
+    here.push(small, small.digest)
+    here.pull(small, small.digest)
+    before = _peak(pid)
+    pushes = compare(
+        lambda: here.push(blob, digests[0]),
+        lambda: there.push(blob, digests[0]),
+        rounds,
+        prepare=fresh,
+        warm=False,
+    )
+    here.push(blob, digests[0])
+    pulls = compare(
+        lambda: here.pull(blob, digests[0]), lambda: there.pull(blob, digests[0]), rounds
+    )
+    grown = _peak(pid) - before
+    return [
+        ratio_row(f"embedded, served: push {size}", peer, pushes, HALF_THE_THROUGHPUT),
+        ratio_row(f"embedded, served: pull {size}", peer, pulls, HALF_THE_THROUGHPUT),
+        Row(
+            f"embedded, served: memory of pushes and pulls of {size}",
+            "after 1 MiB",
+            grown,
+            LIMIT_MIB,
+            unit=" MiB",
+        ),
+    ]
+
+
+def _small(ours: str, theirs: str, peer: str, folder: Path, rounds: int) -> list[Row]:
+    with (
+        connect(ours, logging=_QUIET) as served,
+        connect(theirs, logging=_QUIET) as other,
+        connect(":memory:", driver="embedded", logging=_QUIET) as memory,
+        connect(str(folder / "layouts"), driver="embedded", logging=_QUIET) as layouts,
+    ):
+        for client in (served, other, memory, layouts):
+            _prepare(client)
+        rows = []
+        cases: list[tuple[str, RegistryClient, RegistryClient, str, float | None]] = [
+            ("embedded, served", served, other, peer, None),
+            ("embedded, in memory", memory, other, peer, FIVE_TIMES),
+            ("embedded, in memory", memory, served, "served", FIVE_TIMES),
+            ("embedded, in a folder", layouts, other, peer, None),
+        ]
+        for name, left, right, against, target in cases:
+            for what, action in (("1,000 x HEAD", _heads), ("1,000 small pushes", _pushes)):
+                pair = compare(action(left), action(right), max(rounds, 5))
+                rows.append(ratio_row(f"{name}: {what}", against, pair, target, times=10))
+    shutil.rmtree(folder / "layouts")
+    return rows
+
+
+def _prepare(client: RegistryClient) -> None:
+    digest = client.upload_blob(REPOSITORY, b"{}").digest
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 2}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config,
+        "layers": [],
+    }
+    client.put_manifest(REPOSITORY, "v1", manifest)
+
+
+def _heads(client: RegistryClient) -> Callable[[], None]:
+    def hundred() -> None:
+        for _ in range(100):
+            client.manifest_head(REPOSITORY, "v1")
+
+    return hundred
+
+
+def _pushes(client: RegistryClient) -> Callable[[], None]:
+    def hundred() -> None:
+        for _ in range(100):
+            client.upload_blob(REPOSITORY, os.urandom(64))
+
+    return hundred
+
+
+def _start(program: str, peer: str, folder: Path, rounds: int) -> Row:
+    def ours() -> None:
+        with _served(folder):
+            pair.ours.append(time.perf_counter() - start)
+
+    def theirs() -> None:
+        with _distribution(program, folder):
+            pair.theirs.append(time.perf_counter() - start)
+
+    pair = Pair([], [])
+    for _ in range(max(rounds, 5)):
+        for side in (ours, theirs):
+            start = time.perf_counter()
+            side()
+    return ratio_row("embedded, served: start to the first reply", peer, pair, None)
+
+
+def _most(peer: str, ours: int, theirs: int) -> Row:
+    left, right = _peak(ours), _peak(theirs)
+    return Row(
+        "embedded, served: most memory, after all of this",
+        peer,
+        left / right,
+        None,
+        ours=f"{left:.0f} MiB",
+        theirs=f"{right:.0f} MiB",
+    )
+
+
+def _peak(pid: int) -> float:
+    """MiB that a process had in memory at most."""
+    status = Path(f"/proc/{pid}/status").read_text("ascii")
+    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak) / 1024
