@@ -83,7 +83,7 @@ class Bearer:
         except TokenInvalid as error:
             return self._challenge(scopes, "invalid_token", str(error))
         if not all(claims.allows(scope) for scope in scopes):
-            return self._challenge(scopes, "insufficient_scope")
+            return self._challenge(scopes, "insufficient_scope", "the token allows less than this")
         return Identity(claims.subject, claims.allows)
 
     def _claims(self, token: str) -> Claims:
