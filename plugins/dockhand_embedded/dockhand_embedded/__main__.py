@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +71,21 @@ def _arguments() -> argparse.ArgumentParser:
         help="allow a --host that is not loopback: whoever reaches it can read, write and delete",
     )
     who.add_argument("--read-only", action="store_true", help="refuse what writes")
+    told = parser.add_argument_group(
+        "notifications", "Pushes, pulls, mounts and deletions, in Distribution's format."
+    )
+    told.add_argument(
+        "--notify",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="post them there; can be given more than once",
+    )
+    told.add_argument(
+        "--notify-token-file",
+        metavar="FILE",
+        help="a file with the bearer token for that; otherwise DOCKHAND_NOTIFY_TOKEN, if it is set",
+    )
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--max-manifest",
@@ -187,19 +203,23 @@ def _application(options: argparse.Namespace) -> App:
         limits=Limits(options.max_manifest, options.max_blob, options.max_uploads),
         upload_age=options.upload_age,
         authenticate=_authenticate(options),
+        notifications=_notifications(options),
     )
+
+
+def _notifications(options: argparse.Namespace) -> list[dict[str, object]]:
+    token: dict[str, object] = {}
+    if options.notify_token_file:
+        token = {"token_file": options.notify_token_file}
+    elif os.environ.get("DOCKHAND_NOTIFY_TOKEN"):
+        token = {"token": os.environ["DOCKHAND_NOTIFY_TOKEN"]}
+    return [{"url": url, **token} for url in options.notify]
 
 
 def _authenticate(options: argparse.Namespace) -> Authenticate | None:
-    from dockhand_embedded.driver import bearer
+    from dockhand_embedded.access import bearer
 
-    tokens = bearer(
-        options.token_realm,
-        options.token_service,
-        options.token_issuer,
-        options.token_certificate,
-        options.token_jwks,
-    )
+    tokens = bearer(options)
     if options.htpasswd is None:
         return tokens
     if tokens is not None:

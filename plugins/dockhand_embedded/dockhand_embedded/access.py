@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from dockhand_core import Scope
+from dockhand_core import ConfigError, Scope
 from dockhand_embedded.names import is_name
 from dockhand_embedded.protocol import endpoint
 from dockhand_embedded.replies import Headers, Refused, Reply, Request
@@ -90,6 +90,32 @@ def needed(request: Request, *, sources: bool = False) -> tuple[Scope, ...]:
     return (Scope.write(name),)
 
 
+def bearer(settings: Any) -> Authenticate | None:
+    """The door that settings for tokens ask for; None where there are none.
+
+    Args:
+        settings: `token_realm`, `token_service`, `token_issuer`, `token_certificate` and
+            `token_jwks`, each of which may be None.
+
+    Raises:
+        ConfigError: some are missing, or keys cannot be read.
+    """
+    names = {name: getattr(settings, f"token_{name}") for name in ("realm", "service", "issuer")}
+    keys = {name: getattr(settings, f"token_{name}") for name in ("certificate", "jwks")}
+    if not any([*names.values(), *keys.values()]):
+        return None
+    for name, value in names.items():
+        if not value:
+            raise ConfigError(f"token_{name} is needed where tokens are verified")
+    try:
+        from dockhand_embedded.bearer import Bearer
+    except ImportError:
+        raise ConfigError(
+            'tokens cannot be verified: pip install "dockhand-embedded[tokens]"'
+        ) from None
+    return Bearer(**names, **keys)
+
+
 def ask(authenticate: Authenticate, request: Request) -> Verdict | Awaitable[Verdict]:
     """What the door says to a request."""
     sources = bool(getattr(authenticate, "wants_sources", False))
@@ -99,7 +125,7 @@ def ask(authenticate: Authenticate, request: Request) -> Verdict | Awaitable[Ver
 def admitted(request: Request, verdict: Verdict) -> Request | Reply:
     """The request as it may be answered, or the refusal."""
     if isinstance(verdict, Identity):
-        return replace(request, readable=_readable(verdict))
+        return replace(request, readable=_readable(verdict), user=verdict.name)
     reply = verdict.reply()
     if request.method == "HEAD":
         reply.body = b""

@@ -9,9 +9,10 @@ from dockhand_distribution import DistributionDriver
 from pydantic import BaseModel, ConfigDict
 
 from dockhand_core import ConfigError
-from dockhand_embedded.access import Authenticate
+from dockhand_embedded.access import bearer
 from dockhand_embedded.layout import LayoutStorage
 from dockhand_embedded.memory import MemoryStorage
+from dockhand_embedded.notifications import Endpoint, Notifier
 from dockhand_embedded.protocol import Registry
 from dockhand_embedded.sessions import UPLOAD_AGE
 from dockhand_embedded.storage import Storage
@@ -37,6 +38,8 @@ class EmbeddedDriver(DistributionDriver):
                 it is not there; or `:memory:`.
             token_realm, token_service, token_issuer, token_certificate, token_jwks: want a token
                 for each request, as `bearer.Bearer` does; all but one of the last two together.
+            notifications: who is told what happens, as with Distribution: `url`, `token`,
+                `timeout` in seconds.
         """
 
         model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +50,7 @@ class EmbeddedDriver(DistributionDriver):
         token_issuer: str | None = None
         token_certificate: Path | None = None
         token_jwks: Path | None = None
+        notifications: tuple[Endpoint, ...] = ()
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:  # noqa: ARG003
@@ -56,47 +60,9 @@ class EmbeddedDriver(DistributionDriver):
     @classmethod
     def transport(cls, settings: Any) -> EmbeddedTransport:
         """A transport to a registry over the settings' root."""
-        door = bearer(
-            settings.token_realm,
-            settings.token_service,
-            settings.token_issuer,
-            settings.token_certificate,
-            settings.token_jwks,
-        )
-        return EmbeddedTransport(Registry(storage_at(settings.root)), door)
-
-
-def bearer(
-    realm: str | None,
-    service: str | None,
-    issuer: str | None,
-    certificate: Path | None,
-    jwks: Path | None,
-) -> Authenticate | None:
-    """The door that settings for tokens ask for; None where there are none.
-
-    Raises:
-        ConfigError: some are missing, or keys cannot be read.
-    """
-    names = {"token_realm": realm, "token_service": service, "token_issuer": issuer}
-    if not any([*names.values(), certificate, jwks]):
-        return None
-    for name, value in names.items():
-        if not value:
-            raise ConfigError(f"{name} is needed where tokens are verified")
-    try:
-        from dockhand_embedded.bearer import Bearer
-    except ImportError:
-        raise ConfigError(
-            'tokens cannot be verified: pip install "dockhand-embedded[tokens]"'
-        ) from None
-    return Bearer(
-        realm=realm or "",
-        service=service or "",
-        issuer=issuer or "",
-        certificate=certificate,
-        jwks=jwks,
-    )
+        told = settings.notifications
+        registry = Registry(storage_at(settings.root), notifier=Notifier(told) if told else None)
+        return EmbeddedTransport(registry, bearer(settings))
 
 
 def storage_at(root: str | Path, upload_age: float = UPLOAD_AGE) -> Storage:

@@ -22,7 +22,8 @@ _QUICK = frozenset({"GET", "HEAD", "DELETE"})
 class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Give it to `httpx.Client` or `httpx.AsyncClient` (on asyncio) as `transport`.
 
-    Closing it leaves the registry as it is, since several clients may share one transport.
+    Closing it leaves the registry as it is, since several clients may share one transport; it only
+    waits a few seconds for notifications that are not out yet.
     """
 
     def __init__(self, registry: Registry, authenticate: Authenticate | None = None) -> None:
@@ -34,6 +35,15 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         """
         self.registry = registry
         self._authenticate = authenticate
+
+    def close(self) -> None:
+        """Let notifications out."""
+        if self.registry.notifier:
+            self.registry.notifier.flush()
+
+    async def aclose(self) -> None:
+        """Let notifications out."""
+        await asyncio.to_thread(self.close)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer in the calling thread; the body is read as far as it is needed."""
@@ -116,6 +126,7 @@ def _request(request: httpx.Request, body: Iterable[bytes] = ()) -> Request:
         query=parse_qsl(query, keep_blank_values=True) if query else (),
         headers=Headers(fields),
         body=body,
+        origin=f"{request.url.scheme}://{request.url.netloc.decode('ascii')}",
     )
 
 
