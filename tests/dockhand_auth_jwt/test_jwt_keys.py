@@ -189,11 +189,13 @@ def test_a_certificate_of_ones_own(keys: dict[str, SigningKey]) -> None:
     key, other = keys["ES256"], keys["EdDSA"]
     bundle = key.self_signed_certificate("elsewhere")
     alone = bundle[: bundle.index(b"-----END CERTIFICATE-----\n") + 26]
-    own = key.identified_by("x5c", alone)
-    [encoded] = own.header["x5c"]
-    assert base64.b64decode(encoded) == x509.load_pem_x509_certificate(alone).public_bytes(
-        serialization.Encoding.DER
-    )
+    der = x509.load_pem_x509_certificate(alone).public_bytes(serialization.Encoding.DER)
+    for pem in (alone, bundle):
+        assert key.identified_by("x5c", pem).header["x5c"] == [base64.b64encode(der).decode()]
+    leaf = key._issue("leaf", "root", timedelta(days=1), ca=False)
+    root = key._issue("root", "root", timedelta(days=1), ca=True)
+    chain = b"".join(c.public_bytes(serialization.Encoding.PEM) for c in (leaf, root)) + alone
+    assert len(key.identified_by("x5c", chain).header["x5c"]) == 2
     for wrong in (other.self_signed_certificate("x"), other.public_pem(), b"", b"x"):
         with pytest.raises(KeyInvalid, match="certificate"):
             key.identified_by("x5c", wrong)

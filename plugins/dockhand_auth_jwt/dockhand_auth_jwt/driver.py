@@ -23,9 +23,9 @@ Pem: TypeAlias = Path | SecretStr
 class JwtAuth(AuthDriver):
     """Signs a token for exactly the scopes of each request, and keeps it while it is good.
 
-    A token that is refused (401) is replaced once. Where neither `certificate` nor `key_id` is
-    given and the registry says `invalid_token` from the start, the other token names the key in
-    another way; what is taken is kept to.
+    A token that is refused (401) is replaced once. Where no `key_id` is given and the registry
+    says `invalid_token` from the start, the other token names the key in another way; what is
+    taken is kept to.
 
     Follows: Distribution's "Token Authentication Implementation".
     """
@@ -92,8 +92,7 @@ class JwtAuth(AuthDriver):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         key = settings._key
-        # A certificate is the registry's own, so that there is no question of how to name it.
-        self._settled = settings.key_id is not None or key.certified
+        self._settled = settings.key_id is not None
         ways: tuple[KeyId, ...] = (key.key_id,) if self._settled else get_args(KeyId)
         self._services: dict[KeyId, TokenService] = {
             way: TokenService(
