@@ -145,9 +145,15 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
+# RFC 6750, section 3.1; any other text could be what was sent, shown again
+_BEARER_ERRORS = ("invalid_request", "invalid_token", "insufficient_scope")
+
+
 def _wanted(headers: Mapping[str, str]) -> str:
     asked = challenges(headers.get("www-authenticate", ""))
-    return line("it asks for " + " or ".join(c.scheme for c in asked)) if asked else ""
+    errors = [error for c in asked if (error := c.parameters.get("error")) in _BEARER_ERRORS]
+    said = f", and says {errors[0]}" if errors else ""
+    return line("it asks for " + " or ".join(c.scheme for c in asked) + said) if asked else ""
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

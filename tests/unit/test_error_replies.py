@@ -187,7 +187,13 @@ def test_request_ids(header: str) -> None:
 
 def test_what_it_asks_for() -> None:
     challenge = 'Bearer realm="https://auth.example.com/token",service="r", Basic realm="x"'
-    assert "it asks for Bearer or Basic" in str(reply(401, www_authenticate=challenge))
+    assert "it asks for Bearer or Basic)" in str(reply(401, www_authenticate=challenge))
+
+
+def test_what_was_wrong_with_a_token() -> None:
+    said = str(reply(401, www_authenticate='Bearer realm="r",error="insufficient_scope"'))
+    assert "it asks for Bearer, and says insufficient_scope" in said
+    assert "s3cret" not in str(reply(401, www_authenticate='Bearer error="s3cret"'))
 
 
 class TestShown:
