@@ -71,6 +71,8 @@ def error_of(
     found: type[errors.RegistryError]
     if status >= 500:
         found = errors.ServerError
+    elif status == 401 and known == "UNSUPPORTED":
+        found = errors.Unauthorized  # what zot says of a token that it does not take
     elif known:
         found = errors.RegistryError.by_code[known]
     elif status == 404:
@@ -102,12 +104,14 @@ def error_of(
 
 
 def _entries(body: bytes) -> list[dict[str, Any]]:
-    """The entries of `errors` that have a code."""
+    """The entries of `errors` that have a code; zot sends a failed login's entry bare."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
         return []
-    found = parsed.get("errors") if isinstance(parsed, dict) else None
+    if not isinstance(parsed, dict):
+        return []
+    found = parsed.get("errors", [parsed])
     if not isinstance(found, list):
         return []
     return [e for e in found[:100] if isinstance(e, dict) and isinstance(e.get("code"), str)]
@@ -159,9 +163,11 @@ def _wanted(headers: Mapping[str, str]) -> str:
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds to wait, from `Retry-After` in seconds or as a date; None without a usable one.
 
+    zot says it in `Ratelimit-Reset` alone.
+
     Follows: RFC 9110, section 10.2.3.
     """
-    value = headers.get("retry-after", "").strip()
+    value = headers.get("retry-after", headers.get("ratelimit-reset", "")).strip()
     if re.fullmatch(r"\d{1,9}", value):
         return float(value)
     try:

@@ -19,7 +19,7 @@ import pytest
 import vcr
 from dockhand_auth_jwt import SigningKey
 from driven import Loop, driven
-from registries import HTPASSWD, distribution, embedded
+from registries import HTPASSWD, distribution, embedded, zot
 
 from dockhand_core import RegistryClient, async_connect, connect
 from dockhand_core.transport import ASYNC_TRANSPORTS
@@ -42,11 +42,14 @@ class Target:
     has_referrers: bool = True
     single_post: bool = True
     tokens: bool = False
+    driver: str = "distribution"
+    links_blobs: bool = False  # from any repository, unasked
+    names_missing_blobs: bool = True
 
     @property
     def cassette(self) -> str:
         """The folder of its cassettes."""
-        return f"distribution-{self.version}"
+        return "zot" if self.driver == "zot" else f"distribution-{self.version}"
 
 
 def _distribution(kind: str, version: str) -> Target:
@@ -62,6 +65,12 @@ def _distribution(kind: str, version: str) -> Target:
     )
 
 
+def _zot(kind: str) -> Target:
+    return Target(
+        f"{kind}-zot", kind, "zot", driver="zot", links_blobs=True, names_missing_blobs=False
+    )
+
+
 TARGETS = [
     Target("embedded-memory", "embedded", "memory"),
     Target("embedded-folder", "embedded", "folder"),
@@ -70,6 +79,8 @@ TARGETS = [
     _distribution("cassette", "3.1"),
     _distribution("live", "2.8"),
     _distribution("live", "3.1"),
+    _zot("cassette"),
+    _zot("live"),
 ]
 # those that want a token, which the driver `jwt` signs
 TARGETS += [
@@ -116,14 +127,16 @@ def _modes(target: Target) -> list[str]:
 def live_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server for the target, where it needs one."""
     folder = tmp_path_factory.mktemp("registry")
-    (folder / "certificate.pem").write_bytes(KEY.self_signed_certificate(ISSUER))
-    token = {
-        "realm": REALM,
-        "service": SERVICE,
-        "issuer": ISSUER,
-        "rootcertbundle": str(folder / "certificate.pem"),
-    }
-    sections = {"auth": {"token": token}} if target.tokens and target.kind == "live" else {}
+    sections: dict[str, Any] = {}
+    if target.tokens and target.kind == "live":
+        certificate = folder / "certificate.pem"
+        certificate.write_bytes(KEY.self_signed_certificate(ISSUER))
+        token = {"realm": REALM, "service": SERVICE}
+        if target.driver == "zot":
+            sections = {"auth": {"bearer": {**token, "cert": str(certificate)}}}
+        else:
+            token |= {"issuer": ISSUER, "rootcertbundle": str(certificate)}
+            sections = {"auth": {"token": token}}
     with _server(target, folder, **sections) as url:
         yield url
 
@@ -133,16 +146,22 @@ def guarded_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A server that wants a user and a password."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "htpasswd").write_text(HTPASSWD)
-    htpasswd = {"realm": "basic-realm", "path": str(folder / "htpasswd")}
-    with _server(target, folder, auth={"htpasswd": htpasswd}) as url:
+    users = {"path": str(folder / "htpasswd")}
+    if target.driver != "zot":
+        users["realm"] = "basic-realm"
+    with _server(target, folder, auth={"htpasswd": users}) as url:
         yield url
 
 
 @contextmanager
 def _server(target: Target, folder: Path, **sections: Any) -> Iterator[str]:
     if target.kind == "live" or (target.kind == "cassette" and RECORDING):
-        with distribution(target.version, folder, **sections) as url:
-            yield url
+        if target.driver == "zot":
+            with zot(folder, **sections) as url:
+                yield url
+        else:
+            with distribution(target.version, folder, **sections) as url:
+                yield url
     elif target.kind == "served":
         with embedded(folder, *(_token_options(folder) if target.tokens else ())) as url:
             yield url
@@ -202,6 +221,7 @@ def guarded(
 def client(target: Target, mode: str, place: str, **settings: Any) -> Any:
     """A client of either world, as a context manager."""
     settings["logging"] = {"driver": "null"}
+    settings.setdefault("driver", target.driver)
     if target.kind == "cassette":
         settings |= {"transport": "httpx", "retries": 0}
     if mode == "sync":

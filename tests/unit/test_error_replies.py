@@ -70,6 +70,15 @@ def test_several_codes() -> None:
     assert "(and 2 more)" in str(found)
 
 
+def test_a_token_that_zot_does_not_take() -> None:
+    said = {"code": "UNSUPPORTED", "message": "the operation is unsupported"}
+    for body in (coded(said), json.dumps(said).encode()):
+        found = reply(401, body)
+        assert type(found) is errors.Unauthorized
+        assert found.code == "UNSUPPORTED"
+    assert type(reply(405, coded(said))) is errors.Unsupported
+
+
 def test_a_code_that_nobody_knows() -> None:
     found = reply(400, coded({"code": "QUOTA", "message": "full"}))
     assert type(found) is RegistryError

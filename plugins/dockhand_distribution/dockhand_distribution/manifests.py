@@ -131,15 +131,10 @@ class Manifests(Scopes):
         except RegistryError as error:
             if error.status not in (400, 405) or isinstance(error, Unsupported):
                 raise
-            raise Unsupported(
-                f"{error}: this registry does not delete tags; delete_manifest deletes "
-                "a manifest with all its tags",
-                status=error.status,
-                code=error.code,
-                detail=error.detail,
-                errors=error.errors,
-                request_id=error.request_id,
-                repository=repository,
+            raise error.explained(
+                "this registry does not delete tags; delete_manifest deletes a manifest with all "
+                "its tags",
+                Unsupported,
             ) from error
 
     def _delete(self, repository: str, reference: str) -> Flow[None]:
