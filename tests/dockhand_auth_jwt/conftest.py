@@ -12,6 +12,11 @@ import jwt
 import pytest
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with 5, as it is, many that come at once wait for a second
+    daemon_threads = True
+
+
 class Registry:
     """Remembers the tokens that it saw; `judge` gives a status and a header for each."""
 
@@ -65,8 +70,7 @@ def registry() -> Iterator[Registry]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handle)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Handle)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     found.url = f"http://127.0.0.1:{server.server_address[1]}"
     yield found
