@@ -40,7 +40,7 @@ class AuthDriver(httpx.Auth):
                 request.headers["Authorization"] = f"Bearer {reply.json()['token']}"
                 response = yield request        # its body has not been read
 
-    What a step fails with (`fetch`, `blocking`, `token`) is raised where it was asked for.
+    What a step fails with (`fetch`, `blocking`, `cached_token`) is raised where it was asked for.
 
     It is called from several threads or tasks at once. It sees only requests to the
     connection's own origin: a redirect, an upload `Location` or a `Link` that leads elsewhere is
@@ -108,7 +108,7 @@ class AuthDriver(httpx.Auth):
         result: T = yield Blocking(lambda: function(*args))
         return result
 
-    def token(
+    def cached_token(
         self, key: Hashable, obtain: Obtain, *, refused: str | None = None
     ) -> Generator[Any, Any, str]:
         """A token, kept until shortly before it expires. For each key, one at a time asks for it.

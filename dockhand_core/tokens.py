@@ -52,7 +52,7 @@ class TokenCache:
     def get(
         self, key: Hashable, obtain: Obtain, *, refused: str | None = None
     ) -> Generator[Any, Any, str]:
-        """A token that is kept, or a new one; see `AuthDriver.token`."""
+        """A token that is kept, or a new one; see `AuthDriver.cached_token`."""
         while True:
             with self._lock:
                 token, until = self._kept.get(key, (None, 0.0))

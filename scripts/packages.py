@@ -48,6 +48,11 @@ _AUTH = {
     "dockhand-auth-basic": ("basic", {"username": "alice", "password": "x"}, "Authorization"),
     "dockhand-auth-bearer": ("bearer", {"token": "x"}, "Authorization"),
     "dockhand-auth-apikey": ("apikey", {"api_key": "x", "header": "X-Api-Key"}, "X-Api-Key"),
+    "dockhand-auth-jwt": (
+        "jwt",
+        {"private_key": "private.pem", "authority_name": "a", "registry_name": "b"},
+        "Authorization",
+    ),
 }
 _PING = "dockhand.connection().ping(); assert seen"
 _LOGIN = _PING + "; assert {header!r} in seen[0], seen"
@@ -144,6 +149,8 @@ def main() -> None:
                     "-c", ROOT / "constraints.txt", "--find-links", wheels,
                     wheel, *beside,
                 )  # fmt: skip
+                if package == "dockhand-auth-jwt":
+                    run(python, "-m", module, "keys", ".", cwd=Path(folder))
                 run(python, "-c", code, cwd=Path(folder))
                 print(f"{package}: works alone", flush=True)
     print(f"{len(built)} wheels built, {len(built) - 1} used alone")

@@ -104,8 +104,8 @@ def test_thumbprint_of_rfc_7638() -> None:
     """The example of section 3.1."""
     document = {
         "kty": "RSA",
-        "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc"
-        "_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_"
+        "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSo"
+        "c_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_"
         "FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI"
         "4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
         "e": "AQAB",
@@ -189,11 +189,13 @@ def test_a_certificate_of_ones_own(keys: dict[str, SigningKey]) -> None:
     key, other = keys["ES256"], keys["EdDSA"]
     bundle = key.self_signed_certificate("elsewhere")
     alone = bundle[: bundle.index(b"-----END CERTIFICATE-----\n") + 26]
-    own = key.identified_by("x5c", alone)
-    [encoded] = own.header["x5c"]
-    assert base64.b64decode(encoded) == x509.load_pem_x509_certificate(alone).public_bytes(
-        serialization.Encoding.DER
-    )
+    der = x509.load_pem_x509_certificate(alone).public_bytes(serialization.Encoding.DER)
+    for pem in (alone, bundle):
+        assert key.identified_by("x5c", pem).header["x5c"] == [base64.b64encode(der).decode()]
+    leaf = key._issue("leaf", "root", timedelta(days=1), ca=False)
+    root = key._issue("root", "root", timedelta(days=1), ca=True)
+    chain = b"".join(c.public_bytes(serialization.Encoding.PEM) for c in (leaf, root)) + alone
+    assert len(key.identified_by("x5c", chain).header["x5c"]) == 2
     for wrong in (other.self_signed_certificate("x"), other.public_pem(), b"", b"x"):
         with pytest.raises(KeyInvalid, match="certificate"):
             key.identified_by("x5c", wrong)

@@ -99,11 +99,11 @@ class Asking(AuthDriver):
         return reply.text, 300
 
     def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
-        token = yield from self.token("k", self.obtain)
+        token = yield from self.cached_token("k", self.obtain)
         request.headers["Authorization"] = f"Bearer {token}"
         response = yield request
         if response.status_code == 401:
-            token = yield from self.token("k", self.obtain, refused=token)
+            token = yield from self.cached_token("k", self.obtain, refused=token)
             request.headers["Authorization"] = f"Bearer {token}"
             yield request
 
@@ -268,10 +268,10 @@ def test_the_next_asks_where_one_was_cancelled(endpoint: Endpoint) -> None:
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_fork_does_not_wait_for_its_parent(endpoint: Endpoint) -> None:
     auth = Asking(Asking.Settings())
-    steps = auth.token("k", auth.obtain)
+    steps = auth.cached_token("k", auth.obtain)
     next(steps)  # on its way, in a process that will not finish it for the child
     child = os.fork()
     if not child:
-        os._exit(0 if at_once(auth.token("k", lambda: no_steps("mine", 9))) == "mine" else 1)
+        os._exit(0 if at_once(auth.cached_token("k", lambda: no_steps("mine", 9))) == "mine" else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     steps.close()

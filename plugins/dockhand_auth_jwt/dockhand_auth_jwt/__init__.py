@@ -1,4 +1,4 @@
-"""Dockhand as the token authority: keys and tokens."""
+"""Dockhand as the token authority: keys, tokens, and the auth driver `jwt`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dockhand_auth_jwt.driver import JwtAuth
     from dockhand_auth_jwt.errors import KeyInvalid, TokenInvalid
     from dockhand_auth_jwt.keys import SigningKey
     from dockhand_auth_jwt.tokens import Token, TokenService
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Claims",
+    "JwtAuth",
     "KeyInvalid",
     "SigningKey",
     "Token",
@@ -24,6 +26,7 @@ __all__ = [
 
 _HOMES = {
     "Claims": "verify",
+    "JwtAuth": "driver",
     "KeyInvalid": "errors",
     "SigningKey": "keys",
     "Token": "tokens",

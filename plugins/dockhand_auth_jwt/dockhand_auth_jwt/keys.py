@@ -224,10 +224,13 @@ class SigningKey:
         return f"dockhand {self.thumbprint}"
 
     def _chain(self) -> list[x509.Certificate]:
-        given = _certificates(self._certificate) if self._certificate is not None else []
-        # A bundle of ours may have been written anew since the registry got its own.
-        if given and all(one.subject != _name(self._root) for one in given):
-            return given
+        if self._certificate is not None:
+            first, *others = _certificates(self._certificate)
+            chain = [first]  # each is certified by the next one; a bundle may hold more than that
+            for other in others:
+                if other.subject == chain[-1].issuer != chain[-1].subject:
+                    chain.append(other)
+            return chain
         # Not the root itself, whose bytes only the registry has; the same key signs as both.
         return [self._issue("token signer", self._root, YEARS, ca=False)]
 
@@ -344,7 +347,7 @@ def read_pem(source: str | os.PathLike[str] | bytes | SecretStr, what: str) -> t
     if isinstance(text, bytes):
         return text, f"the {what}"
     if isinstance(text, str) and is_pem(text):
-        return text.encode(), f"the {what}"
+        return text.replace("\\n", "\n").encode(), f"the {what}"  # as files of variables have it
     try:
         return Path(text).read_bytes(), str(text)
     except (OSError, ValueError) as error:
