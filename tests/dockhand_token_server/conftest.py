@@ -54,7 +54,7 @@ class Endpoint:
         user: str | None = None,
         password: str | None = None,
         peer: str = "192.0.2.1",
-        params: list[tuple[str, str]] | dict[str, str] | None = None,
+        params: Any = None,
         **options: Any,
     ) -> httpx.Response:
         """A request, as a user where one is named; the right password is theirs unless given."""

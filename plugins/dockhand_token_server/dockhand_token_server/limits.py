@@ -41,7 +41,7 @@ class FailureLimit:
         """Seconds until another attempt may be made; 0 where that is now."""
         with self._lock:
             above = self._level(key) + 1 - self._most
-        return math.ceil(above / self._rate) if above > 1e-9 else 0
+        return max(0, math.ceil(above / self._rate - 1e-6))  # sums of fractions are never exact
 
     def charge(self, key: str, failures: int = 1) -> None:
         """Count a failure; -1 takes back one that was none."""

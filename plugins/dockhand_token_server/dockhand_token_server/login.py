@@ -91,21 +91,24 @@ class Login:
             Refused: with 401 where the password is wrong, with 429 after too many such.
         """
         network = network_of(address)
-        self.check(network, username)
         secret = password.get_secret_value().encode()
-        if self._users is not None:
-            self._users.reload()
-            if self._users.remembers(username, secret):
-                self._remember(network, username)
-                return self._by_file(username)
         digest = hmac.digest(
             self._key, repr((username, service, network, secret)).encode(), hashlib.sha256
         )
         # Of many requests with one password that come at once, one is checked and counted.
         task = self._pending.get(digest)
         if task is None:
+            self.check(network, username)
+            if self._users is not None:
+                self._users.reload()
+                if self._users.remembers(username, secret):
+                    self._remember(network, username)
+                    return self._by_file(username)
             if len(self._pending) >= _AT_ONCE:
                 raise _too_many(1)
+            # Counted beforehand, so that many at once are not all let through.
+            for key in (f"from {network}", f"user {username}"):
+                self._limit.charge(key)
             task = asyncio.create_task(self._counted(username, secret, service, network))
             self._pending[digest] = task
             task.add_done_callback(lambda _: self._pending.pop(digest, None))
@@ -141,13 +144,9 @@ class Login:
     async def _counted(
         self, username: str, secret: bytes, service: str, network: str
     ) -> Proof | None:
-        # Counted beforehand, so that many at once are not all let through, and taken back if right.
-        keys = (f"from {network}", f"user {username}")
-        for key in keys:
-            self._limit.charge(key)
         proof = await self._prove(username, secret, service)
         if proof is not None:
-            for key in keys:
+            for key in (f"from {network}", f"user {username}"):
                 self._limit.charge(key, -1)
             self._remember(network, username)
         return proof
