@@ -52,14 +52,8 @@ def test_refresh_tokens_are_listed_and_revoked(
 ) -> None:
     config = write_authority(tmp_path)
     store = RefreshTokens(tmp_path / "refresh_tokens.db", 3600)
-    about: dict[str, Any] = {
-        "source": "users",
-        "stamp": b"",
-        "service": SERVICE,
-        "client": "docker",
-    }
     for user in ("alice", "alice", "bob"):
-        store.issue(Identity(user), **about)
+        store.issue(Identity(user), source="users", stamp=b"", service=SERVICE, client="docker")
     one, *_ = store.held()
     listed = said(capsys, config, "--list-refresh-tokens").splitlines()
     assert len(listed) == 4
