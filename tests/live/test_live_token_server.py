@@ -6,11 +6,14 @@ import json
 import os
 import re
 import subprocess
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
-from authority import USERS, registry_auth, token_server, write_authority
+from authority import SERVICE, USERS, registry_auth, token_server, write_authority
+from dockhand_token_server import RefreshTokens, load_settings
 from images import push_image
 from registries import DISTRIBUTION, distribution, program
 
@@ -25,9 +28,10 @@ REFUSED = ("unauthorized", "denied", "authentication required", "invalid usernam
 class Site:
     """A registry whose authority is the token endpoint, and an image to push."""
 
-    def __init__(self, registry: str, folder: Path) -> None:
+    def __init__(self, registry: str, authority: str, folder: Path) -> None:
         # crane takes it to be local, which is why it speaks HTTP there
         self.host = registry.replace("http://127.0.0.1", "localhost")
+        self.authority = authority
         self.folder = folder
         self.layout = folder / "layout"
         with connect(str(self.layout), driver="embedded") as images:
@@ -50,7 +54,7 @@ def site(
             request.param, folder / "registry", auth=registry_auth(config.parent, url)
         ) as registry,
     ):
-        yield Site(registry, folder)
+        yield Site(registry, url, folder)
 
 
 class Client:
@@ -176,3 +180,42 @@ def test_skopeo_through_the_token_server(site: Site) -> None:
     listed = alice.fine("list-tags", "--tls-verify=false", f"{registry}/alice/skopeo")
     assert json.loads(listed)["Tags"] == ["v1"]
     bob.refused("list-tags", "--tls-verify=false", f"{registry}/alice/skopeo")
+
+
+def identity_token(site: Site, user: str) -> str:
+    """What docker gets when it logs in, and keeps instead of the password."""
+    reply = httpx.get(
+        f"{site.authority}/token",
+        params={"service": SERVICE, "offline_token": "true", "client_id": "docker"},
+        auth=httpx.BasicAuth(user, USERS[user]),
+    )
+    return str(reply.json()["refresh_token"])
+
+
+@pytest.mark.parametrize("name", ["crane", "skopeo"])
+def test_identity_tokens(site: Site, name: str) -> None:
+    """The client posts it, in chunks where it is skopeo; once revoked it is refused."""
+    client = Client(program(name, BUILT), site, f"{name}-keeps-a-token")
+    # as docker writes it: no password, and a name that says so
+    entry = {
+        "auth": b64encode(b"<token>:").decode(),
+        "identitytoken": identity_token(site, "alice"),
+    }
+    text = json.dumps({"auths": {site.host: entry}})
+    (client.home / "auth.json").write_text(text)
+    (client.home / "docker").mkdir()
+    (client.home / "docker" / "config.json").write_text(text)
+    repository = f"{site.host}/alice/kept-{name}"
+    push: tuple[str, ...]
+    if name == "crane":
+        push = ("push", str(site.layout / "app"), f"{repository}:v1")
+    else:
+        layout = f"oci:{site.layout / 'app'}:v1"
+        push = ("copy", "--dest-tls-verify=false", layout, f"docker://{repository}:v1")
+    client.fine(*push)
+    assert f"repository:alice/kept-{name}:pull,push" in site.granted()
+    settings = load_settings(site.folder / "authority" / "authority.toml")
+    assert settings.refresh_tokens
+    tokens = RefreshTokens(settings.refresh_tokens, settings.refresh_token_lifetime)
+    assert tokens.revoke(user="alice") == 1
+    client.refused(*push)
