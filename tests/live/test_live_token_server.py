@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 from authority import SERVICE, USERS, registry_auth, token_server, write_authority
+from dockhand_auth_jwt import SigningKey
 from dockhand_token_server import RefreshTokens, load_settings
 from images import push_image
+from jwt import get_unverified_header
 from registries import DISTRIBUTION, distribution, program
 
 from dockhand_core import connect
@@ -219,3 +222,33 @@ def test_identity_tokens(site: Site, name: str) -> None:
     tokens = RefreshTokens(settings.refresh_tokens, settings.refresh_token_lifetime)
     assert tokens.revoke(user="alice") == 1
     client.refused(*push)
+
+
+@pytest.mark.parametrize("version", DISTRIBUTION)
+def test_a_new_key_without_a_pause(version: str, tmp_path: Path) -> None:
+    """The registry knows both certificates; the endpoint goes over to the new key while it runs."""
+    old, new = SigningKey.generate(), SigningKey.generate()
+    config = write_authority(tmp_path / "authority", key=old)
+    with (config.parent / "bundle.pem").open("ab") as bundle:
+        bundle.write(new.self_signed_certificate("new"))
+    with (
+        token_server(config) as url,
+        distribution(version, tmp_path / "r", auth=registry_auth(config.parent, url)) as registry,
+    ):
+
+        def token() -> str:
+            reply = httpx.get(f"{url}/token", auth=httpx.BasicAuth("alice", USERS["alice"]))
+            return str(reply.json()["token"])
+
+        def status(bearer: str) -> int:
+            headers = {"Authorization": f"Bearer {bearer}"}
+            return httpx.get(f"{registry}/v2/", headers=headers).status_code
+
+        before = token()
+        (config.parent / "private.pem").write_bytes(new.private_pem())
+        deadline = time.monotonic() + 20
+        while (after := token()) and get_unverified_header(after)["kid"] != new.thumbprint:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert get_unverified_header(before)["kid"] == old.thumbprint
+        assert (status(before), status(after), status("nonsense")) == (200, 200, 401)
