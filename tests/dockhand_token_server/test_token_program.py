@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,16 @@ def test_a_mistake_ends_the_program(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "none.toml: No such file or directory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: "])
+def test_endless_headers_are_not_kept(tmp_path: Path, start: bytes) -> None:
+    config = write_authority(tmp_path)
+    with token_server(config) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=20) as client:
+            client.sendall(start)
+            with pytest.raises(ConnectionError):
+                for _ in range(10_000):  # 100 MB
+                    client.sendall(b"a" * 10_000)
+        assert httpx.get(f"{url}/token").status_code == 200

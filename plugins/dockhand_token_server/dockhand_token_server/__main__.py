@@ -14,6 +14,7 @@ from dockhand_token_server.refresh import RefreshTokens
 from dockhand_token_server.settings import Settings, load_settings
 
 _CONFIG = "authority.toml"
+_HEADERS = 32 << 10  # bytes of a request's line and headers
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -121,6 +122,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> None:
         key=options.tls_key,
         lifespan="off",
         proxy_headers=False,  # the settings say whose are believed
+        http="h11",  # the faster parser takes headers of any size, from anybody
+        h11_max_incomplete_event_size=_HEADERS,
     )
 
 
