@@ -44,6 +44,7 @@ from dockhand_core.errors import (
 )
 from dockhand_core.handles import BlobReader, BlobWriter
 from dockhand_core.hookspecs import hookimpl
+from dockhand_core.identity import Identity
 from dockhand_core.manager import AsyncDockhand, Dockhand, async_connect, connect
 from dockhand_core.models import (
     ApiVersion,
@@ -86,6 +87,7 @@ __all__ = [
     "DockhandError",
     "DriverMismatch",
     "HistoryEntry",
+    "Identity",
     "ImageConfig",
     "ImageIndex",
     "ImageManifest",

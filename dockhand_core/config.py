@@ -22,7 +22,7 @@ from dockhand_core.logs import LogSettings
 from dockhand_core.replies import origin_of
 from dockhand_core.settings import check, nearest
 
-__all__ = ["AuthConfig", "ConnectionConfig", "DockhandConfig", "load_config"]
+__all__ = ["AuthConfig", "ConnectionConfig", "DockhandConfig", "load_config", "read_toml"]
 
 _FLAT = {
     "DOCKHAND_DRIVER": ("driver",),
@@ -233,11 +233,16 @@ def load_config(
     file = Path(named or "dockhand.toml").absolute()
     data: dict[str, Any] = {}
     if named or file.exists():
-        data = _read(file, env)
+        data = read_toml(file, env)
     return DockhandConfig.parse(_overlay(data, env), base=file.parent)
 
 
-def _read(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
+def read_toml(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
+    """A file's tables, `${NAME}` replaced by what the environment holds.
+
+    Raises:
+        ConfigError: it cannot be read, is not TOML, or names a variable that is not set.
+    """
     try:
         data = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:

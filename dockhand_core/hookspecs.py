@@ -18,14 +18,17 @@ named as `"package.module:Class"` and imported when a connection first uses them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import pluggy
+from pydantic import SecretStr
 
 from dockhand_core.auth import AuthDriver
 from dockhand_core.driver import RegistryDriver
+from dockhand_core.identity import Identity
 from dockhand_core.logs import LogSettings
+from dockhand_core.scope import Scope
 
 __all__ = ["GROUP", "hookimpl"]
 
@@ -61,3 +64,49 @@ def dockhand_log_drivers() -> Mapping[str, Callable[[LogSettings, str], Any] | s
     It gives a structlog logger; `settings.options` holds the keys of the connection's `logging`
     table that are not the core's. The callable may be given as `"package.module:function"`.
     """
+
+
+@hookspec
+def dockhand_authenticate(
+    username: str, password: SecretStr, service: str
+) -> Identity | Awaitable[Identity | None] | None:
+    """Who a user name and a password prove to be asking; the token endpoint asks.
+
+    Users that the endpoint's own file lists are never asked about. Of several plugins the first
+    that knows the user decides. May be `async`; a plain function runs in a thread. One that raises,
+    or takes longer than ten seconds, has refused.
+
+    Args:
+        username: as the client sent it; not empty, without control characters.
+        password: as the client sent it.
+        service: the registry that the token is for.
+
+    Returns:
+        who it is, under the name that the rules are to know; None where this plugin does not know
+        the user, or the password is wrong.
+    """
+    return None
+
+
+@hookspec
+def dockhand_authorize(
+    identity: Identity, scopes: tuple[Scope, ...], service: str
+) -> Iterable[Scope] | Awaitable[Iterable[Scope] | None] | None:
+    """What somebody may do; the token endpoint asks before it signs.
+
+    It can only narrow what the endpoint's rules grant: what is returned beyond `scopes` is cut.
+    Where the endpoint's configuration makes this plugin the backend, there are no rules, and
+    `scopes` is all that was asked for. Every plugin is asked, one after the other, each about what
+    those before it left. May be `async`; a plain function runs in a thread. One that raises, or
+    takes longer than ten seconds, denies everything.
+
+    Args:
+        identity: who asks; `identity.anonymous` where nobody logged in.
+        scopes: what may be granted at most, each resource once, each with at least one action.
+        service: the registry that the token is for.
+
+    Returns:
+        what of `scopes` is granted (`scope & Scope.read(scope.name)` narrows one to reading); or
+        None where this plugin has no say: what the rules grant stays, and a backend grants nothing.
+    """
+    return None

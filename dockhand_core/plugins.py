@@ -11,7 +11,7 @@ import importlib
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from types import ModuleType
@@ -31,7 +31,7 @@ __all__ = ["PluginInfo", "Plugins"]
 # What a name that is not installed may be had from.
 _KNOWN = {
     "registry": {"distribution": "distribution", "zot": "zot", "embedded": "embedded"},
-    "auth": {"basic": "basic", "bearer": "bearer", "apikey": "apikey"},
+    "auth": {"basic": "basic", "bearer": "bearer", "apikey": "apikey", "jwt": "jwt"},
 }
 _HOOKS = {
     "registry": "dockhand_registry_drivers",
@@ -116,6 +116,17 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def _by_name(implementation: pluggy.HookImpl) -> Callable[..., Any]:
+    """An implementation may leave out arguments that it does not need."""
+    wanted = implementation.argnames
+
+    @functools.wraps(implementation.function)  # which shows whether it is `async`
+    def call(**arguments: Any) -> Any:
+        return implementation.function(**{name: arguments[name] for name in wanted})
+
+    return call
+
+
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
@@ -135,6 +146,7 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         self._lock = threading.RLock()
         self._infos: list[PluginInfo] = []
+        self._names: dict[str, str] = {}
         self._drivers: dict[str, dict[str, list[tuple[str, Any]]]] = {k: {} for k in _HOOKS}
         core = metadata.version("dockhand-core")
         self._add(CorePlugin(), _Found("core", "dockhand-core", core))
@@ -183,6 +195,7 @@ class Plugins:
                 error = _reason(raised)
                 if self._manager.has_plugin(key):
                     self._manager.unregister(name=key)
+        self._names[key] = found.name
         info = PluginInfo(found.name, found.package, found.version, provides, error)
         self._infos.append(info)
         return info
@@ -208,6 +221,18 @@ class Plugins:
 
     def __len__(self) -> int:
         return len(self._infos)
+
+    def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
+        """Who implements a hook, in the order that they were found or registered in.
+
+        Args:
+            hook: its name, such as `dockhand_authorize`.
+
+        Returns:
+            each plugin's name, and a callable that takes the hook's arguments by name.
+        """
+        found = getattr(self._manager.hook, hook).get_hookimpls()  # the last registered is last
+        return [(self._names[each.plugin_name], _by_name(each)) for each in found]
 
     def names(self, kind: str) -> list[str]:
         """The names of the drivers of a kind (`registry`, `auth`, `log`), sorted."""

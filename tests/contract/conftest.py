@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dockhand_auth_jwt import SigningKey
 from registries import HTPASSWD, distribution, embedded, zot
 from tapes import RECORDING, REPLAYED, AsyncAsSync, cassette
 
@@ -27,6 +29,7 @@ class Target:
     pages_tags: bool = True
     has_referrers: bool = True
     single_post: bool = True
+    tokens: bool = False
     driver: str = "distribution"
     links_blobs: bool = False  # from any repository, unasked
     names_missing_blobs: bool = True
@@ -67,6 +70,14 @@ TARGETS = [
     _zot("cassette"),
     _zot("live"),
 ]
+# those that want a token, which the driver `jwt` signs
+TARGETS += [
+    replace(target, name=f"{target.name}-jwt", tokens=True)
+    for target in TARGETS
+    if target.kind == "live" or target.name in {"embedded-memory", "embedded-served"}
+]
+KEY = SigningKey.generate()
+REALM, ISSUER, SERVICE = "http://localhost/token", "dockhand-tests", "registry-under-test"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -74,7 +85,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
         targets = [t for t in TARGETS if t.kind == "cassette"] if RECORDING else TARGETS
         if "guarded" in metafunc.fixturenames:  # the embedded one asks nobody who they are
-            targets = [t for t in targets if t.kind not in ("embedded", "served")]
+            targets = [t for t in targets if t.kind in ("cassette", "live") and not t.tokens]
         metafunc.parametrize(
             ("target", "mode"),
             [
@@ -95,7 +106,7 @@ def _modes(target: Target) -> list[str]:
     """Both worlds, and for a real server each transport that is offered for the async one."""
     if RECORDING:
         return ["sync"]
-    if target.kind == "live":
+    if target.kind == "live" and not target.tokens:
         return ["sync", *(f"async-{name}" for name in ASYNC_TRANSPORTS)]
     return ["sync", "async"]
 
@@ -103,7 +114,18 @@ def _modes(target: Target) -> list[str]:
 @pytest.fixture(scope="session")
 def live_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server for the target, where it needs one."""
-    with _server(target, tmp_path_factory.mktemp("registry")) as url:
+    folder = tmp_path_factory.mktemp("registry")
+    sections: dict[str, Any] = {}
+    if target.tokens and target.kind == "live":
+        certificate = folder / "certificate.pem"
+        certificate.write_bytes(KEY.self_signed_certificate(ISSUER))
+        token = {"realm": REALM, "service": SERVICE}
+        if target.driver == "zot":
+            sections = {"auth": {"bearer": {**token, "cert": str(certificate)}}}
+        else:
+            token |= {"issuer": ISSUER, "rootcertbundle": str(certificate)}
+            sections = {"auth": {"token": token}}
+    with _server(target, folder, **sections) as url:
         yield url
 
 
@@ -129,7 +151,7 @@ def _server(target: Target, folder: Path, **sections: Any) -> Iterator[str]:
             with distribution(target.version, folder, **sections) as url:
                 yield url
     elif target.kind == "served":
-        with embedded(folder) as url:
+        with embedded(folder, *(_token_options(folder) if target.tokens else ())) as url:
             yield url
     else:
         yield REPLAYED
@@ -144,13 +166,35 @@ def registry(
     request: pytest.FixtureRequest,
 ) -> Iterator[RegistryClient]:
     """A client for the target."""
+    settings: dict[str, Any] = {}
+    if target.tokens:
+        names = {"authority_name": ISSUER, "registry_name": SERVICE}
+        settings["auth"] = {"driver": "jwt", "private_key": KEY.private_pem().decode(), **names}
     if target.kind == "embedded":
         place = ":memory:" if target.version == "memory" else str(tmp_path / "registry")
-        with client(target, mode, place, driver="embedded") as found:
+        settings["driver"] = "embedded"
+        if target.tokens:
+            settings |= _token_settings(tmp_path)
+        with client(target, mode, place, **settings) as found:
             yield found
     else:
-        with _traffic(target, request), client(target, mode, live_url) as found:
+        with _traffic(target, request), client(target, mode, live_url, **settings) as found:
             yield found
+
+
+def _token_settings(folder: Path) -> dict[str, str]:
+    """What makes the embedded registry want tokens."""
+    path = folder / "keys" / "jwks.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(KEY.jwks()))
+    names = {"token_realm": REALM, "token_service": SERVICE, "token_issuer": ISSUER}
+    return {**names, "token_jwks": str(path)}
+
+
+def _token_options(folder: Path) -> list[str]:
+    """The same on the command line."""
+    settings = _token_settings(folder)
+    return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 
 
 @pytest.fixture

@@ -70,6 +70,15 @@ def test_several_codes() -> None:
     assert "(and 2 more)" in str(found)
 
 
+def test_a_token_that_zot_does_not_take() -> None:
+    said = {"code": "UNSUPPORTED", "message": "the operation is unsupported"}
+    for body in (coded(said), json.dumps(said).encode()):
+        found = reply(401, body)
+        assert type(found) is errors.Unauthorized
+        assert found.code == "UNSUPPORTED"
+    assert type(reply(405, coded(said))) is errors.Unsupported
+
+
 def test_a_code_that_nobody_knows() -> None:
     found = reply(400, coded({"code": "QUOTA", "message": "full"}))
     assert type(found) is RegistryError
@@ -187,7 +196,13 @@ def test_request_ids(header: str) -> None:
 
 def test_what_it_asks_for() -> None:
     challenge = 'Bearer realm="https://auth.example.com/token",service="r", Basic realm="x"'
-    assert "it asks for Bearer or Basic" in str(reply(401, www_authenticate=challenge))
+    assert "it asks for Bearer or Basic)" in str(reply(401, www_authenticate=challenge))
+
+
+def test_what_was_wrong_with_a_token() -> None:
+    said = str(reply(401, www_authenticate='Bearer realm="r",error="insufficient_scope"'))
+    assert "it asks for Bearer, and says insufficient_scope" in said
+    assert "s3cret" not in str(reply(401, www_authenticate='Bearer error="s3cret"'))
 
 
 class TestShown:

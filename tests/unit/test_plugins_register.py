@@ -13,9 +13,11 @@ from dockhand_core import (
     AsyncDockhand,
     AuthDriver,
     Dockhand,
+    Identity,
     PluginConflict,
     PluginError,
     PluginNotFound,
+    Scope,
     connect,
     hookimpl,
     hookspecs,
@@ -202,3 +204,36 @@ def test_every_hook_is_explained(name: str) -> None:
     assert len(text.split()) > 15, f"{name} has no docstring to work from"
     for argument in inspect.signature(HOOKS[name]).parameters:
         assert f"{argument}" in text
+
+
+class Says:
+    @hookimpl
+    def dockhand_authorize(self, identity: Identity, scopes: tuple[Scope, ...]) -> Any:
+        return (identity, scopes)
+
+
+class SaysLater:
+    @hookimpl
+    async def dockhand_authorize(self, service: str) -> Any:
+        return service
+
+
+def test_who_implements_a_hook() -> None:
+    plugins = Plugins()
+    assert plugins.implementations("dockhand_authorize") == []
+    plugins.register(Says(), name="says")
+    plugins.register(SaysLater())
+    (name, says), (other, later) = plugins.implementations("dockhand_authorize")
+    assert (name, other) == ("says", f"{__name__}:SaysLater")
+    alice, scopes = Identity("alice"), (Scope.read("a"),)
+    assert says(identity=alice, scopes=scopes, service="s") == (alice, scopes)
+    assert not inspect.iscoroutinefunction(inspect.unwrap(says))
+    assert inspect.iscoroutinefunction(inspect.unwrap(later))
+    assert plugins.implementations("dockhand_authenticate") == []
+
+
+def test_identities() -> None:
+    assert Identity("").anonymous
+    assert not Identity("alice").anonymous
+    assert Identity("alice", {"a"}) == Identity("alice", frozenset({"a"}))
+    assert hash(Identity("alice", {"a"})) == hash(Identity("alice", frozenset({"a"})))

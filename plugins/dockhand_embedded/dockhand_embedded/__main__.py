@@ -25,8 +25,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dockhand_embedded",
         description="Serve a folder of OCI Image Layouts, one for each repository, as a registry.",
-        epilog="Without --htpasswd it asks nobody for a password, and so listens on loopback "
-        "unless told otherwise.",
+        epilog="Without --htpasswd or --token-… it asks nobody who they are, and so listens on "
+        "loopback unless told otherwise.",
     )
     parser.add_argument(
         "--root",
@@ -47,6 +47,23 @@ def _arguments() -> argparse.ArgumentParser:
         "--htpasswd",
         metavar="FILE",
         help="ask for a user and password of this file, which `htpasswd -B` writes",
+    )
+    who.add_argument(
+        "--token-realm",
+        metavar="URL",
+        help="ask for a token of an authority, as Distribution does with `auth: token`, and say "
+        "that clients get it there; with the following",
+    )
+    who.add_argument("--token-service", metavar="NAME", help="this registry's name in tokens")
+    who.add_argument("--token-issuer", metavar="NAME", help="the authority's name in tokens")
+    who.add_argument(
+        "--token-certificate",
+        type=Path,
+        metavar="FILE",
+        help="keys that are trusted: certificates (a `rootcertbundle`) or a public key, PEM",
+    )
+    who.add_argument(
+        "--token-jwks", type=Path, metavar="FILE", help="keys that are trusted, as a JWK set"
     )
     who.add_argument(
         "--anonymous",
@@ -156,10 +173,11 @@ def _collect(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    if not (is_loopback(options.host) or options.anonymous or options.htpasswd):
+    asks = options.htpasswd or options.token_realm
+    if not (is_loopback(options.host) or options.anonymous or asks):
         sys.exit(
             f"--host {options.host} lets others in, and nobody is asked for a password: give "
-            "--htpasswd FILE, or say --anonymous if that is meant"
+            "--htpasswd FILE or --token-realm URL, or say --anonymous if that is meant"
         )
     try:
         app = _application(options)
@@ -199,8 +217,13 @@ def _notifications(options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def _authenticate(options: argparse.Namespace) -> Authenticate | None:
+    from dockhand_embedded.access import bearer
+
+    tokens = bearer(options)
     if options.htpasswd is None:
-        return None
+        return tokens
+    if tokens is not None:
+        raise ConfigError("--htpasswd and --token-realm: one of them")
     try:
         from dockhand_embedded.htpasswd import Htpasswd
     except ImportError:

@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
 from dockhand_core.settings import check
-from dockhand_embedded.access import Authenticate, Challenge, needed, readable
+from dockhand_embedded.access import Authenticate, admitted, ask
 from dockhand_embedded.driver import storage_at
 from dockhand_embedded.notifications import Endpoint, Notifier
 from dockhand_embedded.protocol import Limits, Registry, endpoint
@@ -73,8 +73,8 @@ def create_app(
         limits: how large things may be, and how many uploads on their way.
         upload_age: uploads that got no byte for so many seconds are forgotten: now, and every hour
             where the server runs the application's lifespan.
-        authenticate: who asks, and whether they may: `htpasswd.Htpasswd`, or a callable of your
-            own (`access.Authenticate`).
+        authenticate: who asks, and whether they may: `htpasswd.Htpasswd`, `bearer.Bearer`, or a
+            callable of your own (`access.Authenticate`).
         notifications: who is told what happens: mappings with `url`, `token`, `timeout`.
 
     Raises:
@@ -144,11 +144,11 @@ class _Application:
 
     async def _answer(self, request: Request, receive: Receive) -> Reply:
         if self._authenticate:
-            verdict = self._authenticate(Headers(request.headers.items()), needed(request))
-            verdict = await verdict if isawaitable(verdict) else verdict
-            if isinstance(verdict, Challenge):
-                return _without_body(request, verdict.reply())
-            request = replace(request, readable=readable(verdict), user=verdict.name)
+            verdict = ask(self._authenticate, request)
+            outcome = admitted(request, await verdict if isawaitable(verdict) else verdict)
+            if isinstance(outcome, Reply):
+                return outcome
+            request = outcome
         if self._read_only and request.method not in _READ:
             return Refused(
                 405, "UNSUPPORTED", "this registry is read-only", None, [("Allow", "GET, HEAD")]
@@ -179,12 +179,6 @@ def _is_quick(request: Request) -> bool:
         return False
     kind, _, reference = endpoint(request.path)
     return kind == "base" or (kind == "manifests" and ":" not in reference)
-
-
-def _without_body(request: Request, reply: Reply) -> Reply:
-    if request.method == "HEAD":
-        reply.body = b""
-    return reply
 
 
 def _request(scope: Message) -> Request:
