@@ -164,15 +164,18 @@ def test_what_is_not_taken_is_sent_again(sink: Sink, caplog: pytest.LogCaptureFi
 def test_nobody_listens(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     from dockhand_embedded.notifications import Notifier
 
-    real = Notifier.flush
-    monkeypatch.setattr(Notifier, "flush", lambda self, timeout=0.3: real(self, timeout))
+    real = Notifier.close
+    monkeypatch.setattr(Notifier, "close", lambda self, timeout=0.3: real(self, timeout))
     endpoint = {"url": f"http://127.0.0.1:{free_port()}/", "token": TOKEN}
     with (
         caplog.at_level(logging.WARNING),
         connect(":memory:", driver="embedded", notifications=[endpoint], logging=QUIET) as registry,
     ):
         registry.upload_blob("a", b"data")
-    assert "events are not out" in caplog.text
+    assert "events are lost" in caplog.text
+    for thread in [t for t in threading.enumerate() if t.name == "notifications"]:
+        thread.join(10)  # it has nothing to do any more
+        assert not thread.is_alive()
     assert TOKEN not in caplog.text
 
 

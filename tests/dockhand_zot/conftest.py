@@ -23,7 +23,7 @@ from dockhand_zot import ScannerNotReady, SearchError, ZotClient
 from registries import HTPASSWD, PASSWORD, zot, zot_program
 from tapes import RECORDING, REPLAYED, AsyncAsSync, cassette
 
-from dockhand_core import Descriptor, ImageManifest, connect
+from dockhand_core import Descriptor, Digest, ImageManifest, connect
 from dockhand_core.models import media
 
 BOB = HTPASSWD.replace("alice", "bob")  # with the same password
@@ -142,13 +142,14 @@ def put(
         digest = registry.upload_blob(repository, data).digest
         return Descriptor(media_type=kind, digest=digest, size=len(data))
 
+    diff_ids = [str(Digest.of(gzip.decompress(layer))) for layer in layers]
     config = json.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
             "created": f"2026-01-{day:02}T03:04:05Z",
             "config": {},
-            "rootfs": {"type": "layers", "diff_ids": []},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
         }
     ).encode()
     manifest = ImageManifest(

@@ -128,7 +128,7 @@ class _Application:
             with contextlib.suppress(asyncio.CancelledError):
                 await sweeper
         if self._registry.notifier:
-            await asyncio.to_thread(self._registry.notifier.flush)
+            await asyncio.to_thread(self._registry.notifier.close)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _sweep(self) -> None:

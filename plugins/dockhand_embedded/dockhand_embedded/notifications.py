@@ -91,11 +91,14 @@ class Notifier:
             for queue in self._queues:
                 queue.put(body)
 
-    def flush(self, timeout: float = 5.0) -> bool:
-        """Wait until all is out, at most some seconds; whether it is."""
+    def close(self, timeout: float = 5.0) -> None:
+        """Wait until all is out, at most some seconds, and give up what is not.
+
+        It can be used again afterwards.
+        """
         until = time.monotonic() + timeout
-        out = [queue.wait(until) for queue in self._queues]
-        return all(out)
+        for queue in self._queues:
+            queue.close(until)
 
 
 class _Queue:
@@ -132,14 +135,14 @@ class _Queue:
                 else:
                     self._running = True
 
-    def wait(self, until: float) -> bool:
+    def close(self, until: float) -> None:
         with self._changed:
             while self._bodies and self._process == os.getpid():
                 left = until - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
-                    _log.warning("%s: %d events are not out", self._endpoint.url, len(self._bodies))
-                    return False
-        return True
+                    _log.warning("%s: %d events are lost", self._endpoint.url, len(self._bodies))
+                    self._bodies.clear()
+                    self._changed.notify_all()
 
     def _run(self) -> None:
         wait = _FIRST_WAIT
@@ -158,12 +161,14 @@ class _Queue:
                 if problem is None:
                     wait = _FIRST_WAIT
                     with self._changed:
-                        self._bodies.popleft()
+                        if self._bodies and self._bodies[0] is body:  # else given up meanwhile
+                            self._bodies.popleft()
                         self._changed.notify_all()
                     continue
                 if wait == _FIRST_WAIT:
                     _log.warning("%s takes no events: %s", self._endpoint.url, problem)
-                time.sleep(wait)
+                with self._changed:
+                    self._changed.wait_for(lambda: not self._bodies, wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
 
     def _post(self, http: httpx.Client, body: bytes) -> str | None:

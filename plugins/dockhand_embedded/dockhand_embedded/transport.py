@@ -39,7 +39,7 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     def close(self) -> None:
         """Let notifications out."""
         if self.registry.notifier:
-            self.registry.notifier.flush()
+            self.registry.notifier.close()
 
     async def aclose(self) -> None:
         """Let notifications out."""
