@@ -101,9 +101,10 @@ def program(package: str) -> tuple[list[str], str]:
         return ["dockhand-distribution"], _CONNECTION.format(
             connection=connection, kind="auth", name=driver, use=_LOGIN.format(header=header)
         )
-    return [], _CONNECTION.format(
-        connection=nowhere, kind="registry", name="distribution", use=_PING
-    )
+    name = package.removeprefix("dockhand-")
+    connection = {**nowhere, "driver": name}
+    # whose driver stands on another one's package has that from the same wheels
+    return [], _CONNECTION.format(connection=connection, kind="registry", name=name, use=_PING)
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:

@@ -32,6 +32,7 @@ ALL = ["read", "create", "update", "delete"]
 _ACCESS = {
     "repositories": {
         "public/**": {"anonymousPolicy": ["read"], "defaultPolicy": ["read"]},
+        "open/**": {"defaultPolicy": ["read", "create"]},
         "bobs/**": {"policies": [{"users": ["bob"], "actions": ["read", "create"]}]},
         "**": {"defaultPolicy": []},
     },
@@ -103,17 +104,16 @@ def zots(
     """Starts a zot of a configuration that `CONFIGS` names."""
     replayed = zot_kind == "cassette" and not RECORDING
     name = cast("Any", request.node).originalname.removeprefix("test_")
+    tape = cassette("zot-extensions", name) if zot_kind == "cassette" else nullcontext()
     with ExitStack() as stack:
 
         def start(config: str) -> Zot:
-            if replayed:
-                return Zot(REPLAYED, zot_mode, stack, replayed=True)
-            folder = tmp_path / config
-            url = stack.enter_context(zot(folder, **CONFIGS[config](folder)))
-            return Zot(url, zot_mode, stack, replayed=RECORDING)
+            url, folder = REPLAYED, tmp_path / config
+            if not replayed:
+                url = stack.enter_context(zot(folder, **CONFIGS[config](folder)))
+            stack.enter_context(tape)  # not before: waiting for it is no part of the test
+            return Zot(url, zot_mode, stack, replayed=replayed or RECORDING)
 
-        tape = cassette("zot-extensions", name) if zot_kind == "cassette" else nullcontext()
-        stack.enter_context(tape)
         yield start
 
 

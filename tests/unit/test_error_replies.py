@@ -182,6 +182,7 @@ def test_retry_after() -> None:
     assert reply(429, retry_after="7").retry_after == 7.0
     assert reply(429, retry_after="soon").retry_after is None
     assert reply(429).retry_after is None
+    assert reply(429, ratelimit_reset="3").retry_after == 3.0  # zot's way
     past = reply(429, retry_after="Wed, 21 Oct 2015 07:28:00 GMT")
     assert past.retry_after == 0.0
 
@@ -257,3 +258,13 @@ def test_any_reply_becomes_an_error(status: int, body: bytes, headers: dict[str,
     assert isinstance(found, RegistryError)
     assert found.status == status
     assert str(found).startswith(f"GET {URL}: {status}")
+
+
+def test_bare_entry() -> None:
+    """zot sends a failed login's error without the list around it."""
+    body = b'{"code":"UNAUTHORIZED","message":"authentication required","detail":{"a":"x"}}'
+    error = reply(401, body)
+    assert type(error).__name__ == "Unauthorized"
+    assert (error.code, error.detail) == ("UNAUTHORIZED", {"a": "x"})
+    assert "authentication required" in str(error)
+    assert reply(401, b'{"message":"no code"}').errors == ()

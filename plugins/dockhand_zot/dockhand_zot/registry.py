@@ -17,6 +17,7 @@ from dockhand_core.errors import (
     NotFound,
     RegistryError,
     ResponseInvalid,
+    Unauthorized,
 )
 from dockhand_core.flow import Flow, Reply, discard, drain
 from dockhand_core.models import (
@@ -118,7 +119,7 @@ class ZotRegistry(DistributionDriver):
                     repository, reference, manifest, media_type=media_type
                 )
             )
-        except Denied as error:
+        except (Denied, Unauthorized) as error:  # the latter where nobody is logged in
             raw, _ = content(manifest, media_type)
             if error.attempts > 1 and (yield from self._is_there(repository, reference, raw)):
                 digest = Digest.of(raw)
