@@ -22,7 +22,6 @@ DRIVERS = {
     "dockhand_auth_apikey": ("auth", "apikey"),
     "dockhand_auth_jwt": ("auth", "jwt"),
     "dockhand_distribution": ("registry", "distribution"),
-    "dockhand_zot": ("registry", "zot"),
 }
 ELSEWHERE = "https://registry.example.com"
 
