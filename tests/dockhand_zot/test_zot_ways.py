@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cutting import cutting
-from dockhand_zot import ZotDriver
+from dockhand_zot import ZotClient, ZotDriver
 from registries import zot
 
 from dockhand_core import (
@@ -20,6 +20,7 @@ from dockhand_core import (
     Digest,
     ManifestInvalid,
     NameUnknown,
+    PushResult,
     Scope,
     Unauthorized,
     Unsupported,
@@ -197,3 +198,44 @@ def test_a_reply_to_a_push_that_is_lost(
             cutter.down.append(5)
             with pytest.raises(ConnectionFailed):
                 registry.put_manifest("a", "3", manifest)
+
+
+@pytest.mark.live
+def test_bearer_mode(tmp_path: Path, image: Push) -> None:
+    """The flows ask for exactly what zot wants; the server's own page wants no token at all."""
+    from dockhand_auth_jwt import SigningKey
+
+    key = SigningKey.generate("RS256")
+    (tmp_path / "key.crt").write_bytes(key.public_pem())
+    bearer = {
+        "realm": "http://127.0.0.1:9/token",
+        "service": "zot",
+        "cert": str(tmp_path / "key.crt"),
+    }
+    auth = {
+        "driver": "jwt",
+        "private_key": key.private_pem().decode(),
+        "authority_name": "authority",
+        "registry_name": "zot",
+    }
+    on = {"enable": True}
+    with (
+        zot(tmp_path, auth={"bearer": bearer}, search=on, ui=on) as url,
+        connect(url, driver="zot", auth=auth, logging=QUIET) as client,
+    ):
+        assert isinstance(client, ZotClient)
+        manifest = image(client, "team/app", "1", "layer")
+        assert list(client.repositories()) == ["team/app"]
+        assert client.supports("search")
+        assert [each.tag for each in client.images("team/app")] == ["1"]
+        assert client.mgmt().auth["bearer"]["service"] == "zot"
+        upload = client.start_upload("team/app")
+        assert client.upload_status(upload).offset == 0
+        client.cancel_upload(upload)
+        mounted = client.mount_blob("team/other", manifest.layers[0].digest, "team/app")
+        assert isinstance(mounted, PushResult)
+        client.delete_manifest("team/app", manifest.digest)
+        with connect(url, driver="zot", logging=QUIET) as nobody:
+            assert nobody.is_online()
+            with pytest.raises(Unauthorized):
+                nobody.manifest("team/app", "1")
