@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dockhand_zot import ApiKeyInvalid, ExtensionNotEnabled, SearchForbidden, ZotClient
+from registries import HTPASSWD, PASSWORD, zot
 
-from dockhand_core import Denied, NotFound, ServerError, Unauthorized
+from dockhand_core import Denied, NotFound, ServerError, Unauthorized, connect
 
 Start = Callable[[str], Any]
 Push = Callable[..., Any]
@@ -50,8 +52,6 @@ def test_distribution_behind_the_driver() -> None:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        from dockhand_core import connect
-
         url = f"http://127.0.0.1:{server.server_port}"
         with connect(url, driver="zot", logging={"driver": "null"}) as registry:
             assert isinstance(registry, ZotClient)
@@ -137,3 +137,27 @@ def test_api_keys_that_end(zots: Start) -> None:
     # Where there are anonymous policies, zot breaks on who is nobody.
     with pytest.raises((Unauthorized, ServerError)):
         server.client(retries=0).api_keys()
+
+
+@pytest.mark.live
+def test_two_programs_star_at_once(tmp_path: Path, image: Push) -> None:
+    """Both toggle, and still it ends as both said."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    (tmp_path / "htpasswd").write_text(HTPASSWD)
+    on = {"enable": True}
+    users = {"htpasswd": {"path": str(tmp_path / "htpasswd")}}
+    auth = {"driver": "basic", "username": "alice", "password": PASSWORD}
+    with zot(tmp_path, auth=users, search=on, ui=on) as url, ThreadPoolExecutor(2) as threads:
+        clients = [
+            connect(url, driver="zot", auth=auth, logging={"driver": "null"}) for _ in range(2)
+        ]
+        with clients[0] as one, clients[1] as other:
+            assert isinstance(one, ZotClient)
+            assert isinstance(other, ZotClient)
+            image(one, "a", "1", "layer")
+            for _ in range(5):
+                list(threads.map(lambda client: client.star("a"), (one, other)))
+                assert one.repository_info("a").summary.starred
+                list(threads.map(lambda client: client.unstar("a"), (one, other)))
+                assert not one.repository_info("a").summary.starred
