@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PLUGINS := dockhand_distribution dockhand_zot dockhand_embedded dockhand_auth_basic dockhand_auth_bearer dockhand_auth_apikey
 PLUGINS += dockhand_auth_jwt
 PLUGINS += dockhand_token_server
+PLUGINS += dockhand_auth_token
 EDITABLE := -e . $(foreach p,$(PLUGINS),-e plugins/$(p))
 PROJECTS := pyproject.toml $(foreach p,$(PLUGINS),plugins/$(p)/pyproject.toml)
 CODE := dockhand_core tests benchmarks examples scripts $(foreach p,$(PLUGINS),plugins/$(p)/$(p))

@@ -31,7 +31,13 @@ __all__ = ["PluginInfo", "Plugins"]
 # What a name that is not installed may be had from.
 _KNOWN = {
     "registry": {"distribution": "distribution", "zot": "zot", "embedded": "embedded"},
-    "auth": {"basic": "basic", "bearer": "bearer", "apikey": "apikey", "jwt": "jwt"},
+    "auth": {
+        "basic": "basic",
+        "bearer": "bearer",
+        "apikey": "apikey",
+        "jwt": "jwt",
+        "token": "token",
+    },
 }
 _HOOKS = {
     "registry": "dockhand_registry_drivers",

@@ -94,6 +94,11 @@ def program(package: str) -> tuple[list[str], str]:
         return [], _CONNECTION.format(
             connection=connection, kind="registry", name="embedded", use=_PUSH
         )
+    if package == "dockhand-auth-token":  # a registry that asks for nothing gets nothing
+        connection = {**nowhere, "auth": {"driver": "token", "username": "a", "password": "x"}}
+        return ["dockhand-distribution"], _CONNECTION.format(
+            connection=connection, kind="auth", name="token", use=_PING
+        )
     if package in _AUTH:
         driver, settings, header = _AUTH[package]
         # an auth plugin needs a registry driver to do anything; it does not depend on one

@@ -1,0 +1,114 @@
+"""Where credentials may go."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from dockhand_auth_token import RealmNotAllowed
+from dockhand_auth_token.realm import check_realm
+
+from dockhand_core import ConnectionFailed
+
+NAMES = {
+    "registry.example.com": ["93.184.216.34"],
+    "auth.example.com": ["93.184.216.35"],
+    "inside.example.com": ["10.0.0.7"],
+    "both.example.com": ["93.184.216.36", "169.254.169.254"],
+    "registry.inside.example.com": ["10.0.0.7"],
+    "localhost": ["127.0.0.1", "::1"],
+    "mapped.example.com": ["::ffff:127.0.0.1"],
+    "2130706433": ["127.0.0.1"],
+    "carrier.example.com": ["100.64.0.1"],
+}
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(host: str, port: object, **_: object) -> list[object]:
+        try:
+            socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+            found = [host]
+        except OSError:
+            found = NAMES.get(host, [])
+        if not found:
+            raise socket.gaierror(-2, "not known")
+        return [(0, 0, 0, "", (address, port)) for address in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+PUBLIC = "https://registry.example.com/v2/"
+LOCAL = "http://127.0.0.1:5000/v2/"
+
+
+@pytest.mark.parametrize(
+    ("realm", "registry"),
+    [
+        ("https://auth.example.com/token", PUBLIC),
+        ("https://registry.example.com:8443/token", PUBLIC),
+        ("https://auth.example.com/token", "http://registry.example.com/v2/"),
+        ("http://auth.example.com/token", "http://registry.example.com/v2/"),
+        ("http://localhost:5001/token", LOCAL),
+        ("http://127.0.0.9/token", LOCAL),
+        ("http://[::1]:5001/token", LOCAL),
+        ("http://mapped.example.com/token", LOCAL),
+        ("http://registry.inside.example.com:81/token", "http://registry.inside.example.com/v2/"),
+        ("http://inside.example.com/token", "http://10.0.0.7:5000/v2/"),
+    ],
+)
+def test_allowed(realm: str, registry: str) -> None:
+    check_realm(realm, registry, None)
+
+
+@pytest.mark.parametrize(
+    ("realm", "registry", "why"),
+    [
+        ("http://auth.example.com/token", PUBLIC, "https to http"),
+        ("https://10.0.0.1/token", PUBLIC, "private address"),
+        ("https://inside.example.com/token", PUBLIC, "private address"),
+        ("https://both.example.com/token", PUBLIC, "private address"),
+        ("https://localhost/token", PUBLIC, "private address"),
+        ("https://127.0.0.1/token", PUBLIC, "private address"),
+        ("https://2130706433/token", PUBLIC, "private address"),
+        ("https://mapped.example.com/token", PUBLIC, "private address"),
+        ("https://carrier.example.com/token", PUBLIC, "private address"),
+        ("https://[fe80::1]/token", PUBLIC, "private address"),
+        ("https://0.0.0.0/token", PUBLIC, "private address"),
+        ("http://169.254.169.254/latest", "http://registry.example.com/v2/", "private address"),
+        ("http://10.0.0.1/token", LOCAL, "private address"),
+        ("http://localhost/token", "http://10.0.0.7:5000/v2/", "private address"),
+        # Its DNS is the registry's own, and proves nothing.
+        ("http://10.0.0.7/token", "http://registry.inside.example.com/v2/", "private address"),
+        ("ftp://auth.example.com/token", PUBLIC, "no http or https URL"),
+        ("https://user:pw@auth.example.com/", PUBLIC, "no http or https URL"),
+        ("/token", PUBLIC, "no http or https URL"),
+        ("https://[", PUBLIC, "no URL"),
+    ],
+)
+def test_refused(realm: str, registry: str, why: str) -> None:
+    with pytest.raises(RealmNotAllowed, match=why) as caught:
+        check_realm(realm, registry, None)
+    assert "pw" not in str(caught.value)
+
+
+def test_pinned() -> None:
+    """A list is all that counts, but for https to http."""
+    allowed = ["https://auth.example.com", "https://10.0.0.1:8080", "http://auth.example.com"]
+    check_realm("https://auth.example.com:443/token", PUBLIC, allowed)
+    check_realm("https://10.0.0.1:8080/token", PUBLIC, allowed)
+    check_realm("http://auth.example.com/token", LOCAL, allowed)
+    for realm in ("https://registry.example.com/token", "https://10.0.0.1/token",
+                  "https://auth.example.com:8443/"):  # fmt: skip
+        with pytest.raises(RealmNotAllowed, match="not among") as caught:
+            check_realm(realm, PUBLIC, allowed)
+        assert caught.value.realm in str(caught.value)
+    with pytest.raises(RealmNotAllowed, match="https to http"):
+        check_realm("http://auth.example.com/token", PUBLIC, allowed)
+    with pytest.raises(RealmNotAllowed):
+        check_realm("https://auth.example.com/", PUBLIC, [])
+
+
+def test_a_name_that_is_none() -> None:
+    with pytest.raises(ConnectionFailed, match="looked up"):
+        check_realm("https://nowhere.example.com/", PUBLIC, None)
