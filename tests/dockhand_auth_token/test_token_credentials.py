@@ -96,6 +96,7 @@ def test_helpers(tmp_path: Path, key: str) -> None:
         ("echo s3cret", "did not answer with"),
         ("echo '[1]'", "did not answer with"),
         ("exec sleep 10", "within 0.2 s"),
+        ("sleep 10 & sleep 10", "within 0.2 s"),  # all that it started is ended
     ],
 )
 def test_helpers_that_fail(tmp_path: Path, script: str, why: str) -> None:

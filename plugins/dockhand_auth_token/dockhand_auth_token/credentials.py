@@ -11,8 +11,10 @@ import binascii
 import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,27 +176,13 @@ def _ask(
     if not _HELPER.fullmatch(helper):
         raise CredentialsInvalid(f"{helper[:100]!r} cannot be the name of a credential helper")
     program = f"docker-credential-{helper}"
-    try:
-        done = subprocess.run(  # noqa: S603  # no shell; the name was checked
-            [program, "get"],
-            input=server.encode(),
-            capture_output=True,
-            check=False,
-            timeout=timeout,
-            env=dict(environ),
-        )
-    except FileNotFoundError:
-        raise CredentialsInvalid(f"{program} is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise CredentialsInvalid(f"{program} did not answer within {timeout:g} s") from None
-    except OSError as error:
-        raise CredentialsInvalid(f"{program} cannot be run: {error.strerror}") from None
-    if done.returncode:
-        if b"credentials not found" in done.stdout:
+    status, output = _run(program, server, environ, timeout)
+    if status:
+        if b"credentials not found" in output:
             return None
-        raise CredentialsInvalid(f"{program} failed with status {done.returncode}")
+        raise CredentialsInvalid(f"{program} failed with status {status}")
     try:
-        answer = json.loads(done.stdout)
+        answer = json.loads(output)
         username, secret = answer["Username"], answer["Secret"]
     except (ValueError, TypeError, KeyError):
         raise CredentialsInvalid(f"{program} did not answer with a user and a secret") from None
@@ -203,6 +191,44 @@ def _ask(
     if username == _IDENTITY:
         return Credentials(identity_token=SecretStr(secret))
     return Credentials(username, SecretStr(secret))
+
+
+def _run(
+    program: str, server: str, environ: Mapping[str, str], timeout: float
+) -> tuple[int, bytes]:
+    """A helper's status and output."""
+    try:
+        # No shell, and the name was checked. A session of its own, so that all it started can be
+        # ended with it: whoever else holds the pipe would be waited for.
+        helper = subprocess.Popen(  # noqa: S603
+            [program, "get"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=dict(environ),
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise CredentialsInvalid(f"{program} is not installed") from None
+    except OSError as error:
+        raise CredentialsInvalid(f"{program} cannot be run: {error.strerror}") from None
+    with helper:
+        try:
+            output, _ = helper.communicate(server.encode(), timeout)
+        except subprocess.TimeoutExpired:
+            _end(helper)
+            raise CredentialsInvalid(f"{program} did not answer within {timeout:g} s") from None
+        except BaseException:
+            _end(helper)
+            raise
+    return helper.returncode, output
+
+
+def _end(helper: subprocess.Popen[bytes]) -> None:
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(helper.pid, signal.SIGKILL)
+    helper.kill()
 
 
 def environment() -> dict[str, str]:
