@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+import os
+from collections.abc import Callable, Generator, Hashable, Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dockhand_core.flow import Blocking
 from dockhand_core.scope import Scope
+from dockhand_core.tokens import Obtain, TokenCache
 
 __all__ = ["AuthDriver", "NullAuth", "Request", "Response"]
 
@@ -37,6 +39,8 @@ class AuthDriver(httpx.Auth):
                 reply = yield from self.fetch("POST", URL, json={"role": self.settings.role})
                 request.headers["Authorization"] = f"Bearer {reply.json()['token']}"
                 response = yield request        # its body has not been read
+
+    What a step fails with (`fetch`, `blocking`, `cached_token`) is raised where it was asked for.
 
     It is called from several threads or tasks at once. It sees only requests to the
     connection's own origin: a redirect, an upload `Location` or a `Link` that leads elsewhere is
@@ -103,6 +107,22 @@ class AuthDriver(httpx.Auth):
         """Call a function that blocks; the async client gives it a thread."""
         result: T = yield Blocking(lambda: function(*args))
         return result
+
+    def cached_token(
+        self, key: Hashable, obtain: Obtain, *, refused: str | None = None
+    ) -> Generator[Any, Any, str]:
+        """A token, kept until shortly before it expires. For each key, one at a time asks for it.
+
+        Args:
+            key: what the token is for: issuer or realm, service, scopes, identity.
+            obtain: makes a generator of steps like those of `auth_flow`; it returns the token,
+                and for how many seconds from now it is good. What it raises is raised for all who
+                wait for that token.
+            refused: a token that the registry did not take; another one is given.
+        """
+        name = f"_tokens_{os.getpid()}"  # in a fork, those who would end a refresh are missing
+        cache: TokenCache = self.__dict__.get(name) or self.__dict__.setdefault(name, TokenCache())
+        return (yield from cache.get(key, obtain, refused=refused))
 
 
 class NullAuth(AuthDriver):

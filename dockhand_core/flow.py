@@ -26,6 +26,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias, TypeVar
@@ -241,6 +242,13 @@ class Blocking:
     """A function that blocks: files, hashing, a keyring. The async runner gives it a thread."""
 
     function: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Wait for what another thread or task does; its result is of no interest."""
+
+    done: Future[None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from contextlib import aclosing, closing
 from contextvars import copy_context
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from dockhand_core.flow import (
     Parallel,
     Sleep,
     Take,
+    Until,
 )
 from dockhand_core.wire import Receive, Send, Wire
 
@@ -133,6 +135,7 @@ class SyncRunner:
             Discard: lambda e: e.stream.close(),
             Sleep: lambda e: time.sleep(e.seconds),
             Blocking: lambda e: e.function(),
+            Until: lambda e: wait_for([e.done]),
             Drain: self._drain,
             Take: lambda e: next(e.iterator, None),
             Parallel: self._parallel,
@@ -233,6 +236,8 @@ class AsyncRunner:
             Discard: lambda e: e.stream.aclose(),
             Sleep: lambda e: asyncio.sleep(e.seconds),
             Blocking: self._blocking,
+            # not `to_thread`: those who wait could take the threads of the one they wait for
+            Until: lambda e: asyncio.wait([asyncio.wrap_future(e.done)]),
             Drain: self._drain,
             Take: self._take,
             Parallel: self._parallel,

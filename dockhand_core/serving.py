@@ -101,8 +101,8 @@ def serve(
     with _listener(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         scheme = "https" if certificate else "http"
-        print(f"listening on {scheme}://{shown}:{listener.getsockname()[1]}", flush=True)
-        asyncio.run(_serve(uvicorn.Server(config), listener))
+        url = f"{scheme}://{shown}:{listener.getsockname()[1]}"
+        asyncio.run(_serve(uvicorn.Server(config), listener, url))
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -114,12 +114,14 @@ def _listener(host: str, port: int) -> socket.socket:
         sys.exit(f"cannot listen on {host}:{port}: {reason}; --port 0 takes one that is free")
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+async def _serve(server: uvicorn.Server, listener: socket.socket, url: str) -> None:
     """Serve; a signal lets what is under way come to its end, and is no failure."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, server)
     server.capture_signals = _no_signals  # type: ignore[method-assign]  # it would raise them anew
+    # Whoever reads this may send a signal at once.
+    print(f"listening on {url}", flush=True)
     await server.serve(sockets=[listener])
 
 

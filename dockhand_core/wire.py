@@ -24,7 +24,17 @@ from dockhand_core.errors import (
     ResponseInvalid,
     Timeout,
 )
-from dockhand_core.flow import JSON_LIMIT, Blocking, BytesSource, Call, Discard, Reply, Retry, Sleep
+from dockhand_core.flow import (
+    JSON_LIMIT,
+    Blocking,
+    BytesSource,
+    Call,
+    Discard,
+    Reply,
+    Retry,
+    Sleep,
+    Until,
+)
 from dockhand_core.replies import PORTS, error_of, joined, line, origin_of, retry_after, shown
 
 __all__ = ["Exchange", "Receive", "Send", "Wire"]
@@ -50,7 +60,7 @@ class Receive:
     cut: bool = False
 
 
-Exchange = Generator[Send | Receive | Discard | Sleep | Blocking, Any, Reply]
+Exchange = Generator[Send | Receive | Discard | Sleep | Blocking | Until, Any, Reply]
 
 
 @dataclass
@@ -231,12 +241,15 @@ class Wire:
         response: httpx.Response | None = None
         answer: Any = None
         try:
-            step = self._step(flow, None)
+            step = self._step(flow.send, None)
             while True:
-                if isinstance(step, Blocking):
-                    answer = yield step
-                elif step.extensions.get(FETCH):
-                    answer = yield from self._fetch(step)
+                if isinstance(step, Blocking | Until) or step.extensions.get(FETCH):
+                    try:
+                        aside = isinstance(step, Blocking | Until)
+                        answer = (yield step) if aside else (yield from self._fetch(step))
+                    except Exception as error:
+                        step = self._step(flow.throw, error)
+                        continue
                 elif step.url is not target and origin_of(str(step.url)) != self.origin:
                     raise PluginError(
                         f"{type(self.auth).__name__} sent the request to another origin, "
@@ -247,7 +260,7 @@ class Wire:
                         yield Discard(ReplyStream(response))
                     step.extensions = {**request.extensions, **step.extensions}
                     answer = response = yield from self._send(step)
-                step = self._step(flow, answer)
+                step = self._step(flow.send, answer)
         except StopIteration:
             if response is None:
                 raise PluginError(f"{type(self.auth).__name__} did not send the request") from None
@@ -259,10 +272,10 @@ class Wire:
         finally:
             flow.close()
 
-    def _step(self, flow: Generator[Any, Any, None], answer: Any) -> Any:
+    def _step(self, resume: Callable[[Any], Any], answer: Any) -> Any:
         """The auth driver's next step; what it raises is reported as the plugin's."""
         try:
-            return flow.send(answer)
+            return resume(answer)
         except (StopIteration, DockhandError):
             raise
         except Exception as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from images import push_image, push_index
-from registries import embedded, program
+from registries import HTPASSWD, PASSWORD, embedded, program
 
 from dockhand_core import RegistryClient, connect
 
@@ -136,3 +136,38 @@ def test_regctl(url: str, registry: RegistryClient, run: Run, tmp_path: Path) ->
     assert registry.manifest_exists("copied", index.digest)
     root = tmp_path / "registry" / "root" / "a" / "b"
     assert "v1" in run(regctl, "tag", "ls", f"ocidir://{root}").split()
+
+
+def test_passwords(run: Run, tmp_path: Path) -> None:
+    """Each client answers the challenge in its own way; without a password it gets nowhere."""
+    skopeo = program("skopeo", "Debian's package skopeo has it")
+    crane = program("crane", BUILT)
+    regctl = program("regctl", BUILT)
+    users = tmp_path / "users"
+    users.write_text(HTPASSWD)
+    auth = {"driver": "basic", "username": "alice", "password": PASSWORD}
+    with (
+        embedded(tmp_path / "locked", "--htpasswd", str(users)) as url,
+        connect(url, logging={"driver": "null"}, auth=auth) as registry,
+    ):
+        host = url.removeprefix("http://")
+        push_image(registry, "a/b", "v1")
+        image = f"docker://{host}/a/b"
+        refused = subprocess.run(
+            [skopeo, "inspect", "--tls-verify=false", "--no-creds", "--raw", f"{image}:v1"],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert refused.returncode != 0
+        assert "authentication" in refused.stderr
+        creds = f"alice:{PASSWORD}"
+        run(
+            skopeo, "copy", "--src-tls-verify=false", "--dest-tls-verify=false",
+            "--src-creds", creds, "--dest-creds", creds, f"{image}:v1", f"{image}:skopeo",
+        )  # fmt: skip
+        run(crane, "auth", "login", host, "-u", "alice", "-p", PASSWORD)
+        run(crane, "copy", "--insecure", f"{host}/a/b:v1", f"{host}/c/d:crane")
+        run(regctl, "registry", "set", "--tls", "disabled", host)
+        run(regctl, "registry", "login", host, "-u", "alice", "-p", PASSWORD)
+        run(regctl, "image", "copy", f"{host}/a/b:v1", f"{host}/c/d:regctl")
+        assert list(registry.tags("a/b")) == ["skopeo", "v1"]
+        assert list(registry.tags("c/d")) == ["crane", "regctl"]

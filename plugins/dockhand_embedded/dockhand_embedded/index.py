@@ -85,7 +85,8 @@ class Index:
     def serialize(self) -> bytes:
         """The bytes of `index.json`."""
         entries = [*self._foreign, *self._tagged.values(), *self._untagged.values()]
-        return json.dumps({**self._head, "manifests": entries}, indent=1).encode()
+        # Without `indent`, which the encoder that is written in Python would have to do.
+        return json.dumps({**self._head, "manifests": entries}).encode()
 
     def copy(self) -> Index:
         """An index of its own, to be changed; entries are shared, as no method alters one."""

@@ -26,6 +26,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -42,6 +44,21 @@ _LOCKS = 64
 FRESH = 600
 # Two changes within one tick of the file system's clock could look the same from outside.
 _CLOCK_TICK = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An index that was read or written.
+
+    Attributes:
+        mark: the file's, as long as another content would have another one; else its bytes tell.
+        data: its bytes.
+        index: what they say.
+    """
+
+    mark: tuple[int, int, int] | None
+    data: bytes
+    index: Index
 
 
 class LayoutStorage(Storage):
@@ -62,7 +79,7 @@ class LayoutStorage(Storage):
         self._uploads = self.root / ".uploads"
         self._sessions = Sessions(self._uploads, self._place)
         self._sessions.sweep(upload_age)
-        self._cache: dict[str, tuple[tuple[int, int, int], Index]] = {}
+        self._cache: dict[str, _Held] = {}
         # flock separates threads by itself on a local disk; where a network file system turns it
         # into a lock per process, these do. A fixed number, since names are for anyone to invent.
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
@@ -124,10 +141,10 @@ class LayoutStorage(Storage):
         """The manifests of a repository, read again when the file has changed."""
         path = self.folder(repository) / "index.json"
         held = self._cache.get(repository)
-        if held:
+        if held and held.mark:
             try:
-                if held[0] == _mark(path.stat()):
-                    return held[1]
+                if held.mark == _mark(path.stat()):
+                    return held.index
             except FileNotFoundError:
                 pass
         return self._load(repository, path)
@@ -144,12 +161,16 @@ class LayoutStorage(Storage):
         except (FileNotFoundError, NotADirectoryError):
             self._cache.pop(repository, None)
             return None
-        try:
-            index = Index.parse(data)
-        except (ValueError, RecursionError) as error:
-            raise OSError(f"index.json of {repository} cannot be read: {error}") from error
-        if time.time_ns() - status.st_mtime_ns > _CLOCK_TICK:
-            self._cache[repository] = _mark(status), index
+        held = self._cache.get(repository)
+        if held and held.data == data:
+            index = held.index
+        else:
+            try:
+                index = Index.parse(data)
+            except (ValueError, RecursionError) as error:
+                raise OSError(f"index.json of {repository} cannot be read: {error}") from error
+        settled = time.time_ns() - status.st_mtime_ns > _CLOCK_TICK
+        self._cache[repository] = _Held(_mark(status) if settled else None, data, index)
         return index
 
     @contextmanager
@@ -182,7 +203,10 @@ class LayoutStorage(Storage):
             if not (folder / "oci-layout").exists():
                 write_file(folder / "oci-layout", _LAYOUT, self._sessions.temporary())
             if index.changed or missing:
-                write_file(path, index.serialize(), self._sessions.temporary())
+                data = index.serialize()
+                write_file(path, data, self._sessions.temporary())
+                # The next of many pushes need not parse what this one wrote.
+                self._cache[repository] = _Held(None, data, index)
 
     # Blobs
 
@@ -196,12 +220,13 @@ class LayoutStorage(Storage):
 
     def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
         """The blob's file; links and special files are not followed."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         path = self._blob(repository, digest)
         if self.blob_size(repository, digest) is None:
             return None
         try:
-            return os.fdopen(os.open(path, flags), "rb", buffering=0)
+            return FileIO(
+                path, opener=_open_file
+            )  # which knows its name, unlike one made of a number
         except FileNotFoundError:
             return None
 
@@ -297,6 +322,10 @@ class LayoutStorage(Storage):
     def sweep(self, age: float) -> int:
         """Forget uploads that nobody goes on with."""
         return self._sessions.sweep(age)
+
+
+def _open_file(path: str, _: int) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _mark(status: os.stat_result) -> tuple[int, int, int]:

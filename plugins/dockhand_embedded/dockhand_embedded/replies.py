@@ -95,9 +95,9 @@ class FileBody:
     def path(self) -> str | None:
         """The file's path where the body is all of it, for servers that send files by name."""
         name = getattr(self.file, "name", None)
-        if not isinstance(name, str) or self.offset:
+        if not isinstance(name, str | os.PathLike) or self.offset:
             return None
-        return name if os.fstat(self.file.fileno()).st_size == self.length else None
+        return os.fspath(name) if os.fstat(self.file.fileno()).st_size == self.length else None
 
     @property
     def finished(self) -> bool:

@@ -82,11 +82,16 @@ async def _parts(
 
 
 def _request(request: httpx.Request, body: Iterable[bytes] = ()) -> Request:
+    query = request.url.query.decode("ascii")
+    # The raw fields: httpx would look for their encoding anew each time.
+    fields = [
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw
+    ]
     return Request(
         method=request.method.upper(),
         path=request.url.path,
-        query=parse_qsl(request.url.query.decode("ascii"), keep_blank_values=True),
-        headers=Headers(request.headers.multi_items()),
+        query=parse_qsl(query, keep_blank_values=True) if query else (),
+        headers=Headers(fields),
         body=body,
     )
 
