@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := dockhand_distribution dockhand_embedded dockhand_auth_basic dockhand_auth_bearer dockhand_auth_apikey
+PLUGINS := dockhand_distribution dockhand_zot dockhand_embedded dockhand_auth_basic dockhand_auth_bearer dockhand_auth_apikey
+PLUGINS += dockhand_auth_jwt
+PLUGINS += dockhand_token_server
 EDITABLE := -e . $(foreach p,$(PLUGINS),-e plugins/$(p))
 PROJECTS := pyproject.toml $(foreach p,$(PLUGINS),plugins/$(p)/pyproject.toml)
 CODE := dockhand_core tests benchmarks examples scripts $(foreach p,$(PLUGINS),plugins/$(p)/$(p))

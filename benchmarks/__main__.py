@@ -17,6 +17,7 @@ from benchmarks.memory import transfer_memory
 from benchmarks.peers import against_dxf, against_oras
 from benchmarks.server import Server, running, started
 from benchmarks.small import flat_memory, heads, many_manifests
+from benchmarks.tokens import tokens_per_second
 from benchmarks.transfer import Blob, async_transfers, sync_transfers
 
 MIB = 1 << 20
@@ -65,6 +66,7 @@ def measure(
         ("import", lambda: import_time(many)),
         ("manifests, async", lambda: many_manifests(server, some)),
         ("memory of manifests", lambda: [flat_memory(server, few)]),
+        ("tokens", lambda: tokens_per_second(folder, few)),
         ("embedded registry", lambda: embedded_registry(folder, large, few)),
     ]
     for what, step in [(what, step) for what, step in steps if only in what]:

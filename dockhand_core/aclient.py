@@ -28,7 +28,7 @@ from dockhand_core.models import (
 from dockhand_core.operations import exists, image
 from dockhand_core.runner import AsyncRunner
 
-__all__ = ["AsyncRegistryClient"]
+__all__ = ["AsyncRegistryClient", "share_docstrings"]
 
 T = TypeVar("T")
 
@@ -221,7 +221,12 @@ class AsyncRegistryClient:
         return f"<{type(self).__name__} {self.name!r} {self._runner.wire.base}>"
 
 
-for _name, _method in vars(AsyncRegistryClient).items():
-    _twin = vars(RegistryClient).get(_name)
-    if _twin is not None and not _name.startswith("_") and inspect.isfunction(_method):
-        _method.__doc__ = _twin.__doc__  # said once; the two do the same
+def share_docstrings(client: type[AsyncRegistryClient], twin: type[RegistryClient]) -> None:
+    """Give an async client's methods the sync one's docstrings: said once; the two do the same."""
+    for name, method in vars(client).items():
+        other = vars(twin).get(name)
+        if other is not None and not name.startswith("_") and inspect.isfunction(method):
+            method.__doc__ = other.__doc__
+
+
+share_docstrings(AsyncRegistryClient, RegistryClient)

@@ -178,6 +178,20 @@ class RegistryError(DockhandError):
         self.retry_after = retry_after
         self.attempts = attempts
 
+    def explained(self, hint: str, kind: type[RegistryError] | None = None) -> RegistryError:
+        """The same refusal with what to do about it, as another kind of error if one is given."""
+        return (kind or type(self))(
+            f"{self}: {hint}",
+            status=self.status,
+            code=self.code,
+            detail=self.detail,
+            errors=self.errors,
+            request_id=self.request_id,
+            repository=self.repository,
+            retry_after=self.retry_after,
+            attempts=self.attempts,
+        )
+
 
 class ResponseInvalid(RegistryError):
     """A reply that cannot be understood: not JSON, a header missing, pages without end …"""

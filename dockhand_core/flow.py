@@ -183,6 +183,7 @@ class Call:
         once: whether it is not to be repeated at all, because nobody wants to wait for it.
         limit: bytes of the reply's body that are read at most, where it is not streamed.
         progress: told of the body's bytes as they are sent.
+        anonymous: whether credentials are left out: who sends them there is refused.
     """
 
     method: str
@@ -199,6 +200,7 @@ class Call:
     once: bool = False
     limit: int = JSON_LIMIT
     progress: Progress | None = None
+    anonymous: bool = False
 
 
 class Stream(Protocol):

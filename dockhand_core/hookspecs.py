@@ -69,7 +69,7 @@ def dockhand_log_drivers() -> Mapping[str, Callable[[LogSettings, str], Any] | s
 @hookspec
 def dockhand_authenticate(
     username: str, password: SecretStr, service: str
-) -> Identity | None | Awaitable[Identity | None]:
+) -> Identity | Awaitable[Identity | None] | None:
     """Who a user name and a password prove to be asking; the token endpoint asks.
 
     Users that the endpoint's own file lists are never asked about. Of several plugins the first
@@ -91,7 +91,7 @@ def dockhand_authenticate(
 @hookspec
 def dockhand_authorize(
     identity: Identity, scopes: tuple[Scope, ...], service: str
-) -> Iterable[Scope] | None | Awaitable[Iterable[Scope] | None]:
+) -> Iterable[Scope] | Awaitable[Iterable[Scope] | None] | None:
     """What somebody may do; the token endpoint asks before it signs.
 
     It can only narrow what the endpoint's rules grant: what is returned beyond `scopes` is cut.

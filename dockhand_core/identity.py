@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 __all__ = ["Identity"]
@@ -17,7 +18,7 @@ class Identity:
     """
 
     name: str
-    groups: frozenset[str] = frozenset()
+    groups: AbstractSet[str] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", frozenset(self.groups))

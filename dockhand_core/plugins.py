@@ -30,8 +30,8 @@ __all__ = ["PluginInfo", "Plugins"]
 
 # What a name that is not installed may be had from.
 _KNOWN = {
-    "registry": {"distribution": "distribution", "embedded": "embedded"},
-    "auth": {"basic": "basic", "bearer": "bearer", "apikey": "apikey"},
+    "registry": {"distribution": "distribution", "zot": "zot", "embedded": "embedded"},
+    "auth": {"basic": "basic", "bearer": "bearer", "apikey": "apikey", "jwt": "jwt"},
 }
 _HOOKS = {
     "registry": "dockhand_registry_drivers",

@@ -71,6 +71,8 @@ def error_of(
     found: type[errors.RegistryError]
     if status >= 500:
         found = errors.ServerError
+    elif status == 401 and known == "UNSUPPORTED":
+        found = errors.Unauthorized  # what zot says of a token that it does not take
     elif known:
         found = errors.RegistryError.by_code[known]
     elif status == 404:
@@ -102,12 +104,14 @@ def error_of(
 
 
 def _entries(body: bytes) -> list[dict[str, Any]]:
-    """The entries of `errors` that have a code."""
+    """The entries of `errors` that have a code; zot sends a failed login's entry bare."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
         return []
-    found = parsed.get("errors") if isinstance(parsed, dict) else None
+    if not isinstance(parsed, dict):
+        return []
+    found = parsed.get("errors", [parsed])
     if not isinstance(found, list):
         return []
     return [e for e in found[:100] if isinstance(e, dict) and isinstance(e.get("code"), str)]
@@ -145,17 +149,25 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
+# RFC 6750, section 3.1; any other text could be what was sent, shown again
+_BEARER_ERRORS = ("invalid_request", "invalid_token", "insufficient_scope")
+
+
 def _wanted(headers: Mapping[str, str]) -> str:
     asked = challenges(headers.get("www-authenticate", ""))
-    return line("it asks for " + " or ".join(c.scheme for c in asked)) if asked else ""
+    errors = [error for c in asked if (error := c.parameters.get("error")) in _BEARER_ERRORS]
+    said = f", and says {errors[0]}" if errors else ""
+    return line("it asks for " + " or ".join(c.scheme for c in asked) + said) if asked else ""
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds to wait, from `Retry-After` in seconds or as a date; None without a usable one.
 
+    zot says it in `Ratelimit-Reset` alone.
+
     Follows: RFC 9110, section 10.2.3.
     """
-    value = headers.get("retry-after", "").strip()
+    value = headers.get("retry-after", headers.get("ratelimit-reset", "")).strip()
     if re.fullmatch(r"\d{1,9}", value):
         return float(value)
     try:

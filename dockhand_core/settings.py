@@ -99,6 +99,8 @@ def _placed(annotation: Any, value: str | Path, base: Path) -> str | Path:
     """A path that starts at the file it was written in; other values as they are."""
     if not _holds(annotation, Path):
         return value
+    if isinstance(value, str) and value.lstrip().startswith("-----BEGIN "):
+        return value  # a PEM where its path could be
     if isinstance(value, str) and (
         (_holds(annotation, bool) and value.lower() in {"true", "false", "1", "0", "yes", "no"})
         or value in _literals(annotation)

@@ -182,7 +182,8 @@ class Wire:
                 at_home = origin_of(url) == self.origin
             request = self._request(call, url, at_home)
             with mapped(call.method, url, request):
-                steps = self._authenticate(request) if at_home else self._send(request)
+                known = at_home and not call.anonymous
+                steps = self._authenticate(request) if known else self._send(request)
                 response: httpx.Response = yield from steps
             target = self._redirect(call, response)
             if target is None:

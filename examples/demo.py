@@ -1,6 +1,7 @@
 """The main job from end to end: two registries, one image for two platforms.
 
-Without settings, both registries are folders on this machine. With DOCKHAND_BASE_URI (and
+Without settings, both registries are folders on this machine; `main` wants a token for whatever
+is done with it, and Dockhand is the authority that signs them. With DOCKHAND_BASE_URI (and
 DOCKHAND_AUTH_DRIVER, DOCKHAND_USERNAME, DOCKHAND_PASSWORD …) the connection `main` is a real one.
 """
 
@@ -19,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from dockhand_auth_jwt import SigningKey, TokenService
+
 from dockhand_core import (
     AsyncDockhand,
     Descriptor,
@@ -29,7 +32,10 @@ from dockhand_core import (
     ImageManifest,
     Platform,
     RegistryClient,
+    Scope,
+    Unauthorized,
     Unsupported,
+    connect,
 )
 from dockhand_core.config import load_config
 from dockhand_core.models import media
@@ -37,15 +43,34 @@ from dockhand_core.models import media
 REPOSITORY = "dockhand-demo/hello"
 PLATFORMS = ("linux/amd64", "linux/arm64/v8")
 
-MAIN_ON_DISK = 'driver = "embedded"\nroot = "main"'
-MAIN_REAL = 'driver = "distribution"'  # the environment says where
+MAIN_ON_DISK = """\
+driver = "embedded"
+root = "main"
+token_realm = "http://localhost:5001/token"
+token_service = "demo_registry"
+token_issuer = "demo_authority"
+token_certificate = "keys/certificate.pem"
+
+[connections.main.auth]
+driver = "jwt"
+private_key = "keys/private.pem"
+authority_name = "demo_authority"
+registry_name = "demo_registry"
+subject = "the demo"
+
+[connections.main.logging]
+driver = "console"
+level = "info"
+"""
+MAIN_REAL = """\
+driver = "distribution"  # the environment says where
+logging = { driver = "console", level = "info" }
+"""
 CONFIG = """
 default = "main"
 
 [connections.main]
 {main}
-logging = {{ driver = "console", level = "info" }}
-
 [connections.mirror]
 driver = "embedded"
 root = "mirror"
@@ -68,6 +93,45 @@ def bar(done: int, total: int | None) -> None:
     print(f"\r   [{'█' * int(share * 30):30}] {done / 1e6:6.2f} MB", end="", flush=True)
     if done == total:
         print(flush=True)
+
+
+def authority(folder: Path) -> None:
+    """Make the key that signs, and the certificate that the registry trusts."""
+    key = SigningKey.generate()
+    (folder / "keys").mkdir()
+    (folder / "keys" / "private.pem").write_bytes(key.private_pem())
+    (folder / "keys" / "certificate.pem").write_bytes(key.self_signed_certificate("demo_authority"))
+    print(f"   {key!r}")
+
+
+def strangers(config: DockhandConfig, folder: Path) -> None:
+    """What happens to those whom the authority does not know, and to tokens for something else."""
+    key = SigningKey.load(folder / "keys" / "private.pem")
+    service = TokenService(key, issuer="demo_authority", audience="demo_registry")
+    narrow = service.builder().related_to("alice").with_scope(Scope.read("alice/app"))
+    table = config.connection("main")[1]
+    door = {key: value for key, value in table.options.items() if key.startswith("token_")}
+    door["token_certificate"] = folder / door["token_certificate"]
+    for who, auth in (
+        ("nobody", {"driver": "null"}),
+        ("alice, for alice/app", {"driver": "bearer", "token": service.sign(narrow)}),
+        (
+            "another authority",
+            {
+                "driver": "jwt",
+                "private_key": SigningKey.generate().private_pem().decode(),
+                "authority_name": "demo_authority",
+                "registry_name": "demo_registry",
+            },
+        ),
+    ):
+        quiet = {"driver": "null"}
+        root = str(folder / "main")
+        with connect(root, driver="embedded", auth=auth, logging=quiet, **door) as registry:
+            try:
+                registry.put_manifest(REPOSITORY, "v1", ImageIndex(manifests=()))
+            except Unauthorized as error:
+                print(f"   {who}: {str(error).partition(': ')[2]}")
 
 
 def layer(seed: int) -> tuple[bytes, str]:
@@ -176,6 +240,9 @@ def main() -> int:
     real = os.environ.get("DOCKHAND_BASE_URI")
     with tempfile.TemporaryDirectory(prefix="dockhand-demo-") as name:
         folder = Path(name)
+        if not real:
+            title("Dockhand is the authority: a key, and a certificate for the registry")
+            authority(folder)
         file = folder / "dockhand.toml"
         file.write_text(CONFIG.format(main=MAIN_REAL if real else MAIN_ON_DISK))
         config = load_config(file)
@@ -186,6 +253,9 @@ def main() -> int:
             registry = dockhand.connection()
             registry.ping()
             print(f"   main is {registry!r}, {registry.api_version()}")
+            if not real:
+                title("whom the registry does not let in")
+                strangers(config, folder)
             title("push an image for two platforms to main")
             index = push(registry)
             title("list what is there")

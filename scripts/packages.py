@@ -48,6 +48,11 @@ _AUTH = {
     "dockhand-auth-basic": ("basic", {"username": "alice", "password": "x"}, "Authorization"),
     "dockhand-auth-bearer": ("bearer", {"token": "x"}, "Authorization"),
     "dockhand-auth-apikey": ("apikey", {"api_key": "x", "header": "X-Api-Key"}, "X-Api-Key"),
+    "dockhand-auth-jwt": (
+        "jwt",
+        {"private_key": "private.pem", "authority_name": "a", "registry_name": "b"},
+        "Authorization",
+    ),
 }
 _PING = "dockhand.connection().ping(); assert seen"
 _LOGIN = _PING + "; assert {header!r} in seen[0], seen"
@@ -57,9 +62,33 @@ _PUSH = """registry = dockhand.connection()
 """
 
 
+# It has no driver: what it is for is a server.
+_ENDPOINT = """
+import asyncio, httpx
+from dockhand_auth_jwt import SigningKey
+from dockhand_core import Dockhand
+from dockhand_token_server import create_app
+
+async def ask(app):
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+        return (await client.get("/token?service=s")).raise_for_status().json()
+
+with Dockhand({}) as dockhand:
+    broken = [str(plugin) for plugin in dockhand.plugins if plugin.error]
+    assert not broken, broken
+    key = SigningKey.generate().private_pem().decode()
+    settings = {"issuer": "a", "services": ["s"], "private_key": key, "refresh_tokens": False}
+    app = create_app(settings, plugins=dockhand.plugins)
+    assert asyncio.run(ask(app))["token"].count(".") == 2
+"""
+
+
 def program(package: str) -> tuple[list[str], str]:
     """What to install beside the core's wheel, and a program that uses it."""
     nowhere: dict[str, object] = {"base_uri": ""}
+    if package == "dockhand-token-server":
+        return [], _ENDPOINT
     if package == "dockhand-embedded":
         connection: dict[str, object] = {"driver": "embedded", "root": ":memory:"}
         return [], _CONNECTION.format(
@@ -72,9 +101,10 @@ def program(package: str) -> tuple[list[str], str]:
         return ["dockhand-distribution"], _CONNECTION.format(
             connection=connection, kind="auth", name=driver, use=_LOGIN.format(header=header)
         )
-    return [], _CONNECTION.format(
-        connection=nowhere, kind="registry", name="distribution", use=_PING
-    )
+    name = package.removeprefix("dockhand-")
+    connection = {**nowhere, "driver": name}
+    # whose driver stands on another one's package has that from the same wheels
+    return [], _CONNECTION.format(connection=connection, kind="registry", name=name, use=_PING)
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:
@@ -120,6 +150,8 @@ def main() -> None:
                     "-c", ROOT / "constraints.txt", "--find-links", wheels,
                     wheel, *beside,
                 )  # fmt: skip
+                if package == "dockhand-auth-jwt":
+                    run(python, "-m", module, "keys", ".", cwd=Path(folder))
                 run(python, "-c", code, cwd=Path(folder))
                 print(f"{package}: works alone", flush=True)
     print(f"{len(built)} wheels built, {len(built) - 1} used alone")

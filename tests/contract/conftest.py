@@ -1,31 +1,21 @@
-"""The contract suite runs against every registry that a driver must suit, sync and async.
-
-Cassettes are recorded by `make record` (DOCKHAND_RECORD=1) from real servers, through the sync
-client, and replayed through both.
-"""
+"""The contract suite runs against every registry that a driver must suit, sync and async."""
 
 from __future__ import annotations
 
-import os
-import re
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import vcr
-from driven import Loop, driven
-from registries import HTPASSWD, distribution, embedded
+from dockhand_auth_jwt import SigningKey
+from registries import HTPASSWD, distribution, embedded, zot
+from tapes import RECORDING, REPLAYED, AsyncAsSync, cassette
 
-from dockhand_core import RegistryClient, async_connect, connect
+from dockhand_core import RegistryClient, connect
 from dockhand_core.transport import ASYNC_TRANSPORTS
-
-CASSETTES = Path(__file__).parents[2] / "cassettes"
-REPLAYED = "http://registry.test"
-RECORDING = os.environ.get("DOCKHAND_RECORD") == "1"
-_HEADERS = ("accept", "content-type", "content-range", "range")
 
 
 @dataclass(frozen=True)
@@ -39,11 +29,15 @@ class Target:
     pages_tags: bool = True
     has_referrers: bool = True
     single_post: bool = True
+    tokens: bool = False
+    driver: str = "distribution"
+    links_blobs: bool = False  # from any repository, unasked
+    names_missing_blobs: bool = True
 
     @property
     def cassette(self) -> str:
         """The folder of its cassettes."""
-        return f"distribution-{self.version}"
+        return "zot" if self.driver == "zot" else f"distribution-{self.version}"
 
 
 def _distribution(kind: str, version: str) -> Target:
@@ -59,6 +53,12 @@ def _distribution(kind: str, version: str) -> Target:
     )
 
 
+def _zot(kind: str) -> Target:
+    return Target(
+        f"{kind}-zot", kind, "zot", driver="zot", links_blobs=True, names_missing_blobs=False
+    )
+
+
 TARGETS = [
     Target("embedded-memory", "embedded", "memory"),
     Target("embedded-folder", "embedded", "folder"),
@@ -67,7 +67,17 @@ TARGETS = [
     _distribution("cassette", "3.1"),
     _distribution("live", "2.8"),
     _distribution("live", "3.1"),
+    _zot("cassette"),
+    _zot("live"),
 ]
+# those that want a token, which the driver `jwt` signs
+TARGETS += [
+    replace(target, name=f"{target.name}-jwt", tokens=True)
+    for target in TARGETS
+    if target.kind == "live" or target.name in {"embedded-memory", "embedded-served"}
+]
+KEY = SigningKey.generate()
+REALM, ISSUER, SERVICE = "http://localhost/token", "dockhand-tests", "registry-under-test"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -75,7 +85,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
         targets = [t for t in TARGETS if t.kind == "cassette"] if RECORDING else TARGETS
         if "guarded" in metafunc.fixturenames:  # the embedded one asks nobody who they are
-            targets = [t for t in targets if t.kind not in ("embedded", "served")]
+            targets = [t for t in targets if t.kind in ("cassette", "live") and not t.tokens]
         metafunc.parametrize(
             ("target", "mode"),
             [
@@ -96,7 +106,7 @@ def _modes(target: Target) -> list[str]:
     """Both worlds, and for a real server each transport that is offered for the async one."""
     if RECORDING:
         return ["sync"]
-    if target.kind == "live":
+    if target.kind == "live" and not target.tokens:
         return ["sync", *(f"async-{name}" for name in ASYNC_TRANSPORTS)]
     return ["sync", "async"]
 
@@ -104,7 +114,18 @@ def _modes(target: Target) -> list[str]:
 @pytest.fixture(scope="session")
 def live_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server for the target, where it needs one."""
-    with _server(target, tmp_path_factory.mktemp("registry")) as url:
+    folder = tmp_path_factory.mktemp("registry")
+    sections: dict[str, Any] = {}
+    if target.tokens and target.kind == "live":
+        certificate = folder / "certificate.pem"
+        certificate.write_bytes(KEY.self_signed_certificate(ISSUER))
+        token = {"realm": REALM, "service": SERVICE}
+        if target.driver == "zot":
+            sections = {"auth": {"bearer": {**token, "cert": str(certificate)}}}
+        else:
+            token |= {"issuer": ISSUER, "rootcertbundle": str(certificate)}
+            sections = {"auth": {"token": token}}
+    with _server(target, folder, **sections) as url:
         yield url
 
 
@@ -113,18 +134,24 @@ def guarded_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A server that wants a user and a password."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "htpasswd").write_text(HTPASSWD)
-    htpasswd = {"realm": "basic-realm", "path": str(folder / "htpasswd")}
-    with _server(target, folder, auth={"htpasswd": htpasswd}) as url:
+    users = {"path": str(folder / "htpasswd")}
+    if target.driver != "zot":
+        users["realm"] = "basic-realm"
+    with _server(target, folder, auth={"htpasswd": users}) as url:
         yield url
 
 
 @contextmanager
 def _server(target: Target, folder: Path, **sections: Any) -> Iterator[str]:
     if target.kind == "live" or (target.kind == "cassette" and RECORDING):
-        with distribution(target.version, folder, **sections) as url:
-            yield url
+        if target.driver == "zot":
+            with zot(folder, **sections) as url:
+                yield url
+        else:
+            with distribution(target.version, folder, **sections) as url:
+                yield url
     elif target.kind == "served":
-        with embedded(folder) as url:
+        with embedded(folder, *(_token_options(folder) if target.tokens else ())) as url:
             yield url
     else:
         yield REPLAYED
@@ -139,13 +166,35 @@ def registry(
     request: pytest.FixtureRequest,
 ) -> Iterator[RegistryClient]:
     """A client for the target."""
+    settings: dict[str, Any] = {}
+    if target.tokens:
+        names = {"authority_name": ISSUER, "registry_name": SERVICE}
+        settings["auth"] = {"driver": "jwt", "private_key": KEY.private_pem().decode(), **names}
     if target.kind == "embedded":
         place = ":memory:" if target.version == "memory" else str(tmp_path / "registry")
-        with client(target, mode, place, driver="embedded") as found:
+        settings["driver"] = "embedded"
+        if target.tokens:
+            settings |= _token_settings(tmp_path)
+        with client(target, mode, place, **settings) as found:
             yield found
     else:
-        with _traffic(target, request), client(target, mode, live_url) as found:
+        with _traffic(target, request), client(target, mode, live_url, **settings) as found:
             yield found
+
+
+def _token_settings(folder: Path) -> dict[str, str]:
+    """What makes the embedded registry want tokens."""
+    path = folder / "keys" / "jwks.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(KEY.jwks()))
+    names = {"token_realm": REALM, "token_service": SERVICE, "token_issuer": ISSUER}
+    return {**names, "token_jwks": str(path)}
+
+
+def _token_options(folder: Path) -> list[str]:
+    """The same on the command line."""
+    settings = _token_settings(folder)
+    return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 
 
 @pytest.fixture
@@ -160,73 +209,20 @@ def guarded(
 def client(target: Target, mode: str, place: str, **settings: Any) -> Any:
     """A client of either world, as a context manager."""
     settings["logging"] = {"driver": "null"}
+    settings.setdefault("driver", target.driver)
     if target.kind == "cassette":
         settings |= {"transport": "httpx", "retries": 0}
     if mode == "sync":
         return connect(place, **settings)
     if "-" in mode:
         settings["transport"] = mode.partition("-")[2]
-    return _async_client(place, **settings)
+    return AsyncAsSync(place, **settings)
 
 
 def _traffic(target: Target, request: pytest.FixtureRequest) -> Any:
     if target.kind != "cassette":
         return nullcontext()
-    return cassette(target, request.node.originalname.removeprefix("test_"))
-
-
-class _async_client:
-    def __init__(self, place: str, **settings: Any) -> None:
-        self._loop = Loop()
-        self._client: Any = driven(self._loop, async_connect(place, **settings))
-
-    def __enter__(self) -> RegistryClient:
-        found: RegistryClient = self._client.__enter__()
-        return found
-
-    def __exit__(self, *error: Any) -> None:
-        self._client.__exit__(*error)
-        self._loop.close()
-
-
-def cassette(target: Target, name: str) -> Any:
-    """Record to, or replay from, the cassette of a test."""
-    path = CASSETTES / target.cassette / f"{name}.yaml"
-    if RECORDING:
-        path.unlink(missing_ok=True)
-    recorder = vcr.VCR(
-        record_mode="all" if RECORDING else "none",
-        before_record_request=_portable_request,
-        before_record_response=_portable_response,
-        filter_headers=["authorization", "user-agent", "host"],
-        match_on=["method", "path", "query", "what_matters"],
-    )
-    recorder.register_matcher("what_matters", _same_headers)
-    return recorder.use_cassette(str(path))
-
-
-def _same_headers(one: Any, other: Any) -> None:
-    for header in _HEADERS:
-        assert one.headers.get(header) == other.headers.get(header), header
-
-
-def _portable(url: str) -> str:
-    return re.sub(r"http://127\.0\.0\.1:\d+", REPLAYED, url)
-
-
-def _portable_request(request: Any) -> Any:
-    request.uri = _portable(request.uri)
-    return request
-
-
-def _portable_response(response: Any) -> Any:
-    headers = response["headers"]
-    for name in list(headers):
-        if name.lower() == "date":
-            del headers[name]
-        else:
-            headers[name] = [_portable(value) for value in headers[name]]
-    return response
+    return cassette(target.cassette, request.node.originalname.removeprefix("test_"))
 
 
 @pytest.fixture

@@ -30,10 +30,10 @@ DIGEST = Digest.of(DATA)
 MISSING = "sha256:" + "0" * 64
 
 
-def test_read_blob(registry: RegistryClient, repository: str) -> None:
+def test_read_blob(registry: RegistryClient, repository: str, target: Any) -> None:
     result = registry.upload_blob(repository, DATA)
     assert result.digest == DIGEST
-    assert result.uploaded
+    assert result.uploaded or target.links_blobs
     assert DIGEST in result.location
     assert registry.read_blob(repository, DIGEST) == DATA
     assert registry.read_blob(repository, DIGEST, max_size=len(DATA)) == DATA
@@ -115,13 +115,16 @@ def test_download_unknown(registry: RegistryClient, repository: str, tmp_path: P
     assert [path for path in tmp_path.iterdir() if path.is_file()] == []  # no partial file either
 
 
-def test_upload_file(registry: RegistryClient, repository: str, tmp_path: Path) -> None:
+def test_upload_file(
+    registry: RegistryClient, repository: str, tmp_path: Path, target: Any
+) -> None:
     path = tmp_path / "file"
     path.write_bytes(DATA)
     seen: list[tuple[int, int | None]] = []
     first = registry.upload_blob(repository, path, progress=lambda *told: seen.append(told))
     assert first.digest == DIGEST
-    assert seen[-1] == (len(DATA), len(DATA))
+    if not target.links_blobs:  # else it was there already, from another test
+        assert seen[-1] == (len(DATA), len(DATA))
     second = registry.upload_blob(repository, str(path))
     assert (second.digest, second.uploaded) == (DIGEST, False)
 
@@ -266,9 +269,12 @@ def test_mount(registry: RegistryClient, repository: str) -> None:
     assert registry.read_blob(f"{repository}/b", DIGEST) == DATA
 
 
-def test_mount_unknown(registry: RegistryClient, repository: str) -> None:
+def test_mount_unknown(registry: RegistryClient, repository: str, target: Any) -> None:
     """Where nothing can be mounted, an upload has begun, and can be used."""
     begun = registry.mount_blob(repository, DIGEST, f"{repository}/none")
+    if target.links_blobs:
+        assert isinstance(begun, PushResult)  # wherever it was found
+        return
     assert isinstance(begun, Upload)
     registry.finish_upload(registry.upload_chunk(begun, DATA), DIGEST)
     assert registry.blob_exists(repository, DIGEST)
@@ -283,7 +289,7 @@ def test_delete_blob(registry: RegistryClient, repository: str) -> None:
 def test_results_serialise(registry: RegistryClient, repository: str, target: Any) -> None:
     upload = registry.start_upload(repository)
     assert json.loads(upload.model_dump_json())["repository"] == repository
-    if not target.name.startswith("embedded"):
+    if target.driver == "distribution" and not target.name.startswith("embedded"):
         assert "_state=" in upload.location
         assert "_state" not in repr(upload)
     registry.cancel_upload(upload)

@@ -218,9 +218,10 @@ def test_what_a_request_needs() -> None:
         ("DELETE", f"/v2/a/b/blobs/{Digest.of(b'')}"): ("repository:a/b:delete",),
         ("GET", f"/v2/a/b/referrers/{Digest.of(b'')}"): ("repository:a/b:pull",),
         ("POST", "/v2/a/b/blobs/uploads/"): ("repository:a/b:pull,push",),
-        # Whoever looks after an upload, or gives it up, began it.
-        ("GET", "/v2/a/b/blobs/uploads/x"): ("repository:a/b:pull,push",),
-        ("DELETE", "/v2/a/b/blobs/uploads/x"): ("repository:a/b:pull,push",),
+        # As Distribution has it: clients ask for a token for no more than that.
+        ("GET", "/v2/a/b/blobs/uploads/x"): ("repository:a/b:pull",),
+        ("PATCH", "/v2/a/b/blobs/uploads/x"): ("repository:a/b:pull,push",),
+        ("DELETE", "/v2/a/b/blobs/uploads/x"): ("repository:a/b:delete",),
         ("GET", "/v2/UPPER/tags/list"): (),
         ("GET", "/other"): (),
     }

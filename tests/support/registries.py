@@ -112,6 +112,75 @@ def distribution(
         process.wait(10)
 
 
+# zot, whichever version is installed
+ZOT = (
+    "DOCKHAND_LIVE_ZOT",
+    "zot",
+    "build it from its own repository (make binary), which is where it is to be had",
+)
+
+
+def zot_program() -> str:
+    """The path of a zot, or skip: CI replays cassettes where there is none."""
+    variable, name, how = ZOT
+    named = os.environ.get(variable)
+    cached = cache_folder() / name
+    found = named or shutil.which(name) or (str(cached) if cached.exists() else None)
+    if found is None:
+        pytest.skip(f"zot is not installed: {how}; or set {variable}")
+    assert found is not None
+    return found
+
+
+@contextmanager
+def zot(
+    folder: Path,
+    *,
+    auth: dict[str, Any] | None = None,
+    access: dict[str, Any] | None = None,
+    http: dict[str, Any] | None = None,
+    storage: dict[str, Any] | None = None,
+    **extensions: Any,
+) -> Iterator[str]:
+    """A zot, and its URL.
+
+    Args:
+        folder: where it keeps its configuration, blobs and log.
+        auth, access: the `auth` and `accessControl` of its `http` section.
+        http, storage: further keys of these sections.
+        extensions: such as `search={"enable": True}`.
+    """
+    binary = zot_program()
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = {
+        "distSpecVersion": "1.1.1",
+        "storage": {"rootDirectory": str(folder / "data"), "gc": False, **(storage or {})},
+        "http": {"address": "127.0.0.1", "port": str(port), "compat": ["docker2s2"]},
+        "log": {"level": "info", "output": str(folder / "zot.log")},
+    }
+    if auth is not None:
+        config["http"]["auth"] = auth
+    if access is not None:
+        config["http"]["accessControl"] = access
+    config["http"] |= http or {}
+    if extensions:
+        config["extensions"] = extensions
+    path = folder / "config.json"
+    path.write_text(json.dumps(config))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [binary, "serve", str(path)], stdout=log, stderr=subprocess.STDOUT, cwd=folder
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(f"{url}/v2/", process, folder / "log")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
 @contextmanager
 def embedded(folder: Path, *options: str) -> Iterator[str]:
     """The embedded registry, served alone; its URL."""

@@ -14,6 +14,12 @@ import pytest
 
 from dockhand_core import plugins
 
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with 5, as it is, many that come at once wait for a second
+    daemon_threads = True
+
+
 Answer = tuple[int, dict[str, str], bytes]
 Handler = Callable[[str, str, Mapping[str, str], bytes], Answer]
 
@@ -81,8 +87,7 @@ def serve() -> Iterator[Callable[[Handler], str]]:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handle)
-        server.daemon_threads = True
+        server = Server(("127.0.0.1", 0), Handle)
         servers.append(server)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return f"http://127.0.0.1:{server.server_address[1]}"

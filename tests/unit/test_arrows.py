@@ -29,6 +29,8 @@ LAYERS = [
 SPEAK_HTTPX = {"auth", "bodies", "carrier_aiohttp", "carrier_httpx", "driver", "manager", "runner"}
 SPEAK_HTTPX |= {"slots", "transport", "wire"}
 
+IMPORTED_AS = {"pyjwt": "jwt"}  # packages with a module of another name
+
 
 def imported(file: Path, *, types: bool = False) -> Iterator[str]:
     """Every module that a file imports; those for type checking alone only if `types`."""
@@ -100,6 +102,7 @@ def test_a_plugin_imports_what_its_pyproject_names(plugin: str) -> None:
         for text in project["dependencies"] + core["dependencies"] + extras
     }
     allowed = named | {plugin} | set(sys.stdlib_module_names)
+    allowed |= {IMPORTED_AS[name] for name in named & IMPORTED_AS.keys()}
     if "pytest11" in project["entry-points"]:
         allowed.add("pytest")  # who loads that entry point is pytest itself
     assert "dockhand_core" in allowed

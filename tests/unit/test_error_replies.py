@@ -70,6 +70,15 @@ def test_several_codes() -> None:
     assert "(and 2 more)" in str(found)
 
 
+def test_a_token_that_zot_does_not_take() -> None:
+    said = {"code": "UNSUPPORTED", "message": "the operation is unsupported"}
+    for body in (coded(said), json.dumps(said).encode()):
+        found = reply(401, body)
+        assert type(found) is errors.Unauthorized
+        assert found.code == "UNSUPPORTED"
+    assert type(reply(405, coded(said))) is errors.Unsupported
+
+
 def test_a_code_that_nobody_knows() -> None:
     found = reply(400, coded({"code": "QUOTA", "message": "full"}))
     assert type(found) is RegistryError
@@ -173,6 +182,7 @@ def test_retry_after() -> None:
     assert reply(429, retry_after="7").retry_after == 7.0
     assert reply(429, retry_after="soon").retry_after is None
     assert reply(429).retry_after is None
+    assert reply(429, ratelimit_reset="3").retry_after == 3.0  # zot's way
     past = reply(429, retry_after="Wed, 21 Oct 2015 07:28:00 GMT")
     assert past.retry_after == 0.0
 
@@ -187,7 +197,13 @@ def test_request_ids(header: str) -> None:
 
 def test_what_it_asks_for() -> None:
     challenge = 'Bearer realm="https://auth.example.com/token",service="r", Basic realm="x"'
-    assert "it asks for Bearer or Basic" in str(reply(401, www_authenticate=challenge))
+    assert "it asks for Bearer or Basic)" in str(reply(401, www_authenticate=challenge))
+
+
+def test_what_was_wrong_with_a_token() -> None:
+    said = str(reply(401, www_authenticate='Bearer realm="r",error="insufficient_scope"'))
+    assert "it asks for Bearer, and says insufficient_scope" in said
+    assert "s3cret" not in str(reply(401, www_authenticate='Bearer error="s3cret"'))
 
 
 class TestShown:
@@ -242,3 +258,13 @@ def test_any_reply_becomes_an_error(status: int, body: bytes, headers: dict[str,
     assert isinstance(found, RegistryError)
     assert found.status == status
     assert str(found).startswith(f"GET {URL}: {status}")
+
+
+def test_bare_entry() -> None:
+    """zot sends a failed login's error without the list around it."""
+    body = b'{"code":"UNAUTHORIZED","message":"authentication required","detail":{"a":"x"}}'
+    error = reply(401, body)
+    assert type(error).__name__ == "Unauthorized"
+    assert (error.code, error.detail) == ("UNAUTHORIZED", {"a": "x"})
+    assert "authentication required" in str(error)
+    assert reply(401, b'{"message":"no code"}').errors == ()

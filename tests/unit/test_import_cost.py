@@ -9,6 +9,7 @@ import pytest
 
 HEAVY = ["aiohttp", "jwt", "cryptography", "starlette", "typer", "rich", "dockhand_distribution"]
 HEAVY += ["dockhand_auth_basic", "dockhand_auth_bearer", "dockhand_auth_apikey", "vcr", "yarl"]
+HEAVY += ["dockhand_auth_jwt"]
 
 
 def loaded(code: str) -> set[str]:

@@ -20,6 +20,7 @@ DRIVERS = {
     "dockhand_auth_basic": ("auth", "basic"),
     "dockhand_auth_bearer": ("auth", "bearer"),
     "dockhand_auth_apikey": ("auth", "apikey"),
+    "dockhand_auth_jwt": ("auth", "jwt"),
     "dockhand_distribution": ("registry", "distribution"),
 }
 ELSEWHERE = "https://registry.example.com"
@@ -43,6 +44,8 @@ def test_examples(plugin: str, clean: Path, serve: Callable[..., str]) -> None:
     (clean / "dockhand.toml").write_text(toml.replace(ELSEWHERE, url))
     for file in ("password.txt", "api-key.txt"):
         (clean / file).write_text("from-file\n")
+    if plugin == "dockhand_auth_jwt":
+        subprocess.run([sys.executable, "-m", plugin, "keys"], check=True, capture_output=True)
     environ = {**os.environ, "REGISTRY_TOKEN": "t", "ZOT_API_KEY": "k"}
     examples = blocks(plugin, "python")
     assert len(examples) == 2

@@ -235,4 +235,5 @@ def test_who_implements_a_hook() -> None:
 def test_identities() -> None:
     assert Identity("").anonymous
     assert not Identity("alice").anonymous
-    assert Identity("alice", frozenset({"a"})) == Identity("alice", ["a", "a"])  # type: ignore[arg-type]
+    assert Identity("alice", {"a"}) == Identity("alice", frozenset({"a"}))
+    assert hash(Identity("alice", {"a"})) == hash(Identity("alice", frozenset({"a"})))

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from dockhand_core import Scope
-from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import (
     BlobUnknown,
     ConnectionFailed,
@@ -24,9 +22,10 @@ from dockhand_core.errors import (
 from dockhand_core.flow import BLOCK, Flow, Progress, Reply, blocking, call, discard, drain, pause
 from dockhand_core.models import Digest, check_repository
 from dockhand_core.models.digest import Hasher
+from dockhand_distribution.scopes import Scopes
 
 
-class Blobs(RegistryDriver):
+class Blobs(Scopes):
     """The operations that read or delete blobs."""
 
     def open_blob(self, repository: str, digest: str, *, offset: int) -> Flow[Reply]:
@@ -37,7 +36,7 @@ class Blobs(RegistryDriver):
             "GET",
             f"{repository}/blobs/{known}",
             headers={"Range": f"bytes={offset}-"} if offset else {},
-            scopes=(Scope.read(repository),),
+            scopes=self.reading(repository),
             expect=frozenset({200, 206}),
             kind="blob",
             repository=repository,
@@ -60,7 +59,7 @@ class Blobs(RegistryDriver):
         reply = yield from call(
             "GET",
             f"{repository}/blobs/{known}",
-            scopes=(Scope.read(repository),),
+            scopes=self.reading(repository),
             kind="blob",
             repository=repository,
             limit=max_size,
@@ -75,7 +74,7 @@ class Blobs(RegistryDriver):
         reply = yield from call(
             "HEAD",
             f"{repository}/blobs/{Digest(digest)}",
-            scopes=(Scope.read(repository),),
+            scopes=self.reading(repository),
             kind="blob",
             repository=repository,
         )
@@ -91,7 +90,7 @@ class Blobs(RegistryDriver):
             yield from call(
                 "DELETE",
                 f"{repository}/blobs/{Digest(digest)}",
-                scopes=(Scope.repository(repository, "delete"),),
+                scopes=self.deleting(repository),
                 expect=frozenset({200, 202, 204}),
                 kind="blob",
                 repository=repository,

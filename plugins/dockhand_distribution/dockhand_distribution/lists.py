@@ -11,8 +11,6 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from dockhand_core import Scope
-from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import (
     ConnectionFailed,
     PaginationNumberInvalid,
@@ -22,9 +20,10 @@ from dockhand_core.errors import (
 from dockhand_core.flow import Flow, Reply, call
 from dockhand_core.models import ApiVersion, Page, check_repository
 from dockhand_core.replies import joined, next_link, shown
+from dockhand_distribution.scopes import Scopes
 
 
-class Lists(RegistryDriver):
+class Lists(Scopes):
     """The operations on a whole registry, and the list of a repository's tags."""
 
     def ping(self) -> Flow[None]:
@@ -53,7 +52,7 @@ class Lists(RegistryDriver):
     def repository_page(self, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
         """Ask for `_catalog`."""
         reply = yield from self._list(
-            "_catalog", limit, after, scopes=(Scope.catalog(),), kind="catalog"
+            "_catalog", limit, after, scopes=self.listing(), kind="catalog"
         )
         return Page(items=strings(reply, "repositories"), next=position(reply))
 
@@ -67,7 +66,7 @@ class Lists(RegistryDriver):
             f"{repository}/tags/list",
             limit,
             after,
-            scopes=(Scope.read(repository),),
+            scopes=self.reading(repository),
             kind="tags",
             repository=repository,
         )

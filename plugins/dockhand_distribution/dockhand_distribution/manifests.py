@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 
-from dockhand_core import Scope
-from dockhand_core.driver import ManifestData, RegistryDriver
+from dockhand_core.driver import ManifestData
 from dockhand_core.errors import (
     DigestMismatch,
     ManifestInvalid,
@@ -33,12 +32,13 @@ from dockhand_core.models import (
     parse_manifest,
 )
 from dockhand_core.replies import joined
+from dockhand_distribution.scopes import Scopes
 
 CONFIG_LIMIT = 8 << 20
 _ACCEPT = {"Accept": media.ACCEPT}
 
 
-class Manifests(RegistryDriver):
+class Manifests(Scopes):
     """The operations on manifests."""
 
     def manifest(
@@ -82,7 +82,7 @@ class Manifests(RegistryDriver):
                 method,
                 f"{repository}/manifests/{name_of(reference)}",
                 headers=_ACCEPT,
-                scopes=(Scope.read(repository),),
+                scopes=self.reading(repository),
                 kind="manifest",
                 repository=repository,
             )
@@ -107,7 +107,7 @@ class Manifests(RegistryDriver):
             f"{repository}/manifests/{asked}",
             headers={"Content-Type": media_type or document.media_type},
             body=BytesSource(raw),
-            scopes=(Scope.write(repository),),
+            scopes=self.writing(repository),
             expect=frozenset({201}),
             kind="manifest",
             repository=repository,
@@ -131,15 +131,10 @@ class Manifests(RegistryDriver):
         except RegistryError as error:
             if error.status not in (400, 405) or isinstance(error, Unsupported):
                 raise
-            raise Unsupported(
-                f"{error}: this registry does not delete tags; delete_manifest deletes "
-                "a manifest with all its tags",
-                status=error.status,
-                code=error.code,
-                detail=error.detail,
-                errors=error.errors,
-                request_id=error.request_id,
-                repository=repository,
+            raise error.explained(
+                "this registry does not delete tags; delete_manifest deletes a manifest with all "
+                "its tags",
+                Unsupported,
             ) from error
 
     def _delete(self, repository: str, reference: str) -> Flow[None]:
@@ -147,7 +142,7 @@ class Manifests(RegistryDriver):
             yield from call(
                 "DELETE",
                 f"{repository}/manifests/{reference}",
-                scopes=(Scope.repository(repository, "delete"),),
+                scopes=self.deleting(repository),
                 expect=frozenset({200, 202, 204}),
                 kind="manifest",
                 repository=repository,

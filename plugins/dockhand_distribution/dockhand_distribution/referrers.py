@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dockhand_core import Scope
 from dockhand_core.driver import ManifestData
 from dockhand_core.errors import NotFound, RegistryError, ResponseInvalid, Unsupported
 from dockhand_core.flow import Flow, call
@@ -85,7 +84,7 @@ class Referrers(Manifests):
                     path,
                     query=query,
                     headers={"Accept": media.OCI_INDEX},
-                    scopes=(Scope.read(repository),),
+                    scopes=self.reading(repository),
                     kind="referrers",
                     repository=repository,
                 )

@@ -17,8 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dockhand_core import Scope
-from dockhand_core.driver import AnyBlobData, RegistryDriver
+from dockhand_core.driver import AnyBlobData
 from dockhand_core.errors import (
     BlobUploadInvalid,
     ConnectionFailed,
@@ -49,13 +48,14 @@ from dockhand_core.handles import WriterState
 from dockhand_core.models import Digest, PushResult, Upload, check_repository
 from dockhand_core.models.digest import Hasher
 from dockhand_core.replies import joined
+from dockhand_distribution.scopes import Scopes
 
 SINGLE_POST = 64 << 10  # bytes that are worth trying to send with the first request
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _CREATED = frozenset({201, 204})
 
 
-class Uploads(RegistryDriver):
+class Uploads(Scopes):
     """The operations that upload blobs."""
 
     # Whether the registry takes a blob in a single POST; learnt once for each connection.
@@ -70,12 +70,11 @@ class Uploads(RegistryDriver):
         return begun(repository, reply)
 
     def _post(self, repository: str, *, source: str | None = None, **options: Any) -> Flow[Reply]:
-        scopes = [Scope.write(repository)] + ([Scope.read(source)] if source else [])
         return (
             yield from call(
                 "POST",
                 f"{repository}/blobs/uploads/",  # without the last slash: a redirect
-                scopes=tuple(scopes),
+                scopes=self.writing(repository, source),
                 expect=frozenset({201, 202}),
                 kind="upload",
                 repository=repository,
@@ -121,7 +120,7 @@ class Uploads(RegistryDriver):
         return upload.model_copy(update={"location": location(reply), "offset": end})
 
     def _to_upload(self, method: str, upload: Upload, **options: Any) -> Flow[Reply]:
-        options.setdefault("scopes", (Scope.write(upload.repository),))
+        options.setdefault("scopes", self.writing(upload.repository))
         return (
             yield from call(
                 method, upload.location, kind="upload", repository=upload.repository, **options
@@ -166,7 +165,7 @@ class Uploads(RegistryDriver):
             "GET",
             upload,
             expect=frozenset({204, 200}),
-            scopes=(Scope.read(upload.repository),),
+            scopes=self.reading(upload.repository),
         )
         span = re.fullmatch(r"(?:bytes=)?0-(\d{1,18})", reply.headers.get("range", ""))
         offset = int(span[1]) + 1 if span else 0
@@ -182,7 +181,7 @@ class Uploads(RegistryDriver):
             "DELETE",
             upload,
             expect=frozenset({204, 202, 200}),
-            scopes=(Scope.repository(upload.repository, "delete"),),
+            scopes=self.deleting(upload.repository),
         )
 
     def mount_blob(self, repository: str, digest: str, source: str) -> Flow[PushResult | Upload]:

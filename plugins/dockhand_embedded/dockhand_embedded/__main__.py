@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +25,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dockhand_embedded",
         description="Serve a folder of OCI Image Layouts, one for each repository, as a registry.",
-        epilog="Without --htpasswd it asks nobody for a password, and so listens on loopback "
-        "unless told otherwise.",
+        epilog="Without --htpasswd or --token-… it asks nobody who they are, and so listens on "
+        "loopback unless told otherwise.",
     )
     parser.add_argument(
         "--root",
@@ -48,11 +49,43 @@ def _arguments() -> argparse.ArgumentParser:
         help="ask for a user and password of this file, which `htpasswd -B` writes",
     )
     who.add_argument(
+        "--token-realm",
+        metavar="URL",
+        help="ask for a token of an authority, as Distribution does with `auth: token`, and say "
+        "that clients get it there; with the following",
+    )
+    who.add_argument("--token-service", metavar="NAME", help="this registry's name in tokens")
+    who.add_argument("--token-issuer", metavar="NAME", help="the authority's name in tokens")
+    who.add_argument(
+        "--token-certificate",
+        type=Path,
+        metavar="FILE",
+        help="keys that are trusted: certificates (a `rootcertbundle`) or a public key, PEM",
+    )
+    who.add_argument(
+        "--token-jwks", type=Path, metavar="FILE", help="keys that are trusted, as a JWK set"
+    )
+    who.add_argument(
         "--anonymous",
         action="store_true",
         help="allow a --host that is not loopback: whoever reaches it can read, write and delete",
     )
     who.add_argument("--read-only", action="store_true", help="refuse what writes")
+    told = parser.add_argument_group(
+        "notifications", "Pushes, pulls, mounts and deletions, in Distribution's format."
+    )
+    told.add_argument(
+        "--notify",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="post them there; can be given more than once",
+    )
+    told.add_argument(
+        "--notify-token-file",
+        metavar="FILE",
+        help="a file with the bearer token for that; otherwise DOCKHAND_NOTIFY_TOKEN, if it is set",
+    )
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--max-manifest",
@@ -140,10 +173,11 @@ def _collect(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    if not (is_loopback(options.host) or options.anonymous or options.htpasswd):
+    asks = options.htpasswd or options.token_realm
+    if not (is_loopback(options.host) or options.anonymous or asks):
         sys.exit(
             f"--host {options.host} lets others in, and nobody is asked for a password: give "
-            "--htpasswd FILE, or say --anonymous if that is meant"
+            "--htpasswd FILE or --token-realm URL, or say --anonymous if that is meant"
         )
     try:
         app = _application(options)
@@ -169,12 +203,27 @@ def _application(options: argparse.Namespace) -> App:
         limits=Limits(options.max_manifest, options.max_blob, options.max_uploads),
         upload_age=options.upload_age,
         authenticate=_authenticate(options),
+        notifications=_notifications(options),
     )
 
 
+def _notifications(options: argparse.Namespace) -> list[dict[str, object]]:
+    token: dict[str, object] = {}
+    if options.notify_token_file:
+        token = {"token_file": options.notify_token_file}
+    elif os.environ.get("DOCKHAND_NOTIFY_TOKEN"):
+        token = {"token": os.environ["DOCKHAND_NOTIFY_TOKEN"]}
+    return [{"url": url, **token} for url in options.notify]
+
+
 def _authenticate(options: argparse.Namespace) -> Authenticate | None:
+    from dockhand_embedded.access import bearer
+
+    tokens = bearer(options)
     if options.htpasswd is None:
-        return None
+        return tokens
+    if tokens is not None:
+        raise ConfigError("--htpasswd and --token-realm: one of them")
     try:
         from dockhand_embedded.htpasswd import Htpasswd
     except ImportError:

@@ -10,10 +10,10 @@ Follows: Distribution's "Token Scope Documentation"; RFC 9110, "HTTP Authenticat
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
-from dockhand_core import Scope
+from dockhand_core import ConfigError, Scope
 from dockhand_embedded.names import is_name
 from dockhand_embedded.protocol import endpoint
 from dockhand_embedded.replies import Headers, Refused, Reply, Request
@@ -46,35 +46,43 @@ class Challenge:
     Attributes:
         authenticate: the header `WWW-Authenticate`; None where proving more would not help, which
             is answered with 403 DENIED instead of 401 UNAUTHORIZED.
-        message: for the error's body.
+        message, detail: for the error's body.
     """
 
     authenticate: str | None
     message: str = "authentication is required"
+    detail: object = None
 
     def reply(self) -> Reply:
         """The refusal."""
         if self.authenticate is None:
-            return Refused(403, "DENIED", self.message).reply()
+            return Refused(403, "DENIED", self.message, self.detail).reply()
         headers = [("WWW-Authenticate", self.authenticate)]
-        return Refused(401, "UNAUTHORIZED", self.message, None, headers).reply()
+        return Refused(401, "UNAUTHORIZED", self.message, self.detail, headers).reply()
 
 
 Verdict: TypeAlias = Identity | Challenge
 # Given the headers of a request and the scopes without which it cannot be answered (none where
-# knowing the client is enough). May be a coroutine function; a plain one must not wait.
+# knowing the client is enough). May be a coroutine function; a plain one must not wait. One whose
+# attribute `wants_sources` is true is asked about a mount's source too, which can be done without.
 Authenticate: TypeAlias = Callable[[Headers, Sequence[Scope]], Verdict | Awaitable[Verdict]]
 
 
-def needed(request: Request) -> tuple[Scope, ...]:
-    """The scopes that a request needs; none for the version check and for what does not exist."""
+def needed(request: Request, *, sources: bool = False) -> tuple[Scope, ...]:
+    """The scopes that a request needs; none for the version check and for what does not exist.
+
+    Args:
+        request: what is asked.
+        sources: name what a blob is mounted from, too.
+    """
     kind, name, _ = endpoint(request.path)
     if kind == "catalog":
         return (Scope.catalog(),)
     if not is_name(name):
         return ()  # nothing is there, and a scope could not carry the name
-    if kind in {"uploads", "upload"}:
-        return (Scope.write(name),)
+    source = request.param("from") if sources and kind == "uploads" else None
+    if source is not None and request.param("mount") and is_name(source):
+        return (Scope.write(name), Scope.read(source))
     if request.method in _READ:
         return (Scope.read(name),)
     if request.method == "DELETE":
@@ -82,6 +90,48 @@ def needed(request: Request) -> tuple[Scope, ...]:
     return (Scope.write(name),)
 
 
-def readable(identity: Identity) -> Callable[[str], bool]:
+def bearer(settings: Any) -> Authenticate | None:
+    """The door that settings for tokens ask for; None where there are none.
+
+    Args:
+        settings: `token_realm`, `token_service`, `token_issuer`, `token_certificate` and
+            `token_jwks`, each of which may be None.
+
+    Raises:
+        ConfigError: some are missing, or keys cannot be read.
+    """
+    names = {name: getattr(settings, f"token_{name}") for name in ("realm", "service", "issuer")}
+    keys = {name: getattr(settings, f"token_{name}") for name in ("certificate", "jwks")}
+    if not any([*names.values(), *keys.values()]):
+        return None
+    for name, value in names.items():
+        if not value:
+            raise ConfigError(f"token_{name} is needed where tokens are verified")
+    try:
+        from dockhand_embedded.bearer import Bearer
+    except ImportError:
+        raise ConfigError(
+            'tokens cannot be verified: pip install "dockhand-embedded[tokens]"'
+        ) from None
+    return Bearer(**names, **keys)
+
+
+def ask(authenticate: Authenticate, request: Request) -> Verdict | Awaitable[Verdict]:
+    """What the door says to a request."""
+    sources = bool(getattr(authenticate, "wants_sources", False))
+    return authenticate(Headers(request.headers.items()), needed(request, sources=sources))
+
+
+def admitted(request: Request, verdict: Verdict) -> Request | Reply:
+    """The request as it may be answered, or the refusal."""
+    if isinstance(verdict, Identity):
+        return replace(request, readable=_readable(verdict), user=verdict.name)
+    reply = verdict.reply()
+    if request.method == "HEAD":
+        reply.body = b""
+    return reply
+
+
+def _readable(identity: Identity) -> Callable[[str], bool]:
     """Whether a repository is one that this client may read."""
     return lambda name: is_name(name) and identity.allows(Scope.read(name))

@@ -9,15 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from dataclasses import replace
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
-from dockhand_embedded.access import Authenticate, Challenge, needed, readable
+from dockhand_core.settings import check
+from dockhand_embedded.access import Authenticate, admitted, ask
 from dockhand_embedded.driver import storage_at
+from dockhand_embedded.notifications import Endpoint, Notifier
 from dockhand_embedded.protocol import Limits, Registry, endpoint
 from dockhand_embedded.replies import CHUNK, FileBody, Headers, Refused, Reply, Request
 from dockhand_embedded.sessions import UPLOAD_AGE
@@ -49,6 +59,7 @@ def create_app(
     limits: Limits | None = None,
     upload_age: float = UPLOAD_AGE,
     authenticate: Authenticate | None = None,
+    notifications: Sequence[Endpoint | Mapping[str, Any]] = (),
 ) -> App:
     """An ASGI application that serves the repositories in a folder.
 
@@ -62,15 +73,21 @@ def create_app(
         limits: how large things may be, and how many uploads on their way.
         upload_age: uploads that got no byte for so many seconds are forgotten: now, and every hour
             where the server runs the application's lifespan.
-        authenticate: who asks, and whether they may: `htpasswd.Htpasswd`, or a callable of your
-            own (`access.Authenticate`).
+        authenticate: who asks, and whether they may: `htpasswd.Htpasswd`, `bearer.Bearer`, or a
+            callable of your own (`access.Authenticate`).
+        notifications: who is told what happens: mappings with `url`, `token`, `timeout`.
 
     Raises:
-        ConfigError: the folder cannot be used.
+        ConfigError: the folder cannot be used, or an endpoint cannot be told.
     """
-    return _Application(
-        Registry(storage_at(root, upload_age), limits), read_only, upload_age, authenticate
-    )
+    told = [
+        each
+        if isinstance(each, Endpoint)
+        else check(Endpoint, each, where=f"notifications: number {number}", base=Path())
+        for number, each in enumerate(notifications, 1)
+    ]
+    registry = Registry(storage_at(root, upload_age), limits, Notifier(told) if told else None)
+    return _Application(registry, read_only, upload_age, authenticate)
 
 
 class _Application:
@@ -110,6 +127,8 @@ class _Application:
             sweeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sweeper
+        if self._registry.notifier:
+            await asyncio.to_thread(self._registry.notifier.close)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _sweep(self) -> None:
@@ -125,11 +144,11 @@ class _Application:
 
     async def _answer(self, request: Request, receive: Receive) -> Reply:
         if self._authenticate:
-            verdict = self._authenticate(Headers(request.headers.items()), needed(request))
-            verdict = await verdict if isawaitable(verdict) else verdict
-            if isinstance(verdict, Challenge):
-                return _without_body(request, verdict.reply())
-            request = replace(request, readable=readable(verdict))
+            verdict = ask(self._authenticate, request)
+            outcome = admitted(request, await verdict if isawaitable(verdict) else verdict)
+            if isinstance(outcome, Reply):
+                return outcome
+            request = outcome
         if self._read_only and request.method not in _READ:
             return Refused(
                 405, "UNSUPPORTED", "this registry is read-only", None, [("Allow", "GET, HEAD")]
@@ -162,21 +181,19 @@ def _is_quick(request: Request) -> bool:
     return kind == "base" or (kind == "manifests" and ":" not in reference)
 
 
-def _without_body(request: Request, reply: Reply) -> Reply:
-    if request.method == "HEAD":
-        reply.body = b""
-    return reply
-
-
 def _request(scope: Message) -> Request:
     raw = scope.get("raw_path")
     path = unquote(raw.decode("latin-1"), errors="replace") if raw else scope["path"]
     prefix = scope.get("root_path", "")
+    headers = Headers((n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"])
+    host, port = scope.get("client") or ("", 0)
     return Request(
         method=scope["method"].upper(),
         path=path.removeprefix(prefix) if prefix else path,
         query=parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True),
-        headers=Headers((n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]),
+        headers=headers,
+        origin=f"{scope.get('scheme', 'http')}://{headers.get('host', '')}{prefix}",
+        client=f"{host}:{port}" if host else "",
     )
 
 

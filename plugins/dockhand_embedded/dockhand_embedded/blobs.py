@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dockhand_embedded.names import check_digest, check_name
 from dockhand_embedded.replies import (
+    BLOB,
     FileBody,
+    Happening,
     Refused,
     Reply,
     Request,
@@ -34,13 +36,14 @@ class Blobs:
         if size is None:
             raise _unknown(digest)
         headers = [("Docker-Content-Digest", digest), ("ETag", f'"{digest}"')]
+        pulled = [Happening("pull", name, digest, BLOB, size)]
         if not_modified(request, digest):
             self._storage.keep_blob(name, digest)
-            return empty_reply(304, headers)
+            return empty_reply(304, headers, pulled)
         part = wanted_range(request, size, digest)
         offset, length = part or (0, size)
         headers += [
-            ("Content-Type", "application/octet-stream"),
+            ("Content-Type", BLOB),
             ("Accept-Ranges", "bytes"),
             ("Content-Length", str(length)),
         ]
@@ -51,11 +54,11 @@ class Blobs:
             # Whoever is told that it is here will not upload it, and names it in a manifest.
             if not self._storage.keep_blob(name, digest):
                 raise _unknown(digest)
-            return Reply(status, headers)
+            return Reply(status, headers, happened=pulled)
         file = self._storage.open_blob(name, digest)
         if file is None:  # deleted between the two questions
             raise _unknown(digest)
-        return Reply(status, headers, FileBody(file, offset, length))
+        return Reply(status, headers, FileBody(file, offset, length), pulled)
 
     def delete(self, name: str, digest: str) -> Reply:
         """DELETE: from this repository only."""
@@ -75,7 +78,7 @@ class Blobs:
                 )
             if not self._storage.delete_blob(name, digest):
                 raise _unknown(digest)
-        return empty_reply(202)
+        return empty_reply(202, happened=[Happening("delete", name, digest)])
 
 
 def _unknown(digest: str) -> Refused:

@@ -9,8 +9,10 @@ from dockhand_distribution import DistributionDriver
 from pydantic import BaseModel, ConfigDict
 
 from dockhand_core import ConfigError
+from dockhand_embedded.access import bearer
 from dockhand_embedded.layout import LayoutStorage
 from dockhand_embedded.memory import MemoryStorage
+from dockhand_embedded.notifications import Endpoint, Notifier
 from dockhand_embedded.protocol import Registry
 from dockhand_embedded.sessions import UPLOAD_AGE
 from dockhand_embedded.storage import Storage
@@ -34,11 +36,21 @@ class EmbeddedDriver(DistributionDriver):
         Attributes:
             root: the folder that keeps the repositories, one OCI Image Layout each, created if
                 it is not there; or `:memory:`.
+            token_realm, token_service, token_issuer, token_certificate, token_jwks: want a token
+                for each request, as `bearer.Bearer` does; all but one of the last two together.
+            notifications: who is told what happens, as with Distribution: `url`, `token`,
+                `timeout` in seconds.
         """
 
         model_config = ConfigDict(extra="forbid", frozen=True)
 
         root: Literal[":memory:"] | Path
+        token_realm: str | None = None
+        token_service: str | None = None
+        token_issuer: str | None = None
+        token_certificate: Path | None = None
+        token_jwks: Path | None = None
+        notifications: tuple[Endpoint, ...] = ()
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:  # noqa: ARG003
@@ -48,7 +60,9 @@ class EmbeddedDriver(DistributionDriver):
     @classmethod
     def transport(cls, settings: Any) -> EmbeddedTransport:
         """A transport to a registry over the settings' root."""
-        return EmbeddedTransport(Registry(storage_at(settings.root)))
+        told = settings.notifications
+        registry = Registry(storage_at(settings.root), notifier=Notifier(told) if told else None)
+        return EmbeddedTransport(registry, bearer(settings))
 
 
 def storage_at(root: str | Path, upload_age: float = UPLOAD_AGE) -> Storage:

@@ -134,15 +134,16 @@ class Index:
         self._release(tag)
         return True
 
-    def delete_manifest(self, digest: str) -> bool:
-        """Remove a manifest with all of its tags; False if it is not here."""
+    def delete_manifest(self, digest: str) -> list[str]:
+        """Remove a manifest, if it is here, with all of its tags, which it gives."""
         if self.manifests.pop(digest, None) is None:
-            return False
+            return []
         self.changed = True
         self._untagged.pop(digest, None)
-        for tag in [tag for tag, entry in self._tagged.items() if entry["digest"] == digest]:
+        tags = [tag for tag, entry in self._tagged.items() if entry["digest"] == digest]
+        for tag in tags:
             del self._tagged[tag]
-        return True
+        return tags
 
     def _release(self, tag: str) -> None:
         entry = self._tagged.pop(tag)

@@ -10,7 +10,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dockhand_embedded import documents
@@ -19,6 +19,7 @@ from dockhand_embedded.index import Index, Stored
 from dockhand_embedded.names import check_digest, check_name, check_reference, check_tag
 from dockhand_embedded.replies import (
     FileBody,
+    Happening,
     Refused,
     Reply,
     Request,
@@ -64,15 +65,17 @@ class Manifests:
         if stored is None or size is None:  # another tool may have left a name without bytes
             raise _unknown(reference)
         headers = [("Docker-Content-Digest", stored.digest), ("ETag", f'"{stored.digest}"')]
+        tag = "" if ":" in reference else reference
+        pulled = [Happening("pull", name, stored.digest, stored.media_type, size, tag)]
         if not_modified(request, stored.digest):
-            return empty_reply(304, headers)
+            return empty_reply(304, headers, pulled)
         headers += [("Content-Type", stored.media_type), ("Content-Length", str(size))]
         if request.method == "HEAD":
-            return Reply(200, headers)
+            return Reply(200, headers, happened=pulled)
         file = self._storage.open_blob(name, stored.digest)
         if file is None:
             raise _unknown(reference)
-        return Reply(200, headers, FileBody(file, 0, size))
+        return Reply(200, headers, FileBody(file, 0, size), pulled)
 
     def put(self, request: Request, name: str, reference: str) -> Steps:
         """PUT: check, then keep the exact bytes and their media type."""
@@ -114,7 +117,8 @@ class Manifests:
             headers.append(("OCI-Subject", document.subject))
         if ":" in reference:
             headers += [("OCI-Tag", tag) for tag in tags]
-        return empty_reply(201, headers)
+        pushed = Happening("push", name, digest, media_type, len(data), manifest=data)
+        return empty_reply(201, headers, [replace(pushed, tag=tag) for tag in tags or [""]])
 
     def _receive(self, request: Request) -> Generator[None, bytes, bytes]:
         pieces, size = [], 0
@@ -152,15 +156,17 @@ class Manifests:
             raise _unknown(reference)
         with self._storage.changing(name) as index:
             if ":" not in reference:
-                found = index.delete_tag(reference)
+                found, tags = index.delete_tag(reference), [reference]
             else:
                 found = self._find(name, reference, index) is not None
-                index.delete_manifest(reference)
+                tags = index.delete_manifest(reference)
             if not found:
                 raise _unknown(reference)
+        deleted = [Happening("delete", name, tag=tag) for tag in tags]
         if ":" in reference:
             self._sweep(name, reference)
-        return empty_reply(202)
+            deleted.insert(0, Happening("delete", name, reference))
+        return empty_reply(202, happened=deleted)
 
     def _sweep(self, name: str, digest: str) -> None:
         """Remove a deleted manifest's bytes.

@@ -15,6 +15,7 @@ import re
 from bisect import bisect_right
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from dockhand_embedded.blobs import Blobs
@@ -22,6 +23,9 @@ from dockhand_embedded.manifests import Manifests
 from dockhand_embedded.replies import Refused, Reply, Request, Steps, json_reply
 from dockhand_embedded.storage import OutsideError, Storage
 from dockhand_embedded.uploads import Uploads
+
+if TYPE_CHECKING:
+    from dockhand_embedded.notifications import Notifier
 
 # Names have slashes, so the endpoint is recognised from the path's end: in `a/blobs/uploads` the
 # last two components are never a blob's digest, and a repository named `x/tags` has tags, too.
@@ -53,15 +57,19 @@ class Limits:
 class Registry:
     """An OCI registry over a storage; safe to use from many threads."""
 
-    def __init__(self, storage: Storage, limits: Limits | None = None) -> None:
+    def __init__(
+        self, storage: Storage, limits: Limits | None = None, notifier: Notifier | None = None
+    ) -> None:
         """Serve a storage.
 
         Args:
             storage: where repositories are kept.
             limits: what is refused.
+            notifier: is told what happens.
         """
         limits = limits or Limits()
         self.storage = storage
+        self.notifier = notifier
         self._blobs = Blobs(storage)
         self._uploads = Uploads(storage, limits.blob, limits.uploads)
         self._manifests = Manifests(storage, limits.manifest)
@@ -95,6 +103,8 @@ class Registry:
             answer = self._route(request)
             reply = answer if isinstance(answer, Reply) else (yield from answer)
             reply.hold_small()
+            if self.notifier and reply.happened:
+                self.notifier.tell(request, reply.happened)
         except Refused as refused:
             reply = refused.reply()
         except OutsideError:

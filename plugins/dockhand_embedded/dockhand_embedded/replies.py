@@ -41,6 +41,10 @@ class Headers(Mapping[str, str]):
         return len(self._fields)
 
 
+# What every blob is served as.
+BLOB = "application/octet-stream"
+
+
 def _anyone(_: str) -> bool:
     return True
 
@@ -58,6 +62,9 @@ class Request:
             instead (`Registry.steps`) leaves it empty.
         readable: whether the client may read a repository, which is asked when a blob is mounted
             from it. Everything else is for whoever lets the request in.
+        origin: scheme and host that the client used, such as `http://localhost:5000`.
+        client: its address and port.
+        user: who it proved to be.
     """
 
     method: str
@@ -66,6 +73,9 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=Headers)
     body: Iterable[bytes] = ()
     readable: Callable[[str], bool] = _anyone
+    origin: str = ""
+    client: str = ""
+    user: str = ""
 
     def param(self, name: str) -> str | None:
         """The first value of a query parameter."""
@@ -129,6 +139,31 @@ class FileBody:
         self.file.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What came of a request, for whoever is told of it.
+
+    Attributes:
+        action: `push`, `pull`, `mount` or `delete`.
+        repository: where.
+        digest: of the blob or manifest; empty where only a tag went.
+        media_type: a manifest's own; empty where something went.
+        size: bytes.
+        tag: by which the manifest was pushed or pulled, or which went.
+        source: the repository that a blob was mounted from, where the client named it.
+        manifest: one that was pushed.
+    """
+
+    action: str
+    repository: str
+    digest: str = ""
+    media_type: str = ""
+    size: int = 0
+    tag: str = ""
+    source: str = ""
+    manifest: bytes = b""
+
+
 @dataclass(slots=True)
 class Reply:
     """What the registry answers. `Content-Length` is always among the headers (204, 304: none).
@@ -137,11 +172,13 @@ class Reply:
         status: the HTTP status.
         headers: pairs; a name can repeat.
         body: all of it, or a part of a file that must be closed.
+        happened: what others may want to know of.
     """
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes | FileBody = b""
+    happened: Sequence[Happening] = ()
 
     def hold_small(self) -> None:
         """Read a small file at once: the client gets it sooner and there is nothing to close."""
@@ -207,10 +244,12 @@ def json_reply(
     )
 
 
-def empty_reply(status: int, headers: Sequence[tuple[str, str]] = ()) -> Reply:
+def empty_reply(
+    status: int, headers: Sequence[tuple[str, str]] = (), happened: Sequence[Happening] = ()
+) -> Reply:
     """A reply without a body; 204 and 304 have no length (RFC 9110 8.6)."""
     length = [] if status in {204, 304} else [("Content-Length", "0")]
-    return Reply(status, [*length, *headers])
+    return Reply(status, [*length, *headers], happened=happened)
 
 
 def not_modified(request: Request, etag: str) -> bool:

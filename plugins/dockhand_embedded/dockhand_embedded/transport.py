@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from inspect import isawaitable, iscoroutine
 from typing import Any
 from urllib.parse import parse_qsl
 
 import httpx
 
+from dockhand_embedded.access import Authenticate, admitted, ask
 from dockhand_embedded.protocol import Registry
 from dockhand_embedded.replies import CHUNK, FileBody, Headers, Reply, Request
 from dockhand_embedded.stepping import drive, run
@@ -20,27 +22,58 @@ _QUICK = frozenset({"GET", "HEAD", "DELETE"})
 class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Give it to `httpx.Client` or `httpx.AsyncClient` (on asyncio) as `transport`.
 
-    Closing it leaves the registry as it is, since several clients may share one transport.
+    Closing it leaves the registry as it is, since several clients may share one transport; it only
+    waits a few seconds for notifications that are not out yet.
     """
 
-    def __init__(self, registry: Registry) -> None:
-        """Send every request to this registry, whatever its host."""
+    def __init__(self, registry: Registry, authenticate: Authenticate | None = None) -> None:
+        """Send every request to this registry, whatever its host.
+
+        Args:
+            registry: who answers.
+            authenticate: who asks, and whether they may; a plain function.
+        """
         self.registry = registry
+        self._authenticate = authenticate
+
+    def close(self) -> None:
+        """Let notifications out."""
+        if self.registry.notifier:
+            self.registry.notifier.close()
+
+    async def aclose(self) -> None:
+        """Let notifications out."""
+        await asyncio.to_thread(self.close)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Answer in the calling thread; the body is read as far as it is needed."""
         stream = request.stream
         if not isinstance(stream, httpx.SyncByteStream):
             raise RuntimeError("a sync client needs a body that can be iterated without await")
-        return _response(self.registry.handle(_request(request, stream)), inline=True)
+        asked = self._admitted(_request(request, stream))
+        reply = asked if isinstance(asked, Reply) else self.registry.handle(asked)
+        return _response(reply, inline=True)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer without holding the event loop up: what may wait runs in a thread."""
         quick = not self.registry.storage.blocking
         pieces = _pieces(request.stream)
         inline = quick and request.method in _QUICK
-        reply = await drive(self.registry, _request(request), pieces, inline=inline)
+        asked = self._admitted(_request(request))
+        if isinstance(asked, Reply):
+            return _response(asked, inline=True)
+        reply = await drive(self.registry, asked, pieces, inline=inline)
         return _response(reply, inline=quick)
+
+    def _admitted(self, request: Request) -> Request | Reply:
+        if self._authenticate is None:
+            return request
+        verdict = ask(self._authenticate, request)
+        if isawaitable(verdict):
+            if iscoroutine(verdict):
+                verdict.close()
+            raise RuntimeError("a transport needs an `authenticate` that is no coroutine")
+        return admitted(request, verdict)
 
 
 async def _pieces(stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> Any:
@@ -93,6 +126,7 @@ def _request(request: httpx.Request, body: Iterable[bytes] = ()) -> Request:
         query=parse_qsl(query, keep_blank_values=True) if query else (),
         headers=Headers(fields),
         body=body,
+        origin=f"{request.url.scheme}://{request.url.netloc.decode('ascii')}",
     )
 
 

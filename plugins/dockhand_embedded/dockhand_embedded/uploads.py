@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator
 
 from dockhand_embedded.names import ALGORITHMS, check_digest, check_name, is_name
-from dockhand_embedded.replies import Refused, Reply, Request, Steps, empty_reply
+from dockhand_embedded.replies import BLOB, Happening, Refused, Reply, Request, Steps, empty_reply
 from dockhand_embedded.storage import Storage, Upload, UploadBusyError, UploadMissingError
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -49,7 +49,8 @@ class Uploads:
             # may not read, so that nobody learns which blobs others have.
             possible = source is None or (is_name(source) and request.readable(source))
             if possible and self._storage.link_blob(name, mount, source, request.readable):
-                return _created(name, mount)
+                size = self._storage.blob_size(name, mount) or 0
+                return _created("mount", name, mount, size, source or "")
         digest = request.param("digest")
         if digest is not None and mount is None:
             check_digest(digest)
@@ -212,12 +213,14 @@ def _algorithm(request: Request) -> str:
 def _finished(upload: Upload, name: str, digest: str) -> Reply:
     if not upload.finish(digest):
         raise Refused(400, "DIGEST_INVALID", "the content has another digest", {"digest": digest})
-    return _created(name, digest)
+    return _created("push", name, digest, upload.size)
 
 
-def _created(name: str, digest: str) -> Reply:
+def _created(action: str, name: str, digest: str, size: int, source: str = "") -> Reply:
     return empty_reply(
-        201, [("Location", f"/v2/{name}/blobs/{digest}"), ("Docker-Content-Digest", digest)]
+        201,
+        [("Location", f"/v2/{name}/blobs/{digest}"), ("Docker-Content-Digest", digest)],
+        [Happening(action, name, digest, BLOB, size, source=source)],
     )
 
 

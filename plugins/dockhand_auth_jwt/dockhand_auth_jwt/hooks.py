@@ -1,0 +1,9 @@
+"""What this package provides; light, since it is loaded at start."""
+
+from dockhand_core import hookimpl
+
+
+@hookimpl
+def dockhand_auth_drivers() -> dict[str, str]:
+    """The driver `jwt`."""
+    return {"jwt": "dockhand_auth_jwt.driver:JwtAuth"}

@@ -1,0 +1,247 @@
+"""zot's search: GraphQL, with typed results.
+
+Values travel as GraphQL variables, never inside a query's text. Queries go out by GET, which needs
+the right to read alone. One operation a request: if one fails, zot answers nothing of the others.
+
+Follows: zot's GraphQL schema.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from dockhand_distribution.lists import parsed
+from pydantic import BaseModel
+
+from dockhand_core.errors import RegistryError, ResponseInvalid
+from dockhand_core.flow import Flow, Reply
+from dockhand_core.models import Digest, check_repository, check_tag
+from dockhand_core.replies import line, shown
+from dockhand_zot import queries
+from dockhand_zot.errors import (
+    ImageInvalid,
+    ScanFailed,
+    ScannerDisabled,
+    ScannerNotReady,
+    SearchError,
+    SearchForbidden,
+    SearchUnknown,
+)
+from dockhand_zot.extensions import Extensions, read, read_all
+from dockhand_zot.models import (
+    ImageSummary,
+    RepositoryInfo,
+    RepositorySummary,
+    SearchResult,
+)
+
+M = TypeVar("M", bound=BaseModel)
+
+PATH = "_zot/ext/search"
+PAGE = 100
+_MAX_PAGES = 1000
+# zot tells its failures apart by their text alone.
+_BY_TEXT: tuple[tuple[str, type[SearchError]], ...] = (
+    ("cve search is disabled", ScannerDisabled),
+    ("cve-db is not present", ScannerNotReady),
+    ("scan error", ScanFailed),
+    ("metadata not found", SearchUnknown),
+    ("can't find image", SearchUnknown),
+    ("image not found", SearchUnknown),
+)
+
+
+class Search(Extensions):
+    """The operations on zot's search."""
+
+    def search(self, query: str, variables: Mapping[str, Any] | None) -> Flow[dict[str, Any]]:
+        """Run a query of the caller's own."""
+        data, _ = yield from self._query(query, variables or {})
+        return data
+
+    def _query(
+        self, query: str, variables: Mapping[str, Any]
+    ) -> Flow[tuple[dict[str, Any], Reply]]:
+        try:
+            packed = json.dumps(dict(variables), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise SearchError(f"the variables cannot be written as JSON: {error}") from None
+        reply = yield from self._extension(
+            "search",
+            "GET",
+            PATH,
+            query=[("query", query), ("variables", packed)],
+            scopes=self.listing(),
+            expect=frozenset({200, 422}),
+        )
+        document = parsed(reply)
+        errors = document.get("errors")
+        if errors:
+            raise failure(errors, reply)
+        data = document.get("data")
+        if not isinstance(data, dict):
+            raise ResponseInvalid(f"{shown(reply.url)}: an answer without data")
+        return data, reply
+
+    def _ask(self, query: str, key: str, **variables: Any) -> Flow[tuple[dict[str, Any], Reply]]:
+        """The one thing that a query asks for."""
+        data, reply = yield from self._query(query, variables)
+        found = data.get(key)
+        if not isinstance(found, dict):
+            raise ResponseInvalid(f"{shown(reply.url)}: an answer without {key}")
+        return found, reply
+
+    def _pages(
+        self, model: type[M], query: str, key: str, items: str = "Results", **variables: Any
+    ) -> Flow[list[M]]:
+        """Everything that a paged query finds; `sort` is a variable where the order is known."""
+        sort = variables.pop("sort", "ALPHABETIC_ASC")
+        everything: list[M] = []
+        for _ in range(_MAX_PAGES):
+            page = {"limit": PAGE, "offset": len(everything), "sortBy": sort}
+            found, reply = yield from self._ask(query, key, page=page, **variables)
+            batch = read_all(model, _list(found, items, reply), reply)
+            everything += batch
+            if not batch or len(everything) >= _total(found):
+                return everything
+        raise ResponseInvalid(f"{shown(reply.url)}: more than {_MAX_PAGES} pages of {key}")
+
+    # -- what there is ---------------------------------------------------------------------
+
+    def global_search(self, text: str) -> Flow[SearchResult]:
+        """Repositories by a part of their name, or images by `repository:tag`, or by a digest."""
+        result = SearchResult()
+        offset = 0
+        for _ in range(_MAX_PAGES):
+            page = {"limit": PAGE, "offset": offset, "sortBy": "RELEVANCE"}
+            found, reply = yield from self._ask(
+                queries.GLOBAL_SEARCH, "GlobalSearch", text=text, page=page
+            )
+            more = read(SearchResult, found, reply)
+            result = SearchResult(
+                repositories=(*result.repositories, *more.repositories),
+                images=(*result.images, *more.images),
+                layers=(*result.layers, *more.layers),
+            )
+            count = max(len(more.repositories), len(more.images), len(more.layers))
+            offset += count
+            if not count or offset >= _total(found):
+                return result
+        raise ResponseInvalid(f"{shown(reply.url)}: more than {_MAX_PAGES} pages")
+
+    def image_summary(self, repository: str, tag: str) -> Flow[ImageSummary]:
+        """One image; by its tag, since zot takes no digest here."""
+        name = f"{check_repository(repository)}:{check_tag(tag)}"
+        found, reply = yield from self._ask(queries.IMAGE, "Image", image=name)
+        image = read(ImageSummary, found, reply)
+        if not image.digest:
+            raise _hidden(f"image {name}")
+        return image
+
+    def images(self, repository: str) -> Flow[list[ImageSummary]]:
+        """The images of a repository that have a tag."""
+        check_repository(repository)
+        # Of a repository that is not there zot lists no images; whether it is, it says elsewhere.
+        yield from self.repository_info(repository, images=False)
+        return (
+            yield from self._pages(ImageSummary, queries.IMAGES, "ImageList", repository=repository)
+        )
+
+    def repository_info(self, repository: str, *, images: bool = True) -> Flow[RepositoryInfo]:
+        """A repository, and its images if they are wanted."""
+        check_repository(repository)
+        query = queries.REPOSITORY_AND_IMAGES if images else queries.REPOSITORY
+        found, reply = yield from self._ask(query, "ExpandedRepoInfo", repository=repository)
+        summary = found.get("Summary")
+        if not isinstance(summary, dict) or not summary.get("Name"):
+            raise _hidden(f"repository {repository}")
+        return RepositoryInfo(
+            summary=read(RepositorySummary, summary, reply),
+            images=tuple(read_all(ImageSummary, _list(found, "Images", reply), reply)),
+        )
+
+    def newest_images(self) -> Flow[list[ImageSummary]]:
+        """The newest image of each repository, newest first."""
+        found = yield from self._pages(
+            RepositorySummary, queries.NEWEST, "RepoListWithNewestImage", sort="UPDATE_TIME"
+        )
+        return [each.newest_image for each in found if each.newest_image]
+
+    def images_for_digest(self, digest: str) -> Flow[list[ImageSummary]]:
+        """Images with that manifest, index, config or layer."""
+        return (
+            yield from self._pages(
+                ImageSummary, queries.FOR_DIGEST, "ImageListForDigest", digest=str(Digest(digest))
+            )
+        )
+
+    def base_images(self, image: str) -> Flow[list[ImageSummary]]:
+        """Images that this one may be built on: all their layers are its first."""
+        return (
+            yield from self._pages(ImageSummary, queries.BASE, "BaseImageList", image=tagged(image))
+        )
+
+    def derived_images(self, image: str) -> Flow[list[ImageSummary]]:
+        """Images that may be built on this one."""
+        return (
+            yield from self._pages(
+                ImageSummary, queries.DERIVED, "DerivedImageList", image=tagged(image)
+            )
+        )
+
+
+def failure(errors: Any, reply: Reply) -> SearchError:
+    """The error for what GraphQL complains of."""
+    entries = [error for error in errors if isinstance(error, dict)] if errors else []
+    texts = [str(entry.get("message", "")) for entry in entries] or ["an error without a message"]
+    kind = next((kind for text, kind in _BY_TEXT if any(text in t for t in texts)), SearchError)
+    message = f"{shown(reply.url.partition('?')[0])}: {line('; '.join(texts))}"
+    if reply.status == 422 and any("Cannot query field" in text for text in texts):
+        message += " (this zot may be of an older version)"
+    return kind(message, errors=entries, status=reply.status)
+
+
+def split_image(image: str) -> tuple[str, str]:
+    """Repository and tag, or repository and digest, of a text.
+
+    Raises:
+        ImageInvalid: it names no image so.
+    """
+    name, at, digest = image.partition("@")
+    repository, colon, tag = name.rpartition(":")
+    try:
+        if at:
+            return check_repository(name), str(Digest(digest))
+        if colon:
+            return check_repository(repository), check_tag(tag)
+    except RegistryError as error:
+        raise ImageInvalid(f"{line(image)!r} names no image: {error}") from None
+    raise ImageInvalid(f"{line(image)!r} names no image: repository:tag is expected")
+
+
+def tagged(image: str) -> str:
+    """`repository:tag`, checked."""
+    repository, reference = split_image(image)
+    if ":" in reference:
+        raise ImageInvalid(f"{line(image)!r}: zot finds these by a tag, not by a digest")
+    return f"{repository}:{reference}"
+
+
+def _hidden(what: str) -> SearchForbidden:
+    """zot answers with empty fields what these credentials may not read."""
+    return SearchForbidden(f"{what}: these credentials may not read it", status=200)
+
+
+def _list(found: Mapping[str, Any], key: str, reply: Reply) -> Iterable[object]:
+    items = found.get(key) or ()
+    if not isinstance(items, list | tuple):
+        raise ResponseInvalid(f"{shown(reply.url)}: {key!r} is not a list")
+    return items
+
+
+def _total(found: Mapping[str, Any]) -> int:
+    page = found.get("Page")
+    total = page.get("TotalCount") if isinstance(page, dict) else 0
+    return total if isinstance(total, int) else 0

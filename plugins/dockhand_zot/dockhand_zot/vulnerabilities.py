@@ -1,0 +1,129 @@
+"""Vulnerabilities that zot's scanner knows of.
+
+Follows: zot's GraphQL schema.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dockhand_core import Platform
+from dockhand_core.errors import ResponseInvalid
+from dockhand_core.flow import Flow
+from dockhand_core.models import check_reference, check_repository
+from dockhand_zot import queries
+from dockhand_zot.errors import (
+    ImageInvalid,
+    ScannerDisabled,
+    ScannerNotReady,
+    SearchError,
+    SeverityInvalid,
+)
+from dockhand_zot.extensions import read_all
+from dockhand_zot.models import CVE, ImageSummary, Severity
+from dockhand_zot.search import PAGE, Search, split_image
+
+_MAX_PAGES = 1000
+
+
+class Scans(Search):
+    """The operations on vulnerabilities."""
+
+    def cves(
+        self, repository: str, reference: str, *, severity: str | None, search: str | None
+    ) -> Flow[list[CVE]]:
+        """Those of an image, worst first."""
+        name = f"{check_repository(repository)}"
+        name += f"@{reference}" if ":" in check_reference(reference) else f":{reference}"
+        return (
+            yield from self._pages(
+                CVE,
+                queries.CVES_OF_IMAGE,
+                "CVEListForImage",
+                items="CVEList",
+                sort="SEVERITY",
+                image=name,
+                text=search,
+                severity=None if severity is None else str(_severity(severity)),
+            )
+        )
+
+    def images_with_cve(self, cve: str) -> Flow[list[ImageSummary]]:
+        """Images of any repository that have it."""
+        found = yield from self._pages(ImageSummary, queries.WITH_CVE, "ImageListForCVE", cve=cve)
+        if not found:
+            yield from self._check_scanner("")
+        return found
+
+    def images_with_cve_fixed(self, cve: str, repository: str) -> Flow[list[ImageSummary]]:
+        """Images of a repository that do not have it."""
+        check_repository(repository)
+        found = yield from self._pages(
+            ImageSummary,
+            queries.WITH_CVE_FIXED,
+            "ImageListWithCVEFixed",
+            cve=cve,
+            repository=repository,
+        )
+        if not found:
+            yield from self._check_scanner(repository)
+        return found
+
+    def cve_diff(
+        self, image: str, other: str, *, platform: Platform | str | None
+    ) -> Flow[list[CVE]]:
+        """Those that an image has and another one has not."""
+        wanted = Platform.parse(platform) if isinstance(platform, str) else platform
+        sides = {"image": _input(image, wanted), "other": _input(other, wanted)}
+        everything: list[CVE] = []
+        for _ in range(_MAX_PAGES):
+            page = {"limit": PAGE, "offset": len(everything), "sortBy": "SEVERITY"}
+            found, reply = yield from self._ask(
+                queries.CVE_DIFF, "CVEDiffListForImages", page=page, **sides
+            )
+            batch = read_all(CVE, found.get("CVEList") or (), reply)
+            everything += batch
+            # Its page says 0 of 0, always.
+            summary = found.get("Summary")
+            total = summary.get("Count") if isinstance(summary, dict) else 0
+            if not batch or len(everything) >= (total or 0):
+                return everything
+        raise ResponseInvalid(f"more than {_MAX_PAGES} pages of vulnerabilities")
+
+    def _check_scanner(self, repository: str) -> Flow[None]:
+        """Without its database zot finds nothing here, and does not say so; asked of an image, it
+        does."""
+        found, _ = yield from self._ask(queries.ANY_IMAGE, "ImageList", repository=repository)
+        images = [each for each in found.get("Results") or () if isinstance(each, dict)]
+        if not images:
+            return
+        name = f"{images[0].get('RepoName')}:{images[0].get('Tag')}"
+        try:
+            yield from self._ask(
+                queries.CVES_OF_IMAGE,
+                "CVEListForImage",
+                image=name,
+                page={"limit": 1, "offset": 0, "sortBy": "SEVERITY"},
+            )
+        except (ScannerDisabled, ScannerNotReady):
+            raise
+        except SearchError:
+            pass  # of this image alone
+
+
+def _severity(text: str) -> Severity:
+    try:
+        return Severity(text.upper())
+    except ValueError:
+        # zot would take it for UNKNOWN
+        raise SeverityInvalid(f"severity {text[:40]!r} is none of {', '.join(Severity)}") from None
+
+
+def _input(image: str, platform: Platform | None) -> dict[str, Any]:
+    repository, reference = split_image(image)
+    if ":" in reference:
+        raise ImageInvalid(f"{image[:300]!r}: zot compares images by their tags, not by digests")
+    found: dict[str, Any] = {"Repo": repository, "Tag": reference}
+    if platform is not None:
+        found["Platform"] = {"Os": platform.os, "Arch": platform.architecture}
+    return found

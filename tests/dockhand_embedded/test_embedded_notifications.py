@@ -1,0 +1,238 @@
+"""The registry tells what happens in it, in the form that Distribution has."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from images import push_image, push_index
+from registries import HTPASSWD, PASSWORD, embedded, free_port
+
+from dockhand_core import ConfigError, Digest, Dockhand, RegistryClient, async_connect, connect
+
+QUIET = {"driver": "null"}
+TOKEN = "n0t1fy-s3cret"
+
+
+class Sink(http.server.ThreadingHTTPServer):
+    """Takes notifications, unless told to refuse the next few."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int = 0) -> None:
+        self.received: list[tuple[dict[str, str], dict[str, Any]]] = []
+        self.refuse = 0
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/hook"
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [event for _, envelope in self.received for event in envelope["events"]]
+
+    def seen(self) -> list[tuple[str, str, str, str]]:
+        """Action, repository, digest and tag of each event."""
+        return [
+            (e["action"], t["repository"], t["digest"], t.get("tag", ""))
+            for e in self.events
+            for t in [e["target"]]
+        ]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Sink
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.refuse:
+            self.server.refuse -= 1
+            self.send_response(503)
+        else:
+            self.server.received.append((dict(self.headers), json.loads(body)))
+            self.send_response(202)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    server = Sink()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def told(sink: Sink, root: str | Path = ":memory:") -> RegistryClient:
+    endpoint = {"url": sink.url, "token": TOKEN}
+    return connect(str(root), driver="embedded", notifications=[endpoint], logging=QUIET)
+
+
+def test_each_kind_of_event(sink: Sink) -> None:
+    with told(sink) as registry:
+        manifest = push_image(registry, "team/app", "v1")
+        layer, config = manifest.layers[0].digest, manifest.config.digest
+        registry.manifest("team/app", "v1")
+        registry.manifest_head("team/app", manifest.digest)
+        registry.read_blob("team/app", layer)
+        registry.mount_blob("team/other", layer, "team/app")
+        registry.put_manifest("team/app", "latest", manifest)
+        registry.delete_tag("team/app", "latest")
+        registry.delete_manifest("team/app", manifest.digest)
+        registry.delete_blob("team/other", layer)
+    digest = str(manifest.digest)
+    others = [event for event in sink.seen() if event[0] != "delete"]
+    assert [event for event in sink.seen() if event[0] == "delete"] == [
+        ("delete", "team/app", "", "latest"),
+        ("delete", "team/app", digest, ""),
+        ("delete", "team/app", "", "v1"),
+        ("delete", "team/other", str(layer), ""),
+    ]
+    for expected in (
+        ("push", "team/app", str(config), ""),
+        ("push", "team/app", digest, "v1"),
+        ("push", "team/app", digest, "latest"),
+        ("pull", "team/app", digest, "v1"),
+        ("pull", "team/app", digest, ""),
+        ("pull", "team/app", str(layer), ""),
+    ):
+        assert expected in others  # the client looks at things, too
+    assert [e for e in others if e[0] == "mount"] == [("mount", "team/other", str(layer), "")]
+    headers, _ = sink.received[0]
+    assert headers["Authorization"] == f"Bearer {TOKEN}"
+    assert headers["Content-Type"] == "application/vnd.docker.distribution.events.v2+json"
+    assert all(len(envelope["events"]) == 1 for _, envelope in sink.received)
+
+
+def test_what_an_event_holds(sink: Sink) -> None:
+    with told(sink) as registry:
+        manifest = push_image(registry, "team/app", "v1")
+        registry.mount_blob("team/other", manifest.layers[0].digest, "team/app")
+    [pushed] = [e for e in sink.events if e["target"].get("tag") == "v1"]
+    target = pushed["target"]
+    size = len(manifest.raw)
+    assert (target["size"], target["length"]) == (size, size)
+    assert target["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
+    assert target["url"] == f"http://embedded/v2/team/app/manifests/{manifest.digest}"
+    assert [entry["digest"] for entry in target["references"]] == [
+        manifest.config.digest,
+        manifest.layers[0].digest,
+    ]
+    assert pushed["request"]["method"] == "PUT"
+    assert pushed["request"]["useragent"].startswith("dockhand")
+    assert pushed["timestamp"].endswith("Z")
+    assert pushed["actor"] == {}
+    [mounted] = [e for e in sink.events if e["action"] == "mount"]
+    assert mounted["target"]["fromRepository"] == "team/app"
+    assert mounted["target"]["mediaType"] == "application/octet-stream"
+    assert len({e["id"] for e in sink.events}) == len(sink.events)
+    assert len({e["source"]["instanceID"] for e in sink.events}) == 1
+
+
+def test_an_index_and_a_refused_push(sink: Sink) -> None:
+    with told(sink) as registry:
+        index = push_index(registry, "a", "v1")
+        with pytest.raises(Exception, match="MANIFEST_INVALID"):
+            registry.put_manifest("a", "bad", b"{}", media_type=index.media_type)
+    [event] = [e for e in sink.events if e["target"].get("tag") == "v1"]
+    assert [entry["digest"] for entry in event["target"]["references"]] == [
+        entry.digest for entry in index.manifests
+    ]
+    assert event["target"]["references"][1]["platform"]["variant"] == "v8"
+    assert not [e for e in sink.events if e["target"].get("tag") == "bad"]
+
+
+def test_what_is_not_taken_is_sent_again(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    """In order; nothing of it holds up who pushes."""
+    sink.refuse = 2
+    with told(sink) as registry:
+        digests = [str(registry.upload_blob("a", str(n).encode()).digest) for n in range(5)]
+    pushed = [digest for action, _, digest, _ in sink.seen() if action == "push"]
+    assert pushed == digests
+    assert "takes no events: status 503" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+def test_nobody_listens(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dockhand_embedded.notifications import Notifier
+
+    real = Notifier.close
+    monkeypatch.setattr(Notifier, "close", lambda self, timeout=0.3: real(self, timeout))
+    endpoint = {"url": f"http://127.0.0.1:{free_port()}/", "token": TOKEN}
+    with (
+        caplog.at_level(logging.WARNING),
+        connect(":memory:", driver="embedded", notifications=[endpoint], logging=QUIET) as registry,
+    ):
+        registry.upload_blob("a", b"data")
+    assert "events are lost" in caplog.text
+    for thread in [t for t in threading.enumerate() if t.name == "notifications"]:
+        thread.join(10)  # it has nothing to do any more
+        assert not thread.is_alive()
+    assert TOKEN not in caplog.text
+
+
+async def _push(url: str) -> Digest:
+    endpoint = {"url": url, "token": TOKEN}
+    async with async_connect(
+        ":memory:", driver="embedded", notifications=[endpoint], logging=QUIET
+    ) as registry:
+        return (await registry.upload_blob("a", b"data")).digest
+
+
+def test_from_an_async_client(sink: Sink) -> None:
+    import asyncio
+
+    digest = asyncio.run(_push(sink.url))
+    assert ("push", "a", str(digest), "") in sink.seen()
+
+
+def test_served_with_notifications(sink: Sink, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text(HTPASSWD)
+    secret = tmp_path / "token"
+    secret.write_text(f"{TOKEN}\n")
+    auth = {"driver": "basic", "username": "alice", "password": PASSWORD}
+    options = ["--notify", sink.url, "--notify-token-file", str(secret), "--htpasswd", str(users)]
+    with (
+        embedded(tmp_path, *options) as url,
+        connect(url, logging=QUIET, auth=auth) as registry,
+    ):
+        manifest = push_image(registry, "team/app", "v1")
+    [event] = [e for e in sink.events if e["target"].get("tag") == "v1"]
+    assert event["actor"] == {"name": "alice"}
+    assert event["request"]["addr"].startswith("127.0.0.1:")
+    assert event["request"]["host"] == url.removeprefix("http://")
+    assert event["target"]["url"] == f"{url}/v2/team/app/manifests/{manifest.digest}"
+    assert sink.received[0][0]["Authorization"] == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "hint"),
+    [
+        ({"url": "ftp://host/"}, "is not an http or https URL"),
+        ({"url": "http://"}, "is not an http or https URL"),
+        ({"url": f"http://user:{TOKEN}@host/"}, "give a token instead"),
+        ({"url": "http://host/", "tokn": "x"}, "tokn"),
+        ({"url": "http://host/", "timeout": 0}, "timeout"),
+        ({}, "url"),
+    ],
+)
+def test_endpoints_that_are_none(endpoint: dict[str, Any], hint: str) -> None:
+    from dockhand_embedded import create_app
+
+    with pytest.raises(ConfigError, match="notifications") as caught:
+        create_app(":memory:", notifications=[endpoint])
+    assert hint in str(caught.value)
+    assert TOKEN not in str(caught.value)
+    main = {"driver": "embedded", "root": ":memory:", "notifications": [endpoint]}
+    with pytest.raises(ConfigError, match="notifications") as caught:
+        Dockhand({"connections": {"main": main}}).connection("main")
+    assert TOKEN not in str(caught.value)

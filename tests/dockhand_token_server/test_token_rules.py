@@ -1,0 +1,209 @@
+"""What patterns match, and what rules grant."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from dockhand_token_server import Rule
+from dockhand_token_server.patterns import Pattern
+from dockhand_token_server.rules import Rules, merged, narrowed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dockhand_core import Identity, Scope
+
+ALICE, NOBODY = Identity("alice"), Identity("")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matches"),
+    [
+        ("alice/app", "alice/app", True),
+        ("alice/app", "alice/apps", False),
+        ("alice/*", "alice/app", True),
+        ("alice/*", "alice", False),
+        ("alice/*", "alice/a/b", False),
+        ("alice/*", "malice/app", False),
+        ("*", "app", True),
+        ("*", "a/b", False),
+        ("*", "", False),
+        ("**", "a", True),
+        ("**", "a/b/c", True),
+        ("**", "", False),
+        ("alice/**", "alice/a/b", True),
+        ("alice/**", "alice", True),
+        ("alice/**", "alice2/a", False),
+        ("**/app", "app", True),
+        ("**/app", "a/b/app", True),
+        ("**/app", "a/app/b", False),
+        ("a/**/b/*/c", "a/b/b/x/c", True),
+        ("a/**/b/*/c", "a/b/x/b/c", False),
+        ("**/a/**/a", "a/a", True),
+        ("**/a/**/a", "a", False),
+        ("", "", True),
+        ("", "a", False),
+        ("a.b", "axb", False),
+    ],
+)
+def test_patterns(pattern: str, name: str, matches: bool) -> None:
+    assert Pattern.parse(pattern).matches(name, "alice") is matches
+
+
+@pytest.mark.parametrize(
+    ("user", "name", "matches"),
+    [
+        ("alice", "alice/app", True),
+        ("alice", "bob/app", False),
+        ("a.b", "a.b/app", True),
+        ("a.b", "axb/app", False),
+        ("*", "bob/app", False),
+        ("**", "bob/app", False),
+        ("", "/app", False),
+        ("a/b", "a/b/app", False),
+        ("{user}", "{user}/app", False),
+        ("Alice", "Alice/app", False),
+        ("..", "../app", False),
+        ("alice@example.com", "alice@example.com/app", False),
+    ],
+)
+def test_the_user_is_taken_literally(user: str, name: str, matches: bool) -> None:
+    assert Pattern.parse("{user}/*").matches(name, user) is matches
+
+
+def test_the_user_within_a_component() -> None:
+    pattern = Pattern.parse("home-{user}/**")
+    assert pattern.matches("home-alice/a/b", "alice")
+    assert not pattern.matches("home-alice/a/b", "bob")
+    assert not pattern.matches("home-a/b", "a/b")
+
+
+COMPONENTS = st.sampled_from(["a", "b", "*", "**"])
+
+
+def matched(pattern: list[str], name: list[str]) -> bool:
+    """The definition, taken at its word."""
+    if not pattern:
+        return not name
+    first, rest = pattern[0], pattern[1:]
+    if first == "**":
+        return any(matched(rest, name[count:]) for count in range(len(name) + 1))
+    return bool(name) and first in {"*", name[0]} and matched(rest, name[1:])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(COMPONENTS, min_size=1, max_size=6),
+    st.lists(st.sampled_from("ab"), min_size=1, max_size=6),
+)
+def test_patterns_as_defined(pattern: list[str], name: list[str]) -> None:
+    found = Pattern.parse("/".join(pattern)).matches("/".join(name), "")
+    assert found is matched(pattern, name)
+
+
+def test_a_pattern_of_many_stars_takes_no_time() -> None:
+    pattern = Pattern.parse("/".join(["**/a"] * 60))
+    assert not pattern.matches("/".join(["a"] * 59 + ["b"] * 60), "")
+
+
+def rule(**values: object) -> Rule:
+    return Rule.model_validate(values)
+
+
+def granted(rules: list[Rule], identity: Identity, *scopes: str, **groups: list[str]) -> list[str]:
+    known = Rules(rules, groups)
+    asked = merged(Scope.parse(scope) for scope in scopes)
+    return [str(scope) for scope in known.grant(known.member(identity), asked)]
+
+
+PULL = rule(user="alice", repository="a/*", actions=["pull"])
+PUSH = rule(user="*", repository="a/b", actions=["pull", "push"])
+ALL = rule(user="alice", repository="all", actions=["*"])
+PUBLIC = rule(user="", repository="public/*", actions=["pull"])
+CATALOG = rule(user="alice", type="registry", name="catalog", actions=["*"])
+
+
+def test_every_rule_that_matches_adds_its_actions() -> None:
+    rules = [PULL, PUSH]
+    asked = "repository:a/b:pull,push,delete"
+    assert granted(rules, ALICE, asked) == ["repository:a/b:pull,push"]
+    assert granted(rules, ALICE, "repository:a/c:pull,push") == ["repository:a/c:pull"]
+    assert granted(rules, Identity("bob"), "repository:a/c:pull,push") == []
+    assert granted(rules, NOBODY, asked) == []
+    assert granted([], ALICE, asked) == []
+
+
+def test_actions_are_never_wider_than_asked() -> None:
+    assert granted([ALL], ALICE, "repository:all:pull") == ["repository:all:pull"]
+    assert granted([ALL], ALICE, "repository:all:*") == ["repository:all:*"]
+    assert granted([PUSH], ALICE, "repository:a/b:*") == ["repository:a/b:pull,push"]
+    assert granted([PUSH], ALICE, "repository:a/b:delete") == []
+    assert granted([ALL], ALICE, "repository:all:") == []
+
+
+def test_each_resource_once() -> None:
+    asked = ["repository:all:pull", "repository:b:pull", "repository:all:push"]
+    assert granted([ALL], ALICE, *asked) == ["repository:all:pull,push"]
+
+
+def test_anonymous_and_logged_in_are_apart() -> None:
+    asked = "repository:public/x:pull,push"
+    assert granted([PUBLIC], NOBODY, asked) == ["repository:public/x:pull"]
+    assert granted([PUBLIC], ALICE, asked) == []
+    star = rule(user="*", repository="**", actions=["pull"])
+    assert granted([star], NOBODY, asked) == []
+
+
+def test_groups() -> None:
+    rules = [rule(group="staff", repository="s/**", actions=["pull"])]
+    asked = "repository:s/x/y:pull"
+    assert granted(rules, ALICE, asked) == []
+    assert granted(rules, ALICE, asked, staff=["alice"]) == [asked]
+    assert granted(rules, ALICE, asked, staff=["bob"], other=["alice"]) == []
+    # a plugin's groups hold beside those of the configuration
+    assert granted(rules, Identity("eve", frozenset({"staff"})), asked, other=["eve"]) == [asked]
+    # nobody is in a group
+    assert granted(rules, Identity("", frozenset({"staff"})), asked, staff=[""]) == []
+
+
+def test_resources_that_are_no_repositories() -> None:
+    rules = [CATALOG, rule(user="*", repository="**", actions=["*"])]
+    assert granted(rules, ALICE, "registry:catalog:*") == ["registry:catalog:*"]
+    assert granted(rules, Identity("bob"), "registry:catalog:*") == []
+    assert granted(rules, ALICE, "registry:other:*") == []
+    assert granted(rules, ALICE, "repository:catalog:pull") == ["repository:catalog:pull"]
+    assert granted(rules, ALICE, "repository(plugin):catalog:pull") == []
+
+
+@pytest.mark.parametrize("name", ["", "A/b", "a//b", "../a", "a/../b", "a:5000/b", "/a", "a/"])
+def test_what_is_no_repository_gets_nothing(name: str) -> None:
+    rules = [rule(user="*", repository="**", actions=["*"])]
+    assert granted(rules, ALICE, f"repository:{name}:pull") == []
+
+
+def test_an_empty_name_has_to_be_meant() -> None:
+    """zot asks for it where repositories are listed."""
+    rules = [rule(user="*", type="repository", name="", actions=["pull"])]
+    assert granted(rules, ALICE, "repository::pull") == ["repository::pull"]
+    assert granted(rules, ALICE, "repository:a:pull") == []
+
+
+SCOPES = st.builds(
+    Scope,
+    st.just("repository"),
+    st.sampled_from(["a", "b"]),
+    st.frozensets(st.sampled_from(["pull", "push", "delete", "*"])),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(SCOPES), st.lists(SCOPES))
+def test_an_answer_only_narrows(asked: list[Scope], answer: list[Scope]) -> None:
+    before, after = merged(asked), narrowed(merged(asked), answer)
+    for scope in after:
+        assert any(wide.covers(scope) for wide in before)
+        assert scope.actions
+    for wide, action in itertools.product(before, ["pull", "push", "delete"]):
+        one = Scope(wide.type, wide.name, frozenset({action}))
+        both = wide.covers(one) and any(scope.covers(one) for scope in merged(answer))
+        assert both is any(scope.covers(one) for scope in after)

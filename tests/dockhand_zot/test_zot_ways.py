@@ -1,0 +1,241 @@
+"""Where zot has ways of its own, and what the driver makes of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cutting import cutting
+from dockhand_zot import ZotClient, ZotDriver
+from registries import zot
+
+from dockhand_core import (
+    BlobUnknown,
+    BlobUploadUnknown,
+    ConnectionFailed,
+    Denied,
+    Digest,
+    ManifestInvalid,
+    NameUnknown,
+    PushResult,
+    Scope,
+    Unauthorized,
+    Unsupported,
+    connect,
+)
+
+Start = Callable[[str], Any]
+Push = Callable[..., Any]
+QUIET = {"driver": "null"}
+
+
+def test_failed_login(zots: Start) -> None:
+    """A bare error, and a challenge."""
+    wrong = {"driver": "basic", "username": "alice", "password": "wrong"}
+    client = zots("users").client(auth=wrong)
+    with pytest.raises(Unauthorized, match="authentication required") as caught:
+        client.ping()
+    assert caught.value.code == "UNAUTHORIZED"
+    assert client.is_online()
+
+
+def test_a_challenge_on_success(zots: Start) -> None:
+    """With anonymous policies /v2/ is 200 with a challenge: that is no reason to log in."""
+    client = zots("users").client()
+    client.ping()
+    assert client.api_version().major == 2
+
+
+def test_denied_is_not_tried_again(zots: Start, image: Push) -> None:
+    """A 403 with a challenge: asking again would only cost time. A replay has one reply to give."""
+    server = zots("users")
+    image(server.client("alice"), "team/app", "1", "layer")
+    with pytest.raises(Denied) as caught:
+        server.client("bob").manifest("team/app", "1")
+    assert caught.value.attempts == 1
+
+
+def test_looking_at_a_blob_changes_nothing(zots: Start) -> None:
+    """HEAD would link it from another repository, and so would a part of it."""
+    client = zots("minimal").client()
+    data = b"x" * 1000
+    digest = client.upload_blob("team/app", data).digest
+    empty = client.upload_blob("team/app", b"").digest
+    assert (client.blob_size("team/app", digest), client.blob_size("team/app", empty)) == (1000, 0)
+    assert not client.blob_exists("team/other", digest)
+    with (
+        pytest.raises(BlobUnknown),
+        client.open_blob("team/other", digest, offset=10, verify=False) as blob,
+    ):
+        blob.read()
+    with client.open_blob("team/app", digest, offset=10, verify=False) as blob:
+        assert blob.read() == data[10:]
+    assert list(client.repositories()) == ["team/app"]
+
+
+def test_pushing_what_is_elsewhere(zots: Start) -> None:
+    client = zots("minimal").client()
+    digest = client.upload_blob("team/app", b"shared").digest
+    again = client.upload_blob("team/other", b"shared")
+    assert (again.digest, again.uploaded) == (digest, False)
+    assert client.read_blob("team/other", digest) == b"shared"
+
+
+def test_pages_after_what_was_deleted(zots: Start, image: Push) -> None:
+    """zot ends a walk in silence, or with 404, where what it stood on is gone."""
+    client = zots("minimal").client()
+    for name in ("a", "c", "d"):
+        image(client, name, "1", "layer")
+    page = client.repository_page(limit=1, after="b")
+    assert (page.items, page.next) == (("c",), "c")
+    assert list(client.repositories(page_size=1)) == ["a", "c", "d"]
+    assert client.repository_page(limit=5, after="d").items == ()
+    for tag in ("3", "5"):
+        image(client, "a", tag, "layer")
+    assert client.tag_page("a", limit=1, after="2").items == ("3",)
+    assert client.tag_page("a", limit=5, after="9").items == ()
+    with pytest.raises(NameUnknown):
+        client.tag_page("none", after="2")
+
+
+def test_a_tag_that_may_not_be_moved(zots: Start, image: Push) -> None:
+    """Who may create and not update cannot even say the same again."""
+    server = zots("users")
+    bob = server.client("bob")
+    manifest = image(bob, "bobs/app", "1", "layer")
+    with pytest.raises(Denied):
+        bob.put_manifest("bobs/app", "1", manifest)
+    with pytest.raises(Denied):
+        bob.delete_tag("bobs/app", "1")
+
+
+def test_docker_manifests(zots: Start, image: Push) -> None:
+    client = zots("no-docker").client()
+    manifest = image(client, "a", "1", "layer")
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    document = {
+        "schemaVersion": 2,
+        "mediaType": kind,
+        "config": {
+            "mediaType": "application/vnd.docker.container.image.v1+json",
+            "digest": manifest.config.digest,
+            "size": manifest.config.size,
+        },
+        "layers": [],
+    }
+    with pytest.raises(ManifestInvalid, match="docker2s2") as caught:
+        client.put_manifest("a", "docker", document)
+    assert caught.value.status == 415
+
+
+def test_lint(zots: Start, image: Push) -> None:
+    client = zots("lint").client()
+    with pytest.raises(ManifestInvalid) as caught:
+        image(client, "a", "1", "layer")
+    assert "org.example.owner" in str(caught.value.errors)
+    image(client, "a", "1", "layer", annotations={"org.example.owner": "team"})
+    assert list(client.tags("a")) == ["1"]
+
+
+def test_what_is_in_use(zots: Start, image: Push) -> None:
+    client = zots("minimal").client()
+    manifest = image(client, "a", "1", "layer")
+    with pytest.raises((Denied, Unsupported)):
+        client.delete_blob("a", manifest.layers[0].digest)
+    with pytest.raises(NameUnknown):
+        client.delete_tag("none", "1")
+    client.delete_tag("a", "1")
+    assert client.manifest_exists("a", manifest.digest)
+
+
+def test_scopes() -> None:
+    """Exactly what zot's bearer mode wants."""
+    driver = ZotDriver(ZotDriver.Settings(base_uri="http://127.0.0.1:9"))
+    assert [str(scope) for scope in driver.listing()] == ["repository::pull"]
+    assert driver.reading("a/b") == (Scope.read("a/b"),)
+    assert [str(scope) for scope in driver.writing("a/b", "c")] == ["repository:a/b:push"]
+    assert [str(scope) for scope in driver.deleting("a/b")] == ["repository:a/b:delete"]
+
+
+@pytest.mark.live
+def test_an_upload_that_breaks(tmp_path: Path) -> None:
+    """zot forgets it, with all that it had: what can be sent again is, and the rest says so."""
+    data = os.urandom(3 << 20)
+    with zot(tmp_path) as url, cutting(url) as cutter:
+        with connect(cutter.url, driver="zot", logging=QUIET) as registry:
+            cutter.up.append(1 << 20)
+            result = registry.upload_blob("a/b", data)
+            assert cutter.cuts == 1
+            assert registry.read_blob("a/b", result.digest) == data
+        with connect(cutter.url, driver="zot", logging=QUIET) as registry:
+            upload = registry.upload_chunk(registry.start_upload("a/b"), data[: 1 << 20])
+            cutter.up.append(3 << 19)  # of what this connection sent
+            with pytest.raises(BlobUploadUnknown, match="start_upload"):
+                registry.upload_chunk(upload, data[1 << 20 :])
+
+
+@pytest.mark.live
+def test_a_reply_to_a_push_that_is_lost(
+    tmp_path: Path, image: Push, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second try is refused since the first one came through, which is looked up."""
+    access = {
+        "repositories": {"**": {"anonymousPolicy": ["read", "create"]}},
+    }
+    with zot(tmp_path, access=access) as url, cutting(url) as cutter:
+        with connect(cutter.url, driver="zot", logging=QUIET) as registry:
+            manifest = image(registry, "a", "1", "layer")
+        with connect(cutter.url, driver="zot", logging=QUIET) as registry:
+            cutter.down.append(5)
+            done = registry.put_manifest("a", "2", manifest)
+            assert cutter.cuts == 1
+            assert done.digest == Digest.of(manifest.raw)
+            assert list(registry.tags("a")) == ["1", "2"]
+        with connect(cutter.url, driver="zot", logging=QUIET, retries=0) as registry:
+            cutter.down.append(5)
+            with pytest.raises(ConnectionFailed):
+                registry.put_manifest("a", "3", manifest)
+
+
+@pytest.mark.live
+def test_bearer_mode(tmp_path: Path, image: Push) -> None:
+    """The flows ask for exactly what zot wants; the server's own page wants no token at all."""
+    from dockhand_auth_jwt import SigningKey
+
+    key = SigningKey.generate("RS256")
+    (tmp_path / "key.crt").write_bytes(key.public_pem())
+    bearer = {
+        "realm": "http://127.0.0.1:9/token",
+        "service": "zot",
+        "cert": str(tmp_path / "key.crt"),
+    }
+    auth = {
+        "driver": "jwt",
+        "private_key": key.private_pem().decode(),
+        "authority_name": "authority",
+        "registry_name": "zot",
+    }
+    on = {"enable": True}
+    with (
+        zot(tmp_path, auth={"bearer": bearer}, search=on, ui=on) as url,
+        connect(url, driver="zot", auth=auth, logging=QUIET) as client,
+    ):
+        assert isinstance(client, ZotClient)
+        manifest = image(client, "team/app", "1", "layer")
+        assert list(client.repositories()) == ["team/app"]
+        assert client.supports("search")
+        assert [each.tag for each in client.images("team/app")] == ["1"]
+        assert client.mgmt().auth["bearer"]["service"] == "zot"
+        upload = client.start_upload("team/app")
+        assert client.upload_status(upload).offset == 0
+        client.cancel_upload(upload)
+        mounted = client.mount_blob("team/other", manifest.layers[0].digest, "team/app")
+        assert isinstance(mounted, PushResult)
+        client.delete_manifest("team/app", manifest.digest)
+        with connect(url, driver="zot", logging=QUIET) as nobody:
+            assert nobody.is_online()
+            with pytest.raises(Unauthorized):
+                nobody.manifest("team/app", "1")
