@@ -12,6 +12,7 @@
     ├── ResponseTooLarge            a body outgrew the limit for its kind
     ├── PlatformNotFound            an index has no manifest for that platform
     ├── ScopeInvalid                not a scope string
+    ├── EventInvalid                a notification that makes no sense (.events: what of it does)
     └── RegistryError               the registry said no (.status .code .detail .errors .request_id)
         ├── ResponseInvalid         a reply that makes no sense
         ├── NotFound
@@ -44,6 +45,7 @@ __all__ = [
     "DigestMismatch",
     "DockhandError",
     "DriverMismatch",
+    "EventInvalid",
     "ManifestBlobUnknown",
     "ManifestInvalid",
     "ManifestUnknown",
@@ -130,6 +132,18 @@ class PlatformNotFound(DockhandError, LookupError):
 
 class ScopeInvalid(DockhandError, ValueError):
     """A string is not a scope, `type:name:action[,action…]`."""
+
+
+class EventInvalid(DockhandError, ValueError):
+    """A notification is not in a format that is known, or lacks what an event needs.
+
+    Attributes:
+        events: the events of the same notification that can be understood.
+    """
+
+    def __init__(self, message: str, *, events: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.events = tuple(events)
 
 
 class RegistryError(DockhandError):

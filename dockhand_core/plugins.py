@@ -86,6 +86,14 @@ class CorePlugin:
         """The drivers `console`, `json`, `null` and `stdlib`."""
         return dict(logs.BUILTIN)
 
+    @hookimpl
+    def dockhand_event_parsers(self) -> list[Any]:
+        """Distribution's envelopes and zot's CloudEvents."""
+        from dockhand_core.events.cloudevents import ZotParser
+        from dockhand_core.events.distribution import DistributionParser
+
+        return [DistributionParser(), ZotParser()]
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:

@@ -26,6 +26,7 @@ PARENTS = {
     "ResponseTooLarge": "DockhandError",
     "PlatformNotFound": "DockhandError",
     "ScopeInvalid": "DockhandError",
+    "EventInvalid": "DockhandError",
     "RegistryError": "DockhandError",
     "ResponseInvalid": "RegistryError",
     "NotFound": "RegistryError",

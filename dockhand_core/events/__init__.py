@@ -1,0 +1,45 @@
+"""Registry notifications as events: their classes, how they are read, and who is told of them."""
+
+from dockhand_core.events.handlers import EventHandler, event_handlers
+from dockhand_core.events.headers import EventHeaders
+from dockhand_core.events.models import (
+    EVENTS,
+    BlobDeleted,
+    BlobMounted,
+    BlobPulled,
+    BlobPushed,
+    ImageLintFailed,
+    ImageScanned,
+    ManifestDeleted,
+    ManifestPulled,
+    ManifestPushed,
+    RegistryBaseEvent,
+    RegistryEvent,
+    RepositoryCreated,
+    RepositoryDeleted,
+    TagDeleted,
+)
+from dockhand_core.events.parsing import EventParser, EventParsers
+
+__all__ = [
+    "EVENTS",
+    "BlobDeleted",
+    "BlobMounted",
+    "BlobPulled",
+    "BlobPushed",
+    "EventHandler",
+    "EventHeaders",
+    "EventParser",
+    "EventParsers",
+    "ImageLintFailed",
+    "ImageScanned",
+    "ManifestDeleted",
+    "ManifestPulled",
+    "ManifestPushed",
+    "RegistryBaseEvent",
+    "RegistryEvent",
+    "RepositoryCreated",
+    "RepositoryDeleted",
+    "TagDeleted",
+    "event_handlers",
+]
