@@ -15,6 +15,15 @@ from images import push_image, push_index
 from registries import HTPASSWD, PASSWORD, embedded, free_port
 
 from dockhand_core import ConfigError, Digest, Dockhand, RegistryClient, async_connect, connect
+from dockhand_core.events import (
+    BlobMounted,
+    BlobPushed,
+    EventParsers,
+    ManifestDeleted,
+    ManifestPushed,
+    TagDeleted,
+)
+from dockhand_core.plugins import Plugins
 
 QUIET = {"driver": "null"}
 TOKEN = "n0t1fy-s3cret"
@@ -236,3 +245,23 @@ def test_endpoints_that_are_none(endpoint: dict[str, Any], hint: str) -> None:
     with pytest.raises(ConfigError, match="notifications") as caught:
         Dockhand({"connections": {"main": main}}).connection("main")
     assert TOKEN not in str(caught.value)
+
+
+def test_they_are_what_a_receiver_expects(sink: Sink) -> None:
+    """Read as a Distribution's are."""
+    with told(sink) as registry:
+        manifest = push_image(registry, "team/app", "v1")
+        registry.mount_blob("team/other", manifest.layers[0].digest, "team/app")
+        registry.delete_manifest("team/app", manifest.digest)
+    parsers = EventParsers(Plugins())
+    found = [
+        event
+        for headers, envelope in sink.received
+        for event in parsers.parse(headers, json.dumps(envelope).encode())
+    ]
+    pushed = [event for event in found if isinstance(event, ManifestPushed)]
+    assert [(event.tag, event.digest) for event in pushed] == [("v1", manifest.digest)]
+    [mounted] = [event for event in found if isinstance(event, BlobMounted)]
+    assert (mounted.repository, mounted.from_repository) == ("team/other", "team/app")
+    assert [type(event) for event in found[-2:]] == [ManifestDeleted, TagDeleted]
+    assert any(isinstance(event, BlobPushed) for event in found)
