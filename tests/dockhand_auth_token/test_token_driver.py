@@ -116,6 +116,17 @@ def test_what_is_asked(site: Site) -> None:
     assert [sent for _, sent in site.seen] == [None, "Bearer token1", "Bearer token1"]
 
 
+def test_what_the_registry_wants_besides(site: Site) -> None:
+    """What it asks for is asked for, beside what the request is known to need."""
+    site.challenge += ',scope="repository:a/b:push other:thing:use"'
+    assert tags(site) == ["v1"]
+    assert site.asked[0][1]["scope"] == ["other:thing:use", "repository:a/b:pull,push"]
+    site.asked.clear()
+    site.challenge = f'Bearer realm="{site.url}/token",scope="NO SCOPE"'
+    assert tags(site) == ["v1"]
+    assert site.asked[0][1]["scope"] == ["repository:a/b:pull"]
+
+
 def test_async_asks_once_for_many(site: Site) -> None:
     def slow(method: str, form: dict[str, list[str]]) -> Answer:
         time.sleep(0.1)

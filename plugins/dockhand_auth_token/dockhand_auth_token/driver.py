@@ -95,7 +95,9 @@ class TokenAuth(AuthDriver):
         asked = _wanted(response) or (self._asked if sent is not None else None)
         if asked is None:
             return
-        self._asked = asked
+        # Where the tokens are to be had; the scope is of this request alone.
+        parameters = {name: value for name, value in asked.parameters.items() if name != "scope"}
+        self._asked = Challenge(asked.scheme, parameters)
         again = yield from self._authorize(request, asked, scopes, refused=sent)
         if again is not None and again != sent:
             yield request
@@ -143,9 +145,7 @@ class TokenAuth(AuthDriver):
         self, request: Request, asked: Challenge, scopes: tuple[Scope, ...], refused: str | None
     ) -> Generator[Any, Any, str]:
         realm, service = asked.parameters["realm"], asked.parameters.get("service", "")
-        wanted = _joined(scopes, asked.parameters.get("scope", "") if refused is not None else "")
-        if not scopes:
-            wanted = _joined((), asked.parameters.get("scope", ""))
+        wanted = _joined(scopes, asked.parameters.get("scope", ""))
         found = yield from self._credentials(request, scopes)
         if found.registry_token is not None:
             return found.registry_token.get_secret_value()
