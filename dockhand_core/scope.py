@@ -68,6 +68,15 @@ class Scope:
         """
         return tuple(cls.parse(part) for part in text.split())
 
+    @staticmethod
+    def merged(scopes: Iterable[Scope]) -> tuple[Scope, ...]:
+        """Each resource once, with all the actions named for it; those without any are left out."""
+        found: dict[tuple[str, str], Scope] = {}
+        for scope in scopes:
+            key = scope.type, scope.name
+            found[key] = found[key].allow(scope.actions) if key in found else scope
+        return tuple(scope for scope in found.values() if scope)
+
     @classmethod
     def repository(cls, name: str, *actions: str) -> Scope:
         """A repository, with no action yet unless some are given."""

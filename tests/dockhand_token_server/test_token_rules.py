@@ -7,7 +7,7 @@ import itertools
 import pytest
 from dockhand_token_server import Rule
 from dockhand_token_server.patterns import Pattern
-from dockhand_token_server.rules import Rules, merged, narrowed
+from dockhand_token_server.rules import Rules, narrowed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,7 +112,7 @@ def rule(**values: object) -> Rule:
 
 def granted(rules: list[Rule], identity: Identity, *scopes: str, **groups: list[str]) -> list[str]:
     known = Rules(rules, groups)
-    asked = merged(Scope.parse(scope) for scope in scopes)
+    asked = Scope.merged(Scope.parse(scope) for scope in scopes)
     return [str(scope) for scope in known.grant(known.member(identity), asked)]
 
 
@@ -199,11 +199,12 @@ SCOPES = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(SCOPES), st.lists(SCOPES))
 def test_an_answer_only_narrows(asked: list[Scope], answer: list[Scope]) -> None:
-    before, after = merged(asked), narrowed(merged(asked), answer)
+    before = Scope.merged(asked)
+    after = narrowed(before, answer)
     for scope in after:
         assert any(wide.covers(scope) for wide in before)
         assert scope.actions
     for wide, action in itertools.product(before, ["pull", "push", "delete"]):
         one = Scope(wide.type, wide.name, frozenset({action}))
-        both = wide.covers(one) and any(scope.covers(one) for scope in merged(answer))
+        both = wide.covers(one) and any(scope.covers(one) for scope in Scope.merged(answer))
         assert both is any(scope.covers(one) for scope in after)

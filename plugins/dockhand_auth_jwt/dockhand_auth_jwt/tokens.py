@@ -123,18 +123,13 @@ class Token:
 
 def access(scopes: Iterable[Scope]) -> list[dict[str, Any]]:
     """The claim `access`: an entry for each resource that there is any action on."""
-    joined: dict[tuple[str, str], Scope] = {}
-    for scope in scopes:
-        at = (scope.type, scope.name)
-        joined[at] = joined.get(at, scope).allow(scope.actions)
     return [
         {
             "type": scope.type,
             "name": scope.name,
             "actions": str(scope).rpartition(":")[2].split(","),
         }
-        for scope in joined.values()
-        if scope
+        for scope in Scope.merged(scopes)
     ]
 
 

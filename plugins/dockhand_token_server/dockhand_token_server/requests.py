@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect, Request
 
 from dockhand_core import Scope, ScopeInvalid
 from dockhand_core.htpasswd import basic_credentials
-from dockhand_token_server.rules import merged
 
 __all__ = ["Refused", "TokenRequest", "read_form", "read_query"]
 
@@ -188,7 +187,7 @@ class _Values:
             raise Refused(
                 400, "UNSUPPORTED", f"more than {_SCOPES} scopes are asked for", "invalid_scope"
             )
-        return merged(_scope(text) for text in texts)
+        return Scope.merged(_scope(text) for text in texts)
 
 
 def _scope(text: str) -> Scope:

@@ -8,7 +8,7 @@ from dockhand_core import Identity, Scope
 from dockhand_token_server.patterns import is_repository
 from dockhand_token_server.settings import Rule
 
-__all__ = ["Rules", "merged", "narrowed"]
+__all__ = ["Rules", "narrowed"]
 
 _REPOSITORY = "repository"
 
@@ -60,18 +60,9 @@ def _is_meant(rule: Rule, identity: Identity) -> bool:
     return rule.user == identity.name
 
 
-def merged(scopes: Iterable[Scope]) -> tuple[Scope, ...]:
-    """Each resource once, with all the actions that were named for it."""
-    found: dict[tuple[str, str], Scope] = {}
-    for scope in scopes:
-        key = scope.type, scope.name
-        found[key] = found[key].allow(scope.actions) if key in found else scope
-    return tuple(scope for scope in found.values() if scope)
-
-
 def narrowed(granted: Sequence[Scope], answer: Iterable[Scope]) -> tuple[Scope, ...]:
     """What is both granted and in an answer."""
-    there = {(scope.type, scope.name): scope for scope in merged(answer)}
+    there = {(scope.type, scope.name): scope for scope in Scope.merged(answer)}
     cut = (
         scope & there[scope.type, scope.name]
         for scope in granted
