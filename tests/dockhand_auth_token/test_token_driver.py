@@ -197,6 +197,27 @@ def test_an_identity_token(site: Site, tmp_path: Path) -> None:
     assert site.asked[1][2] == "Basic " + b64encode(b"<token>:r3fresh").decode()
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
+def test_a_helper_is_asked_for_a_token_and_not_for_each_request(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    log = tmp_path / "asked"
+    helper = tmp_path / "docker-credential-counting"
+    answer = json.dumps({"Username": "alice", "Secret": "s3cret"})
+    helper.write_text(f"#!/bin/sh\necho asked >> {log}\necho '{answer}'\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "config.json").write_text('{"credsStore": "counting"}')
+    if scheme == "Basic":
+        site.challenge = 'Basic realm="registry"'
+        site.good.add("Basic " + b64encode(b"alice:s3cret").decode())
+    auth = {"driver": "token", "config": str(tmp_path / "config.json")}
+    with connect(site.url, auth=auth, logging=QUIET) as registry:
+        for _ in range(3):
+            assert list(registry.tags("a/b")) == ["v1"]
+    assert log.read_text() == "asked\n"
+
+
 def test_a_token_that_is_refused(site: Site) -> None:
     """With a challenge or without one (zot): once anew, and not for ever."""
     with connect(site.url, auth=ALICE, logging=QUIET) as registry:

@@ -229,8 +229,3 @@ def _end(helper: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(helper.pid, signal.SIGKILL)
     helper.kill()
-
-
-def environment() -> dict[str, str]:
-    """This process's environment."""
-    return dict(os.environ)

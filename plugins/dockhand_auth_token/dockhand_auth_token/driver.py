@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from base64 import b64encode
 from collections.abc import Generator
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from dockhand_auth_token.credentials import Credentials, environment, find_credentials
+from dockhand_auth_token.credentials import Credentials, find_credentials
 from dockhand_auth_token.errors import RealmNotAllowed, TokenEndpointFailed
 from dockhand_auth_token.realm import check_realm, origin_text
 from dockhand_core import Denied, Scope, ScopeInvalid, TooManyRequests, Unauthorized
@@ -110,52 +111,65 @@ class TokenAuth(AuthDriver):
         refused: str | None = None,
     ) -> Generator[Any, Any, str | None]:
         """Set the header; gives its value, or None where there is nothing to send."""
-        if asked.scheme == "basic":
-            found = yield from self._credentials(request, scopes)
-            if found.password is None:
-                return None
-            value = _basic(found)
-        else:
-            old = refused.partition(" ")[2] if refused is not None else None
-            token = yield from self._token(request, asked, scopes, old)
-            value = f"Bearer {token}"
+        old = refused.partition(" ")[2] if refused is not None else None
+        scheme, steps = (
+            ("Basic", self._password(request, scopes, old))
+            if asked.scheme == "basic"
+            else ("Bearer", self._token(request, asked, scopes, old))
+        )
+        found = yield from steps
+        if not found:
+            return None
+        value = f"{scheme} {found}"
         request.headers["Authorization"] = value
         return value
 
     def _credentials(
         self, request: Request, scopes: tuple[Scope, ...]
     ) -> Generator[Any, Any, Credentials]:
+        """Files are read, and helpers run: for a token that is kept, not for each request."""
         settings = self.settings
         if settings.username is not None:
             return Credentials(settings.username, settings.password)
         host = request.url.netloc.decode("ascii")
-        repository = next((s.name for s in scopes if s.type == "repository" and s.name), "")
         found: Credentials = yield from self.blocking(
             lambda: find_credentials(
                 host,
-                repository,
+                _repository(scopes),
                 config=settings.config,
-                environ=environment(),
+                environ=os.environ,
                 timeout=settings.helper_timeout,
             )
         )
         return found
 
+    def _password(
+        self, request: Request, scopes: tuple[Scope, ...], refused: str | None
+    ) -> Generator[Any, Any, str]:
+        """What stands behind `Basic`; nothing where nobody knows a password."""
+
+        def obtain() -> Generator[Any, Any, tuple[str, float]]:
+            found = yield from self._credentials(request, scopes)
+            return (_encoded(found) if found.password is not None else ""), _USUAL
+
+        key = ("basic", _repository(scopes))
+        return (yield from self.cached_token(key, obtain, refused=refused))
+
     def _token(
         self, request: Request, asked: Challenge, scopes: tuple[Scope, ...], refused: str | None
     ) -> Generator[Any, Any, str]:
         realm, service = asked.parameters["realm"], asked.parameters.get("service", "")
-        wanted = _joined(scopes, asked.parameters.get("scope", ""))
-        found = yield from self._credentials(request, scopes)
-        if found.registry_token is not None:
-            return found.registry_token.get_secret_value()
+        besides = _parsed(asked.parameters.get("scope", ""))
+        wanted = tuple(sorted(map(str, Scope.merged((*scopes, *besides)))))
         registry = str(request.url)
 
         def obtain() -> Generator[Any, Any, tuple[str, float]]:
+            found = yield from self._credentials(request, scopes)
+            if found.registry_token is not None:
+                return found.registry_token.get_secret_value(), _USUAL
             return (yield from self._ask(realm, registry, service, wanted, found))
 
-        key = (realm, service, wanted, found)
-        return (yield from self.cached_token(key, obtain, refused=refused))
+        return (yield from self.cached_token((realm, service, wanted), obtain, refused=refused))
 
     def _ask(
         self,
@@ -184,7 +198,7 @@ class TokenAuth(AuthDriver):
         headers = {}
         if found.password is not None:
             params.append(("account", found.username))
-            headers["Authorization"] = _basic(found)
+            headers["Authorization"] = f"Basic {_encoded(found)}"
         reply = yield from self._send("GET", realm, registry, params=params, headers=headers)
         return _read(reply, realm)
 
@@ -227,13 +241,8 @@ def _wanted(response: Response) -> Challenge | None:
     return next(iter([*tokens, *basics]), None)
 
 
-def _joined(scopes: tuple[Scope, ...], challenged: str) -> tuple[str, ...]:
-    """What the request needs, and what the registry said besides, each resource once."""
-    joined: dict[tuple[str, str], Scope] = {}
-    for scope in (*scopes, *_parsed(challenged)):
-        at = (scope.type, scope.name)
-        joined[at] = joined.get(at, scope).allow(scope.actions)
-    return tuple(sorted(str(scope) for scope in joined.values() if scope))
+def _repository(scopes: tuple[Scope, ...]) -> str:
+    return next((scope.name for scope in scopes if scope.type == "repository" and scope.name), "")
 
 
 def _parsed(text: str) -> tuple[Scope, ...]:
@@ -243,9 +252,9 @@ def _parsed(text: str) -> tuple[Scope, ...]:
         return ()  # the request's own scopes are what counts
 
 
-def _basic(found: Credentials) -> str:
+def _encoded(found: Credentials) -> str:
     password = found.password.get_secret_value() if found.password is not None else ""
-    return "Basic " + b64encode(f"{found.username}:{password}".encode()).decode("ascii")
+    return b64encode(f"{found.username}:{password}".encode()).decode("ascii")
 
 
 def _read(reply: Response, realm: str) -> tuple[str, float]:
