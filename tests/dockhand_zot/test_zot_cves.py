@@ -66,7 +66,6 @@ def test_cves_page_by_page(
     scanning: Start, fill: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dockhand_zot.search.PAGE", 2)
-    monkeypatch.setattr("dockhand_zot.vulnerabilities.PAGE", 1)
     client = scanning(fill)
     assert len({each.id for each in client.cves("vuln/app", "1.0")}) == 5
     assert len(client.cve_diff("vuln/app:1.0", "vuln/app:3.0")) == 5

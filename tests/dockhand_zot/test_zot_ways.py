@@ -229,6 +229,8 @@ def test_bearer_mode(tmp_path: Path, image: Push) -> None:
         assert client.supports("search")
         assert [each.tag for each in client.images("team/app")] == ["1"]
         assert client.mgmt().auth["bearer"]["service"] == "zot"
+        with pytest.raises(Denied):  # a token names no user, who could like anything
+            client.star("team/app")
         upload = client.start_upload("team/app")
         assert client.upload_status(upload).offset == 0
         client.cancel_upload(upload)

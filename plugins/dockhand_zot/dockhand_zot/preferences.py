@@ -12,9 +12,9 @@ from typing import Any
 
 from dockhand_distribution.lists import parsed
 
+from dockhand_core import Scope
 from dockhand_core.errors import NotFound
 from dockhand_core.flow import BytesSource, Flow, call, pause
-from dockhand_core.models import check_repository
 from dockhand_zot import queries
 from dockhand_zot.errors import ApiKeyInvalid, SearchError
 from dockhand_zot.extensions import Extensions, read, read_all
@@ -48,13 +48,12 @@ class Preferences(Search):
 
     def _set(self, repository: str, action: str, field: str, *, wanted: bool) -> Flow[bool]:
         """Read, toggle if it is otherwise, read again: zot has nothing but toggles."""
-        check_repository(repository)
         changed = False
         for attempt in range(_ATTEMPTS):
             if attempt > 1:  # others toggle it at the same time: do not go on in step with them
                 yield from pause(random.uniform(0, 0.05 * 2**attempt))
-            info = yield from self.repository_info(repository, images=False)
-            if getattr(info.summary, field) == wanted:
+            summary, _, _ = yield from self._summary(queries.MARKS, repository)
+            if getattr(summary, field) == wanted:
                 return changed
             # Not to be repeated by itself: twice is as good as never.
             yield from self._extension(
@@ -62,7 +61,7 @@ class Preferences(Search):
                 "PUT",
                 USERPREFS,
                 query=[("action", action), ("repo", repository)],
-                scopes=self.preferring(),
+                scopes=(Scope.repository("", "push"),),
                 repeatable=False,
             )
             changed = True
@@ -70,10 +69,6 @@ class Preferences(Search):
             f"repository {repository}: it does not stay {'' if wanted else 'un'}{field}: "
             "somebody else with this user's credentials changes it all the time"
         )
-
-    def preferring(self) -> Any:
-        """The scopes of a change of preferences."""
-        return self.listing()
 
     def starred(self) -> Flow[list[RepositorySummary]]:
         """What this user starred."""

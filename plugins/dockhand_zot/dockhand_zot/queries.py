@@ -32,11 +32,12 @@ GLOBAL_SEARCH = (
 )
 IMAGE = f"query($image:String!){{Image(image:$image){{{_IMAGE}}}}}"
 REPOSITORY = (
-    f"query($repository:String!){{ExpandedRepoInfo(repo:$repository){{Summary{{{_REPOSITORY}}}}}}}"
-)
-REPOSITORY_AND_IMAGES = (
     "query($repository:String!){ExpandedRepoInfo(repo:$repository)"
     f"{{Summary{{{_REPOSITORY}}} Images{{{_IMAGE}}}}}}}"
+)
+MARKS = (
+    "query($repository:String!){ExpandedRepoInfo(repo:$repository)"
+    "{Summary{Name IsBookmarked IsStarred}}}"
 )
 ANY_IMAGE = (
     "query($repository:String!){ImageList(repo:$repository,requestedPage:{limit:1,offset:0})"

@@ -9,7 +9,7 @@ Follows: zot's GraphQL schema.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from dockhand_distribution.lists import parsed
@@ -93,43 +93,59 @@ class Search(Extensions):
             raise ResponseInvalid(f"{shown(reply.url)}: an answer without {key}")
         return found, reply
 
+    def _walk(
+        self,
+        query: str,
+        key: str,
+        take: Callable[[Mapping[str, Any], Reply], int],
+        *,
+        sort: str = "ALPHABETIC_ASC",
+        **variables: Any,
+    ) -> Flow[None]:
+        """Page after page of a query, to a function that says how many things it took from one."""
+        seen = 0
+        for _ in range(_MAX_PAGES):
+            page = {"limit": PAGE, "offset": seen, "sortBy": sort}
+            found, reply = yield from self._ask(query, key, page=page, **variables)
+            count = take(found, reply)
+            seen += count
+            if not count or seen >= _total(found):
+                return
+        raise ResponseInvalid(f"{shown(reply.url)}: more than {_MAX_PAGES} pages of {key}")
+
     def _pages(
         self, model: type[M], query: str, key: str, items: str = "Results", **variables: Any
     ) -> Flow[list[M]]:
-        """Everything that a paged query finds; `sort` is a variable where the order is known."""
-        sort = variables.pop("sort", "ALPHABETIC_ASC")
+        """Everything that a paged query finds."""
         everything: list[M] = []
-        for _ in range(_MAX_PAGES):
-            page = {"limit": PAGE, "offset": len(everything), "sortBy": sort}
-            found, reply = yield from self._ask(query, key, page=page, **variables)
+
+        def take(found: Mapping[str, Any], reply: Reply) -> int:
             batch = read_all(model, _list(found, items, reply), reply)
-            everything += batch
-            if not batch or len(everything) >= _total(found):
-                return everything
-        raise ResponseInvalid(f"{shown(reply.url)}: more than {_MAX_PAGES} pages of {key}")
+            everything.extend(batch)
+            return len(batch)
+
+        yield from self._walk(query, key, take, **variables)
+        return everything
 
     # -- what there is ---------------------------------------------------------------------
 
     def global_search(self, text: str) -> Flow[SearchResult]:
         """Repositories by a part of their name, or images by `repository:tag`, or by a digest."""
-        result = SearchResult()
-        offset = 0
-        for _ in range(_MAX_PAGES):
-            page = {"limit": PAGE, "offset": offset, "sortBy": "RELEVANCE"}
-            found, reply = yield from self._ask(
-                queries.GLOBAL_SEARCH, "GlobalSearch", text=text, page=page
-            )
-            more = read(SearchResult, found, reply)
-            result = SearchResult(
-                repositories=(*result.repositories, *more.repositories),
-                images=(*result.images, *more.images),
-                layers=(*result.layers, *more.layers),
-            )
-            count = max(len(more.repositories), len(more.images), len(more.layers))
-            offset += count
-            if not count or offset >= _total(found):
-                return result
-        raise ResponseInvalid(f"{shown(reply.url)}: more than {_MAX_PAGES} pages")
+        parts: list[SearchResult] = []
+
+        def take(found: Mapping[str, Any], reply: Reply) -> int:
+            part = read(SearchResult, found, reply)
+            parts.append(part)
+            return max(len(part.repositories), len(part.images), len(part.layers))
+
+        yield from self._walk(
+            queries.GLOBAL_SEARCH, "GlobalSearch", take, sort="RELEVANCE", text=text
+        )
+        return SearchResult(
+            repositories=tuple(each for part in parts for each in part.repositories),
+            images=tuple(each for part in parts for each in part.images),
+            layers=tuple(each for part in parts for each in part.layers),
+        )
 
     def image_summary(self, repository: str, tag: str) -> Flow[ImageSummary]:
         """One image; by its tag, since zot takes no digest here."""
@@ -143,24 +159,29 @@ class Search(Extensions):
     def images(self, repository: str) -> Flow[list[ImageSummary]]:
         """The images of a repository that have a tag."""
         check_repository(repository)
-        # Of a repository that is not there zot lists no images; whether it is, it says elsewhere.
-        yield from self.repository_info(repository, images=False)
-        return (
-            yield from self._pages(ImageSummary, queries.IMAGES, "ImageList", repository=repository)
+        found = yield from self._pages(
+            ImageSummary, queries.IMAGES, "ImageList", repository=repository
         )
+        if not found:  # also of a repository that is not there, or not to be read
+            yield from self._summary(queries.MARKS, repository)
+        return found
 
-    def repository_info(self, repository: str, *, images: bool = True) -> Flow[RepositoryInfo]:
-        """A repository, and its images if they are wanted."""
+    def repository_info(self, repository: str) -> Flow[RepositoryInfo]:
+        """A repository and its images."""
+        summary, found, reply = yield from self._summary(queries.REPOSITORY, repository)
+        images = read_all(ImageSummary, _list(found, "Images", reply), reply)
+        return RepositoryInfo(summary=summary, images=tuple(images))
+
+    def _summary(
+        self, query: str, repository: str
+    ) -> Flow[tuple[RepositorySummary, Mapping[str, Any], Reply]]:
+        """What a query on a repository says of it, and all that it says."""
         check_repository(repository)
-        query = queries.REPOSITORY_AND_IMAGES if images else queries.REPOSITORY
         found, reply = yield from self._ask(query, "ExpandedRepoInfo", repository=repository)
         summary = found.get("Summary")
         if not isinstance(summary, dict) or not summary.get("Name"):
             raise _hidden(f"repository {repository}")
-        return RepositoryInfo(
-            summary=read(RepositorySummary, summary, reply),
-            images=tuple(read_all(ImageSummary, _list(found, "Images", reply), reply)),
-        )
+        return read(RepositorySummary, summary, reply), found, reply
 
     def newest_images(self) -> Flow[list[ImageSummary]]:
         """The newest image of each repository, newest first."""
@@ -242,6 +263,10 @@ def _list(found: Mapping[str, Any], key: str, reply: Reply) -> Iterable[object]:
 
 
 def _total(found: Mapping[str, Any]) -> int:
-    page = found.get("Page")
-    total = page.get("TotalCount") if isinstance(page, dict) else 0
-    return total if isinstance(total, int) else 0
+    """How many things there are on all pages; a difference of images says so in its summary."""
+    for key, name in (("Summary", "Count"), ("Page", "TotalCount")):
+        said = found.get(key)
+        if isinstance(said, dict) and isinstance(said.get(name), int):
+            total: int = said[name]
+            return total
+    return 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from dockhand_core import Platform
-from dockhand_core.errors import ResponseInvalid
 from dockhand_core.flow import Flow
 from dockhand_core.models import check_reference, check_repository
 from dockhand_zot import queries
@@ -19,11 +18,8 @@ from dockhand_zot.errors import (
     SearchError,
     SeverityInvalid,
 )
-from dockhand_zot.extensions import read_all
 from dockhand_zot.models import CVE, ImageSummary, Severity
-from dockhand_zot.search import PAGE, Search, split_image
-
-_MAX_PAGES = 1000
+from dockhand_zot.search import Search, split_image
 
 
 class Scans(Search):
@@ -74,21 +70,17 @@ class Scans(Search):
     ) -> Flow[list[CVE]]:
         """Those that an image has and another one has not."""
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
-        sides = {"image": _input(image, wanted), "other": _input(other, wanted)}
-        everything: list[CVE] = []
-        for _ in range(_MAX_PAGES):
-            page = {"limit": PAGE, "offset": len(everything), "sortBy": "SEVERITY"}
-            found, reply = yield from self._ask(
-                queries.CVE_DIFF, "CVEDiffListForImages", page=page, **sides
+        return (
+            yield from self._pages(
+                CVE,
+                queries.CVE_DIFF,
+                "CVEDiffListForImages",
+                items="CVEList",
+                sort="SEVERITY",
+                image=_input(image, wanted),
+                other=_input(other, wanted),
             )
-            batch = read_all(CVE, found.get("CVEList") or (), reply)
-            everything += batch
-            # Its page says 0 of 0, always.
-            summary = found.get("Summary")
-            total = summary.get("Count") if isinstance(summary, dict) else 0
-            if not batch or len(everything) >= (total or 0):
-                return everything
-        raise ResponseInvalid(f"more than {_MAX_PAGES} pages of vulnerabilities")
+        )
 
     def _check_scanner(self, repository: str) -> Flow[None]:
         """Without its database zot finds nothing here, and does not say so; asked of an image, it
