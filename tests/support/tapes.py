@@ -21,7 +21,7 @@ REPLAYED = "http://registry.test"
 RECORDING = os.environ.get("DOCKHAND_RECORD") == "1"
 _HEADERS = ("accept", "content-type", "content-range", "range")
 # zot's API keys, and tokens: replies show them
-_SECRET = re.compile(rb"zak_[0-9a-f]{8,}|eyJ[\w-]{20,}(?:\.[\w-]*){2}")
+_SECRET = re.compile(rb"(zak_)[0-9a-f]{8,}|eyJ[\w-]{20,}(?:\.[\w-]*){2}")
 
 
 class AsyncAsSync:
@@ -77,7 +77,10 @@ def _portable_response(response: Any) -> Any:
             del headers[name]
         else:
             headers[name] = [_portable(value) for value in headers[name]]
-    body = response["body"]["string"]
-    # of the same length, which a header names
-    response["body"]["string"] = _SECRET.sub(lambda m: b"zak_" + b"0" * (len(m[0]) - 4), body)
+    body = _SECRET.sub(lambda found: (found[1] or b"") + b"masked", response["body"]["string"])
+    if body != response["body"]["string"]:
+        response["body"]["string"] = body
+        for name in headers:
+            if name.lower() == "content-length":
+                headers[name] = [str(len(body))]
     return response

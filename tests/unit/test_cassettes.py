@@ -34,7 +34,7 @@ def test_no_secret(path: Path) -> None:
         text,
     )
     assert [m[0] for m in SECRETS.finditer(text)] == []
-    assert not re.search(r"zak_(?!0+\b)[0-9a-f]+", text)  # zot's API keys
+    assert not re.search(r"zak_[0-9a-f]", text)  # zot's API keys
     assert PASSWORD not in text
     assert "127.0.0.1" not in text
     assert len(text) < 96 << 10
