@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from dockhand_core.lazy import loading
 
 if TYPE_CHECKING:
     from dockhand_auth_jwt.driver import JwtAuth
@@ -36,9 +37,4 @@ _HOMES = {
     "Verifier": "verify",
 }
 
-
-def __getattr__(name: str) -> object:
-    """Load on use: `hooks` is imported at every start, cryptography only where it is wanted."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = loading(__name__, _HOMES)

@@ -44,7 +44,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Load on use: `hooks` is imported at every start, the registry only where it is wanted."""
+    """Load on use. Not by `dockhand_core.lazy`: pytest imports this package in every run, for the
+    plugin with the fixture, and the core with it would be felt there."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
