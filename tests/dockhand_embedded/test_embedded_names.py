@@ -74,7 +74,7 @@ def status_of(registry: Registry, request: Request) -> int:
 @given(name=hostile)
 def test_hostile_names_reach_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret").write_text("secret")
-    registry = Registry(LayoutStorage(tmp_path / "x" / "root"))
+    registry = Registry(LayoutStorage(tmp_path / "x" / "kept"))
     before = tree(tmp_path)
     put = Headers([("Content-Type", OCI_INDEX)])
     requests = [
@@ -91,7 +91,7 @@ def test_hostile_names_reach_nothing(tmp_path: Path, name: str) -> None:
     assert max(statuses) < 500
     if not is_name(name):
         assert [status for status in (*statuses[:3], *statuses[4:]) if status < 400] == []
-    created = {path for path in tree(tmp_path) - before if not path.startswith("x/root/")}
+    created = {path for path in tree(tmp_path) - before if not path.startswith("x/kept/")}
     assert created == set()
     assert (tmp_path / "secret").read_text() == "secret"
 
