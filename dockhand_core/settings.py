@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from dockhand_core.errors import ConfigError
 
-__all__ = ["check", "nearest"]
+__all__ = ["check", "is_pem", "nearest"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -26,6 +26,11 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
     found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.7)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def is_pem(text: str) -> bool:
+    """Whether a text is a PEM rather than the path of one."""
+    return text.lstrip().startswith("-----BEGIN ")
 
 
 def check(
@@ -99,8 +104,8 @@ def _placed(annotation: Any, value: str | Path, base: Path) -> str | Path:
     """A path that starts at the file it was written in; other values as they are."""
     if not _holds(annotation, Path):
         return value
-    if isinstance(value, str) and value.lstrip().startswith("-----BEGIN "):
-        return value  # a PEM where its path could be
+    if isinstance(value, str) and is_pem(value):
+        return value
     if isinstance(value, str) and (
         (_holds(annotation, bool) and value.lower() in {"true", "false", "1", "0", "yes", "no"})
         or value in _literals(annotation)

@@ -10,10 +10,11 @@ from typing import Annotated, Any, TypeAlias, get_args
 from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
 
 from dockhand_auth_jwt.errors import KeyInvalid
-from dockhand_auth_jwt.keys import KeyId, SigningKey, is_pem, public_keys, read_pem
+from dockhand_auth_jwt.keys import KeyId, SigningKey, public_keys, read_pem
 from dockhand_auth_jwt.tokens import TokenService
 from dockhand_core import Scope
 from dockhand_core.auth import AuthDriver, Request, Response
+from dockhand_core.settings import is_pem
 
 __all__ = ["JwtAuth"]
 

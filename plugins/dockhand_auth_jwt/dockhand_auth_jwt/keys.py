@@ -24,6 +24,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from pydantic import SecretStr
 
 from dockhand_auth_jwt.errors import KeyInvalid
+from dockhand_core.settings import is_pem
 
 __all__ = ["KeyId", "PrivateKey", "PublicKey", "SigningKey", "public_keys"]
 
@@ -355,11 +356,6 @@ def read_pem(source: str | os.PathLike[str] | bytes | SecretStr, what: str) -> t
         reason = getattr(error, "strerror", None) or "not a path"
         shown = str(text) if len(str(text)) < 200 and "\n" not in str(text) else f"the {what}"
         raise KeyInvalid(f"{shown}: {reason}") from None
-
-
-def is_pem(text: str) -> bool:
-    """Whether a text is a PEM rather than the path of one."""
-    return text.lstrip().startswith("-----BEGIN ")
 
 
 def _certificates(pem: bytes) -> list[x509.Certificate]:

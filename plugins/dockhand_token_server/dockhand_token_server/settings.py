@@ -21,7 +21,7 @@ from pydantic import (
 
 from dockhand_core import ConfigError
 from dockhand_core.config import read_toml
-from dockhand_core.settings import check
+from dockhand_core.settings import check, is_pem
 from dockhand_token_server.patterns import Pattern, is_component
 
 __all__ = ["LoginLimit", "Rule", "Settings", "load_settings"]
@@ -29,7 +29,6 @@ __all__ = ["LoginLimit", "Rule", "Settings", "load_settings"]
 _ACTION = re.compile(r"[a-z]+|\*")
 _TYPE = re.compile(r"[a-z0-9]+(\([a-z0-9]+\))?")
 _NAME_LIMIT = 255
-_PEM = "-----BEGIN"
 
 
 def _no_boolean(value: object) -> object:
@@ -42,7 +41,7 @@ def _no_boolean(value: object) -> object:
 def _key(value: object) -> object:
     """A key is a file, or the PEM itself."""
     if isinstance(value, str):
-        return SecretStr(value) if _PEM in value else Path(value)
+        return SecretStr(value) if is_pem(value) else Path(value)
     return value
 
 
@@ -234,9 +233,6 @@ class Settings(_Table):
         folder = Path(base) if base is not None else Path.cwd()
         table = dict(data)
         table.setdefault("refresh_tokens", "refresh_tokens.db")
-        key = table.get("private_key")
-        if isinstance(key, str) and _PEM in key:
-            table["private_key"] = SecretStr(key)
         if isinstance(table.get("other_keys"), list | tuple):
             table["other_keys"] = [
                 folder / Path(each).expanduser() if isinstance(each, str) else each
