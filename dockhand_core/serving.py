@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import ipaddress
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["is_loopback", "listen", "serve"]
+__all__ = ["is_loopback", "listen", "listening_options", "serve"]
 
 _BACKLOG = 2048
 
@@ -27,6 +28,25 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def listening_options(parser: argparse.ArgumentParser, port: int) -> argparse._ArgumentGroup:
+    """Add the options that say where a server listens; `serve` takes them.
+
+    Args:
+        parser: the server's.
+        port: the usual one.
+    """
+    group = parser.add_argument_group("listening")
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    group.add_argument(
+        "--port", type=int, default=port, help=f"port to listen on, 0 for any that is free ({port})"
+    )
+    group.add_argument(
+        "--tls-certificate", metavar="FILE", help="speak HTTPS: the chain of certificates, PEM"
+    )
+    group.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, PEM")
+    return group
 
 
 def listen(host: str, port: int) -> socket.socket:

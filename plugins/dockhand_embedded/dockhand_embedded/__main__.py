@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core import ConfigError
-from dockhand_core.serving import is_loopback, serve
+from dockhand_core.serving import is_loopback, listening_options, serve
 from dockhand_embedded.collect import GRACE, collect
 from dockhand_embedded.layout import LayoutStorage
 from dockhand_embedded.sessions import UPLOAD_AGE
@@ -33,15 +33,7 @@ def _arguments() -> argparse.ArgumentParser:
         default="./registry",
         help="the folder, made if it is not there; ':memory:' keeps nothing (default: ./registry)",
     )
-    listening = parser.add_argument_group("listening")
-    listening.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    listening.add_argument(
-        "--port", type=int, default=5000, help="port to listen on, 0 for any that is free (5000)"
-    )
-    listening.add_argument(
-        "--tls-certificate", metavar="FILE", help="speak HTTPS: the chain of certificates, PEM"
-    )
-    listening.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, PEM")
+    listening_options(parser, 5000)
     who = parser.add_argument_group("who may do what")
     who.add_argument(
         "--htpasswd",

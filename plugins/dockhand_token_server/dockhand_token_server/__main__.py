@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from dockhand_core import DockhandError
-from dockhand_core.serving import is_loopback, serve
+from dockhand_core.serving import is_loopback, listening_options, serve
 from dockhand_token_server.refresh import RefreshTokens
 from dockhand_token_server.settings import Settings, load_settings
 
@@ -27,15 +27,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", default=_CONFIG, metavar="FILE", help=f"the authority's settings ({_CONFIG})"
     )
-    listening = parser.add_argument_group("listening")
-    listening.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    listening.add_argument(
-        "--port", type=int, default=5001, help="port to listen on, 0 for any that is free (5001)"
-    )
-    listening.add_argument(
-        "--tls-certificate", metavar="FILE", help="speak HTTPS: the chain of certificates, PEM"
-    )
-    listening.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, PEM")
+    listening = listening_options(parser, 5001)
     listening.add_argument(
         "--plain-http",
         action="store_true",
