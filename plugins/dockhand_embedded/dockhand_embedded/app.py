@@ -31,7 +31,7 @@ from dockhand_embedded.notifications import Endpoint, Notifier
 from dockhand_embedded.protocol import Limits, Registry, endpoint
 from dockhand_embedded.replies import CHUNK, FileBody, Headers, Refused, Reply, Request
 from dockhand_embedded.sessions import UPLOAD_AGE
-from dockhand_embedded.stepping import drive
+from dockhand_embedded.stepping import drive, run
 
 __all__ = ["create_app"]
 
@@ -154,13 +154,13 @@ class _Application:
                 405, "UNSUPPORTED", "this registry is read-only", None, [("Allow", "GET, HEAD")]
             ).reply()
         pieces = _pieces(receive)
+        quick = not self._registry.storage.blocking
         if not _is_small(request):
-            inline = not self._registry.storage.blocking or _is_quick(request)
+            inline = quick or _is_quick(request)
             return await drive(self._registry, request, pieces, inline=inline, ahead=True)
-        body = await _whole(pieces)
-        if not self._registry.storage.blocking:
-            return self._registry.handle(replace(request, body=body))
-        return await asyncio.to_thread(self._registry.handle, replace(request, body=body))
+        whole = replace(request, body=await _whole(pieces))
+        reply: Reply = await run(self._registry.handle, whole, inline=quick)
+        return reply
 
 
 def _is_small(request: Request) -> bool:
