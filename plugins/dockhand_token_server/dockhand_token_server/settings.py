@@ -9,6 +9,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dockhand_auth_jwt.keys import KeyId
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -181,7 +182,7 @@ class Settings(_Table):
     private_key: Annotated[Path | SecretStr, BeforeValidator(_key)]
     private_key_password: SecretStr | None = None
     certificate: Path | None = None
-    key_id: Literal["x5c", "libtrust", "rfc7638"] | None = None
+    key_id: KeyId | None = None
     other_keys: tuple[Path, ...] = ()
     users: Path | None = None
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
