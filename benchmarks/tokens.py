@@ -6,7 +6,6 @@ import base64
 import os
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dockhand_auth_jwt import SigningKey, Token
 
 from benchmarks.measure import Row
+from benchmarks.server import answering, free_port
 from dockhand_core import Scope
 
 __all__ = ["tokens_per_second"]
@@ -113,20 +113,13 @@ def _token_maker(key: SigningKey, count: int) -> Callable[[], None]:
 @contextmanager
 def _served(config: Path) -> Iterator[int]:
     """The endpoint in a process of its own, on one core; its port."""
+    port = free_port()
     command = [sys.executable, "-m", "dockhand_token_server", "--config", str(config)]
-    process = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    with process.stdout:
-        try:
-            line = process.stdout.readline()
-            if not line.startswith("listening on "):
-                raise RuntimeError("the token endpoint did not start")
-            if hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(process.pid))})
-            yield int(line.rpartition(":")[2])
-        finally:
-            process.terminate()
-            process.wait(20)
+    log = config.with_suffix(".log")
+    with answering([*command, "--port", str(port)], port, log) as (_, process):
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(process.pid))})
+        yield port
 
 
 @contextmanager

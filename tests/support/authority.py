@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dockhand_auth_jwt import SigningKey
-from registries import HTPASSWD, PASSWORD
+from registries import HTPASSWD, PASSWORD, announced
 
 SERVICE = "my_registry"
 ISSUER = "my_auth"
@@ -81,20 +79,11 @@ def write_authority(folder: Path, *lines: str, key: SigningKey | None = None) ->
 @contextmanager
 def token_server(config: Path) -> Iterator[str]:
     """The endpoint, served alone; its URL, without a path. The file `log` says what it granted."""
-    command = [sys.executable, "-m", "dockhand_token_server", "--config", str(config)]
-    with (config.parent / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--port", "0", "--verbose"], stdout=subprocess.PIPE, stderr=log, text=True
-        )
-    assert process.stdout is not None
-    with process.stdout:
-        line = process.stdout.readline()
-        try:
-            assert line.startswith("listening on http://127.0.0.1:"), line
-            yield line.removeprefix("listening on ").strip()
-        finally:
-            process.terminate()
-            assert process.wait(20) == 0
+    with (
+        (config.parent / "log").open("wb") as log,
+        announced("dockhand_token_server", "--config", str(config), "--verbose", stderr=log) as url,
+    ):
+        yield url
 
 
 def registry_auth(folder: Path, url: str) -> dict[str, Any]:

@@ -51,11 +51,16 @@ def missing(what: str, how: str) -> None:
     pytest.skip(message)
 
 
-def program(name: str, how: str, variable: str | None = None) -> str:
-    """The path of a program, or skip."""
+def installed(name: str, variable: str | None = None) -> str | None:
+    """The path of a program, named by a variable, on the PATH or built by `make live`."""
     named = os.environ.get(variable) if variable else None
     cached = cache_folder() / name
-    found = named or shutil.which(name) or (str(cached) if cached.exists() else None)
+    return named or shutil.which(name) or (str(cached) if cached.exists() else None)
+
+
+def program(name: str, how: str, variable: str | None = None) -> str:
+    """The path of a program, or skip."""
+    found = installed(name, variable)
     if found is None:
         missing(name, how)
     assert found is not None
@@ -98,18 +103,8 @@ def distribution(
     }
     path = folder / "config.yml"
     path.write_text(json.dumps(config))  # JSON is YAML
-    env = {"PATH": os.environ.get("PATH", ""), "OTEL_TRACES_EXPORTER": "none"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [binary, "serve", str(path)], stdout=log, stderr=subprocess.STDOUT, env=env
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(f"{url}/v2/", process, folder / "log")
+    with _answering([binary, "serve", str(path)], port, folder) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 # zot, whichever version is installed
@@ -123,9 +118,7 @@ ZOT = (
 def zot_program() -> str:
     """The path of a zot, or skip: CI replays cassettes where there is none."""
     variable, name, how = ZOT
-    named = os.environ.get(variable)
-    cached = cache_folder() / name
-    found = named or shutil.which(name) or (str(cached) if cached.exists() else None)
+    found = installed(name, variable)
     if found is None:
         pytest.skip(f"zot is not installed: {how}; or set {variable}")
     assert found is not None
@@ -168,9 +161,18 @@ def zot(
         config["extensions"] = extensions
     path = folder / "config.json"
     path.write_text(json.dumps(config))
+    with _answering([binary, "serve", str(path)], port, folder) as url:
+        yield url
+
+
+@contextmanager
+def _answering(command: list[str], port: int, folder: Path) -> Iterator[str]:
+    """The URL of a server once it answers; its output goes into a file of the folder."""
+    # Distribution 3.1 would look for a collector of traces.
+    env = {"PATH": os.environ.get("PATH", ""), "OTEL_TRACES_EXPORTER": "none"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [binary, "serve", str(path)], stdout=log, stderr=subprocess.STDOUT, cwd=folder
+            command, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=folder
         )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -182,12 +184,10 @@ def zot(
 
 
 @contextmanager
-def embedded(folder: Path, *options: str) -> Iterator[str]:
-    """The embedded registry, served alone; its URL."""
-    command = [sys.executable, "-m", "dockhand_embedded", "--root", str(folder / "root")]
-    process = subprocess.Popen(
-        [*command, "--port", "0", *options], stdout=subprocess.PIPE, text=True
-    )
+def announced(module: str, *options: str, **streams: Any) -> Iterator[str]:
+    """The URL of one of our own servers, which says where it listens, and stops cleanly."""
+    command = [sys.executable, "-m", module, "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **streams)
     assert process.stdout is not None
     with process.stdout:
         line = process.stdout.readline()
@@ -197,6 +197,13 @@ def embedded(folder: Path, *options: str) -> Iterator[str]:
         finally:
             process.terminate()
             assert process.wait(20) == 0
+
+
+@contextmanager
+def embedded(folder: Path, *options: str) -> Iterator[str]:
+    """The embedded registry, served alone; its URL."""
+    with announced("dockhand_embedded", "--root", str(folder / "root"), *options) as url:
+        yield url
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
