@@ -7,7 +7,9 @@ PLUGINS := dockhand_distribution dockhand_zot dockhand_embedded dockhand_auth_ba
 PLUGINS += dockhand_auth_jwt
 PLUGINS += dockhand_token_server
 PLUGINS += dockhand_auth_token
-EDITABLE := -e . $(foreach p,$(PLUGINS),-e plugins/$(p))
+PLUGINS += dockhand_webhook dockhand_celery
+# the demo serves what the registry tells
+EDITABLE := -e . $(foreach p,$(PLUGINS),-e plugins/$(p)) -e plugins/dockhand_webhook[server]
 PROJECTS := pyproject.toml $(foreach p,$(PLUGINS),plugins/$(p)/pyproject.toml)
 CODE := dockhand_core tests benchmarks examples scripts $(foreach p,$(PLUGINS),plugins/$(p)/$(p))
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dockhand-live/bin

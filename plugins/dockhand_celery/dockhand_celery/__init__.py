@@ -1,0 +1,17 @@
+"""Hands events to Celery, where one machine is not enough for their handlers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockhand_core.lazy import loading
+
+if TYPE_CHECKING:
+    from dockhand_celery.runner import CeleryRunner
+    from dockhand_celery.task import register_handlers
+
+__all__ = ["CeleryRunner", "register_handlers"]
+
+_HOMES = {"CeleryRunner": "runner", "register_handlers": "task"}
+
+__getattr__ = loading(__name__, _HOMES)

@@ -1,0 +1,87 @@
+"""`python -m dockhand_webhook`: take notifications in, and see to what became of them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from dockhand_core import DockhandError
+from dockhand_core.serving import is_loopback, listening_options, serve
+from dockhand_webhook import commands
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dockhand_webhook",
+        description="Take the notifications of registries in, keep them on disk, and call the "
+        "handlers of the installed plugins with them.",
+        epilog="Without a command it serves. It wants a token from those who post: make one with "
+        "notify-token, or set DOCKHAND_NOTIFY_TOKEN. DOCKHAND_NOTIFICATIONS_ROUTE names another "
+        "path than /dockhand/notify; DOCKHAND_NOTIFICATIONS_ENABLED=false takes it away.",
+    )
+    parser.add_argument("--inbox", default="inbox.db", metavar="FILE", help="the inbox (inbox.db)")
+    listening = listening_options(parser, 8080)
+    listening.add_argument(
+        "--anonymous", action="store_true", help="take notifications from everybody, without token"
+    )
+    listening.add_argument(
+        "--plain-http",
+        action="store_true",
+        help="allow a --host that is not loopback without TLS, behind a proxy that speaks it",
+    )
+    calling = parser.add_argument_group("calling handlers")
+    calling.add_argument(
+        "--no-dispatch", action="store_true", help="call none: other processes do it (work)"
+    )
+    commands.calling_options(calling)
+    parser.add_argument("--verbose", action="store_true", help="more lines on standard error")
+    commands.add(parser.add_subparsers(title="commands", metavar="COMMAND"))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, or do what is asked instead."""
+    options = _arguments().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if options.verbose:
+        logging.getLogger("dockhand").setLevel(logging.INFO)
+    try:
+        getattr(options, "command", _serve)(options)
+    except DockhandError as error:
+        sys.exit(str(error))
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from dockhand_webhook.receiver import create_app
+
+    app = create_app(
+        inbox=options.inbox,
+        anonymous=options.anonymous,
+        dispatch=not options.no_dispatch,
+        timeout=options.timeout,
+        concurrency=options.concurrency,
+        backoff=commands.backoff(options),
+        lease=options.lease,
+    )
+    if not (is_loopback(options.host) or options.tls_certificate or options.plain_http):
+        sys.exit(
+            f"--host {options.host} lets others in, and their tokens would travel unencrypted: "
+            "give --tls-certificate and --tls-key, or say --plain-http where a proxy speaks TLS"
+        )
+    serve(
+        app,
+        host=options.host,
+        port=options.port,
+        package="dockhand-webhook",
+        certificate=options.tls_certificate,
+        key=options.tls_key,
+        lifespan="on",
+        proxy_headers=False,
+        timeout_graceful_shutdown=30,
+    )
+
+
+if __name__ == "__main__":
+    main()

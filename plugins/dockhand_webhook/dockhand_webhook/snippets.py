@@ -1,0 +1,44 @@
+"""What a registry's configuration has to say, for the registry to tell the receiver."""
+
+from __future__ import annotations
+
+import json
+
+__all__ = ["distribution_section", "zot_section"]
+
+_NAME = "dockhand"
+
+
+def distribution_section(url: str, token: str) -> str:
+    """The section `notifications` of Distribution's `config.yml`, 2.x and 3.x.
+
+    Args:
+        url: where the receiver takes notifications.
+        token: what the registry is to show.
+    """
+    return "\n".join(
+        [
+            "notifications:",
+            "  endpoints:",
+            f"    - name: {_NAME}",
+            f"      url: {json.dumps(url)}",
+            "      headers:",
+            f"        Authorization: [{json.dumps(f'Bearer {token}')}]",
+            "      timeout: 10s",
+            "      threshold: 3  # attempts at once, before each further one waits for",
+            "      backoff: 5s",
+            "",
+        ]
+    )
+
+
+def zot_section(url: str, token: str) -> str:
+    """The section `extensions.events` of zot's `config.json`.
+
+    Args:
+        url: where the receiver takes notifications.
+        token: what the registry is to show.
+    """
+    sink = {"type": "http", "address": url, "timeout": "10s", "credentials": {"token": token}}
+    section = {"extensions": {"events": {"enable": True, "sinks": [sink]}}}
+    return json.dumps(section, indent=2) + "\n"
