@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -106,11 +106,11 @@ class World:
                 process.send_signal(signal.SIGTERM)
                 process.wait(30)
 
-    def worker(self) -> contextmanager[subprocess.Popen[bytes]]:  # type: ignore[type-arg]
+    def worker(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
         options = ("-l", "WARNING", "--without-gossip", "--without-mingle", "-c", "2")
         return self.running("celery", "-A", "tasks", "worker", *options)
 
-    def handing_out(self) -> contextmanager[subprocess.Popen[bytes]]:  # type: ignore[type-arg]
+    def handing_out(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
         options = ("--expires", "6", "--timeout", "4", "--lease", "2", "--retry-after", "0.2")
         return self.running(
             "dockhand_celery", "--app", "tasks:app", "--inbox", str(self.inbox), *options

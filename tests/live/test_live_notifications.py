@@ -17,21 +17,31 @@ from images import push_blob, push_image
 from receiving import Recorder, Served, eventually, plugins_with, receiving
 from registries import distribution, embedded, program
 
-from dockhand_core import RegistryClient, connect
+from dockhand_core import (
+    Digest,
+    ImageManifest,
+    ManifestInvalid,
+    RegistryClient,
+    Unsupported,
+    connect,
+)
 from dockhand_core.events import (
     BlobMounted,
     BlobPulled,
     BlobPushed,
+    ImageLintFailed,
     ManifestDeleted,
     ManifestPulled,
     ManifestPushed,
     RegistryBaseEvent,
     RegistryEvent,
+    RepositoryCreated,
     TagDeleted,
 )
 from dockhand_core.models import media
 
 pytestmark = pytest.mark.live
+HELM = "application/vnd.cncf.helm.config.v1+json"
 
 
 class World:
@@ -42,10 +52,20 @@ class World:
         self.host = url.removeprefix("http://")
         self._seen = 0
 
+    @property
+    def later(self) -> list[RegistryBaseEvent]:
+        """Events that were not asked for yet."""
+        return self._recorder.events[self._seen :]
+
+    @property
+    def waiting(self) -> int:
+        """How many these are."""
+        return len(self.later)
+
     def told(self, number: int) -> list[RegistryBaseEvent]:
         """The next so many events, and no more than these."""
-        eventually(lambda: len(self._recorder.events) >= self._seen + number)
-        found = self._recorder.events[self._seen :]
+        eventually(lambda: self.waiting >= number)
+        found = self.later
         self._seen += number
         assert len(found) == number, found
         return found
@@ -176,3 +196,150 @@ def test_what_happens_to_manifests(world: World, registry: RegistryClient) -> No
         (TagDeleted, "team/app", "v1", None),
         (TagDeleted, "team/app", "v2", None),
     }
+
+
+def test_what_skopeo_does(
+    world: World, registry: RegistryClient, skopeo: Callable[..., str], tmp_path: Path
+) -> None:
+    """A copy of an index: pushes, mounts, pulls and a deletion, in order of each repository."""
+    index = push_index(registry, "team/app", "v1")
+    world.told(7)  # for both platforms config, layer and manifest, then the index
+    source, target = f"docker://{world.host}/team/app:v1", f"docker://{world.host}/team/copy:v2"
+    insecure = ("--src-tls-verify=false", "--dest-tls-verify=false")
+    skopeo("copy", "--all", "--preserve-digests", *insecure, source, target)
+    registry.ping()  # no event
+    eventually(lambda: _pushed(world, "team/copy", index.digest))
+    told = world.told(world.waiting)
+    copied = [event for event in told if event.repository == "team/copy"]
+    pushes = [event for event in copied if isinstance(event, ManifestPushed)]
+    children = {entry.digest for entry in index.manifests}
+    assert {event.digest for event in pushes[:-1]} == children
+    assert about(pushes[-1]) == (ManifestPushed, "team/copy", "v2", index.digest)
+    assert pushes[-1].media_type == media.OCI_INDEX
+    mounted = [event for event in copied if isinstance(event, BlobMounted)]
+    assert len(mounted) + sum(isinstance(event, BlobPushed) for event in copied) >= 4
+    assert {event.from_repository for event in mounted} <= {"team/app"}
+    pulled = [event for event in told if isinstance(event, ManifestPulled)]
+    assert index.digest in {event.digest for event in pulled if event.repository == "team/app"}
+    agents = {event.request_user_agent for event in pushes}
+    assert all(agent and agent.startswith("skopeo/") for agent in agents)
+
+    skopeo("delete", "--tls-verify=false", f"docker://{world.host}/team/copy:v2")
+    eventually(lambda: _gone(world))
+    told = world.told(world.waiting)
+    deleted = [event for event in told if event.action == "delete"]
+    assert TagDeleted in {type(event) for event in deleted}
+    assert {event.repository for event in deleted} == {"team/copy"}
+
+
+def _pushed(world: World, repository: str, digest: Digest) -> bool:
+    return any(
+        isinstance(event, ManifestPushed)
+        and (event.repository, event.digest) == (repository, digest)
+        for event in world.later
+    )
+
+
+def _gone(world: World) -> bool:
+    return any(isinstance(event, TagDeleted) for event in world.later)
+
+
+def test_a_tag_is_deleted(world: World, registry: RegistryClient) -> None:
+    """By 3.1 and the embedded registry; 2.8 has no such thing."""
+    manifest = push_image(registry, "team/app", "v1")
+    world.told(3)
+    if world.flavour == "distribution-2.8":
+        with pytest.raises(Unsupported):
+            registry.delete_tag("team/app", "v1")
+        return
+    registry.delete_tag("team/app", "v1")
+    eventually(lambda: _gone(world))
+    deleted = world.told(world.waiting)[-1]
+    assert isinstance(deleted, TagDeleted)
+    assert about(deleted) == (TagDeleted, "team/app", "v1", None)
+    assert registry.manifest_exists("team/app", manifest.digest)
+
+
+def test_artifacts_keep_their_media_types(world: World, registry: RegistryClient) -> None:
+    """A chart, and a signature that refers to an image."""
+    image = push_image(registry, "team/app", "v1")
+    config = push_blob(registry, "team/app", b'{"name": "chart"}', HELM)
+    chart = ImageManifest(config=config, layers=())
+    registry.put_manifest("team/app", "chart", chart)
+    empty = push_blob(registry, "team/app", b"{}", media.OCI_EMPTY)
+    signature = ImageManifest(
+        artifact_type="application/vnd.example.signature", config=empty, layers=(empty,),
+        subject=image.descriptor(),
+    )  # fmt: skip
+    registry.put_manifest("team/app", signature.digest, signature)
+
+    def pushes() -> list[ManifestPushed]:
+        return [event for event in world.later if isinstance(event, ManifestPushed)]
+
+    eventually(lambda: signature.digest in {event.digest for event in pushes()})
+    found = {event.digest: event for event in pushes()}
+    assert (found[chart.digest].tag, found[chart.digest].media_type) == (
+        "chart",
+        media.OCI_MANIFEST,
+    )
+    assert found[signature.digest].tag is None
+    assert found[signature.digest].size == len(signature.raw)
+
+
+def test_zot(tmp_path: Path, skopeo: Callable[..., str]) -> None:
+    """Its events, configured with the section that is printed."""
+    recorder = Recorder()
+    token = Inbox(tmp_path / "inbox.db").tokens.issue().get_secret_value()
+    quiet = {"driver": "null"}
+    with ExitStack() as stack:
+        served = stack.enter_context(
+            receiving(tmp_path / "inbox.db", plugins_with(recorder=recorder), tokens=())
+        )
+        section = json.loads(zot_section(served.route, token))["extensions"]
+        url = stack.enter_context(zot(tmp_path / "zot", **section))
+        registry = stack.enter_context(connect(url, driver="zot", logging=quiet))
+        manifest = push_image(registry, "team/app", "v1")
+        eventually(lambda: len(recorder.events) == 2)
+        created, pushed = recorder.events
+        assert isinstance(created, RepositoryCreated)
+        assert (created.repository, created.connection) == ("team/app", None)
+        assert isinstance(pushed, ManifestPushed)
+        assert about(pushed) == (ManifestPushed, "team/app", "v1", manifest.digest)
+        assert (pushed.media_type, pushed.size) == (media.OCI_MANIFEST, len(manifest.raw))
+        assert pushed.request_method == "PUT"
+        assert len(pushed.references) == 2
+
+        insecure = ("--src-tls-verify=false", "--dest-tls-verify=false")
+        host = url.removeprefix("http://")
+        skopeo("copy", *insecure, f"docker://{host}/team/app:v1", f"docker://{host}/team/copy:v2")
+        eventually(lambda: len(recorder.events) == 4)
+        assert {type(event) for event in recorder.events[2:]} == {RepositoryCreated, ManifestPushed}
+        assert {event.repository for event in recorder.events[2:]} == {"team/copy"}
+
+        registry.put_manifest("team/app", "v2", manifest)
+        registry.delete_tag("team/app", "v1")
+        registry.delete_manifest("team/app", manifest.digest)
+        eventually(lambda: len(recorder.events) == 7)
+        *_, by_tag, by_digest = recorder.events
+        assert about(by_tag)[:3] == (TagDeleted, "team/app", "v1")
+        assert about(by_digest) == (ManifestDeleted, "team/app", None, manifest.digest)
+        assert served.inbox.counts().letters == 0
+
+
+def test_zot_refuses_what_lacks_an_annotation(tmp_path: Path) -> None:
+    recorder = Recorder()
+    token = Inbox(tmp_path / "inbox.db").tokens.issue().get_secret_value()
+    with ExitStack() as stack:
+        served = stack.enter_context(
+            receiving(tmp_path / "inbox.db", plugins_with(recorder=recorder), tokens=())
+        )
+        section = json.loads(zot_section(served.route, token))["extensions"]
+        lint = {"enable": True, "mandatoryAnnotations": ["org.example.owner"]}
+        url = stack.enter_context(zot(tmp_path / "zot", lint=lint, **section))
+        registry = stack.enter_context(connect(url, driver="zot", logging={"driver": "null"}))
+        with pytest.raises(ManifestInvalid):
+            push_image(registry, "team/app", "v1")
+        eventually(lambda: len(recorder.events) == 2)
+        failed = recorder.events[-1]
+        assert isinstance(failed, ImageLintFailed)
+        assert (failed.repository, failed.tag) == ("team/app", "v1")

@@ -1,4 +1,4 @@
-"""A package with handlers that several processes load, each of which writes down what it is told."""
+"""A package with handlers for several processes, which write down what they are told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_SOURCE = '''
+_SOURCE = """
 import json, os, random, time
 from dockhand_core import hookimpl
 
@@ -22,8 +22,8 @@ def note(handler, event):
     os.close(descriptor)
 
 {body}
-'''
-BODY = '''
+"""
+BODY = """
 @hookimpl
 def dockhand_event(event):
     time.sleep(random.uniform(0, 0.01))
@@ -32,7 +32,7 @@ def dockhand_event(event):
 @hookimpl
 async def dockhand_manifest_pushed(event):
     note("pushed", event)
-'''
+"""
 
 
 class Told(NamedTuple):
@@ -59,7 +59,8 @@ class Handlers:
         self.site, self.file = folder / "site", folder / "told"
         info = self.site / "noting_handlers-1.0.dist-info"
         info.mkdir(parents=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: noting-handlers\nVersion: 1.0\n")
+        metadata = "Metadata-Version: 2.1\nName: noting-handlers\nVersion: 1.0\n"
+        (info / "METADATA").write_text(metadata)
         (info / "entry_points.txt").write_text("[dockhand]\nnoting = noting_handlers\n")
         module = self.site / "noting_handlers.py"
         module.write_text(_SOURCE.format(file=str(self.file), body=body))

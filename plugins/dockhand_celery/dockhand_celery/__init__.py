@@ -8,10 +8,10 @@ from dockhand_core.lazy import loading
 
 if TYPE_CHECKING:
     from dockhand_celery.runner import CeleryRunner
-    from dockhand_celery.task import register_handlers
+    from dockhand_celery.task import TaskFailed, register_handlers
 
-__all__ = ["CeleryRunner", "register_handlers"]
+__all__ = ["CeleryRunner", "TaskFailed", "register_handlers"]
 
-_HOMES = {"CeleryRunner": "runner", "register_handlers": "task"}
+_HOMES = {"CeleryRunner": "runner", "TaskFailed": "task", "register_handlers": "task"}
 
 __getattr__ = loading(__name__, _HOMES)

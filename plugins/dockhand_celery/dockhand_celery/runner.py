@@ -14,27 +14,21 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from dockhand_webhook import Job, Lanes, NotNow
 
-from dockhand_celery.task import BEGUN, DONE, FAILED, TASK
+from dockhand_celery.task import BEGUN, DONE, FAILED, TASK, TaskFailed
 
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["CeleryRunner", "TaskFailed"]
-
-T = TypeVar("T")
+__all__ = ["CeleryRunner"]
 
 _log = logging.getLogger("dockhand.celery")
 _FIRST_LOOK, _LATER = 0.02, 0.5  # seconds between two looks at what came of a task
 _GRACE = 5.0  # seconds for a worker to end what takes too long, and for clocks that differ
 _AGAIN = 5.0  # seconds to wait where no broker or worker is there
-
-
-class TaskFailed(Exception):  # what the handler raised, on another machine
-    """A handler failed in a worker; the message says how."""
 
 
 class CeleryRunner:

@@ -19,15 +19,15 @@ from dockhand_core.plugins import Plugins
 if TYPE_CHECKING:
     from celery import Celery, Task
 
-__all__ = ["BEGUN", "DONE", "FAILED", "TASK", "register_handlers"]
+__all__ = ["BEGUN", "DONE", "FAILED", "TASK", "TaskFailed", "register_handlers"]
 
 TASK = "dockhand.handle"
 BEGUN, DONE, FAILED = "STARTED", "SUCCESS", "FAILURE"  # states that Celery knows as well
 _ERROR = 2000  # characters that are kept of what a handler raised
 
 
-class _NoHandlerError(Exception):
-    """This worker does not have the handler."""
+class TaskFailed(Exception):  # it tells what happened
+    """A handler failed in a worker; the message says how."""
 
 
 def register_handlers(app: Celery, plugins: Plugins | None = None) -> None:
@@ -50,10 +50,10 @@ def register_handlers(app: Celery, plugins: Plugins | None = None) -> None:
         record(name, None, BEGUN)
         try:
             if handler not in handlers:
-                raise _NoHandlerError(f"this worker has no handler {handler!r}")
+                raise TaskFailed(f"this worker has no handler {handler!r}")
             _call(handlers[handler], Stored(kind, data, connection).event(), task)
         except Exception as error:
-            record(name, f"{type(error).__name__}: {error}"[:_ERROR], FAILED)
+            record(name, TaskFailed(f"{type(error).__name__}: {error}"[:_ERROR]), FAILED)
             raise
         record(name, None, DONE)
 

@@ -1,0 +1,160 @@
+"""Receiver and workers are killed again and again while a registry is pushed to."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from dockhand_webhook import Inbox
+from dockhand_webhook.snippets import distribution_section
+from handlers import Handlers, Told
+from images import config_of, push_blob
+from receiving import eventually
+from registries import distribution, free_port
+
+from dockhand_core import ImageManifest, connect
+from dockhand_core.models import media
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+
+KILLS = 20
+IMAGES = 300
+REPOSITORIES = 30
+LANES = 4  # of each handler, in each process
+HANDLERS = ("every", "pushed")
+
+
+class Processes:
+    """Processes that are killed without a warning, and started anew."""
+
+    def __init__(self, log: Path, environment: dict[str, str]) -> None:
+        self._log, self._environment = log, environment
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, tuple[str, ...]] = {}
+        self.killed: list[str] = []
+
+    def start(self, name: str, *command: str) -> None:
+        self._commands[name] = command
+        with self._log.open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                [sys.executable, "-m", "dockhand_webhook", *command],
+                env=self._environment, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def kill(self, name: str) -> None:
+        self._running[name].kill()
+        assert self._running[name].wait() == -signal.SIGKILL  # it ran until now
+        self.killed.append(name)
+        self.start(name, *self._commands[name])
+
+    def stop(self) -> None:
+        for process in self._running.values():
+            process.terminate()
+        for process in self._running.values():
+            process.wait(30)
+
+
+@contextmanager
+def processes(folder: Path, handlers: Handlers, port: int) -> Iterator[Processes]:
+    """A receiver that calls handlers, and two workers beside it."""
+    found = Processes(folder / "log", handlers.environment)
+    inbox = ("--inbox", str(folder / "inbox.db"))
+    options = ("--concurrency", str(LANES), "--lease", "1", "--retry-after", "0.05")
+    try:
+        found.start("receiver", *inbox, "--port", str(port), *options)
+        for number in range(2):
+            found.start(f"worker {number}", "work", *inbox, *options)
+        yield found
+    finally:
+        found.stop()
+
+
+def push_all(url: str) -> list[tuple[str, str]]:
+    """Push images of different content to all repositories in turn; gives what was pushed."""
+    pushed = []
+    with connect(url, logging={"driver": "null"}) as registry:
+        for number in range(IMAGES):
+            repository, tag = f"soak/r{number % REPOSITORIES:02}", f"v{number}"
+            config = push_blob(registry, repository, config_of(number=tag), media.OCI_CONFIG)
+            manifest = ImageManifest(config=config, layers=())
+            registry.put_manifest(repository, tag, manifest)
+            pushed.append((repository, tag))
+            time.sleep(0.02)  # so that it takes as long as the killing
+    return pushed
+
+
+def firsts(told: list[Told]) -> dict[str, list[str]]:
+    """The events of each repository, in the order in which they were told of first."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for each in told:
+        if each.id not in found[each.repository]:
+            found[each.repository].append(each.id)
+    return found
+
+
+@pytest.mark.parametrize("version", ["2.8", "3.1"])
+def test_nothing_is_lost(version: str, tmp_path: Path) -> None:
+    handlers, port = Handlers(tmp_path), free_port()
+    inbox = Inbox(tmp_path / "inbox.db")
+    route = f"http://127.0.0.1:{port}/dockhand/notify"
+    section = yaml.safe_load(distribution_section(route, inbox.tokens.issue().get_secret_value()))
+    section["notifications"]["endpoints"][0]["backoff"] = "100ms"  # a test does not wait
+    with ExitStack() as stack:
+        running = stack.enter_context(processes(tmp_path, handlers, port))
+        eventually(lambda: len(inbox.counts().handlers) == len(HANDLERS))
+        url = stack.enter_context(distribution(version, tmp_path / "registry", **section))
+        pushed, push = _in_thread(lambda: push_all(url))
+        for _ in range(KILLS):
+            time.sleep(random.uniform(0.2, 0.7))
+            running.kill(random.choice(["receiver", "receiver", "worker 0", "worker 1"]))
+        push.join()
+        [images] = pushed
+        arrived = _wait_for_all(inbox, images)
+        eventually(lambda: inbox.counts().waiting == 0, 60)
+        counts = inbox.counts()
+    assert len(running.killed) == KILLS
+    assert counts.letters == 0
+    told = {handler: handlers.told(handler) for handler in HANDLERS}
+    everything = {each for lane in arrived.values() for each in lane}
+    assert {each.id for each in told["every"]} == everything
+    assert {(each.repository, each.tag) for each in told["pushed"]} == set(images)
+    for handler in HANDLERS:
+        for repository, ids in firsts(told[handler]).items():
+            known = set(ids)
+            assert ids == [each for each in arrived[repository] if each in known], repository
+        again = len(told[handler]) - len({each.id for each in told[handler]})
+        assert again <= KILLS * LANES, "more was told again than was under way when it was killed"
+
+
+def _in_thread(
+    work: Callable[[], list[tuple[str, str]]],
+) -> tuple[list[list[tuple[str, str]]], threading.Thread]:
+    """The list that gets what a function gives, and the thread that calls it."""
+    results: list[list[tuple[str, str]]] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    return results, thread
+
+
+def _wait_for_all(inbox: Inbox, images: list[tuple[str, str]]) -> dict[str, list[str]]:
+    """Wait until the inbox has the push of every image; the events of each repository in order."""
+
+    def rows() -> list[tuple[str, str, str]]:
+        with inbox.database.reading() as connection:
+            return connection.execute("SELECT lane, id, kind FROM events ORDER BY seq").fetchall()
+
+    eventually(lambda: sum(row[2] == "ManifestPushed" for row in rows()) >= len(images), 60)
+    found: dict[str, list[str]] = defaultdict(list)
+    for lane, name, _ in rows():
+        found[lane.partition(":")[2]].append(name)
+    return found
