@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 from dockhand_webhook import Inbox
-from dockhand_webhook.snippets import distribution_section
-from images import push_blob, push_image
+from dockhand_webhook.snippets import distribution_section, zot_section
+from images import push_blob, push_image, push_index
 from receiving import Recorder, Served, eventually, plugins_with, receiving
-from registries import distribution, embedded, program
+from registries import distribution, embedded, program, zot
 
 from dockhand_core import (
     Digest,
