@@ -1,13 +1,15 @@
 """The main job from end to end: two registries, one image for two platforms.
 
-Without settings, both registries are folders on this machine; `main` wants a token for whatever
-is done with it, and Dockhand is the authority that signs them. With DOCKHAND_BASE_URI (and
-DOCKHAND_AUTH_DRIVER, DOCKHAND_USERNAME, DOCKHAND_PASSWORD …) the connection `main` is a real one.
+Without settings, both registries are folders on this machine. `main` wants a token for whatever is
+done with it, and Dockhand is the authority that signs them; what happens there is told to a
+receiver, which calls a hook. With DOCKHAND_BASE_URI (and DOCKHAND_AUTH_DRIVER, DOCKHAND_USERNAME,
+DOCKHAND_PASSWORD …) the connection `main` is a real one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import io
@@ -20,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import notified
 from dockhand_auth_jwt import SigningKey, TokenService
 
 from dockhand_core import (
@@ -50,6 +53,7 @@ token_realm = "http://localhost:5001/token"
 token_service = "demo_registry"
 token_issuer = "demo_authority"
 token_certificate = "keys/certificate.pem"
+notifications = [{{ url = "{notify}/main", token = "{token}" }}]
 
 [connections.main.auth]
 driver = "jwt"
@@ -244,9 +248,15 @@ def main() -> int:
             title("Dockhand is the authority: a key, and a certificate for the registry")
             authority(folder)
         file = folder / "dockhand.toml"
-        file.write_text(CONFIG.format(main=MAIN_REAL if real else MAIN_ON_DISK))
+        stack = contextlib.ExitStack()
+        if real:
+            receiver, table = None, MAIN_REAL
+        else:
+            receiver = stack.enter_context(notified.Receiver(folder / "inbox.db"))
+            table = MAIN_ON_DISK.format(notify=receiver.url, token=receiver.token)
+        file.write_text(CONFIG.format(main=table))
         config = load_config(file)
-        with Dockhand(config) as dockhand:
+        with stack, Dockhand(config) as dockhand:
             title("installed plugins")
             for plugin in dockhand.plugins:
                 print(f"   {plugin}")
@@ -271,6 +281,9 @@ def main() -> int:
                 print(f"   {type(error).__name__}: {error}")
             title("delete")
             clean_up(registry, index)
+            if receiver is not None:
+                title("what main told of all this: each line a call of a hook, from the inbox")
+                receiver.show()
     print(f"\nDone in {time.perf_counter() - start:.1f} s.", end=" ")
     if real:
         print("That was a real registry.")

@@ -84,11 +84,54 @@ with Dockhand({}) as dockhand:
 """
 
 
+# What is told becomes a call of a hook, in the process or as one that Celery's worker would make.
+_RECEIVER = """
+import asyncio, httpx
+from dockhand_core import Dockhand, hookimpl
+from dockhand_webhook import create_app
+
+class Audit:
+    @hookimpl
+    async def dockhand_repository_deleted(self, event):
+        told.put_nowait(event.repository)
+
+async def tell(app):
+    event = {"id": "1", "timestamp": "2026-11-25T00:00:00Z", "action": "delete",
+             "target": {"repository": "a/b"}}
+    headers = {"content-type": "application/vnd.docker.distribution.events.v2+json"}
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a")
+    async with app.lifespan(), client:
+        reply = await client.post("/dockhand/notify", json={"events": [event]}, headers=headers)
+        assert reply.status_code == 202, reply
+        assert await asyncio.wait_for(told.get(), 10) == "a/b"
+
+told = asyncio.Queue()
+with Dockhand({}) as dockhand:
+    broken = [str(plugin) for plugin in dockhand.plugins if plugin.error]
+    assert not broken, broken
+    dockhand.plugins.register(Audit())
+    asyncio.run(tell(create_app(dockhand, "inbox.db", anonymous=True)))
+"""
+_TASK = """
+from celery import Celery
+from dockhand_celery import CeleryRunner, register_handlers
+
+app = Celery("tasks", broker="memory://", backend="cache+memory://")
+register_handlers(app)
+assert "dockhand.handle" in app.tasks
+CeleryRunner(app).close()
+"""
+
+
 def program(package: str) -> tuple[list[str], str]:
     """What to install beside the core's wheel, and a program that uses it."""
     nowhere: dict[str, object] = {"base_uri": ""}
     if package == "dockhand-token-server":
         return [], _ENDPOINT
+    if package == "dockhand-webhook":
+        return [], _RECEIVER
+    if package == "dockhand-celery":
+        return [], _TASK
     if package == "dockhand-embedded":
         connection: dict[str, object] = {"driver": "embedded", "root": ":memory:"}
         return [], _CONNECTION.format(

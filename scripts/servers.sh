@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the real registries and clients that this machine lacks. The first argument is the
+# Install the real registries, clients and broker that this machine lacks. The first argument is the
 # folder for what is built here; the tests look there too.
 set -eu
 
@@ -10,6 +10,7 @@ conformance=github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260
 missing=""
 command -v docker-registry >/dev/null 2>&1 || missing="$missing docker-registry"
 command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
+command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "installing$missing"
