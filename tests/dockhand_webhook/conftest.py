@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from dockhand_webhook import Dispatcher, Inbox, create_app
+from dockhand_webhook import Backoff, Dispatcher, Inbox, Job, Lanes, create_app
 from dockhand_webhook.dispatcher import InProcess
 from notifications import DISTRIBUTION, envelope, push
 from receiving import SECONDS, plugins_with
@@ -26,6 +26,7 @@ from dockhand_core.plugins import Plugins
 
 T = TypeVar("T")
 TOKEN = "t0ken-of-the-tests"
+HANDLER = "told/dockhand_event"
 
 
 @pytest.fixture(autouse=True)
@@ -206,6 +207,12 @@ def working(inbox: Inbox) -> Iterator[Callable[..., Worker]]:
 
 
 @pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to be tried again is looked for more often than every half second."""
+    monkeypatch.setattr("dockhand_webhook.dispatcher._POLL", 0.02)
+
+
+@pytest.fixture
 def plugin() -> Callable[..., object]:
     """Makes a plugin of one function, for `dockhand_event` or another hook."""
 
@@ -213,3 +220,39 @@ def plugin() -> Callable[..., object]:
         return SimpleNamespace(**{hook: hookimpl(function)})
 
     return made
+
+
+class Owners:
+    """Processes over one inbox, whose clock is the test's; each knows one handler."""
+
+    def __init__(self, inbox: Inbox, clock: Any, run: Any, event: Any) -> None:
+        self.inbox, self.clock, self._run, self._event = inbox, clock, run, event
+        self.number = 0
+
+    def process(self, owner: str, attempts: int = 3, *names: str) -> Lanes:
+        lanes = self.inbox.lanes(owner, Backoff(attempts=attempts, first=10.0), 15.0)
+        numbers = self._run(lanes.register(names or [HANDLER]))
+        self.number = numbers[names[0] if names else HANDLER]
+        return lanes
+
+    def arrive(self, *ids: str, repository: str = "team/app", connection: str = "") -> None:
+        events = [self._event(repository, each) for each in ids]
+        self._run(self.inbox.take(connection, events))
+
+    def claim(self, lanes: Lanes, most: int = 10, number: int | None = None) -> list[Job]:
+        found: list[Job] = self._run(lanes.claim({number or self.number: most}))
+        return found
+
+    def one(self, lanes: Lanes) -> Job:
+        [job] = self.claim(lanes)
+        return job
+
+    def do(self, work: Any) -> Any:
+        return self._run(work)
+
+
+@pytest.fixture
+def owners(tmp_path: Path, clock: Any, run: Any, event: Any) -> Iterator[Owners]:
+    inbox = Inbox(tmp_path / "inbox.db", clock=clock)
+    yield Owners(inbox, clock, run, event)
+    inbox.close()

@@ -35,7 +35,9 @@ class Told:
 
 
 def test_each_hook_is_told_of_its_class(working: Any, event: Any, plugin: Any) -> None:
-    every, pushed, deleted = [], [], []  # type: ignore[var-annotated]
+    every: list[Any] = []
+    pushed: list[Any] = []
+    deleted: list[Any] = []
     worker = working(
         {
             "audit": plugin(lambda event: every.append(event)),
@@ -43,11 +45,10 @@ def test_each_hook_is_told_of_its_class(working: Any, event: Any, plugin: Any) -
             "gone": plugin(lambda event: deleted.append(event), "dockhand_tag_deleted"),
         }
     )
-    sent = [event(id="push"), event(id="delete", action="delete")]
-    sent[1] = event(id="gone").model_copy()
+    sent = [event(id="push"), event(id="again")]
     worker.tell(*sent, connection="staging")
     eventually(lambda: worker.inbox.counts().waiting == 0)
-    assert [each.id for each in every] == [each.id for each in pushed] == ["push", "gone"]
+    assert [each.id for each in every] == [each.id for each in pushed] == ["push", "again"]
     assert deleted == []
     assert every[0] == sent[0].model_copy(update={"connection": "staging"})
     assert set(worker.inbox.counts().handlers) == {
@@ -125,6 +126,7 @@ def test_no_more_at_once_than_may_be(working: Any, event: Any) -> None:
     assert most == 3
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_failing_handler_holds_back_its_repository_alone(working: Any, event: Any) -> None:
     broken = threading.Event()
     broken.set()
@@ -151,6 +153,7 @@ def test_a_failing_handler_holds_back_its_repository_alone(working: Any, event: 
     assert counts.failed == failing.ids.count("1") - 1
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_dead_letter_after_the_last_attempt(
     working: Any, event: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,6 +179,7 @@ def test_a_dead_letter_after_the_last_attempt(
     assert all(each.exc_info for each in failures)
 
 
+@pytest.mark.usefixtures("quick")
 def test_each_wait_is_longer(working: Any, event: Any) -> None:
     at: list[float] = []
 
@@ -187,8 +191,8 @@ def test_each_wait_is_longer(working: Any, event: Any) -> None:
     worker.tell(event())
     eventually(lambda: worker.inbox.counts().letters == 1)
     first, second = at[1] - at[0], at[2] - at[1]
-    assert 0.08 <= first <= 0.12 + 1.0  # what is due is looked for every half second
-    assert 0.4 <= second <= 0.6 + 1.0
+    assert 0.08 <= first < 0.4
+    assert 0.4 <= second < 2.0
 
 
 def exits(event: Any) -> None:
@@ -235,6 +239,7 @@ def cancelled(event: Any) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.usefixtures("quick")
 def test_whatever_a_handler_raises(
     working: Any, event: Any, plugin: Any, raises: Callable[[Any], None], is_async: bool
 ) -> None:
@@ -255,7 +260,7 @@ def test_whatever_a_handler_raises(
     )
     worker.tell(event(id="bad"), event(id="next"))
     eventually(lambda: len(other.events) == 2)
-    eventually(lambda: calls == ["bad", "bad", "bad", "next"], 4.0)
+    eventually(lambda: calls == ["bad", "bad", "bad", "next"], 3.0)
     eventually(lambda: worker.inbox.counts().waiting == 0)
     [letter] = worker.inbox.letters.held()
     assert letter.handler == "raises/dockhand_event"
@@ -319,8 +324,9 @@ def test_context_variables(working: Any, event: Any, plugin: Any, is_async: bool
 
 def test_soon(working: Any, event: Any) -> None:
     """No one waits for the next look at the inbox."""
-    worker, at = working({"told": Told(lambda event: at.append(time.monotonic()))}), []  # type: ignore[var-annotated]
-    waits = []
+    at: list[float] = []
+    waits: list[float] = []
+    worker = working({"told": Told(lambda event: at.append(time.monotonic()))})
     for number in range(10):
         started = time.monotonic()
         worker.tell(event(id=str(number)))

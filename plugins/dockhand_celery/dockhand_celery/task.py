@@ -61,6 +61,7 @@ def register_handlers(app: Celery, plugins: Plugins | None = None) -> None:
         handle,
         name=TASK,
         bind=True,
+        shared=False,  # with every other application of the process, as it would be
         ignore_result=True,  # as for the rest: see above
         acks_late=True,  # a worker that is killed leaves the task to another one
         reject_on_worker_lost=True,

@@ -7,6 +7,7 @@ told 202 when that is on disk.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
@@ -146,5 +147,6 @@ def _text(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return found
 
 
+@functools.lru_cache(maxsize=256)
 def _is_public(name: str) -> bool:
     return not any(word in name for word in _SECRET)

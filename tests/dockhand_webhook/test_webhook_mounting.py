@@ -1,0 +1,227 @@
+"""In other applications: FastAPI, Starlette, Django; with a lifespan and without."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import fastapi
+import httpx
+import pytest
+from dockhand_webhook import Receiver, create_app
+from notifications import DISTRIBUTION, envelope, push
+from receiving import Recorder, plugins_with
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+HEADERS = {"Content-Type": DISTRIBUTION, "Authorization": "Bearer t"}
+
+
+class Mounted:
+    """A receiver with a recorder, and whatever it is mounted in."""
+
+    def __init__(self, folder: Path, recorder: Recorder, receiver: Receiver) -> None:
+        self.folder, self.recorder, self.receiver = folder, recorder, receiver
+
+    async def post(self, app: Any, path: str, *ids: str) -> int:
+        """Post events; the status."""
+        body = envelope(*(push(id=each) for each in ids))
+        async with client(app) as asking:
+            return (await asking.post(path, content=body, headers=HEADERS)).status_code
+
+    async def told(self, *ids: str) -> None:
+        """Wait until these events were told of, and no others."""
+        async with asyncio.timeout(10):
+            while len(self.recorder.events) < len(ids):
+                await asyncio.sleep(0.005)
+        assert [each.id for each in self.recorder.events] == list(ids)
+
+
+def client(app: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app")
+
+
+@asynccontextmanager
+async def lifespan(app: Any) -> AsyncIterator[None]:
+    """What a server does before the first request and after the last."""
+    requests: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    replies: asyncio.Queue[Any] = asyncio.Queue()
+    task = asyncio.create_task(app({"type": "lifespan"}, requests.get, replies.put))
+    for step in ("startup", "shutdown"):
+        await requests.put({"type": f"lifespan.{step}"})
+        reply = await asyncio.wait_for(replies.get(), 20)
+        assert reply["type"] == f"lifespan.{step}.complete", reply
+        if step == "startup":
+            yield
+    await task
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Mounted:
+    recorder = Recorder()
+    receiver = create_app(plugins_with(recorder=recorder), tmp_path / "inbox.db", tokens=["t"])
+    return Mounted(tmp_path, recorder, receiver)
+
+
+def test_in_fastapi(mounted: Mounted, run: Any) -> None:
+    app = fastapi.FastAPI(lifespan=mounted.receiver.lifespan)
+
+    @app.get("/")
+    def own() -> str:
+        return "mine"
+
+    app.mount("/registry", mounted.receiver)
+
+    async def main() -> None:
+        async with lifespan(app):
+            assert await mounted.post(app, "/registry/dockhand/notify/staging", "one") == 202
+            await mounted.told("one")
+            async with client(app) as asking:
+                assert (await asking.get("/")).json() == "mine"
+                assert (await asking.get("/registry/healthz")).json() == {"status": "ok"}
+            assert await mounted.post(app, "/dockhand/notify", "two") == 404
+
+    run(main())
+    assert mounted.recorder.events[0].connection == "staging"
+
+
+@pytest.mark.parametrize("prefix", ["", "/a/b"])
+def test_in_starlette(mounted: Mounted, run: Any, prefix: str) -> None:
+    app = Starlette(routes=[Mount(prefix, mounted.receiver)], lifespan=mounted.receiver.lifespan)
+
+    async def main() -> None:
+        for _ in range(2):  # it can start anew
+            async with lifespan(app):
+                assert await mounted.post(app, f"{prefix}/dockhand/notify", "one", "two") == 202
+                await mounted.told("one", "two")
+
+    run(main())
+
+
+def test_served_alone(mounted: Mounted, run: Any) -> None:
+    async def main() -> None:
+        async with lifespan(mounted.receiver):
+            assert await mounted.post(mounted.receiver, "/dockhand/notify", "one") == 202
+            await mounted.told("one")
+
+    run(main())
+
+
+def test_what_was_stored_before_is_told_at_the_start(mounted: Mounted, run: Any) -> None:
+    """Though no request comes."""
+
+    async def main() -> None:
+        async with lifespan(mounted.receiver):
+            pass
+        quiet = create_app(plugins_with(), mounted.folder / "inbox.db", tokens=["t"])
+        assert await mounted.post(quiet, "/dockhand/notify", "one") == 202
+        assert mounted.recorder.events == []
+        async with lifespan(mounted.receiver):
+            await mounted.told("one")
+
+    run(main())
+
+
+def test_without_a_lifespan_it_starts_with_the_first_request(mounted: Mounted, run: Any) -> None:
+    app = Starlette(routes=[Mount("/x", mounted.receiver)])
+
+    async def main() -> None:
+        posts = (mounted.post(app, "/x/dockhand/notify", each) for each in ("one", "two", "three"))
+        assert await asyncio.gather(*posts) == [202] * 3
+        async with asyncio.timeout(10):
+            while len(mounted.recorder.events) < 3:
+                await asyncio.sleep(0.005)
+        async with mounted.receiver.lifespan():  # and is stopped, for the test to end cleanly
+            pass
+
+    run(main())
+    assert sorted(each.id for each in mounted.recorder.events) == ["one", "three", "two"]
+
+
+def test_the_first_request_finds_a_disk_that_fails(
+    mounted: Mounted, run: Any, held: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    async def main() -> None:
+        with held(mounted.folder / "inbox.db"):
+            assert await mounted.post(mounted.receiver, "/dockhand/notify", "one") == 503
+            async with client(mounted.receiver) as asking:
+                assert (await asking.get("/healthz")).status_code == 503
+        assert await mounted.post(mounted.receiver, "/dockhand/notify", "one") == 202
+        await mounted.told("one")
+        async with mounted.receiver.lifespan():
+            pass
+
+    run(main())
+
+
+def test_in_django(mounted: Mounted, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = importlib.import_module  # Django has no types
+    settings, http = load("django.conf").settings, load("django.http")
+
+    def own(request: Any) -> Any:
+        return http.HttpResponse("django's")
+
+    urls: Any = SimpleNamespace(urlpatterns=[load("django.urls").path("own/", own)])
+    monkeypatch.setitem(sys.modules, "urls_of_the_mounting_test", urls)
+    if not settings.configured:
+        settings.configure(LOGGING_CONFIG=None)
+    override = load("django.test.utils").override_settings
+    with override(ROOT_URLCONF="urls_of_the_mounting_test", ALLOWED_HOSTS=["*"]):
+        inner = load("django.core.asgi").get_asgi_application()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            notified = scope.get("path", "").startswith("/dockhand/")
+            receives = scope["type"] == "lifespan" or notified
+            await (mounted.receiver if receives else inner)(scope, receive, send)
+
+        async def main() -> None:
+            async with lifespan(application):
+                assert await mounted.post(application, "/dockhand/notify/staging", "one") == 202
+                await mounted.told("one")
+                async with client(application) as asking:
+                    assert (await asking.get("/own/")).text == "django's"
+                    assert (await asking.get("/healthz")).status_code == 404
+
+        run(main())
+
+
+def test_plugins_of_a_manager(tmp_path: Path, run: Any) -> None:
+    """Handlers are those that the manager knows when the application is made."""
+    from dockhand_core import AsyncDockhand, Dockhand
+
+    for kind in (Dockhand, AsyncDockhand):
+        recorder = Recorder()
+        manager = kind()
+        manager.plugins.register(recorder, name="recorder")
+        app = create_app(manager, tmp_path / f"{kind.__name__}.db", tokens=["t"])
+        mounted = Mounted(tmp_path, recorder, app)
+
+        async def main(mounted: Mounted = mounted) -> None:
+            async with lifespan(mounted.receiver):
+                assert await mounted.post(mounted.receiver, "/dockhand/notify", "one") == 202
+                await mounted.told("one")
+
+        run(main())
+
+
+def test_without_dispatch_nobody_is_called(tmp_path: Path, run: Any) -> None:
+    recorder = Recorder()
+    app = create_app(
+        plugins_with(recorder=recorder), tmp_path / "inbox.db", tokens=["t"], dispatch=False
+    )
+    mounted = Mounted(tmp_path, recorder, app)
+
+    async def main() -> None:
+        async with lifespan(app):
+            assert await mounted.post(app, "/dockhand/notify", "one") == 202
+
+    run(main())
+    assert recorder.events == []
+    assert app.counts().received == 1
+    assert app.counts().handlers == {}
