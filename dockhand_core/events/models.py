@@ -72,7 +72,7 @@ class RegistryBaseEvent(BaseModel):
         raw: the event as the registry sent it, as JSON values.
     """
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, defer_build=True, ser_json_inf_nan="constants")
 
     # the hook that is called with it, beside `dockhand_event`
     hook: ClassVar[str | None] = None

@@ -204,14 +204,15 @@ def test_a_task_that_is_lost(world: World, begun: bool) -> None:
     job = asyncio.run(case())
     with world.inbox.database.reading() as connection:
         [(handed,)] = connection.execute(
-            "SELECT handed FROM lanes WHERE handler = ?", (job.number,)
+            "SELECT handed FROM deliveries WHERE handler = ?", (job.number,)
         ).fetchall()
     assert (handed is not None) == begun
 
 
 def test_a_backend_that_is_away_says_nothing_of_the_task(world: World) -> None:
     looks = 0
-    real = world.app.backend.get_task_meta
+    kind = type(world.app.backend)  # each thread has one of its own
+    real = kind.get_task_meta
 
     def away(*arguments: Any, **options: Any) -> Any:
         nonlocal looks
@@ -221,13 +222,12 @@ def test_a_backend_that_is_away_says_nothing_of_the_task(world: World) -> None:
             raise OSError("refused")
         return real(*arguments, **options)
 
-    world.app.backend.get_task_meta = away
-
     async def case() -> None:
         await world.run((await world.jobs())["audit/dockhand_event"])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dockhand_celery.runner._AGAIN", 0.01)
+        patch.setattr(kind, "get_task_meta", away)
         asyncio.run(case())
     assert looks == 3
     assert len(world.audit.seen) == 1

@@ -237,5 +237,5 @@ def test_whoever_hands_out_is_killed(world: World) -> None:
 
 def _handed(inbox: Path) -> int:
     with Inbox(inbox).database.reading() as connection:
-        ((number,),) = connection.execute("SELECT COUNT(*) FROM lanes WHERE handed NOTNULL")
+        ((number,),) = connection.execute("SELECT COUNT(*) FROM deliveries WHERE handed NOTNULL")
     return int(number)

@@ -55,10 +55,12 @@ async def call(
         HandlerFailed: it was cancelled, or raised what would end the process.
         NotNow: whoever called this was cancelled, and the handler was stopped in time.
     """
+    late = False
     task = asyncio.ensure_future(_run(handler, event, threads))
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout)
-        if not done and handler.is_async:
+        late = not done
+        if late and handler.is_async:
             task.cancel()
             done, _ = await asyncio.wait({task}, timeout=_GRACE)
         if not done:
@@ -72,7 +74,8 @@ async def call(
         if task.cancelled():
             raise NotNow(0.0) from None
     if task.cancelled():
-        raise HandlerFailed(f"did not return within {timeout:g} s, and was cancelled")
+        why = f"did not return within {timeout:g} s, and was cancelled" if late else "was cancelled"
+        raise HandlerFailed(why)
     task.result()
 
 
@@ -85,5 +88,7 @@ async def _run(handler: EventHandler, event: RegistryBaseEvent, threads: Threads
         given = await threads.run(called)
         if isawaitable(given):  # a plain function that gives a coroutine
             await given
-    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+    except (Exception, asyncio.CancelledError):
+        raise
+    except BaseException as error:  # it would end the loop, or the lane
         raise HandlerFailed(f"raised {type(error).__name__}") from error

@@ -14,6 +14,7 @@ from dockhand_core.events import EventParsers, event_handlers
 from dockhand_core.plugins import Plugins
 from dockhand_webhook import settings, snippets
 from dockhand_webhook.dispatcher import Dispatcher, InProcess
+from dockhand_webhook.errors import LetterError
 from dockhand_webhook.inbox import Inbox, is_connection
 from dockhand_webhook.lanes import Backoff
 from dockhand_webhook.letters import DeadLetter
@@ -23,27 +24,37 @@ __all__ = ["add", "backoff", "calling_options", "seconds", "until_signal"]
 _PAGE = 100
 
 
-def calling_options(group: argparse._ArgumentGroup) -> None:
-    """Add the options of those that call handlers."""
+def calling_options(group: argparse._ArgumentGroup, *, again: bool = False) -> None:
+    """Add the options of those that call handlers.
+
+    Args:
+        group: where to.
+        again: whether a command takes them that its program takes, too: what the program was given
+            holds where the command is given nothing.
+    """
     usual = Backoff()
+
+    def default(value: float) -> Any:
+        return argparse.SUPPRESS if again else value
+
     group.add_argument(
         "--timeout",
         type=seconds,
-        default=30.0,
+        default=default(30.0),
         metavar="SECONDS",
         help="cancel an async handler after this, and report one in a thread (30)",
     )
     group.add_argument(
         "--concurrency",
         type=_count,
-        default=16,
+        default=default(16),
         metavar="N",
         help="repositories at once for each handler (16)",
     )
     group.add_argument(
         "--attempts",
         type=_count,
-        default=usual.attempts,
+        default=default(usual.attempts),
         metavar="N",
         help=f"put an event among the dead letters when a handler failed so often "
         f"({usual.attempts})",
@@ -51,7 +62,7 @@ def calling_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--retry-after",
         type=seconds,
-        default=usual.first,
+        default=default(usual.first),
         metavar="SECONDS",
         help=f"wait so long for a second attempt, {usual.factor:g} times as long for each further "
         f"one, and at most {usual.longest:g} s ({usual.first:g})",
@@ -59,7 +70,7 @@ def calling_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--lease",
         type=seconds,
-        default=15.0,
+        default=default(15.0),
         metavar="SECONDS",
         help="take over what a process had that has not been heard of for so long (15)",
     )
@@ -142,7 +153,7 @@ def add(commands: Any) -> None:
         description="Call the handlers of the installed plugins with what is in an inbox, as one "
         "of several processes.",
     )
-    calling_options(work.add_argument_group("calling handlers"))
+    calling_options(work.add_argument_group("calling handlers"), again=True)
     work.set_defaults(command=_work)
 
 
@@ -205,6 +216,9 @@ def _replay(inbox: Inbox, numbers: list[int]) -> None:
     for number in numbers:
         try:
             inbox.letters.replay(number, parsers)
+        except LetterError as error:
+            failed += 1
+            print(error, file=sys.stderr)
         except EventInvalid as error:
             failed += 1
             print(f"{number}: still cannot be read: {error}", file=sys.stderr)

@@ -115,7 +115,15 @@ class Database:
             ) from None
 
     def _prepare(self, connection: sqlite3.Connection, schema: str) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
+        until = time.monotonic() + _BUSY
+        while True:  # for this one statement SQLite does not wait for others
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
         connection.execute("BEGIN IMMEDIATE")  # two processes may start at once
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version not in {0, _VERSION}:
@@ -138,7 +146,7 @@ class Database:
         self._changed = threading.Condition()
         self._asked: list[_Asked[Any]] = []
         self._thread: threading.Thread | None = None
-        self._waking = False
+        self._waking: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     def do(self, work: Callable[[Transaction], T]) -> T:
@@ -158,6 +166,14 @@ class Database:
         self._put(_Asked(work, future, loop))
         return await future
 
+    async def probe(self) -> None:
+        """Write to the file without changing anything.
+
+        Raises:
+            InboxError: the file cannot be written.
+        """
+        await self.run(lambda transaction: transaction.execute(f"PRAGMA user_version = {_VERSION}"))
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection that sees what is committed, and keeps nobody from writing.
@@ -175,7 +191,8 @@ class Database:
     def close(self) -> None:
         """Write what was asked, and end the thread; it begins again if it is asked again."""
         with self._changed:
-            thread, self._closed = self._thread, True
+            thread = self._thread
+            self._closed = thread is not None
             self._changed.notify()
         if thread is not None and self._process == os.getpid():
             thread.join()
@@ -185,20 +202,22 @@ class Database:
             self._reset()
         with self._changed:
             self._asked.append(asked)
-            self._closed = False
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write, name="inbox", daemon=True)
-                self._thread.start()
+                self._begin()
             elif asked.loop is None:
                 self._changed.notify()
-            elif not self._waking:
+            elif self._waking is not asked.loop:
                 # Whatever else the loop has to do first may ask for something, too.
-                self._waking = True
+                self._waking = asked.loop
                 asked.loop.call_soon(self._wake)
+
+    def _begin(self) -> None:
+        self._thread = threading.Thread(target=self._write, name="inbox", daemon=True)
+        self._thread.start()
 
     def _wake(self) -> None:
         with self._changed:
-            self._waking = False
+            self._waking = None
             self._changed.notify()
 
     def _write(self) -> None:
@@ -209,19 +228,23 @@ class Database:
                 if not self._asked and not self._closed:
                     self._changed.wait(max(0.0, chores - time.monotonic()))
                 batch, self._asked = self._asked, []
-                if not batch and self._closed:
-                    self._thread = None
-                    break
+                last, self._closed = self._closed, False
             try:
                 connection = connection or self._open()
             except sqlite3.Error as error:
                 _tell([(asked, None, self._failure(error)) for asked in batch])
-                continue
-            if batch:
+                chores = time.monotonic() + _PAUSE
+            if batch and connection is not None:
                 _tell(self._commit(connection, batch))
-            if time.monotonic() >= chores:
+            if connection is not None and time.monotonic() >= chores:
                 more = self._tidy(connection)
                 chores = time.monotonic() + (0.0 if more else _PAUSE)
+            if last:
+                with self._changed:
+                    self._thread = None
+                    if self._asked:
+                        self._begin()
+                break
         if connection is not None:
             connection.close()
 

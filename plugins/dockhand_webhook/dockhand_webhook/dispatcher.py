@@ -169,15 +169,31 @@ class Dispatcher:
                     for number, used in self._used.items()
                     if used < self._concurrency
                 }
-                for job in await self._lanes.claim(free) if free else ():
-                    self._begin(job)
+                if free:
+                    await self._claim(free)
             except InboxError as error:
                 _log.error("deliveries wait: %s", error)
+                await asyncio.sleep(_POLL)
+            except Exception:  # the others must not end with it
+                _log.exception("deliveries wait")
                 await asyncio.sleep(_POLL)
             until = min(_POLL, max(0.0, renew - time.monotonic()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(until):  # 3.11's wait_for may miss that it is cancelled
                     await self._changed.wait()
+
+    async def _claim(self, free: dict[int, int]) -> None:
+        """Claim lanes and begin with them; when this is cancelled, none is left claimed."""
+        claiming = asyncio.ensure_future(self._lanes.claim(free))
+        try:
+            jobs = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            with contextlib.suppress(InboxError):
+                for job in await claiming:
+                    await self._lanes.give_back(job)
+            raise
+        for job in jobs:
+            self._begin(job)
 
     def _begin(self, job: Job) -> None:
         self._used[job.number] += 1
@@ -226,7 +242,7 @@ class Dispatcher:
                 "handler %s failed at event %d, attempt %d", job.handler, job.event,
                 job.attempts + 1, exc_info=error,
             )  # fmt: skip
-            text = f"{type(error).__name__}: {error}"
+            text = _said(error)
             return lambda go_on: self._lanes.failed(job, text, go_on=go_on)
         return lambda go_on: self._lanes.succeeded(job, go_on=go_on)
 
@@ -241,6 +257,14 @@ class Dispatcher:
             except InboxError as error:
                 _log.error("what a handler did cannot be noted: %s", error)
                 await asyncio.sleep(_POLL)
+
+
+def _said(error: Exception) -> str:
+    """What a handler raised, in words; its own text may fail as well."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def _current() -> asyncio.Task[None]:

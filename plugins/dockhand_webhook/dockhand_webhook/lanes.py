@@ -24,7 +24,7 @@ _log = logging.getLogger("dockhand.webhook")
 
 SCHEMA = """
 CREATE TABLE handlers (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
     hook TEXT NOT NULL,
     seen REAL NOT NULL
@@ -34,6 +34,7 @@ CREATE TABLE deliveries (
     lane TEXT NOT NULL,
     event INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
+    handed REAL,
     PRIMARY KEY (handler, lane, event)
 ) WITHOUT ROWID;
 CREATE TABLE lanes (
@@ -41,11 +42,17 @@ CREATE TABLE lanes (
     lane TEXT NOT NULL,
     due REAL NOT NULL,
     owner TEXT,
-    handed REAL,
     PRIMARY KEY (handler, lane)
 ) WITHOUT ROWID;
 CREATE INDEX lanes_due ON lanes (handler, due);
 """
+# A delivery, where its lane is this process's.
+_ITS = (
+    "WHERE handler = ? AND lane = ? AND event = ? "
+    "AND EXISTS (SELECT 1 FROM lanes WHERE handler = ? AND lane = ? AND owner = ?)"
+)
+_HAND = f"UPDATE deliveries SET handed = ? {_ITS}"  # noqa: S608  # ours
+_DONE = f"DELETE FROM deliveries {_ITS}"  # noqa: S608  # ours
 # A lane's `due` is when anybody may claim it: for one that is claimed, the end of the lease.
 
 
@@ -67,7 +74,10 @@ class Backoff:
 
     def wait(self, failed: int) -> float:
         """Seconds to wait after so many failed attempts; a little random, to spread a burst."""
-        wait = min(self.longest, self.first * self.factor ** (failed - 1))
+        try:
+            wait = min(self.longest, self.first * self.factor ** (failed - 1))
+        except OverflowError:
+            wait = self.longest
         return wait * random.uniform(0.8, 1.2)
 
 
@@ -209,16 +219,16 @@ class Lanes:
     def _first(self, transaction: Transaction, number: int, lane: str) -> Job | None:
         """A lane's first delivery; a lane without one is no more."""
         row = transaction.execute(
-            "SELECT seq, attempts, kind, data, connection FROM deliveries JOIN events "
+            "SELECT seq, attempts, kind, data, connection, handed FROM deliveries JOIN events "
             "ON seq = event WHERE handler = ? AND deliveries.lane = ? ORDER BY event LIMIT 1",
             (number, lane),
         ).fetchone()
         if row is None:
             self._close(transaction, number, lane)
             return None
-        event, attempts, kind, data, connection = row
+        event, attempts, kind, data, connection, handed = row
         stored = Stored(kind, data, connection)
-        return Job(self._names[number], number, lane, event, attempts, stored)
+        return Job(self._names[number], number, lane, event, attempts, stored, handed)
 
     def _close(self, transaction: Transaction, number: int, lane: str) -> None:
         transaction.execute("DELETE FROM lanes WHERE handler = ? AND lane = ?", (number, lane))
@@ -260,7 +270,7 @@ class Lanes:
                 transaction.counts["failed", job.number] += 1
                 self._bury(transaction, tried, error)
                 return self._next(transaction, job, go_on=go_on)
-            if self._free(transaction, job, self.backoff.wait(tried.attempts), done=True):
+            if self._free(transaction, job, self.backoff.wait(tried.attempts)):
                 transaction.counts["failed", job.number] += 1
                 self._tried(transaction, tried)
             return None
@@ -285,9 +295,10 @@ class Lanes:
 
     async def _hand(self, job: Job) -> Job | None:
         def work(transaction: Transaction) -> Job | None:
+            lane = (job.number, job.lane)
             noted = transaction.execute(
-                "UPDATE lanes SET handed = ? WHERE handler = ? AND lane = ? AND owner = ?",
-                (job.handed, job.number, job.lane, self._owner),
+                _HAND,
+                (job.handed, *lane, job.event, *lane, self._owner),
             )
             return job if self._is_ours(job, noted.rowcount) else None
 
@@ -321,15 +332,15 @@ class Lanes:
         """Remove a delivery, and say whether its lane was this process's."""
         lane = (job.number, job.lane)
         done = transaction.execute(
-            "DELETE FROM deliveries WHERE handler = ? AND lane = ? AND event = ? AND EXISTS "
-            "(SELECT 1 FROM lanes WHERE handler = ? AND lane = ? AND owner = ?)",
+            _DONE,
             (*lane, job.event, *lane, self._owner),
         )
         return self._is_ours(job, done.rowcount)
 
     def _tried(self, transaction: Transaction, job: Job) -> None:
         transaction.execute(
-            "UPDATE deliveries SET attempts = ? WHERE handler = ? AND lane = ? AND event = ?",
+            "UPDATE deliveries SET attempts = ?, handed = NULL "
+            "WHERE handler = ? AND lane = ? AND event = ?",
             (job.attempts, job.number, job.lane, job.event),
         )
 
@@ -340,24 +351,14 @@ class Lanes:
 
     def _next(self, transaction: Transaction, job: Job, *, go_on: bool) -> Job | None:
         if not go_on:
-            self._free(transaction, job, 0.0, done=True)
+            self._free(transaction, job, 0.0)
             return None
-        following = self._first(transaction, job.number, job.lane)
-        if following is not None:
-            transaction.execute(
-                "UPDATE lanes SET handed = NULL WHERE handler = ? AND lane = ? AND handed NOTNULL",
-                (job.number, job.lane),
-            )
-        return following
+        return self._first(transaction, job.number, job.lane)
 
-    def _free(self, transaction: Transaction, job: Job, wait: float, *, done: bool = False) -> bool:
-        """Let go of a lane for some seconds, and say whether it was this process's.
-
-        A delivery that is not done may be with another machine still, and stays noted as that.
-        """
+    def _free(self, transaction: Transaction, job: Job, wait: float) -> bool:
+        """Let go of a lane for some seconds, and say whether it was this process's."""
         freed = transaction.execute(
-            "UPDATE lanes SET owner = NULL, due = ?, handed = IIF(?, NULL, handed) "
-            "WHERE handler = ? AND lane = ? AND owner = ?",
-            (self._clock() + wait, done, job.number, job.lane, self._owner),
+            "UPDATE lanes SET owner = NULL, due = ? WHERE handler = ? AND lane = ? AND owner = ?",
+            (self._clock() + wait, job.number, job.lane, self._owner),
         )
         return self._is_ours(job, freed.rowcount)

@@ -80,8 +80,13 @@ def bury(
     transaction.execute(
         "INSERT INTO dead (died, reason, connection, handler, event, attempts, headers, body, "
         "size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (now, reason[:_REASON], connection, *row),
+        (now, _storable(reason[:_REASON]), connection, *row),
     )
+
+
+def _storable(text: str) -> str:
+    """What others said may hold half a character, which SQLite does not take."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,10 @@ class DeadLetter:
     def what(self) -> str:
         """In a few words what it is."""
         if self.event is not None:
-            event = self.event.event()
+            try:
+                event = self.event.event()
+            except Exception:  # a list shows the others all the same
+                return f"{self.event.kind}, which cannot be read"
             return f"{type(event).__name__} {event.repository} {event.id}"
         assert self.unread is not None
         return f"a notification of {self.unread.size} bytes"

@@ -25,7 +25,7 @@ from dockhand_webhook.errors import InboxError
 from dockhand_webhook.inbox import Counts, Inbox
 from dockhand_webhook.lanes import Backoff
 from dockhand_webhook.metrics import CONTENT_TYPE_LATEST, exposition
-from dockhand_webhook.taking import Notify, refusal
+from dockhand_webhook.taking import Notify, failure, refusal
 from dockhand_webhook.tokens import Door
 
 __all__ = ["Receiver", "create_app"]
@@ -147,7 +147,12 @@ class Receiver(Starlette):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; the first one starts what no lifespan has started."""
         if not self._started and scope["type"] == "http":
-            await self._start()
+            try:
+                await self._start()
+            except InboxError as error:
+                _log.error("nothing can be taken: %s", error)
+                await failure()(scope, receive, send)
+                return
         await super().__call__(scope, receive, send)
 
     @asynccontextmanager
@@ -182,7 +187,7 @@ class Receiver(Starlette):
 
     async def _health(self, _: Request) -> Response:
         try:
-            await self.inbox.database.run(lambda transaction: transaction.execute("SELECT 1"))
+            await self.inbox.database.probe()
         except InboxError as error:
             _log.error("not healthy: %s", error)
             return JSONResponse({"status": "the inbox cannot be written"}, 503)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 from dataclasses import dataclass
+
+from pydantic import ValidationError
 
 from dockhand_core import EventInvalid, PluginError
 from dockhand_core.events import EVENTS, RegistryBaseEvent
@@ -32,7 +35,11 @@ class Stored:
         Raises:
             PluginError: the class is a plugin's, and cannot be imported.
         """
-        event = _class(self.kind).model_validate_json(self.data)
+        kind = _class(self.kind)
+        try:
+            event = kind.model_validate_json(self.data)
+        except ValidationError:  # pydantic writes what is nested more deeply than it reads
+            event = kind.model_validate(json.loads(self.data))
         if not self.connection:
             return event
         return event.model_copy(update={"connection": self.connection})
@@ -49,6 +56,7 @@ def pack(event: RegistryBaseEvent) -> tuple[str, str]:
     if EVENTS.get(name) is not kind:
         name = f"{kind.__module__}:{kind.__qualname__}"
     try:
+        "".join(event.raw).encode()  # pydantic does not mind half a character in a key
         return name, event.model_dump_json(exclude=_ROUTE)
     except Exception as error:  # pydantic's, which holds the value
         raise EventInvalid(f"{name}: cannot be kept: {type(error).__name__}") from None

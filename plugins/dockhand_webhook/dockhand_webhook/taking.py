@@ -29,7 +29,10 @@ READ = 1 << 20  # bytes: what is larger is not read
 TAKEN = 16 << 20  # bytes: what is larger is refused
 KEPT = 64 << 10  # bytes of what cannot be read
 # Whatever a header is called, such a word in it says that it may hold a secret.
-_SECRET = ("auth", "cookie", "key", "password", "secret", "signature", "token")
+_SECRET = (
+    "assertion", "auth", "cookie", "credential", "jwt", "key", "password", "secret", "session",
+    "signature", "token",
+)  # fmt: skip
 
 
 def refusal() -> Response:
@@ -39,12 +42,17 @@ def refusal() -> Response:
     return PlainTextResponse(text, 401, {"WWW-Authenticate": challenge})
 
 
+def failure() -> Response:
+    """The reply where the disk fails."""
+    return PlainTextResponse("the inbox cannot be written\n", 503, {"Retry-After": "5"})
+
+
 _REPLIES = {
     202: Response(status_code=202),
     401: refusal(),
     404: PlainTextResponse("this cannot be a connection's name\n", 404),
     413: PlainTextResponse("more than 16 MiB\n", 413, {"Connection": "close"}),
-    503: PlainTextResponse("the inbox cannot be written\n", 503, {"Retry-After": "5"}),
+    503: failure(),
 }
 
 
@@ -81,7 +89,7 @@ class Notify:
         connection: str = scope["path_params"].get("connection", "")
         if not self._door.admits(headers.get("authorization"), connection):
             self.refused += 1
-            _log.warning("a notification without a valid token, on route %s", scope["path"])
+            _log.warning("a notification without a valid token, on route %r", scope["path"])
             return 401
         if connection and not is_connection(connection):
             return 404
@@ -90,7 +98,7 @@ class Notify:
         except _Gone:
             return None
         if size > TAKEN:
-            _log.error("a notification on route %s has more than 16 MiB", scope["path"])
+            _log.error("a notification on route %r has more than 16 MiB", scope["path"])
             return 413
         try:
             await self._keep(connection, headers, body, size)
