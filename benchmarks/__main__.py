@@ -14,6 +14,7 @@ from benchmarks.embedded import NoPeerError, embedded_registry
 from benchmarks.imports import import_time
 from benchmarks.measure import Row, table
 from benchmarks.memory import transfer_memory
+from benchmarks.notifications import notifications
 from benchmarks.peers import against_dxf, against_oras
 from benchmarks.server import Server, running, started
 from benchmarks.small import flat_memory, heads, many_manifests
@@ -67,6 +68,7 @@ def measure(
         ("manifests, async", lambda: many_manifests(server, some)),
         ("memory of manifests", lambda: [flat_memory(server, few)]),
         ("tokens", lambda: tokens_per_second(folder, few)),
+        ("notifications", lambda: notifications(folder, few, 20_000 if quick else 200_000)),
         ("embedded registry", lambda: embedded_registry(folder, large, few)),
     ]
     for what, step in [(what, step) for what, step in steps if only in what]:
