@@ -135,13 +135,12 @@ class Receiver(Starlette):
         self._dispatcher: Dispatcher | None = None
         self._starting = asyncio.Lock()
         self._started = False
-        routes = [
-            Route("/healthz", self._health, methods=["GET"]),
-            Route("/metrics", self._metrics, methods=["GET"]),
-        ]
+        routes = []
         if path is not None:
             routes.append(Route(path, notify, methods=["POST"]))
             routes.append(Route(f"{path}/{{connection}}", notify, methods=["POST"]))
+        routes.append(Route("/healthz", self._health, methods=["GET"]))
+        routes.append(Route("/metrics", self._metrics, methods=["GET"]))
         super().__init__(routes=routes, lifespan=self.lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
