@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["is_loopback", "listen", "listening_options", "serve"]
+__all__ = [
+    "is_loopback",
+    "listen",
+    "listening_options",
+    "plain_http_option",
+    "refuse_plain_http",
+    "serve",
+]
 
 _BACKLOG = 2048
 
@@ -47,6 +54,29 @@ def listening_options(parser: argparse.ArgumentParser, port: int) -> argparse._A
     )
     group.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, PEM")
     return group
+
+
+def plain_http_option(group: argparse._ArgumentGroup) -> None:
+    """Add the option for servers that are shown secrets; `refuse_plain_http` heeds it."""
+    group.add_argument(
+        "--plain-http",
+        action="store_true",
+        help="allow a --host that is not loopback without TLS, behind a proxy that speaks it",
+    )
+
+
+def refuse_plain_http(options: argparse.Namespace, secrets: str) -> None:
+    """End the program where secrets would travel unencrypted, unless it was told that they do not.
+
+    Args:
+        options: what `listening_options` and `plain_http_option` added.
+        secrets: what these are, such as `passwords`.
+    """
+    if not (is_loopback(options.host) or options.tls_certificate or options.plain_http):
+        sys.exit(
+            f"--host {options.host} lets others in, and their {secrets} would travel unencrypted: "
+            "give --tls-certificate and --tls-key, or say --plain-http where a proxy speaks TLS"
+        )
 
 
 def listen(host: str, port: int) -> socket.socket:

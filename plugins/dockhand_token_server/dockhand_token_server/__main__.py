@@ -9,7 +9,12 @@ import sys
 from collections.abc import Sequence
 
 from dockhand_core import DockhandError
-from dockhand_core.serving import is_loopback, listening_options, serve
+from dockhand_core.serving import (
+    listening_options,
+    plain_http_option,
+    refuse_plain_http,
+    serve,
+)
 from dockhand_token_server.refresh import RefreshTokens
 from dockhand_token_server.settings import Settings, load_settings
 
@@ -28,11 +33,7 @@ def _arguments() -> argparse.ArgumentParser:
         "--config", default=_CONFIG, metavar="FILE", help=f"the authority's settings ({_CONFIG})"
     )
     listening = listening_options(parser, 5001)
-    listening.add_argument(
-        "--plain-http",
-        action="store_true",
-        help="allow a --host that is not loopback without TLS, behind a proxy that speaks it",
-    )
+    plain_http_option(listening)
     listening.add_argument(
         "--verbose", action="store_true", help="a line on standard error for every token"
     )
@@ -100,11 +101,7 @@ def _run(options: argparse.Namespace, settings: Settings) -> None:
     if options.check:
         print(f"{options.config}: fine")
         return
-    if not (is_loopback(options.host) or options.tls_certificate or options.plain_http):
-        sys.exit(
-            f"--host {options.host} lets others in, and their passwords would travel unencrypted: "
-            "give --tls-certificate and --tls-key, or say --plain-http where a proxy speaks TLS"
-        )
+    refuse_plain_http(options, "passwords")
     serve(
         app,
         host=options.host,

@@ -8,7 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from dockhand_core import DockhandError
-from dockhand_core.serving import is_loopback, listening_options, serve
+from dockhand_core.serving import (
+    listening_options,
+    plain_http_option,
+    refuse_plain_http,
+    serve,
+)
 from dockhand_webhook import commands
 
 
@@ -26,11 +31,7 @@ def _arguments() -> argparse.ArgumentParser:
     listening.add_argument(
         "--anonymous", action="store_true", help="take notifications from everybody, without token"
     )
-    listening.add_argument(
-        "--plain-http",
-        action="store_true",
-        help="allow a --host that is not loopback without TLS, behind a proxy that speaks it",
-    )
+    plain_http_option(listening)
     calling = parser.add_argument_group("calling handlers")
     calling.add_argument(
         "--no-dispatch", action="store_true", help="call none: other processes do it (work)"
@@ -65,11 +66,7 @@ def _serve(options: argparse.Namespace) -> None:
         backoff=commands.backoff(options),
         lease=options.lease,
     )
-    if not (is_loopback(options.host) or options.tls_certificate or options.plain_http):
-        sys.exit(
-            f"--host {options.host} lets others in, and their tokens would travel unencrypted: "
-            "give --tls-certificate and --tls-key, or say --plain-http where a proxy speaks TLS"
-        )
+    refuse_plain_http(options, "tokens")
     serve(
         app,
         host=options.host,
