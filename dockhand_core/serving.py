@@ -142,7 +142,7 @@ def serve(
         ws="none",
         ssl_certfile=certificate,
         ssl_keyfile=str(key) if key else None,
-        **options,
+        **{"http": _http(), **options},
     )
     try:
         config.load()
@@ -153,6 +153,15 @@ def serve(
         scheme = "https" if certificate else "http"
         url = f"{scheme}://{shown}:{listener.getsockname()[1]}"
         asyncio.run(_serve(uvicorn.Server(config), listener, url))
+
+
+def _http() -> Any:
+    """The faster parser where it is there."""
+    try:
+        from dockhand_core.limited_http import LimitedProtocol
+    except ImportError:
+        return "h11"
+    return LimitedProtocol
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -111,7 +111,7 @@ def _run(options: argparse.Namespace, settings: Settings) -> None:
         key=options.tls_key,
         lifespan="off",
         proxy_headers=False,  # the settings say whose are believed
-        http="h11",  # the faster parser takes headers of any size, from anybody
+        http="h11",  # whose limit can be set
         h11_max_incomplete_event_size=_HEADERS,
     )
 
