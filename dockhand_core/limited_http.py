@@ -11,7 +11,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 __all__ = ["LimitedProtocol"]
 
 LIMIT = 64 << 10  # bytes of a request's line and headers
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TOO_LARGE = b"\r\n".join(
+    [
+        b"HTTP/1.1 431 Request Header Fields Too Large",
+        b"Content-Length: 0",
+        b"Connection: close",
+        b"",
+        b"",
+    ]
+)
 
 
 class LimitedProtocol(HttpToolsProtocol):
