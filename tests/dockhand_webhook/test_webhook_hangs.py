@@ -192,9 +192,9 @@ def test_to_stop_lets_go_of_what_was_just_claimed(
     first = working({"told": plugin(lambda event: calls.append(event.id))}, lease=900.0)
     claiming, claim = threading.Event(), first.dispatcher._lanes.claim
 
-    async def claims(free: Any) -> Any:
+    async def claims(*arguments: Any) -> Any:
         claiming.set()
-        return await claim(free)
+        return await claim(*arguments)
 
     eventually(lambda: first.inbox.counts().handlers)
     asyncio.run(first.inbox.take("", [event(id="one")]))

@@ -172,9 +172,20 @@ def test_a_process_that_is_late_does_not_claim_what_it_has(owners: Any) -> None:
     owners.arrive("1")
     job = owners.one(lanes)
     owners.clock.now += LEASE * 3
-    assert owners.claim(lanes) == []
+    assert owners.do(lanes.claim({owners.number: 10}, [job])) == []
     owners.do(lanes.succeeded(job))
     assert owners.inbox.counts().delivered == 1
+
+
+def test_what_broke_off_in_a_process_is_not_held_by_it(owners: Any) -> None:
+    """Not for longer than the lease, and as an attempt."""
+    lanes = owners.process("a")
+    owners.arrive("1")
+    owners.one(lanes)
+    assert owners.claim(lanes) == []
+    owners.clock.now += LEASE + 1
+    [again] = owners.claim(lanes)
+    assert (ids([again]), again.attempts) == (["1"], 1)
 
 
 def test_what_ends_its_process_each_time_is_buried(owners: Any) -> None:

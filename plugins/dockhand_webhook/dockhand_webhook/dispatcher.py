@@ -184,7 +184,7 @@ class Dispatcher:
 
     async def _claim(self, free: dict[int, int]) -> None:
         """Claim lanes and begin with them; when this is cancelled, none is left claimed."""
-        claiming = asyncio.ensure_future(self._lanes.claim(free))
+        claiming = asyncio.ensure_future(self._lanes.claim(free, self._jobs.values()))
         try:
             jobs = await asyncio.shield(claiming)
         except asyncio.CancelledError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from dockhand_webhook.database import Database, Transaction
@@ -153,22 +153,27 @@ class Lanes:
         self._names = {number: name for name, number in numbers.items()}
         return numbers
 
-    async def claim(self, free: Mapping[int, int]) -> list[Job]:
+    async def claim(self, free: Mapping[int, int], held: Iterable[Job] = ()) -> list[Job]:
         """The first deliveries of lanes that wait for nobody, now claimed by this process.
 
         Args:
             free: how many of each handler, by its number.
+            held: what is under way in this process. It may be late to be renewed, and is not
+                claimed a second time.
         """
+        ours = {(job.number, job.lane) for job in held}
 
         def work(transaction: Transaction) -> list[Job]:
             found = []
             for number, most in free.items():
-                found += self._due(transaction, number, most)
+                found += self._due(transaction, number, most, ours)
             return found
 
         return await self._database.run(work)
 
-    def _due(self, transaction: Transaction, number: int, most: int) -> list[Job]:
+    def _due(
+        self, transaction: Transaction, number: int, most: int, ours: Set[tuple[int, str]]
+    ) -> list[Job]:
         """Claim the lanes of a handler that are due, for their first deliveries."""
         now = self._clock()
         rows = transaction.execute(
@@ -182,7 +187,7 @@ class Lanes:
         ).fetchall()
         jobs = []
         for lane, owner, handed, event, attempts, kind, data, connection in rows:
-            if owner == self._owner:  # under way here, and late to be renewed
+            if (number, lane) in ours:
                 continue
             if event is None:
                 self._close(transaction, number, lane)
