@@ -1,14 +1,10 @@
 """Users and passwords in an htpasswd file with bcrypt hashes, as `htpasswd -B` writes it.
 
 For servers that ask for a password. It needs bcrypt: `pip install "dockhand-core[htpasswd]"`.
-
-Follows: RFC 7617, "The 'Basic' HTTP Authentication Scheme".
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import logging
@@ -25,7 +21,7 @@ import bcrypt
 
 from dockhand_core.errors import ConfigError
 
-__all__ = ["PasswordFile", "basic_credentials"]
+__all__ = ["PasswordFile"]
 
 _HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
 # bcrypt looks at no more, and refuses longer input; htpasswd cuts as well.
@@ -153,16 +149,3 @@ def _parse(text: str) -> dict[str, bytes]:
             raise ValueError(f"line {number} lists a user a second time")
         users[user] = value.encode()
     return users
-
-
-def basic_credentials(header: str) -> tuple[str, bytes] | None:
-    """User and password of the header `Authorization`; None where it holds nothing of the kind."""
-    scheme, _, encoded = header.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        decoded = base64.b64decode(encoded.strip(), validate=True)
-        user, colon, password = decoded.partition(b":")
-        return (user.decode(), password) if colon else None
-    except (binascii.Error, ValueError):
-        return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import binascii
 import contextlib
 import ipaddress
 import os
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 __all__ = [
+    "basic_credentials",
     "is_loopback",
     "listen",
     "listening_options",
@@ -27,6 +30,22 @@ __all__ = [
 ]
 
 _BACKLOG = 2048
+
+
+def basic_credentials(header: str) -> tuple[str, bytes] | None:
+    """User and password of the header `Authorization`; None where it holds nothing of the kind.
+
+    Follows: RFC 7617, "The 'Basic' HTTP Authentication Scheme".
+    """
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True)
+        user, colon, password = decoded.partition(b":")
+        return (user.decode(), password) if colon else None
+    except (binascii.Error, ValueError):
+        return None
 
 
 def is_loopback(host: str) -> bool:

@@ -12,7 +12,8 @@ import pytest
 from registries import HTPASSWD, PASSWORD
 
 from dockhand_core import ConfigError
-from dockhand_core.htpasswd import PasswordFile, basic_credentials
+from dockhand_core.htpasswd import PasswordFile
+from dockhand_core.serving import basic_credentials
 
 RIGHT = PASSWORD.encode()
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from dockhand_core import Scope
-from dockhand_core.htpasswd import PasswordFile, basic_credentials
+from dockhand_core.htpasswd import PasswordFile
+from dockhand_core.serving import basic_credentials
 from dockhand_embedded.access import Challenge, Identity, Verdict
 from dockhand_embedded.replies import Headers
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from pydantic import SecretStr
 
-from dockhand_core.htpasswd import basic_credentials
+from dockhand_core.serving import basic_credentials
 from dockhand_webhook.database import Database, Transaction
 from dockhand_webhook.errors import InboxError
 
