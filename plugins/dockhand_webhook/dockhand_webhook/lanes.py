@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dockhand_webhook.database import Database, Transaction
 from dockhand_webhook.letters import Delivery, bury
@@ -46,6 +47,7 @@ CREATE TABLE lanes (
 ) WITHOUT ROWID;
 CREATE INDEX lanes_due ON lanes (handler, due);
 """
+_JOB = "seq, attempts, handed, kind, data, connection"
 # A delivery, where its lane is this process's.
 _ITS = (
     "WHERE handler = ? AND lane = ? AND event = ? "
@@ -177,7 +179,7 @@ class Lanes:
         """Claim the lanes of a handler that are due, for their first deliveries."""
         now = self._clock()
         rows = transaction.execute(
-            "SELECT lanes.lane, owner, handed, seq, attempts, kind, data, connection FROM lanes "
+            f"SELECT lanes.lane, owner, {_JOB} FROM lanes "  # noqa: S608  # ours
             "LEFT JOIN events ON seq = (SELECT MIN(event) FROM deliveries "
             "WHERE deliveries.handler = lanes.handler AND deliveries.lane = lanes.lane) "
             "LEFT JOIN deliveries ON deliveries.handler = lanes.handler "
@@ -186,17 +188,16 @@ class Lanes:
             (number, now, most),
         ).fetchall()
         jobs = []
-        for lane, owner, handed, event, attempts, kind, data, connection in rows:
+        for lane, owner, *found in rows:
             if (number, lane) in ours:
                 continue
-            if event is None:
+            if found[0] is None:
                 self._close(transaction, number, lane)
                 continue
-            stored = Stored(kind, data, connection)
-            job = Job(self._names[number], number, lane, event, attempts, stored, handed)
+            job = self._job(number, lane, found)
             # Its process died, or stood still, while the handler ran. One that is handed out runs
             # elsewhere, and was not hurt by that.
-            if owner is None or handed is not None:
+            if owner is None or job.handed is not None:
                 jobs.append(job)
             elif (following := self._crashed(transaction, job)) is not None:
                 jobs.append(following)
@@ -224,16 +225,18 @@ class Lanes:
     def _first(self, transaction: Transaction, number: int, lane: str) -> Job | None:
         """A lane's first delivery; a lane without one is no more."""
         row = transaction.execute(
-            "SELECT seq, attempts, kind, data, connection, handed FROM deliveries JOIN events "
+            f"SELECT {_JOB} FROM deliveries JOIN events "  # noqa: S608  # ours
             "ON seq = event WHERE handler = ? AND deliveries.lane = ? ORDER BY event LIMIT 1",
             (number, lane),
         ).fetchone()
         if row is None:
             self._close(transaction, number, lane)
             return None
-        event, attempts, kind, data, connection, handed = row
-        stored = Stored(kind, data, connection)
-        return Job(self._names[number], number, lane, event, attempts, stored, handed)
+        return self._job(number, lane, row)
+
+    def _job(self, number: int, lane: str, row: Sequence[Any]) -> Job:
+        event, attempts, handed, *stored = row
+        return Job(self._names[number], number, lane, event, attempts, Stored(*stored), handed)
 
     def _close(self, transaction: Transaction, number: int, lane: str) -> None:
         transaction.execute("DELETE FROM lanes WHERE handler = ? AND lane = ?", (number, lane))
@@ -301,10 +304,7 @@ class Lanes:
     async def _hand(self, job: Job) -> Job | None:
         def work(transaction: Transaction) -> Job | None:
             lane = (job.number, job.lane)
-            noted = transaction.execute(
-                _HAND,
-                (job.handed, *lane, job.event, *lane, self._owner),
-            )
+            noted = transaction.execute(_HAND, (job.handed, *lane, job.event, *lane, self._owner))
             return job if self._is_ours(job, noted.rowcount) else None
 
         return await self._database.run(work)
@@ -336,10 +336,7 @@ class Lanes:
     def _done(self, transaction: Transaction, job: Job) -> bool:
         """Remove a delivery, and say whether its lane was this process's."""
         lane = (job.number, job.lane)
-        done = transaction.execute(
-            _DONE,
-            (*lane, job.event, *lane, self._owner),
-        )
+        done = transaction.execute(_DONE, (*lane, job.event, *lane, self._owner))
         return self._is_ours(job, done.rowcount)
 
     def _tried(self, transaction: Transaction, job: Job) -> None:
