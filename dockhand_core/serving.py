@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "basic_credentials",
+    "count",
     "is_loopback",
     "listen",
     "listening_options",
@@ -54,6 +55,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def count(text: str) -> int:
+    """A number of at least 1 from the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
 
 
 def listening_options(parser: argparse.ArgumentParser, port: int) -> argparse._ArgumentGroup:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core import ConfigError
-from dockhand_core.serving import is_loopback, listening_options, serve
+from dockhand_core.serving import count, is_loopback, listening_options, serve
 from dockhand_embedded.collect import GRACE, collect
 from dockhand_embedded.layout import LayoutStorage
 from dockhand_embedded.sessions import UPLOAD_AGE
@@ -81,17 +81,17 @@ def _arguments() -> argparse.ArgumentParser:
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--max-manifest",
-        type=_count,
+        type=count,
         default=4 << 20,
         metavar="BYTES",
         help="refuse larger manifests with 413 (4194304)",
     )
     limits.add_argument(
-        "--max-blob", type=_count, metavar="BYTES", help="refuse larger blobs with 413 (no limit)"
+        "--max-blob", type=count, metavar="BYTES", help="refuse larger blobs with 413 (no limit)"
     )
     limits.add_argument(
         "--max-uploads",
-        type=_count,
+        type=count,
         metavar="N",
         help="refuse to begin more uploads at once with 429 (no limit)",
     )
@@ -120,13 +120,6 @@ def _arguments() -> argparse.ArgumentParser:
         "than any pause in a push (3600)",
     )
     return parser
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
 
 
 def _seconds(text: str) -> float:

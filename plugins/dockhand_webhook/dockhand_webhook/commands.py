@@ -12,6 +12,7 @@ from typing import Any
 from dockhand_core import ConfigError, EventInvalid
 from dockhand_core.events import EventParsers, event_handlers
 from dockhand_core.plugins import Plugins
+from dockhand_core.serving import count
 from dockhand_webhook import settings, snippets
 from dockhand_webhook.dispatcher import Dispatcher, InProcess
 from dockhand_webhook.errors import LetterError
@@ -46,14 +47,14 @@ def calling_options(group: argparse._ArgumentGroup, *, again: bool = False) -> N
     )
     group.add_argument(
         "--concurrency",
-        type=_count,
+        type=count,
         default=default(16),
         metavar="N",
         help="repositories at once for each handler (16)",
     )
     group.add_argument(
         "--attempts",
-        type=_count,
+        type=count,
         default=default(usual.attempts),
         metavar="N",
         help=f"put an event among the dead letters when a handler failed so often "
@@ -86,13 +87,6 @@ def seconds(text: str) -> float:
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError("must be more than 0 seconds")
-    return number
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
     return number
 
 
