@@ -1,8 +1,9 @@
 """Dockhand: talk to container registries through named connections and installed drivers."""
 
-from dockhand_core.aclient import AsyncRegistryClient
-from dockhand_core.ahandles import AsyncBlobReader, AsyncBlobWriter
+from dockhand_core.async_blob_io import AsyncBlobReader, AsyncBlobWriter
+from dockhand_core.async_client import AsyncRegistryClient
 from dockhand_core.auth import AuthDriver, NullAuth
+from dockhand_core.blob_io import BlobReader, BlobWriter
 from dockhand_core.client import RegistryClient
 from dockhand_core.config import DockhandConfig
 from dockhand_core.driver import RegistryDriver
@@ -43,7 +44,6 @@ from dockhand_core.errors import (
     Unauthorized,
     Unsupported,
 )
-from dockhand_core.handles import BlobReader, BlobWriter
 from dockhand_core.hookspecs import hookimpl
 from dockhand_core.identity import Identity
 from dockhand_core.manager import AsyncDockhand, Dockhand, async_connect, connect

@@ -7,9 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from dockhand_core.blob_io import BlobReader, BlobWriter, PageWalk
 from dockhand_core.driver import BlobData, ManifestData, RegistryDriver
 from dockhand_core.flow import Flow, Progress
-from dockhand_core.handles import BlobReader, BlobWriter, PageWalk
+from dockhand_core.http.runners import SyncRunner
 from dockhand_core.models import (
     ApiVersion,
     Descriptor,
@@ -23,7 +24,6 @@ from dockhand_core.models import (
     Upload,
 )
 from dockhand_core.operations import exists, image
-from dockhand_core.runner import SyncRunner
 
 __all__ = ["READ_LIMIT", "RegistryClient"]
 

@@ -30,7 +30,7 @@ from dockhand_core.models import (
 if TYPE_CHECKING:
     import httpx
 
-    from dockhand_core.aclient import AsyncRegistryClient
+    from dockhand_core.async_client import AsyncRegistryClient
     from dockhand_core.client import RegistryClient
 
 __all__ = ["BlobData", "ManifestData", "RegistryDriver"]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from dockhand_core.config.validation import nearest
 from dockhand_core.errors import ConfigError
-from dockhand_core.settings import nearest
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger

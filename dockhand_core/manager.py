@@ -16,20 +16,20 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from dockhand_core.aclient import AsyncRegistryClient
+from dockhand_core.async_client import AsyncRegistryClient
 from dockhand_core.auth import AuthDriver
 from dockhand_core.client import RegistryClient
 from dockhand_core.config import ConnectionConfig, DockhandConfig, load_config
+from dockhand_core.config.validation import check
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ConfigError, DockhandError, DriverMismatch, PluginError
 from dockhand_core.flow import Retry
+from dockhand_core.http.exchange import Wire
+from dockhand_core.http.runners import AsyncRunner, SyncRunner
 from dockhand_core.plugins import Plugins
-from dockhand_core.runner import AsyncRunner, SyncRunner
-from dockhand_core.settings import check
-from dockhand_core.wire import Wire
 
 if TYPE_CHECKING:
-    from dockhand_core.transport import TransportOptions
+    from dockhand_core.http.transports.options import TransportOptions
 
 __all__ = ["AsyncDockhand", "Dockhand", "async_connect", "connect"]
 
@@ -268,7 +268,7 @@ class _Parts:
     def transport(self) -> httpx.BaseTransport:
         if self._own:
             return cast(httpx.BaseTransport, self._own)
-        from dockhand_core.transport import build_transport
+        from dockhand_core.http.transports.options import build_transport
 
         with _placed(self._where):
             return build_transport(self._options)
@@ -276,7 +276,7 @@ class _Parts:
     def async_transport(self) -> httpx.AsyncBaseTransport:
         if self._own:
             return cast(httpx.AsyncBaseTransport, self._own)
-        from dockhand_core.transport import build_async_transport
+        from dockhand_core.http.transports.options import build_async_transport
 
         with _placed(self._where):
             return build_async_transport(self._options)
@@ -284,7 +284,7 @@ class _Parts:
 
 def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> _Parts:
     """Check a connection's settings against its drivers', and make what it needs."""
-    from dockhand_core.transport import TransportOptions, environment_proxy
+    from dockhand_core.http.transports.options import TransportOptions, environment_proxy
 
     where = f"connection {name!r}"
     driver_class = plugins.driver("registry", table.driver)

@@ -21,10 +21,10 @@ import pluggy
 
 from dockhand_core import hookspecs, logs
 from dockhand_core.auth import AuthDriver, NullAuth
+from dockhand_core.config.validation import nearest
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import PluginConflict, PluginError, PluginNotFound
 from dockhand_core.hookspecs import GROUP, hookimpl
-from dockhand_core.settings import nearest
 
 __all__ = ["PluginInfo", "Plugins"]
 

@@ -1,8 +1,6 @@
 """Registry notifications as events: their classes, how they are read, and who is told of them."""
 
-from dockhand_core.events.handlers import EventHandler, event_handlers
-from dockhand_core.events.headers import EventHeaders
-from dockhand_core.events.models import (
+from dockhand_core.events.classes import (
     EVENTS,
     BlobDeleted,
     BlobMounted,
@@ -19,7 +17,9 @@ from dockhand_core.events.models import (
     RepositoryDeleted,
     TagDeleted,
 )
-from dockhand_core.events.parsing import EventParser, EventParsers
+from dockhand_core.events.handlers import EventHandler, event_handlers
+from dockhand_core.events.headers import EventHeaders
+from dockhand_core.events.parsers import EventParser, EventParsers
 
 __all__ = [
     "EVENTS",

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dockhand_core.errors import EventInvalid
-from dockhand_core.events.headers import EventHeaders
-from dockhand_core.events.models import (
+from dockhand_core.events.classes import (
     BlobDeleted,
     BlobMounted,
     BlobPulled,
@@ -23,7 +22,8 @@ from dockhand_core.events.models import (
     RepositoryDeleted,
     TagDeleted,
 )
-from dockhand_core.events.reading import build, read_object, table
+from dockhand_core.events.fields import build, read_object, table
+from dockhand_core.events.headers import EventHeaders
 
 __all__ = ["DistributionParser"]
 

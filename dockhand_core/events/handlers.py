@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dockhand_core.errors import PluginConflict
-from dockhand_core.events.models import EVENTS, RegistryBaseEvent
+from dockhand_core.events.classes import EVENTS, RegistryBaseEvent
 from dockhand_core.plugins import Plugins
 
 __all__ = ["EventHandler", "event_handlers"]

@@ -1,8 +1,8 @@
 """What registries hold and answer, as frozen pydantic models."""
 
 from dockhand_core.models import media
-from dockhand_core.models.config import HistoryEntry, ImageConfig
 from dockhand_core.models.digest import Digest, check_reference, check_repository, check_tag
+from dockhand_core.models.image_config import HistoryEntry, ImageConfig
 from dockhand_core.models.manifest import Descriptor, ImageIndex, ImageManifest, parse_manifest
 from dockhand_core.models.platform import Platform
 from dockhand_core.models.results import ApiVersion, ManifestHead, Page, PushResult, Upload

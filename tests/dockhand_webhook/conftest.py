@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 from dockhand_webhook import Backoff, Dispatcher, Inbox, Job, Lanes, create_app
-from dockhand_webhook.dispatcher import InProcess
+from dockhand_webhook.dispatch.dispatcher import InProcess
 from notifications import DISTRIBUTION, envelope, push
 from receiving import SECONDS, plugins_with
 
@@ -87,7 +87,7 @@ def run(runner: asyncio.Runner) -> Callable[[Coroutine[Any, Any, Any]], Any]:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], AbstractContextManager[None]]:
     """Holds an inbox's file, so that it cannot be written meanwhile."""
-    monkeypatch.setattr("dockhand_webhook.database._BUSY", 0.02)
+    monkeypatch.setattr("dockhand_webhook.inbox.database._BUSY", 0.02)
 
     @contextmanager
     def hold(path: Path) -> Iterator[None]:
@@ -209,7 +209,7 @@ def working(inbox: Inbox) -> Iterator[Callable[..., Worker]]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is to be tried again is looked for more often than every half second."""
-    monkeypatch.setattr("dockhand_webhook.dispatcher._POLL", 0.02)
+    monkeypatch.setattr("dockhand_webhook.dispatch.dispatcher._POLL", 0.02)
 
 
 @pytest.fixture

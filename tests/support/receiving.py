@@ -16,7 +16,7 @@ from dockhand_webhook import Inbox, Receiver, create_app
 from dockhand_core import hookimpl
 from dockhand_core.events import RegistryBaseEvent
 from dockhand_core.plugins import Plugins
-from dockhand_core.serving import listen
+from dockhand_core.server.run import listen
 
 T = TypeVar("T")
 SECONDS = 20.0

@@ -10,7 +10,7 @@ import pytest
 import trustme
 from wires import CARRIERS, Authority, Carrier, Make
 
-from dockhand_core.transport import TransportOptions
+from dockhand_core.http.transports.options import TransportOptions
 
 
 @pytest.fixture(params=CARRIERS, ids="-".join)

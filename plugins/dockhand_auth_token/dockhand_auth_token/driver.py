@@ -17,7 +17,7 @@ from dockhand_auth_token.errors import RealmNotAllowed, TokenEndpointFailed
 from dockhand_auth_token.realm import check_realm, origin_text
 from dockhand_core import Denied, Scope, ScopeInvalid, TooManyRequests, Unauthorized
 from dockhand_core.auth import AuthDriver, Request, Response
-from dockhand_core.replies import Challenge, challenges, origin_of, retry_after, shown
+from dockhand_core.http.error_replies import Challenge, challenges, origin_of, retry_after, shown
 
 __all__ = ["TokenAuth"]
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from dockhand_auth_token.errors import RealmNotAllowed
 from dockhand_core import ConnectionFailed
-from dockhand_core.replies import line, origin_of, shown
+from dockhand_core.http.error_replies import line, origin_of, shown
 
 __all__ = ["check_realm", "origin_text"]
 

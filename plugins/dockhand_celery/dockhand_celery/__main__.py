@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dockhand_webhook import Dispatcher, Inbox
-from dockhand_webhook.commands import backoff, calling_options, seconds, until_signal
+from dockhand_webhook.cli import backoff, calling_options, seconds, until_signal
 
 from dockhand_celery.runner import CeleryRunner
 from dockhand_core import ConfigError, DockhandError

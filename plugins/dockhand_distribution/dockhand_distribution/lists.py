@@ -18,8 +18,8 @@ from dockhand_core.errors import (
     ResponseInvalid,
 )
 from dockhand_core.flow import Flow, Reply, call
+from dockhand_core.http.error_replies import joined, next_link, shown
 from dockhand_core.models import ApiVersion, Page, check_repository
-from dockhand_core.replies import joined, next_link, shown
 from dockhand_distribution.scopes import Scopes
 
 

@@ -17,6 +17,7 @@ from dockhand_core.errors import (
     Unsupported,
 )
 from dockhand_core.flow import BytesSource, Flow, Reply, call
+from dockhand_core.http.error_replies import joined
 from dockhand_core.models import (
     Descriptor,
     Digest,
@@ -31,7 +32,6 @@ from dockhand_core.models import (
     media,
     parse_manifest,
 )
-from dockhand_core.replies import joined
 from dockhand_distribution.scopes import Scopes
 
 CONFIG_LIMIT = 8 << 20

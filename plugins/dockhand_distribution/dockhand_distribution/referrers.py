@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dockhand_core.driver import ManifestData
 from dockhand_core.errors import NotFound, RegistryError, ResponseInvalid, Unsupported
 from dockhand_core.flow import Flow, call
+from dockhand_core.http.error_replies import next_link
 from dockhand_core.models import (
     Descriptor,
     Digest,
@@ -21,7 +22,6 @@ from dockhand_core.models import (
     media,
     parse_manifest,
 )
-from dockhand_core.replies import next_link
 from dockhand_distribution.manifests import Manifests
 
 ATTEMPTS = 4  # to write the referrers tag, which others may be writing too

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dockhand_core.blob_io import WriterState
 from dockhand_core.driver import AnyBlobData
 from dockhand_core.errors import (
     BlobUploadInvalid,
@@ -44,10 +45,9 @@ from dockhand_core.flow import (
     pause,
     take,
 )
-from dockhand_core.handles import WriterState
+from dockhand_core.http.error_replies import joined
 from dockhand_core.models import Digest, PushResult, Upload, check_repository
 from dockhand_core.models.digest import Hasher
-from dockhand_core.replies import joined
 from dockhand_distribution.scopes import Scopes
 
 SINGLE_POST = 64 << 10  # bytes that are worth trying to send with the first request

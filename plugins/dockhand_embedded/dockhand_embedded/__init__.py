@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dockhand_embedded.app import create_app
-    from dockhand_embedded.layout import LayoutStorage
-    from dockhand_embedded.memory import MemoryStorage
-    from dockhand_embedded.protocol import Limits, Registry
-    from dockhand_embedded.replies import FileBody, Headers, Reply, Request
-    from dockhand_embedded.storage import Storage
+    from dockhand_embedded.protocol.messages import FileBody, Headers, Reply, Request
+    from dockhand_embedded.protocol.registry import Limits, Registry
+    from dockhand_embedded.storage.base import Storage
+    from dockhand_embedded.storage.layout import LayoutStorage
+    from dockhand_embedded.storage.memory import MemoryStorage
     from dockhand_embedded.transport import EmbeddedTransport
 
 __all__ = [
@@ -30,15 +30,15 @@ __all__ = [
 
 _HOMES = {
     "EmbeddedTransport": "transport",
-    "FileBody": "replies",
-    "Headers": "replies",
-    "LayoutStorage": "layout",
-    "Limits": "protocol",
-    "MemoryStorage": "memory",
-    "Registry": "protocol",
-    "Reply": "replies",
-    "Request": "replies",
-    "Storage": "storage",
+    "FileBody": "protocol.messages",
+    "Headers": "protocol.messages",
+    "LayoutStorage": "storage.layout",
+    "Limits": "protocol.registry",
+    "MemoryStorage": "storage.memory",
+    "Registry": "protocol.registry",
+    "Reply": "protocol.messages",
+    "Request": "protocol.messages",
+    "Storage": "storage.base",
     "create_app": "app",
 }
 

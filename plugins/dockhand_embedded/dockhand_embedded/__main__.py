@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core import ConfigError
-from dockhand_core.serving import count, is_loopback, listening_options, serve
-from dockhand_embedded.collect import GRACE, collect
-from dockhand_embedded.layout import LayoutStorage
-from dockhand_embedded.sessions import UPLOAD_AGE
+from dockhand_core.server.run import count, is_loopback, listening_options, serve
+from dockhand_embedded.storage.garbage_collection import GRACE, collect
+from dockhand_embedded.storage.layout import LayoutStorage
+from dockhand_embedded.storage.upload_files import UPLOAD_AGE
 
 if TYPE_CHECKING:
-    from dockhand_embedded.access import Authenticate
+    from dockhand_embedded.access.policy import Authenticate
     from dockhand_embedded.app import App
 
 
@@ -180,7 +180,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _application(options: argparse.Namespace) -> App:
     from dockhand_embedded.app import create_app
-    from dockhand_embedded.protocol import Limits
+    from dockhand_embedded.protocol.registry import Limits
 
     return create_app(
         options.root,
@@ -202,7 +202,7 @@ def _notifications(options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def _authenticate(options: argparse.Namespace) -> Authenticate | None:
-    from dockhand_embedded.access import bearer
+    from dockhand_embedded.access.policy import bearer
 
     tokens = bearer(options)
     if options.htpasswd is None:
@@ -210,7 +210,7 @@ def _authenticate(options: argparse.Namespace) -> Authenticate | None:
     if tokens is not None:
         raise ConfigError("--htpasswd and --token-realm: one of them")
     try:
-        from dockhand_embedded.htpasswd import Htpasswd
+        from dockhand_embedded.access.htpasswd import Htpasswd
     except ImportError:
         sys.exit('bcrypt is not installed: pip install "dockhand-embedded[server]"')
     return Htpasswd(options.htpasswd)

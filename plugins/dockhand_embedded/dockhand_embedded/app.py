@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
-from dockhand_core.settings import check
-from dockhand_embedded.access import Authenticate, admitted, ask
+from dockhand_core.config.validation import check
+from dockhand_embedded.access.policy import Authenticate, admitted, ask
 from dockhand_embedded.driver import storage_at
 from dockhand_embedded.notifications import Endpoint, Notifier
-from dockhand_embedded.protocol import Limits, Registry, endpoint
-from dockhand_embedded.replies import CHUNK, FileBody, Headers, Refused, Reply, Request
-from dockhand_embedded.sessions import UPLOAD_AGE
-from dockhand_embedded.stepping import drive, run
+from dockhand_embedded.protocol.async_registry import drive, run
+from dockhand_embedded.protocol.messages import CHUNK, FileBody, Headers, Refused, Reply, Request
+from dockhand_embedded.protocol.registry import Limits, Registry, endpoint
+from dockhand_embedded.storage.upload_files import UPLOAD_AGE
 
 __all__ = ["create_app"]
 

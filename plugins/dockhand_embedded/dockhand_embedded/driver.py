@@ -9,13 +9,13 @@ from dockhand_distribution import DistributionDriver
 from pydantic import BaseModel, ConfigDict
 
 from dockhand_core import ConfigError
-from dockhand_embedded.access import bearer
-from dockhand_embedded.layout import LayoutStorage
-from dockhand_embedded.memory import MemoryStorage
+from dockhand_embedded.access.policy import bearer
 from dockhand_embedded.notifications import Endpoint, Notifier
-from dockhand_embedded.protocol import Registry
-from dockhand_embedded.sessions import UPLOAD_AGE
-from dockhand_embedded.storage import Storage
+from dockhand_embedded.protocol.registry import Registry
+from dockhand_embedded.storage.base import Storage
+from dockhand_embedded.storage.layout import LayoutStorage
+from dockhand_embedded.storage.memory import MemoryStorage
+from dockhand_embedded.storage.upload_files import UPLOAD_AGE
 from dockhand_embedded.transport import EmbeddedTransport
 
 MEMORY = ":memory:"

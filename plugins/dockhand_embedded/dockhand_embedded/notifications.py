@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from dockhand_embedded.replies import BLOB, Happening, Request
+from dockhand_embedded.protocol.messages import BLOB, Happening, Request
 
 __all__ = ["Endpoint", "Notifier"]
 

@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl
 
 import httpx
 
-from dockhand_embedded.access import Authenticate, admitted, ask
-from dockhand_embedded.protocol import Registry
-from dockhand_embedded.replies import CHUNK, FileBody, Headers, Reply, Request
-from dockhand_embedded.stepping import drive, run
+from dockhand_embedded.access.policy import Authenticate, admitted, ask
+from dockhand_embedded.protocol.async_registry import drive, run
+from dockhand_embedded.protocol.messages import CHUNK, FileBody, Headers, Reply, Request
+from dockhand_embedded.protocol.registry import Registry
 
 # Methods that, over a storage that never waits, take less time than going to a thread and back.
 _QUICK = frozenset({"GET", "HEAD", "DELETE"})

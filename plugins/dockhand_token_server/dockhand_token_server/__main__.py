@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from dockhand_core import DockhandError
-from dockhand_core.serving import (
+from dockhand_core.server.run import (
     listening_options,
     plain_http_option,
     refuse_plain_http,

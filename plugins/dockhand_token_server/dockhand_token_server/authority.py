@@ -12,9 +12,9 @@ from typing import Any
 from dockhand_auth_jwt import Token
 
 from dockhand_core import Identity, PluginConflict, PluginError, PluginNotFound, Scope
-from dockhand_core.htpasswd import PasswordFile
+from dockhand_core.config.validation import nearest
 from dockhand_core.plugins import Plugins
-from dockhand_core.settings import nearest
+from dockhand_core.server.htpasswd import PasswordFile
 from dockhand_token_server.keys import KeyRing
 from dockhand_token_server.limits import FailureLimit, network_of
 from dockhand_token_server.login import Login, Proof, ask

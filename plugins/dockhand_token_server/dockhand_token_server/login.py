@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from dockhand_core import Identity
-from dockhand_core.htpasswd import PasswordFile
+from dockhand_core.server.htpasswd import PasswordFile
 from dockhand_token_server.limits import FailureLimit, network_of
 from dockhand_token_server.requests import Refused
 

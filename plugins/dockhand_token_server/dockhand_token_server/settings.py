@@ -22,7 +22,7 @@ from pydantic import (
 
 from dockhand_core import ConfigError
 from dockhand_core.config import read_toml
-from dockhand_core.settings import check, is_pem
+from dockhand_core.config.validation import check, is_pem
 from dockhand_token_server.patterns import Pattern, is_component
 
 __all__ = ["LoginLimit", "Rule", "Settings", "load_settings"]

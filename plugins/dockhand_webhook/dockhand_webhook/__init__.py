@@ -7,35 +7,35 @@ from typing import TYPE_CHECKING
 from dockhand_core.lazy import loading
 
 if TYPE_CHECKING:
-    from dockhand_webhook.calling import NotNow
-    from dockhand_webhook.dispatcher import Dispatcher, Runner
+    from dockhand_webhook.app import Receiver, create_app
+    from dockhand_webhook.dispatch.dispatcher import Dispatcher, Runner
+    from dockhand_webhook.dispatch.invoke import NotNow
     from dockhand_webhook.errors import InboxError, LetterError
-    from dockhand_webhook.inbox import Counts, HandlerCounts, Inbox
-    from dockhand_webhook.lanes import Backoff, Job, Lanes
-    from dockhand_webhook.letters import DeadLetter, DeadLetters
-    from dockhand_webhook.receiver import Receiver, create_app
-    from dockhand_webhook.stored import Stored
-    from dockhand_webhook.tokens import NotifyToken, NotifyTokens
+    from dockhand_webhook.inbox.dead_letters import DeadLetter, DeadLetters
+    from dockhand_webhook.inbox.deliveries import Backoff, Job, Lanes
+    from dockhand_webhook.inbox.event_codec import Stored
+    from dockhand_webhook.inbox.inbox import Counts, HandlerCounts, Inbox
+    from dockhand_webhook.inbox.tokens import NotifyToken, NotifyTokens
 
 _HOMES = {
-    "Backoff": "lanes",
-    "Counts": "inbox",
-    "DeadLetter": "letters",
-    "DeadLetters": "letters",
-    "Dispatcher": "dispatcher",
-    "HandlerCounts": "inbox",
-    "Inbox": "inbox",
+    "Backoff": "inbox.deliveries",
+    "Counts": "inbox.inbox",
+    "DeadLetter": "inbox.dead_letters",
+    "DeadLetters": "inbox.dead_letters",
+    "Dispatcher": "dispatch.dispatcher",
+    "HandlerCounts": "inbox.inbox",
+    "Inbox": "inbox.inbox",
     "InboxError": "errors",
-    "Job": "lanes",
-    "Lanes": "lanes",
+    "Job": "inbox.deliveries",
+    "Lanes": "inbox.deliveries",
     "LetterError": "errors",
-    "NotNow": "calling",
-    "NotifyToken": "tokens",
-    "NotifyTokens": "tokens",
-    "Receiver": "receiver",
-    "Runner": "dispatcher",
-    "Stored": "stored",
-    "create_app": "receiver",
+    "NotNow": "dispatch.invoke",
+    "NotifyToken": "inbox.tokens",
+    "NotifyTokens": "inbox.tokens",
+    "Receiver": "app",
+    "Runner": "dispatch.dispatcher",
+    "Stored": "inbox.event_codec",
+    "create_app": "app",
 }
 
 __all__ = [

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 
 from dockhand_core import DockhandError
-from dockhand_core.serving import (
+from dockhand_core.server.run import (
     listening_options,
     plain_http_option,
     refuse_plain_http,
     serve,
 )
-from dockhand_webhook import commands
+from dockhand_webhook import cli as commands
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    from dockhand_webhook.receiver import create_app
+    from dockhand_webhook.app import create_app
 
     app = create_app(
         inbox=options.inbox,

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from dockhand_webhook.inbox import Counts
+from dockhand_webhook.inbox.inbox import Counts
 
 __all__ = ["CONTENT_TYPE_LATEST", "exposition"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dockhand_distribution import AsyncDistributionClient, DistributionClient
 
 from dockhand_core import Platform
-from dockhand_core.aclient import share_docstrings
+from dockhand_core.async_client import share_docstrings
 from dockhand_zot.models import (
     CVE,
     ApiKey,

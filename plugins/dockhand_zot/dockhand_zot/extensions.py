@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from dockhand_core.errors import NotFound, ResponseInvalid, Unsupported
 from dockhand_core.flow import Flow, Reply, call
-from dockhand_core.replies import shown
+from dockhand_core.http.error_replies import shown
 from dockhand_zot.errors import ExtensionNotEnabled
 from dockhand_zot.models import Extension, ServerInfo
 

@@ -17,8 +17,8 @@ from pydantic import BaseModel
 
 from dockhand_core.errors import RegistryError, ResponseInvalid
 from dockhand_core.flow import Flow, Reply
+from dockhand_core.http.error_replies import line, shown
 from dockhand_core.models import Digest, check_repository, check_tag
-from dockhand_core.replies import line, shown
 from dockhand_zot import queries
 from dockhand_zot.errors import (
     ImageInvalid,

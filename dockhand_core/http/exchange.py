@@ -1,0 +1,370 @@
+"""What one call is on the wire: URL, credentials, redirects, retries, errors, the log line.
+
+Written once, as a generator over five primitives that the two runners perform. Credentials and
+the connection's own headers go to its origin and nowhere else, and https never becomes http.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+
+from dockhand_core.auth import FETCH, SCOPES, AuthDriver
+from dockhand_core.errors import (
+    ConnectionFailed,
+    DockhandError,
+    PluginError,
+    ResponseInvalid,
+    Timeout,
+)
+from dockhand_core.flow import (
+    JSON_LIMIT,
+    Blocking,
+    BytesSource,
+    Call,
+    Discard,
+    Reply,
+    Retry,
+    Sleep,
+    Until,
+)
+from dockhand_core.http.bodies import ReplyStream, UploadBody
+from dockhand_core.http.error_replies import (
+    PORTS,
+    error_of,
+    joined,
+    line,
+    origin_of,
+    retry_after,
+    shown,
+)
+
+__all__ = ["Exchange", "Receive", "Send", "Wire"]
+
+ERROR_LIMIT = 64 << 10
+MAX_REDIRECTS = 5
+_REPEAT = frozenset({429, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a request; the reply's body is left unread."""
+
+    request: httpx.Request
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Read a body up to a limit, and close it. Past the limit: cut it, or ResponseTooLarge."""
+
+    stream: ReplyStream
+    limit: int
+    cut: bool = False
+
+
+Exchange = Generator[Send | Receive | Discard | Sleep | Blocking | Until, Any, Reply]
+
+
+@dataclass
+class Wire:
+    """One connection's way to a registry, whichever runner performs it.
+
+    Args:
+        base: the registry's URL without `/v2/` and without a slash at the end.
+        make_auth: makes the auth driver; called again when tokens are to be forgotten.
+        log: a structlog logger.
+        headers: the connection's own headers, sent to its origin only.
+        timeout: seconds for each of connecting, sending and receiving; a reply that is parsed
+            must be whole after four times as long.
+        retry: how to repeat.
+    """
+
+    base: str
+    make_auth: Callable[[], AuthDriver]
+    log: Any
+    user_agent: str = "dockhand"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may be secrets
+    timeout: float = 30.0
+    retry: Retry = field(default_factory=Retry)
+
+    def __post_init__(self) -> None:
+        self.auth = self.make_auth()
+        self.origin = origin_of(self.base)
+        # Waiting for a connection of one's own to come free is not the registry's fault.
+        self.timeouts = httpx.Timeout(self.timeout, pool=None).as_dict()
+        self._always = [
+            ("User-Agent", self.user_agent),
+            ("Accept-Encoding", "identity"),  # a digest is of the bytes as stored
+        ]
+
+    def forget(self) -> None:
+        """Drop tokens, by starting over with a new auth driver."""
+        self.auth = self.make_auth()
+
+    def exchange(self, call: Call) -> Exchange:
+        """Send a call, repeat it where that helps, and give its reply or raise its error."""
+        url = self._url(call)
+        attempt = 0
+        while True:
+            attempt += 1
+            line = LogLine(self.log, call, url, attempt)
+            try:
+                response = yield from self._follow(call, url)
+                stream = ReplyStream(response, line.done)
+                status, headers = response.status_code, response.headers
+                if status in call.expect:
+                    reply = Reply(status, headers, str(response.request.url), attempts=attempt)
+                    if headers.get("content-encoding", "identity") != "identity":
+                        yield Discard(ReplyStream(response))
+                        raise ResponseInvalid(
+                            f"{call.method} {shown(url)}: the body is encoded as "
+                            f"{headers['content-encoding'][:40]!r}, although identity was asked for"
+                        )
+                    if call.stream:
+                        reply.stream = stream
+                    else:
+                        reply.body = yield Receive(stream, call.limit)
+                    return reply
+                asked = retry_after(headers)
+                again = status in _REPEAT and (call.repeatable or status == 429)
+                wait = self.retry.wait(attempt, asked) if again and not call.once else None
+                body = yield Receive(stream, ERROR_LIMIT, cut=True)
+            except ConnectionFailed as error:
+                # What could not even connect was not sent, so it does no harm to send it again.
+                again = (call.repeatable or error.unsent) and not call.once
+                wait = self.retry.wait(attempt) if again and not _hopeless(error) else None
+                line.failed(error, wait)
+                if wait is None:
+                    raise
+            except DockhandError as error:
+                line.failed(error, None)  # an answer that is not accepted has its line too
+                raise
+            else:
+                if wait is None:
+                    raise error_of(
+                        method=call.method,
+                        url=str(response.request.url),
+                        kind=call.kind,
+                        repository=call.repository,
+                        status=status,
+                        headers=headers,
+                        body=self._without_secrets(body, response.request),
+                        attempts=attempt,
+                    )
+            yield Sleep(wait)
+
+    def _without_secrets(self, body: bytes, request: httpx.Request) -> bytes:
+        """An error's text, if a registry or proxy shows in it what was sent."""
+        for name in ("Authorization", *self.headers):
+            value = request.headers.get(name, "")
+            for secret in (value, value.partition(" ")[2]):
+                if len(secret) >= 4:
+                    body = body.replace(secret.encode(), b"...")
+        return body
+
+    def _url(self, call: Call) -> str:
+        path = call.path
+        if path.startswith(("http://", "https://")):
+            url = path
+        elif path.startswith("/"):
+            url = joined(self.base + "/", path)
+        else:
+            url = f"{self.base}/v2/{path}"
+        if call.query:
+            # appended: an upload's Location carries a query that must stay as it is
+            url += ("&" if "?" in url else "?") + urlencode(call.query)
+        return url
+
+    def _follow(self, call: Call, url: str) -> Generator[Any, Any, httpx.Response]:
+        for hop in range(MAX_REDIRECTS + 1):
+            # a path that was put together here needs no look at where it leads
+            at_home = hop == 0 and not call.path.startswith(("/", "http"))
+            if not at_home:
+                self._check_target(call, url)
+                at_home = origin_of(url) == self.origin
+            request = self._request(call, url, at_home)
+            with mapped(call.method, url, request):
+                known = at_home and not call.anonymous
+                steps = self._authenticate(request) if known else self._send(request)
+                response: httpx.Response = yield from steps
+            target = self._redirect(call, response)
+            if target is None:
+                return response
+            yield Discard(ReplyStream(response))
+            url = joined(url, target)
+        raise ResponseInvalid(f"{call.method} {shown(url)}: more than {MAX_REDIRECTS} redirects")
+
+    def _check_target(self, call: Call, url: str) -> None:
+        scheme = url.partition(":")[0].lower()
+        if scheme not in PORTS or (scheme == "http" and self.origin[0] == "https"):
+            raise ResponseInvalid(
+                f"{call.method}: the registry at {self.base} leads to {shown(url)}, which is not "
+                "followed: https never becomes http. A proxy in front of it must set "
+                "X-Forwarded-Proto, or the registry must send relative URLs",
+                repository=call.repository,
+            )
+
+    def _request(self, call: Call, url: str, at_home: bool) -> httpx.Request:
+        headers = [*self._always, *call.headers.items()]
+        if at_home and self.headers:
+            headers += self.headers.items()
+        extensions = {"timeout": self.timeouts, SCOPES: call.scopes}
+        try:
+            target = httpx.URL(url)
+            if call.body is None:
+                return httpx.Request(call.method, target, headers=headers, extensions=extensions)
+            if isinstance(call.body, BytesSource) and call.progress is None:
+                return httpx.Request(
+                    call.method,
+                    target,
+                    headers=headers,
+                    content=call.body.data,
+                    extensions=extensions,
+                )
+            # A stream brings neither header; with a length it is not sent in chunks, whose
+            # bodies some registries lose.
+            headers.append(("Host", target.netloc.decode("ascii")))
+            headers.append(("Content-Length", str(call.body.size)))
+            body = UploadBody(call.body, call.progress)
+            return httpx.Request(
+                call.method, target, headers=headers, stream=body, extensions=extensions
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ResponseInvalid(f"{call.method} {shown(url)}: not a URL: {error}") from None
+
+    def _send(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
+        response: httpx.Response = yield Send(request)
+        response.request = request
+        return response
+
+    def _authenticate(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
+        """Run the auth driver's flow: its requests, its fetches, what it blocks on."""
+        flow = self.auth.auth_flow(request)
+        target = request.url
+        response: httpx.Response | None = None
+        answer: Any = None
+        try:
+            step = self._step(flow.send, None)
+            while True:
+                if isinstance(step, Blocking | Until) or step.extensions.get(FETCH):
+                    try:
+                        aside = isinstance(step, Blocking | Until)
+                        answer = (yield step) if aside else (yield from self._fetch(step))
+                    except Exception as error:
+                        step = self._step(flow.throw, error)
+                        continue
+                elif step.url is not target and origin_of(str(step.url)) != self.origin:
+                    raise PluginError(
+                        f"{type(self.auth).__name__} sent the request to another origin, "
+                        f"{shown(str(step.url))}: use fetch"
+                    )
+                else:
+                    if response is not None:
+                        yield Discard(ReplyStream(response))
+                    step.extensions = {**request.extensions, **step.extensions}
+                    answer = response = yield from self._send(step)
+                step = self._step(flow.send, answer)
+        except StopIteration:
+            if response is None:
+                raise PluginError(f"{type(self.auth).__name__} did not send the request") from None
+            return response
+        except BaseException:
+            if response is not None:
+                yield Discard(ReplyStream(response))
+            raise
+        finally:
+            flow.close()
+
+    def _step(self, resume: Callable[[Any], Any], answer: Any) -> Any:
+        """The auth driver's next step; what it raises is reported as the plugin's."""
+        try:
+            return resume(answer)
+        except (StopIteration, DockhandError):
+            raise
+        except Exception as error:
+            name = type(self.auth).__name__
+            raise PluginError(f"{name}: {type(error).__name__}: {error}") from error
+
+    def _fetch(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
+        request.extensions = {**request.extensions, "timeout": self.timeouts}
+        with mapped(request.method, str(request.url), request):
+            response = yield from self._send(request)
+            body = yield Receive(ReplyStream(response), JSON_LIMIT)
+        kept = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
+        return httpx.Response(response.status_code, headers=kept, content=body, request=request)
+
+    def _redirect(self, call: Call, response: httpx.Response) -> str | None:
+        reads = call.method in ("GET", "HEAD")
+        follow = (301, 302, 303, 307, 308) if reads else (307, 308)
+        if response.status_code not in follow or response.status_code in call.expect:
+            return None
+        target: str | None = response.headers.get("location")
+        return target
+
+
+@contextmanager
+def mapped(method: str, url: str, request: httpx.Request | None = None) -> Iterator[None]:
+    """Turn httpx's exceptions into Dockhand's; an upload source's own error comes first."""
+    where = f"{method} {shown(url)}"
+    try:
+        yield
+    except httpx.HTTPError as error:
+        body = request.stream if request is not None else None
+        if isinstance(body, UploadBody) and body.error is not None:
+            raise body.error from None
+        reason = line(str(error)) or type(error).__name__
+        if isinstance(error, httpx.TimeoutException):
+            failed: ConnectionFailed = Timeout(f"{where}: no answer in time ({reason})")
+        else:
+            failed = ConnectionFailed(f"{where}: {reason}")
+        unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+        failed.unsent = unsent
+        raise failed from None
+
+
+def _hopeless(error: ConnectionFailed) -> bool:
+    """Whether the same would happen again: a certificate does not become valid by waiting."""
+    return "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate verify" in str(error)
+
+
+class LogLine:
+    """The one line that each request leaves in the log, when its reply is read or given up.
+
+    `bytes` counts the bodies, of request and reply together.
+    """
+
+    def __init__(self, log: Any, call: Call, url: str, attempt: int) -> None:
+        self._log, self._attempt, self._call = log, attempt, call
+        self._path = shown(urlsplit(url).path)
+        self._start = time.perf_counter()
+        self._told = False
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "method": self._call.method,
+            "path": self._path,
+            "milliseconds": round((time.perf_counter() - self._start) * 1000, 1),
+            "attempt": self._attempt,
+        }
+
+    def done(self, status: int, count: int, error: BaseException | None) -> None:
+        """The reply was read, or its reading ended early."""
+        if isinstance(error, ConnectionFailed):
+            return  # `failed` says it
+        self._told = True
+        body = self._call.body
+        total = count + (body.size if body is not None else 0)
+        self._log.info("request", status=status, bytes=total, **self._fields())
+
+    def failed(self, error: DockhandError, wait: float | None) -> None:
+        """No reply came, or not all of it, or none that can be used."""
+        if self._told:
+            return
+        again = {} if wait is None else {"wait": round(wait, 2)}
+        self._log.warning("request failed", error=str(error), **again, **self._fields())

@@ -1,0 +1,1 @@
+"""The libraries that carry requests, behind the interface of httpx."""

@@ -1,0 +1,222 @@
+"""httpx's asynchronous interface over aiohttp. Imported when an asynchronous client is used."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import suppress
+from typing import cast
+
+import aiohttp
+import httpx
+import yarl
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
+
+from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
+from dockhand_core.http.transports.slots import Slots
+
+__all__ = ["AiohttpTransport"]
+
+_MAX_HEADER_BYTES = 100 * 1024  # what httpx allows
+_READ_BUFFER_BYTES = 256 * 1024
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Carries requests within one event loop; see the module `options` for what holds."""
+
+    def __init__(self, context: ssl.SSLContext, proxy: httpx.Proxy | None, limit: int) -> None:
+        self._context = context
+        self._proxy = None if proxy is None else str(proxy.url)
+        self._proxy_headers: dict[str, str] = {}
+        if proxy is not None and proxy.auth is not None:
+            secret = base64.b64encode(":".join(proxy.auth).encode()).decode("ascii")
+            self._proxy_headers["Proxy-Authorization"] = f"Basic {secret}"
+        self._slots = Slots(limit)
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=self._context,
+                limit=0,  # the slots count
+                keepalive_timeout=KEEPALIVE_SECONDS,
+                resolver=aiohttp.ThreadedResolver(),  # not what happens to be installed
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            auto_decompress=False,
+            read_bufsize=_READ_BUFFER_BYTES,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            max_headers=1024,
+        )
+        self._session._retry_connection = False  # repeating is the runner's
+        return self._session
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        session, url, codec = self._session or self._open(), request.url, request.headers.encoding
+        timeout = request.extensions.get("timeout", {})
+        headers = [
+            (name.decode("ascii"), value.decode(codec))
+            for name, value in request.headers.raw
+            if name.lower() != b"transfer-encoding"
+        ]
+        if url.scheme == "http":  # over TLS they go with CONNECT
+            headers += self._proxy_headers.items()
+        # not str(url): yarl would quote it anew, and aiohttp make a header of userinfo
+        target = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
+        # not request.content: it may be what the request was built with, before its stream was set
+        empty = isinstance(request.stream, httpx.ByteStream) and not any(request.stream)
+        upload = None if empty else _Upload(request, timeout.get("write"))
+        await self._slots.take(timeout.get("pool"))
+        try:
+            response = await session.request(
+                request.method,
+                yarl.URL(target, encoded=True),
+                headers=headers,
+                data=None if upload is None else _Payload(upload),
+                allow_redirects=False,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_headers,
+                timeout=aiohttp.ClientTimeout(
+                    sock_connect=timeout.get("connect"), sock_read=timeout.get("read")
+                ),
+            )
+        except BaseException as error:
+            self._slots.give_back()
+            if upload is not None:
+                upload.stop()
+                if upload.error is not None:
+                    raise upload.error from None
+            if isinstance(error, Exception):
+                raise _translated(error) from error
+            raise
+
+        def close() -> None:
+            response.close()  # a connection whose reply was read whole is in the pool already
+            if upload is not None:
+                upload.stop()
+            self._slots.give_back()
+
+        return httpx.Response(
+            response.status,
+            headers=list(response.raw_headers),
+            stream=_Reply(response, timeout.get("read"), close),
+            extensions={
+                "http_version": b"HTTP/1.0" if response.version == (1, 0) else b"HTTP/1.1",
+                "reason_phrase": (response.reason or "").encode("ascii", "replace"),
+            },
+        )
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+class _Reply(httpx.AsyncByteStream):
+    def __init__(
+        self, response: aiohttp.ClientResponse, timeout: float | None, close: Callable[[], None]
+    ) -> None:
+        self._response, self._timeout, self._close = response, timeout, close
+        self._closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        content = self._response.content
+        try:
+            while True:
+                # aiohttp's own timeout ends with its connection, and what it could not parse of
+                # a body it tells nobody who reads that body (3.14.5): who waits would wait on
+                async with asyncio.timeout(self._timeout):
+                    chunk = await content.readany()
+                if not chunk:
+                    return
+                yield chunk
+        except Exception as error:
+            raise _translated(error) from error
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+
+class _Upload:
+    """A request's body: as long as announced, each piece taken in time, its own errors kept."""
+
+    def __init__(self, request: httpx.Request, timeout: float | None) -> None:
+        length = request.headers.get("Content-Length")
+        self._stream = request.stream
+        self._length = None if length is None else int(length)
+        self._timeout = timeout
+        self._transport: asyncio.WriteTransport | None = None
+        self.error: Exception | None = None  # aiohttp would call it a lost connection
+
+    async def send(self, writer: AbstractStreamWriter) -> None:
+        self._transport = writer.transport
+        async for piece in self._pieces():
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await writer.write(piece)
+            except TimeoutError:
+                self.error = httpx.WriteTimeout("the server takes no more of the request's body")
+                raise
+        self._transport = None
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        sent = 0
+        try:
+            async for piece in cast(AsyncIterable[bytes], self._stream):
+                sent += len(piece)
+                if self._length is not None and sent > self._length:
+                    raise httpx.LocalProtocolError("Too much data for declared Content-Length")
+                yield piece
+            if self._length is not None and sent < self._length:
+                raise httpx.LocalProtocolError("Too little data for declared Content-Length")
+        except Exception as error:
+            self.error = error
+            raise
+
+    def stop(self) -> None:
+        """Drop the connection of a body that is still on its way, unsent bytes and all."""
+        if self._transport is not None:
+            with suppress(AttributeError):  # asyncio's, of a transport that is closed already
+                self._transport.abort()
+
+
+class _Payload(aiohttp.Payload):
+    _value: _Upload
+
+    async def write_with_length(self, writer: AbstractStreamWriter, _: int | None) -> None:
+        await self._value.send(writer)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self._value.send(writer)
+
+    def decode(self, *_: str) -> str:
+        raise TypeError("a stream has no text")
+
+
+def _translated(error: Exception) -> Exception:
+    """What httpx would have raised, or the error itself where that is no matter of HTTP."""
+    families: dict[type[httpx.TransportError], tuple[type[Exception], ...]] = {
+        httpx.ConnectTimeout: (aiohttp.ConnectionTimeoutError,),
+        httpx.ReadTimeout: (TimeoutError,),
+        httpx.ProxyError: (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError),
+        httpx.ConnectError: (aiohttp.ClientConnectorError,),
+        httpx.UnsupportedProtocol: (aiohttp.InvalidURL,),
+        httpx.RemoteProtocolError: (
+            aiohttp.ServerDisconnectedError,
+            aiohttp.ClientPayloadError,
+            aiohttp.ClientResponseError,
+            HttpProcessingError,
+        ),
+        httpx.ReadError: (aiohttp.ClientError, OSError),
+        httpx.LocalProtocolError: (ValueError,),
+    }
+    for mapped, kinds in families.items():
+        if isinstance(error, kinds):
+            return mapped(str(error) or type(error).__name__)
+    return error

@@ -1,0 +1,1 @@
+"""Parts that the servers of this project share."""

@@ -1,0 +1,134 @@
+"""Tokens of an authority, verified as Distribution does with `auth: token`.
+
+Follows: Distribution's "Token Authentication Specification"; RFC 6750, sections 2.1 and 3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from dockhand_auth_jwt import Claims, KeyInvalid, TokenInvalid, TrustedKey, Verifier
+
+from dockhand_core import ConfigError, Scope
+from dockhand_embedded.access.policy import Challenge, Identity, Verdict
+from dockhand_embedded.protocol.messages import Headers
+
+_LEEWAY = 60.0  # seconds that clocks may differ, as many as Distribution allows
+_REMEMBERED = 1024
+_QUOTABLE = re.compile(r"[ !#-\[\]-~]+")
+
+
+class Bearer:
+    """An `Authenticate` that lets in whoever shows a token, for what that token says.
+
+    A token that was good is remembered under its hash until it expires, so that its signature is
+    not verified again for each request.
+    """
+
+    wants_sources: ClassVar = True
+
+    def __init__(
+        self,
+        *,
+        realm: str,
+        service: str,
+        issuer: str,
+        certificate: Path | bytes | None = None,
+        jwks: Path | bytes | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Read the keys.
+
+        Args:
+            realm: the URL where clients get tokens.
+            service: this registry's name, the `aud` of its tokens.
+            issuer: the authority's name, the `iss` of its tokens.
+            certificate: of keys that are trusted: PEM of certificates, or of a public key.
+            jwks: the same as a JWK set, which may be given beside it.
+            clock: the time, in seconds since 1970.
+
+        Raises:
+            ConfigError: something is missing, or cannot be read.
+        """
+        for name, value in (("realm", realm), ("service", service), ("issuer", issuer)):
+            if not _QUOTABLE.fullmatch(value):
+                raise ConfigError(f'token_{name}: printable ASCII without " and \\ is expected')
+        keys = [*_keys(certificate, "token_certificate"), *_keys(jwks, "token_jwks")]
+        if not keys:
+            raise ConfigError("token_certificate or token_jwks is needed: which keys are trusted")
+        self._verifier = Verifier(
+            keys, issuer=issuer, audience=service, leeway=_LEEWAY, clock=clock
+        )
+        self._start = f'Bearer realm="{realm}",service="{service}"'
+        self._clock = clock
+        self._known: OrderedDict[bytes, Claims] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, headers: Headers, scopes: Sequence[Scope]) -> Verdict:
+        """Whether the header `Authorization` has a token that is good for these scopes."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            return self._challenge(scopes)
+        try:
+            claims = self._claims(token)
+        except TokenInvalid as error:
+            return self._challenge(scopes, "invalid_token", str(error))
+        if not all(claims.allows(scope) for scope in scopes):
+            return self._challenge(scopes, "insufficient_scope", "the token allows less than this")
+        return Identity(claims.subject, claims.allows)
+
+    def _claims(self, token: str) -> Claims:
+        key = hashlib.sha256(token.encode(errors="replace")).digest()
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None and self._clock() < known["exp"]:
+                self._known.move_to_end(key)
+                return known
+        claims = self._verifier.verify(token)
+        with self._lock:
+            self._known[key] = claims
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return claims
+
+    def _challenge(
+        self, scopes: Sequence[Scope], error: str | None = None, reason: str | None = None
+    ) -> Challenge:
+        header = self._start
+        if scopes:
+            header += f',scope="{" ".join(map(str, scopes))}"'
+        if error:
+            header += f',error="{error}"'
+        detail = [
+            {"Type": scope.type, "Class": "", "Name": scope.name, "Action": action}
+            for scope in scopes
+            for action in sorted(scope.actions)
+        ]
+        message = "authentication required" + (f": {reason}" if reason else "")
+        return Challenge(header, message, detail or None)
+
+
+def _keys(source: Path | bytes | None, name: str) -> list[TrustedKey]:
+    if source is None:
+        return []
+    try:
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        where = name if isinstance(source, bytes) else f"{name}: {source}"
+        if name == "token_certificate":
+            return TrustedKey.from_pem(data, where)
+        return TrustedKey.from_jwks(json.loads(data), where)
+    except KeyInvalid as error:
+        raise ConfigError(str(error)) from None
+    except OSError as error:
+        raise ConfigError(f"{name}: {source!s}: {error.strerror}") from None
+    except ValueError:
+        raise ConfigError(f"{where} is not JSON") from None

@@ -1,0 +1,1 @@
+"""The Distribution Specification, over any storage."""

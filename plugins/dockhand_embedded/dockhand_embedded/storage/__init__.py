@@ -1,0 +1,1 @@
+"""Storages: a folder of OCI Image Layouts, or memory."""

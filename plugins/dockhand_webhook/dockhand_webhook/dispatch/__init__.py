@@ -1,0 +1,1 @@
+"""The dispatcher, which calls handlers with the events of the inbox."""

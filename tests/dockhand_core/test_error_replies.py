@@ -1,0 +1,270 @@
+"""From what a registry, or the proxy before it, answers to an error that helps."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockhand_core import RegistryError, errors
+from dockhand_core.http.error_replies import error_of, shown
+
+URL = "https://registry.example.com/v2/library/nginx/manifests/1.0"
+
+
+def reply(
+    status: int = 404,
+    body: bytes = b"",
+    kind: str = "manifest",
+    url: str = URL,
+    **headers: str,
+) -> RegistryError:
+    return error_of(
+        method="GET",
+        url=url,
+        kind=kind,
+        repository="library/nginx",
+        status=status,
+        headers={key.replace("_", "-"): value for key, value in headers.items()},
+        body=body,
+        attempts=2,
+    )
+
+
+def coded(*entries: Any) -> bytes:
+    return json.dumps({"errors": entries}).encode()
+
+
+def test_one_code() -> None:
+    entry = {"code": "MANIFEST_UNKNOWN", "message": "not here", "detail": {"Tag": "1.0"}}
+    found = reply(404, coded(entry), x_request_id="r-17")
+    assert type(found) is errors.ManifestUnknown
+    assert (found.status, found.code, found.detail) == (404, "MANIFEST_UNKNOWN", {"Tag": "1.0"})
+    assert (found.errors, found.request_id, found.attempts) == ((entry,), "r-17", 2)
+    assert found.repository == "library/nginx"
+    assert str(found) == (
+        f"GET {URL}: 404 MANIFEST_UNKNOWN: not here (repository library/nginx; request id r-17)"
+    )
+    again = pickle.loads(pickle.dumps(found))
+    assert (type(again), str(again), vars(again)) == (type(found), str(found), vars(found))
+
+
+def test_the_code_counts_more_than_the_status() -> None:
+    assert type(reply(400, coded({"code": "TAG_INVALID"}))) is errors.TagInvalid
+    assert type(reply(403, coded({"code": "UNAUTHORIZED"}))) is errors.Unauthorized
+    assert type(reply(404, coded({"code": "NAME_UNKNOWN"}))) is errors.NameUnknown
+
+
+def test_several_codes() -> None:
+    codes = ["STRANGE", "MANIFEST_BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "SIZE_INVALID", "X"]
+    found = reply(400, coded(*({"code": code, "message": "m"} for code in codes)))
+    assert type(found) is errors.ManifestBlobUnknown  # the first that is known
+    assert found.code == "STRANGE"  # as the registry said it
+    assert [entry["code"] for entry in found.errors] == codes
+    assert "STRANGE: m; MANIFEST_BLOB_UNKNOWN: m" in str(found)
+    assert "(and 2 more)" in str(found)
+
+
+def test_a_token_that_zot_does_not_take() -> None:
+    said = {"code": "UNSUPPORTED", "message": "the operation is unsupported"}
+    for body in (coded(said), json.dumps(said).encode()):
+        found = reply(401, body)
+        assert type(found) is errors.Unauthorized
+        assert found.code == "UNSUPPORTED"
+    assert type(reply(405, coded(said))) is errors.Unsupported
+
+
+def test_a_code_that_nobody_knows() -> None:
+    found = reply(400, coded({"code": "QUOTA", "message": "full"}))
+    assert type(found) is RegistryError
+    assert (found.code, found.status) == ("QUOTA", 400)
+    assert "400 QUOTA: full" in str(found)
+    assert type(reply(404, coded({"code": "QUOTA"}))) is errors.ManifestUnknown
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("manifest", "ManifestUnknown"),
+        ("blob", "BlobUnknown"),
+        ("upload", "BlobUploadUnknown"),
+        ("tags", "NameUnknown"),
+        ("base", "NotFound"),
+        ("catalog", "NotFound"),
+    ],
+)
+def test_404_without_a_code(kind: str, name: str) -> None:
+    assert type(reply(404, kind=kind)).__name__ == name
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        (400, "RegistryError"),
+        (401, "Unauthorized"),
+        (403, "Denied"),
+        (405, "Unsupported"),
+        (413, "SizeInvalid"),
+        (416, "RangeInvalid"),
+        (418, "RegistryError"),
+        (429, "TooManyRequests"),
+        (500, "ServerError"),
+        (502, "ServerError"),
+        (504, "ServerError"),
+        (599, "ServerError"),
+        (200, "ResponseInvalid"),
+        (302, "ResponseInvalid"),
+    ],
+)
+def test_other_statuses_without_a_code(status: int, name: str) -> None:
+    found = reply(status)
+    assert type(found).__name__ == name
+    assert str(found) == f"GET {URL}: {status} (repository library/nginx)"
+    assert (found.code, found.errors) == (None, ())
+
+
+def test_5xx_is_the_servers_even_with_a_code() -> None:
+    found = reply(503, coded({"code": "DENIED"}))
+    assert type(found) is errors.ServerError
+    assert found.code == "DENIED"
+
+
+def test_plain_text() -> None:
+    found = reply(404, b"404 page not found\n", content_type="text/plain")
+    assert str(found) == f"GET {URL}: 404: 404 page not found (repository library/nginx)"
+
+
+def test_html_of_a_proxy() -> None:
+    page = b"<html><head><title>502 Bad\nGateway</title></head><body>" + b"x" * 9999
+    for found in (reply(502, page, content_type="text/html"), reply(502, page)):
+        assert "502 an HTML page, '502 Bad Gateway'" in str(found)
+        assert "xxx" not in str(found)
+    assert "502 an HTML page (" in str(reply(502, b"<html>"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"null",
+        b"5",
+        b'{"errors": null}',
+        b'{"errors": {}}',
+        b'{"errors": []}',
+        b'{"errors": ["DENIED"]}',
+        b'{"errors": [{"code": 5}]}',
+        b'{"errors": [{"message": "x"}]}',
+        b"[" * 60000,
+        b"\xff\xfe\x00",
+    ],
+)
+def test_json_that_is_none_of_the_specifications(body: bytes) -> None:
+    found = reply(404, body)
+    assert type(found) is errors.ManifestUnknown
+    assert (found.code, found.errors, found.detail) == (None, (), None)
+
+
+def test_messages_stay_on_one_line_of_bounded_length() -> None:
+    body = coded({"code": "DENIED", "message": "a\nb\r\x1b[31m\u202e" + "x" * 5000})
+    found = str(reply(403, body))
+    assert found.isprintable()
+    assert len(found) < 500
+    assert len(reply(404, coded(*({"code": "X"} for _ in range(5000)))).errors) == 100
+
+
+def test_retry_after() -> None:
+    assert reply(429, retry_after="7").retry_after == 7.0
+    assert reply(429, retry_after="soon").retry_after is None
+    assert reply(429).retry_after is None
+    assert reply(429, ratelimit_reset="3").retry_after == 3.0  # zot's way
+    past = reply(429, retry_after="Wed, 21 Oct 2015 07:28:00 GMT")
+    assert past.retry_after == 0.0
+
+
+@pytest.mark.parametrize("header", ["x_request_id", "docker_request_id", "x_amzn_requestid"])
+def test_request_ids(header: str) -> None:
+    headers: dict[str, Any] = {header: "abc-1"}
+    found = reply(500, **headers)
+    assert found.request_id == "abc-1"
+    assert "request id abc-1" in str(found)
+
+
+def test_what_it_asks_for() -> None:
+    challenge = 'Bearer realm="https://auth.example.com/token",service="r", Basic realm="x"'
+    assert "it asks for Bearer or Basic)" in str(reply(401, www_authenticate=challenge))
+
+
+def test_what_was_wrong_with_a_token() -> None:
+    said = str(reply(401, www_authenticate='Bearer realm="r",error="insufficient_scope"'))
+    assert "it asks for Bearer, and says insufficient_scope" in said
+    assert "s3cret" not in str(reply(401, www_authenticate='Bearer error="s3cret"'))
+
+
+class TestShown:
+    @pytest.mark.parametrize(
+        ("url", "text"),
+        [
+            ("https://alice:hunter2@r/v2/", "https://r/v2/"),
+            ("https://r/v2/?_state=hunter2&digest=sha256:ab", "https://r/v2/?_state=…&digest=sha256:ab"),
+            ("https://r/v2/?token=hunter2", "https://r/v2/?token=…"),
+            ("https://r/v2/?X-Amz-Signature=hunter2&n=5&last=a/b", "https://r/v2/?X-Amz-Signature=…&n=5&last=a/b"),
+            ("https://r/v2/#hunter2", "https://r/v2/"),
+            ("https://[::1", "(a URL that cannot be parsed)"),
+        ],
+    )  # fmt: skip
+    def test_without_secrets(self, url: str, text: str) -> None:
+        assert unquote(shown(url)) == text
+
+    def test_in_messages(self) -> None:
+        found = reply(404, kind="upload", url="https://a:hunter2@r/u?_state=hunter2")
+        assert unquote(str(found)).startswith("GET https://r/u?_state=…: 404")
+        assert "hunter2" not in str(found)
+
+    @given(st.text(max_size=80))
+    def test_never_raises(self, text: str) -> None:
+        shown(text)
+        shown(f"https://r/{text}")
+
+
+@given(
+    st.integers(100, 599),
+    st.one_of(
+        st.binary(max_size=200),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["errors", "code", "message", "x"]), inner)
+            ),
+            max_leaves=8,
+        ).map(lambda value: json.dumps(value).encode()),
+    ),
+    st.dictionaries(
+        st.sampled_from(["retry-after", "www-authenticate", "content-type", "x-request-id"]),
+        st.text(max_size=30),
+    ),
+)
+def test_any_reply_becomes_an_error(status: int, body: bytes, headers: dict[str, str]) -> None:
+    found = error_of(
+        method="GET", url=URL, kind="blob", repository=None, status=status, headers=headers,
+        body=body,
+    )  # fmt: skip
+    assert isinstance(found, RegistryError)
+    assert found.status == status
+    assert str(found).startswith(f"GET {URL}: {status}")
+
+
+def test_bare_entry() -> None:
+    """zot sends a failed login's error without the list around it."""
+    body = b'{"code":"UNAUTHORIZED","message":"authentication required","detail":{"a":"x"}}'
+    error = reply(401, body)
+    assert type(error).__name__ == "Unauthorized"
+    assert (error.code, error.detail) == ("UNAUTHORIZED", {"a": "x"})
+    assert "authentication required" in str(error)
+    assert reply(401, b'{"message":"no code"}').errors == ()

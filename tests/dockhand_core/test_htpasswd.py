@@ -1,0 +1,118 @@
+"""Users and passwords in a file."""
+
+from __future__ import annotations
+
+import os
+import time
+from base64 import b64encode
+from pathlib import Path
+
+import bcrypt
+import pytest
+from registries import HTPASSWD, PASSWORD
+
+from dockhand_core import ConfigError
+from dockhand_core.server.htpasswd import PasswordFile
+from dockhand_core.server.run import basic_credentials
+
+RIGHT = PASSWORD.encode()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "htpasswd"
+    path.write_text(f"# users\n\n{HTPASSWD}")
+    return path
+
+
+def test_password_file(file: Path) -> None:
+    users = PasswordFile(file)
+    assert not users.remembers("alice", RIGHT)
+    assert users.verify("alice", RIGHT)
+    assert users.remembers("alice", RIGHT)
+    assert not users.verify("alice", b"wrong")
+    assert not users.verify("alice", RIGHT + b"\0")
+    assert not users.verify("bob", RIGHT)
+    assert not users.remembers("alic", b"e" + RIGHT)
+    assert users.entry("alice") == HTPASSWD.strip().partition(":")[2].encode()
+    assert users.entry("bob") is None
+
+
+def test_a_password_is_remembered_for_a_time(file: Path) -> None:
+    now = 100.0
+    users = PasswordFile(file, remember=60, clock=lambda: now)
+    assert users.verify("alice", RIGHT)
+    now += 59.9
+    assert users.remembers("alice", RIGHT)
+    now += 0.1
+    assert not users.remembers("alice", RIGHT)
+
+
+def test_what_is_changed_holds_at_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    users = PasswordFile(file)
+    assert users.verify("alice", RIGHT)
+    hashed = bcrypt.hashpw(b"other", bcrypt.gensalt(4)).decode()
+    file.write_text(f"alice:{hashed}\nbob:{hashed}\n")
+    users.reload()
+    assert not users.remembers("alice", RIGHT)
+    assert not users.verify("alice", RIGHT)
+    assert users.verify("alice", b"other")
+    assert users.verify("bob", b"other")
+    file.write_text("not a line\n")
+    users.reload()
+    assert "line 1 is not user:bcrypt-hash" in caplog.text
+    assert users.verify("bob", b"other")
+
+
+def test_unknown_users_take_as_long(file: Path) -> None:
+    hashed = bcrypt.hashpw(b"other", bcrypt.gensalt(9)).decode()
+    file.write_text(f"alice:{hashed}\n")
+    users = PasswordFile(file)
+
+    def taken(user: str) -> float:
+        best = 10.0
+        for _ in range(3):
+            start = time.process_time()
+            assert not users.verify(user, b"wrong")
+            best = min(best, time.process_time() - start)
+        return best
+
+    assert 0.3 < taken("nobody") / taken("alice") < 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("alice\n", "line 1"),
+        ("\nalice:{SHA}abc\n", "line 2"),
+        (f":{HTPASSWD.partition(':')[2]}", "line 1"),
+        (HTPASSWD + HTPASSWD, "line 2 lists a user a second time"),
+        (HTPASSWD.replace("$05$", "$03$"), "line 1"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "htpasswd").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        PasswordFile(tmp_path / "htpasswd")
+
+
+def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=os.fspath(tmp_path / "none")):
+        PasswordFile(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("Basic " + b64encode(b"alice:a:b").decode(), ("alice", b"a:b")),
+        ("bAsIc  " + b64encode("bö:ü".encode()).decode(), ("bö", "ü".encode())),
+        ("Basic " + b64encode(b":").decode(), ("", b"")),
+        ("Basic " + b64encode(b"alice").decode(), None),
+        ("Basic " + b64encode(b"\xff:x").decode(), None),
+        ("Basic !!!", None),
+        ("Bearer YTpi", None),
+        ("", None),
+    ],
+)
+def test_basic_credentials(header: str, expected: tuple[str, bytes] | None) -> None:
+    assert basic_credentials(header) == expected
