@@ -16,7 +16,7 @@ from dockhand_webhook import create_app
 
 from dockhand_core import hookimpl
 from dockhand_core.plugins import Plugins
-from dockhand_core.server.run import serve
+from dockhand_core.server import serve
 
 TOKEN = "token-of-the-benchmark"
 

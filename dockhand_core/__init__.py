@@ -46,6 +46,7 @@ from dockhand_core.errors import (
 )
 from dockhand_core.hookspecs import hookimpl
 from dockhand_core.identity import Identity
+from dockhand_core.lazy import lazy_exports
 from dockhand_core.manager import AsyncDockhand, Dockhand, async_connect, connect
 from dockhand_core.models import (
     ApiVersion,
@@ -61,7 +62,7 @@ from dockhand_core.models import (
     PushResult,
     Upload,
 )
-from dockhand_core.plugins import PluginInfo
+from dockhand_core.plugins import PluginInfo, Plugins
 from dockhand_core.scope import Scope
 
 __all__ = [
@@ -110,6 +111,7 @@ __all__ = [
     "PluginError",
     "PluginInfo",
     "PluginNotFound",
+    "Plugins",
     "PushResult",
     "RangeInvalid",
     "RegistryClient",
@@ -130,4 +132,5 @@ __all__ = [
     "async_connect",
     "connect",
     "hookimpl",
+    "lazy_exports",
 ]

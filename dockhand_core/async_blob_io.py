@@ -35,7 +35,7 @@ class AsyncBlobReader(Reader[AsyncRunner]):
                 state.ended()
                 return
             except ConnectionFailed as error:
-                state.broke(error, self._runner.wire.retry.retries)
+                state.broke(error, self._runner.endpoint.retry.retries)
                 self._reply = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

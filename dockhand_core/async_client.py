@@ -218,7 +218,7 @@ class AsyncRegistryClient:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} {self._runner.wire.base}>"
+        return f"<{type(self).__name__} {self.name!r} {self._runner.endpoint.base}>"
 
 
 def share_docstrings(client: type[AsyncRegistryClient], twin: type[RegistryClient]) -> None:

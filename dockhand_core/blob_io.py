@@ -190,7 +190,7 @@ class BlobReader(Reader[SyncRunner]):
                 state.ended()
                 return
             except ConnectionFailed as error:
-                state.broke(error, self._runner.wire.retry.retries)
+                state.broke(error, self._runner.endpoint.retry.retries)
                 self._reply = None
 
     def __iter__(self) -> Iterator[bytes]:

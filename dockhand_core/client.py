@@ -494,4 +494,4 @@ class RegistryClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} {self._runner.wire.base}>"
+        return f"<{type(self).__name__} {self.name!r} {self._runner.endpoint.base}>"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NoReturn, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from dockhand_core.errors import Unsupported
-from dockhand_core.flow import Flow, Progress, Reply, Retry
+from dockhand_core.flow import Flow, Progress, Reply, RetryPolicy
 from dockhand_core.models import (
     ApiVersion,
     Descriptor,
@@ -69,7 +69,7 @@ class RegistryDriver:
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
-        self.retry = Retry()
+        self.retry = RetryPolicy()
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 
-__all__ = ["loading"]
+__all__ = ["lazy_exports"]
 
 
-def loading(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+def lazy_exports(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
     """What a package has as its `__getattr__`.
 
     Args:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from dockhand_core.config.validation import nearest
+from dockhand_core.config.validation import did_you_mean
 from dockhand_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def _make(
         known = list(LogSettings.model_fields)
         unknown = min(settings.options)
         raise ConfigError(
-            f"connection {connection!r}: logging: unknown key {unknown!r}{nearest(unknown, known)} "
+            f"connection {connection!r}: logging: unknown key {unknown!r}"
+            f"{did_you_mean(unknown, known)} "
             f"(known to log driver {settings.driver!r}: {', '.join(known)})"
         )
     return structlog.wrap_logger(

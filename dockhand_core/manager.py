@@ -20,11 +20,11 @@ from dockhand_core.async_client import AsyncRegistryClient
 from dockhand_core.auth import AuthDriver
 from dockhand_core.client import RegistryClient
 from dockhand_core.config import ConnectionConfig, DockhandConfig, load_config
-from dockhand_core.config.validation import check
+from dockhand_core.config.validation import validate_table
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ConfigError, DockhandError, DriverMismatch, PluginError
-from dockhand_core.flow import Retry
-from dockhand_core.http.exchange import Wire
+from dockhand_core.flow import RetryPolicy
+from dockhand_core.http.exchange import RegistryEndpoint
 from dockhand_core.http.runners import AsyncRunner, SyncRunner
 from dockhand_core.plugins import Plugins
 
@@ -147,7 +147,7 @@ class Dockhand(_Manager[RegistryClient]):
             client.reset()
 
     def _make(self, parts: _Parts, name: str) -> RegistryClient:
-        return parts.driver.client(parts.driver, SyncRunner(parts.wire, parts.transport), name)
+        return parts.driver.client(parts.driver, SyncRunner(parts.endpoint, parts.transport), name)
 
     def close(self) -> None:
         """Close every connection for good."""
@@ -194,7 +194,7 @@ class AsyncDockhand(_Manager[AsyncRegistryClient]):
             await client.reset()
 
     def _make(self, parts: _Parts, name: str) -> AsyncRegistryClient:
-        runner = AsyncRunner(parts.wire, parts.async_transport)
+        runner = AsyncRunner(parts.endpoint, parts.async_transport)
         return parts.driver.async_client(parts.driver, runner, name)
 
     async def close(self) -> None:
@@ -234,7 +234,7 @@ def connect(base_uri: str, *, driver: str = "distribution", **settings: Any) -> 
     plugins = Plugins()
     table = _single(plugins, base_uri, driver, settings)
     parts = _parts(plugins, "default", table, Path.cwd())
-    return parts.driver.client(parts.driver, SyncRunner(parts.wire, parts.transport))
+    return parts.driver.client(parts.driver, SyncRunner(parts.endpoint, parts.transport))
 
 
 def async_connect(
@@ -244,7 +244,9 @@ def async_connect(
     plugins = Plugins()
     table = _single(plugins, base_uri, driver, settings)
     parts = _parts(plugins, "default", table, Path.cwd())
-    return parts.driver.async_client(parts.driver, AsyncRunner(parts.wire, parts.async_transport))
+    return parts.driver.async_client(
+        parts.driver, AsyncRunner(parts.endpoint, parts.async_transport)
+    )
 
 
 def _single(
@@ -260,9 +262,14 @@ class _Parts:
     """What a client is made of, whichever world it is for."""
 
     def __init__(
-        self, driver: RegistryDriver, wire: Wire, own: Any, options: TransportOptions, where: str
+        self,
+        driver: RegistryDriver,
+        endpoint: RegistryEndpoint,
+        own: Any,
+        options: TransportOptions,
+        where: str,
     ) -> None:
-        self.driver, self.wire = driver, wire
+        self.driver, self.endpoint = driver, endpoint
         self._own, self._options, self._where = own, options, where
 
     def transport(self) -> httpx.BaseTransport:
@@ -288,7 +295,7 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
 
     where = f"connection {name!r}"
     driver_class = plugins.driver("registry", table.driver)
-    settings = check(
+    settings = validate_table(
         driver_class.Settings,
         table.options,
         where=where,
@@ -296,7 +303,7 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
         also=ConnectionConfig.model_fields,
     )
     auth_class = plugins.driver("auth", table.auth.driver)
-    auth_settings = check(
+    auth_settings = validate_table(
         auth_class.Settings, table.auth.options, where=f"{where}: auth", base=base, also=["driver"]
     )
     make_log = plugins.driver("log", table.logging.driver)
@@ -304,7 +311,7 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
         driver = driver_class(settings)
         uri = base_url(driver_class.base_uri(settings), where)
         own = driver_class.transport(settings)
-    driver.name, driver.retry = table.driver, Retry(table.retries)
+    driver.name, driver.retry = table.driver, RetryPolicy(table.retries)
     with _contained(f"{where}: log driver {table.logging.driver!r}"):
         log = make_log(table.logging, name).bind(connection=name, driver=table.driver)
 
@@ -313,7 +320,7 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
             auth: AuthDriver = auth_class(auth_settings)
         return auth
 
-    wire = Wire(
+    endpoint = RegistryEndpoint(
         base=uri,
         make_auth=make_auth,
         log=log,
@@ -330,7 +337,7 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
         proxy=table.proxy.get_secret_value() if table.proxy else environment_proxy(uri),
         max_connections=table.max_connections,
     )
-    return _Parts(driver, wire, own, options, where)
+    return _Parts(driver, endpoint, own, options, where)
 
 
 @contextmanager

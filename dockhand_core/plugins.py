@@ -21,7 +21,7 @@ import pluggy
 
 from dockhand_core import hookspecs, logs
 from dockhand_core.auth import AuthDriver, NullAuth
-from dockhand_core.config.validation import nearest
+from dockhand_core.config.validation import did_you_mean
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import PluginConflict, PluginError, PluginNotFound
 from dockhand_core.hookspecs import GROUP, hookimpl
@@ -299,7 +299,7 @@ class Plugins:
     def _absent(self, kind: str, name: str) -> str:
         text = f"{kind} driver {name!r} is not installed; installed: "
         text += ", ".join(self.names(kind)) or "none"
-        text += nearest(name, self.names(kind))
+        text += did_you_mean(name, self.names(kind))
         extra = _KNOWN.get(kind, {}).get(name)
         if extra:
             text += f'; pip install "dockhand-core[{extra}]" brings it'

@@ -17,7 +17,7 @@ from dockhand_webhook import create_app
 from dockhand_core import hookimpl
 from dockhand_core.events import RegistryBaseEvent
 from dockhand_core.plugins import Plugins
-from dockhand_core.server.run import listen
+from dockhand_core.server import listen
 
 
 class Audit:

@@ -7,5 +7,15 @@ from dockhand_core.config.connections import (
     load_config,
     read_toml,
 )
+from dockhand_core.config.validation import did_you_mean, is_pem, validate_table
 
-__all__ = ["AuthConfig", "ConnectionConfig", "DockhandConfig", "load_config", "read_toml"]
+__all__ = [
+    "AuthConfig",
+    "ConnectionConfig",
+    "DockhandConfig",
+    "did_you_mean",
+    "is_pem",
+    "load_config",
+    "read_toml",
+    "validate_table",
+]

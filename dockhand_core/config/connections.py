@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from dockhand_core.config.validation import check, nearest
+from dockhand_core.config.validation import did_you_mean, validate_table
 from dockhand_core.errors import ConfigError
-from dockhand_core.http.error_replies import origin_of
+from dockhand_core.http.urls import origin_of
 from dockhand_core.logs import LogSettings
 
 __all__ = ["AuthConfig", "ConnectionConfig", "DockhandConfig", "load_config", "read_toml"]
@@ -159,7 +159,7 @@ class DockhandConfig(BaseModel):
         allowed = ("default", "connections")
         for key in data:
             if key not in allowed:
-                raise ConfigError(f"unknown key {key!r}{nearest(str(key), allowed)}")
+                raise ConfigError(f"unknown key {key!r}{did_you_mean(str(key), allowed)}")
         tables = data.get("connections", {})
         if not isinstance(tables, Mapping):
             raise ConfigError("'connections' is not a table of connections")
@@ -181,7 +181,7 @@ class DockhandConfig(BaseModel):
         wanted = name or self.default
         if wanted not in self.connections:
             there = ", ".join(sorted(self.connections)) or "none"
-            hint = nearest(wanted, self.connections)
+            hint = did_you_mean(wanted, self.connections)
             if not self.connections:
                 hint = (
                     ": write a dockhand.toml with a [connections.<name>] table, or set "
@@ -206,9 +206,9 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
     logging = core.get("logging")
     if isinstance(logging, Mapping):
         known = {k: v for k, v in logging.items() if k in LogSettings.model_fields}
-        checked = check(LogSettings, known, where=f"{where}: logging", base=base)
+        checked = validate_table(LogSettings, known, where=f"{where}: logging", base=base)
         core["logging"] = {**logging, **checked.model_dump()}
-    config = check(ConnectionConfig, core, where=where, base=base)
+    config = validate_table(ConnectionConfig, core, where=where, base=base)
     if bool(config.client_cert) != bool(config.client_key):
         raise ConfigError(f"{where}: client_cert and client_key are given together")
     rest = {key: value for key, value in table.items() if key not in _CORE}
@@ -313,8 +313,10 @@ def _check_variable(variable: str) -> None:
     if variable not in known and variable.removesuffix("_FILE") not in _FLAT:
         # other programs may have variables of that prefix; a near miss is a mistake
         prefix = "DOCKHAND_"
-        if nearest(variable.removeprefix(prefix), (name.removeprefix(prefix) for name in known)):
-            close = nearest(variable, known)
+        if did_you_mean(
+            variable.removeprefix(prefix), (name.removeprefix(prefix) for name in known)
+        ):
+            close = did_you_mean(variable, known)
             raise ConfigError(f"the environment variable {variable} is unknown{close}")
 
 

@@ -15,12 +15,12 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from dockhand_core.errors import ConfigError
 
-__all__ = ["check", "is_pem", "nearest"]
+__all__ = ["did_you_mean", "is_pem", "validate_table"]
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """`; did you mean …?`, or nothing where no valid name is near."""
     import difflib  # for mistakes alone
 
@@ -33,7 +33,7 @@ def is_pem(text: str) -> bool:
     return text.lstrip().startswith("-----BEGIN ")
 
 
-def check(
+def validate_table(
     model: type[M],
     table: Mapping[str, Any],
     *,
@@ -69,7 +69,7 @@ def check(
         if key not in fields and strict:
             valid = sorted([*fields, *also])
             raise ConfigError(
-                f"{where}: unknown key {key!r}{nearest(str(key), valid)} "
+                f"{where}: unknown key {key!r}{did_you_mean(str(key), valid)} "
                 f"(known: {', '.join(valid) or 'none'})"
             )
         located = key in fields and isinstance(value, str | Path)

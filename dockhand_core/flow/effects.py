@@ -41,7 +41,7 @@ __all__ = [
     "Flow",
     "Progress",
     "Reply",
-    "Retry",
+    "RetryPolicy",
     "Source",
     "blocking",
     "call",
@@ -140,7 +140,7 @@ class FileSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryPolicy:
     """How often a request is repeated, and how long to wait before.
 
     Args:

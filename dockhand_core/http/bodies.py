@@ -11,7 +11,7 @@ import httpx
 
 from dockhand_core.errors import ConnectionFailed, Timeout
 from dockhand_core.flow import BytesSource, Progress, Source
-from dockhand_core.http.error_replies import line, shown
+from dockhand_core.http.urls import one_line, redacted_url
 
 __all__ = ["ReplyStream", "UploadBody"]
 
@@ -80,7 +80,7 @@ class ReplyStream:
     def where(self) -> str:
         """The request, for messages."""
         request = self.response.request
-        return f"{request.method} {shown(str(request.url))}"
+        return f"{request.method} {redacted_url(str(request.url))}"
 
     def iterate(self) -> Generator[bytes, None, None]:
         """The body's blocks, as they arrive."""
@@ -146,4 +146,4 @@ class ReplyStream:
                 f"{self.where}: no more data in time after {self.received} bytes"
             ) from None
         except (httpx.HTTPError, httpx.StreamError) as error:
-            raise self._broken(line(str(error)) or type(error).__name__) from None
+            raise self._broken(one_line(str(error)) or type(error).__name__) from None

@@ -30,22 +30,16 @@ from dockhand_core.flow import (
     Call,
     Discard,
     Reply,
-    Retry,
+    RetryPolicy,
     Sleep,
     Until,
 )
 from dockhand_core.http.bodies import ReplyStream, UploadBody
-from dockhand_core.http.error_replies import (
-    PORTS,
-    error_of,
-    joined,
-    line,
-    origin_of,
-    retry_after,
-    shown,
-)
+from dockhand_core.http.error_replies import error_from_reply
+from dockhand_core.http.headers import retry_after
+from dockhand_core.http.urls import PORTS, one_line, origin_of, redacted_url, resolve_url
 
-__all__ = ["Exchange", "Receive", "Send", "Wire"]
+__all__ = ["Exchange", "Receive", "Send", "RegistryEndpoint"]
 
 ERROR_LIMIT = 64 << 10
 MAX_REDIRECTS = 5
@@ -72,7 +66,7 @@ Exchange = Generator[Send | Receive | Discard | Sleep | Blocking | Until, Any, R
 
 
 @dataclass
-class Wire:
+class RegistryEndpoint:
     """One connection's way to a registry, whichever runner performs it.
 
     Args:
@@ -91,7 +85,7 @@ class Wire:
     user_agent: str = "dockhand"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may be secrets
     timeout: float = 30.0
-    retry: Retry = field(default_factory=Retry)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
         self.auth = self.make_auth()
@@ -113,17 +107,17 @@ class Wire:
         attempt = 0
         while True:
             attempt += 1
-            line = LogLine(self.log, call, url, attempt)
+            record = RequestLog(self.log, call, url, attempt)
             try:
                 response = yield from self._follow(call, url)
-                stream = ReplyStream(response, line.done)
+                stream = ReplyStream(response, record.done)
                 status, headers = response.status_code, response.headers
                 if status in call.expect:
                     reply = Reply(status, headers, str(response.request.url), attempts=attempt)
                     if headers.get("content-encoding", "identity") != "identity":
                         yield Discard(ReplyStream(response))
                         raise ResponseInvalid(
-                            f"{call.method} {shown(url)}: the body is encoded as "
+                            f"{call.method} {redacted_url(url)}: the body is encoded as "
                             f"{headers['content-encoding'][:40]!r}, although identity was asked for"
                         )
                     if call.stream:
@@ -139,15 +133,15 @@ class Wire:
                 # What could not even connect was not sent, so it does no harm to send it again.
                 again = (call.repeatable or error.unsent) and not call.once
                 wait = self.retry.wait(attempt) if again and not _hopeless(error) else None
-                line.failed(error, wait)
+                record.failed(error, wait)
                 if wait is None:
                     raise
             except DockhandError as error:
-                line.failed(error, None)  # an answer that is not accepted has its line too
+                record.failed(error, None)  # an answer that is not accepted has its line too
                 raise
             else:
                 if wait is None:
-                    raise error_of(
+                    raise error_from_reply(
                         method=call.method,
                         url=str(response.request.url),
                         kind=call.kind,
@@ -173,7 +167,7 @@ class Wire:
         if path.startswith(("http://", "https://")):
             url = path
         elif path.startswith("/"):
-            url = joined(self.base + "/", path)
+            url = resolve_url(self.base + "/", path)
         else:
             url = f"{self.base}/v2/{path}"
         if call.query:
@@ -189,7 +183,7 @@ class Wire:
                 self._check_target(call, url)
                 at_home = origin_of(url) == self.origin
             request = self._request(call, url, at_home)
-            with mapped(call.method, url, request):
+            with translated_errors(call.method, url, request):
                 known = at_home and not call.anonymous
                 steps = self._authenticate(request) if known else self._send(request)
                 response: httpx.Response = yield from steps
@@ -197,15 +191,16 @@ class Wire:
             if target is None:
                 return response
             yield Discard(ReplyStream(response))
-            url = joined(url, target)
-        raise ResponseInvalid(f"{call.method} {shown(url)}: more than {MAX_REDIRECTS} redirects")
+            url = resolve_url(url, target)
+        where = f"{call.method} {redacted_url(url)}"
+        raise ResponseInvalid(f"{where}: more than {MAX_REDIRECTS} redirects")
 
     def _check_target(self, call: Call, url: str) -> None:
         scheme = url.partition(":")[0].lower()
         if scheme not in PORTS or (scheme == "http" and self.origin[0] == "https"):
             raise ResponseInvalid(
-                f"{call.method}: the registry at {self.base} leads to {shown(url)}, which is not "
-                "followed: https never becomes http. A proxy in front of it must set "
+                f"{call.method}: the registry at {self.base} leads to {redacted_url(url)}, "
+                "which is not followed: https never becomes http. A proxy in front of it must set "
                 "X-Forwarded-Proto, or the registry must send relative URLs",
                 repository=call.repository,
             )
@@ -236,7 +231,9 @@ class Wire:
                 call.method, target, headers=headers, stream=body, extensions=extensions
             )
         except (httpx.InvalidURL, ValueError) as error:
-            raise ResponseInvalid(f"{call.method} {shown(url)}: not a URL: {error}") from None
+            raise ResponseInvalid(
+                f"{call.method} {redacted_url(url)}: not a URL: {error}"
+            ) from None
 
     def _send(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
         response: httpx.Response = yield Send(request)
@@ -262,7 +259,7 @@ class Wire:
                 elif step.url is not target and origin_of(str(step.url)) != self.origin:
                     raise PluginError(
                         f"{type(self.auth).__name__} sent the request to another origin, "
-                        f"{shown(str(step.url))}: use fetch"
+                        f"{redacted_url(str(step.url))}: use fetch"
                     )
                 else:
                     if response is not None:
@@ -293,7 +290,7 @@ class Wire:
 
     def _fetch(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
         request.extensions = {**request.extensions, "timeout": self.timeouts}
-        with mapped(request.method, str(request.url), request):
+        with translated_errors(request.method, str(request.url), request):
             response = yield from self._send(request)
             body = yield Receive(ReplyStream(response), JSON_LIMIT)
         kept = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
@@ -309,16 +306,18 @@ class Wire:
 
 
 @contextmanager
-def mapped(method: str, url: str, request: httpx.Request | None = None) -> Iterator[None]:
+def translated_errors(
+    method: str, url: str, request: httpx.Request | None = None
+) -> Iterator[None]:
     """Turn httpx's exceptions into Dockhand's; an upload source's own error comes first."""
-    where = f"{method} {shown(url)}"
+    where = f"{method} {redacted_url(url)}"
     try:
         yield
     except httpx.HTTPError as error:
         body = request.stream if request is not None else None
         if isinstance(body, UploadBody) and body.error is not None:
             raise body.error from None
-        reason = line(str(error)) or type(error).__name__
+        reason = one_line(str(error)) or type(error).__name__
         if isinstance(error, httpx.TimeoutException):
             failed: ConnectionFailed = Timeout(f"{where}: no answer in time ({reason})")
         else:
@@ -333,7 +332,7 @@ def _hopeless(error: ConnectionFailed) -> bool:
     return "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate verify" in str(error)
 
 
-class LogLine:
+class RequestLog:
     """The one line that each request leaves in the log, when its reply is read or given up.
 
     `bytes` counts the bodies, of request and reply together.
@@ -341,7 +340,7 @@ class LogLine:
 
     def __init__(self, log: Any, call: Call, url: str, attempt: int) -> None:
         self._log, self._attempt, self._call = log, attempt, call
-        self._path = shown(urlsplit(url).path)
+        self._path = redacted_url(urlsplit(url).path)
         self._start = time.perf_counter()
         self._told = False
 

@@ -29,7 +29,7 @@ from dockhand_core.flow import (
     Take,
     Until,
 )
-from dockhand_core.http.exchange import Receive, Send, Wire
+from dockhand_core.http.exchange import Receive, RegistryEndpoint, Send
 
 __all__ = ["AsyncRunner", "SyncRunner", "run_async", "run_sync"]
 
@@ -117,19 +117,21 @@ class SyncRunner:
     """Runs a connection's flows in the calling thread.
 
     Args:
-        wire: what a call is on the wire.
+        endpoint: the registry, and how one call is exchanged with it.
         transport: makes the transport; in a process that was forked, anew.
     """
 
-    def __init__(self, wire: Wire, transport: Callable[[], httpx.BaseTransport]) -> None:
-        self.wire = wire
+    def __init__(
+        self, endpoint: RegistryEndpoint, transport: Callable[[], httpx.BaseTransport]
+    ) -> None:
+        self.endpoint = endpoint
         self._make = transport
         self._lock = threading.Lock()
         self._transport: httpx.BaseTransport | None = None
         self._closed = False
         _alive.add(self)
         self._effects: dict[type, Callable[[Any], Any]] = {
-            Call: lambda e: run_sync(wire.exchange(e), self.perform),
+            Call: lambda e: run_sync(endpoint.exchange(e), self.perform),
             Send: lambda e: self._open().handle_request(e.request),
             Receive: self._receive,
             Discard: lambda e: e.stream.close(),
@@ -171,7 +173,7 @@ class SyncRunner:
             transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
-        self.wire.forget()
+        self.endpoint.forget()
 
     def close(self) -> None:
         """Close the sockets for good."""
@@ -179,7 +181,7 @@ class SyncRunner:
         self.reset()
 
     def _receive(self, effect: Receive) -> bytes:
-        collector = _Collector(effect, self.wire.timeout * 4)
+        collector = _Collector(effect, self.endpoint.timeout * 4)
         with closing(effect.stream.iterate()) as blocks:
             for block in blocks:
                 if not collector.add(block):
@@ -217,12 +219,14 @@ class AsyncRunner:
     """Runs a connection's flows in tasks; one transport for each event loop.
 
     Args:
-        wire: what a call is on the wire.
+        endpoint: the registry, and how one call is exchanged with it.
         transport: makes the transport, for each loop anew.
     """
 
-    def __init__(self, wire: Wire, transport: Callable[[], httpx.AsyncBaseTransport]) -> None:
-        self.wire = wire
+    def __init__(
+        self, endpoint: RegistryEndpoint, transport: Callable[[], httpx.AsyncBaseTransport]
+    ) -> None:
+        self.endpoint = endpoint
         self._make = transport
         self._closed = False
         _alive.add(self)
@@ -230,7 +234,7 @@ class AsyncRunner:
             asyncio.AbstractEventLoop, httpx.AsyncBaseTransport
         ] = weakref.WeakKeyDictionary()
         self._effects: dict[type, Callable[[Any], Any]] = {
-            Call: lambda e: run_async(wire.exchange(e), self.perform),
+            Call: lambda e: run_async(endpoint.exchange(e), self.perform),
             Send: lambda e: self._open().handle_async_request(e.request),
             Receive: self._receive,
             Discard: lambda e: e.stream.aclose(),
@@ -270,7 +274,7 @@ class AsyncRunner:
         transport = self._transports.pop(asyncio.get_running_loop(), None)
         if transport is not None:
             await transport.aclose()
-        self.wire.forget()
+        self.endpoint.forget()
 
     async def close(self) -> None:
         """Close this loop's sockets for good."""
@@ -278,7 +282,7 @@ class AsyncRunner:
         await self.reset()
 
     async def _receive(self, effect: Receive) -> bytes:
-        collector = _Collector(effect, self.wire.timeout * 4)
+        collector = _Collector(effect, self.endpoint.timeout * 4)
         async with aclosing(effect.stream.aiterate()) as blocks:
             async for block in blocks:
                 if not collector.add(block):

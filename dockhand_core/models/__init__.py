@@ -1,7 +1,7 @@
 """What registries hold and answer, as frozen pydantic models."""
 
 from dockhand_core.models import media
-from dockhand_core.models.digest import Digest, check_reference, check_repository, check_tag
+from dockhand_core.models.digest import Digest, Hasher, check_reference, check_repository, check_tag
 from dockhand_core.models.image_config import HistoryEntry, ImageConfig
 from dockhand_core.models.manifest import Descriptor, ImageIndex, ImageManifest, parse_manifest
 from dockhand_core.models.platform import Platform
@@ -11,6 +11,7 @@ __all__ = [
     "ApiVersion",
     "Descriptor",
     "Digest",
+    "Hasher",
     "HistoryEntry",
     "ImageConfig",
     "ImageIndex",

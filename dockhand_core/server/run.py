@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import base64
-import binascii
 import contextlib
-import ipaddress
 import os
 import signal
 import socket
@@ -19,92 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = [
-    "basic_credentials",
-    "count",
-    "is_loopback",
-    "listen",
-    "listening_options",
-    "plain_http_option",
-    "refuse_plain_http",
-    "serve",
-]
+__all__ = ["listen", "serve"]
 
 _BACKLOG = 2048
-
-
-def basic_credentials(header: str) -> tuple[str, bytes] | None:
-    """User and password of the header `Authorization`; None where it holds nothing of the kind.
-
-    Follows: RFC 7617, "The 'Basic' HTTP Authentication Scheme".
-    """
-    scheme, _, encoded = header.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        decoded = base64.b64decode(encoded.strip(), validate=True)
-        user, colon, password = decoded.partition(b":")
-        return (user.decode(), password) if colon else None
-    except (binascii.Error, ValueError):
-        return None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def count(text: str) -> int:
-    """A number of at least 1 from the command line."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
-
-
-def listening_options(parser: argparse.ArgumentParser, port: int) -> argparse._ArgumentGroup:
-    """Add the options that say where a server listens; `serve` takes them.
-
-    Args:
-        parser: the server's.
-        port: the usual one.
-    """
-    group = parser.add_argument_group("listening")
-    group.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    group.add_argument(
-        "--port", type=int, default=port, help=f"port to listen on, 0 for any that is free ({port})"
-    )
-    group.add_argument(
-        "--tls-certificate", metavar="FILE", help="speak HTTPS: the chain of certificates, PEM"
-    )
-    group.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, PEM")
-    return group
-
-
-def plain_http_option(group: argparse._ArgumentGroup) -> None:
-    """Add the option for servers that are shown secrets; `refuse_plain_http` heeds it."""
-    group.add_argument(
-        "--plain-http",
-        action="store_true",
-        help="allow a --host that is not loopback without TLS, behind a proxy that speaks it",
-    )
-
-
-def refuse_plain_http(options: argparse.Namespace, secrets: str) -> None:
-    """End the program where secrets would travel unencrypted, unless it was told that they do not.
-
-    Args:
-        options: what `listening_options` and `plain_http_option` added.
-        secrets: what these are, such as `passwords`.
-    """
-    if not (is_loopback(options.host) or options.tls_certificate or options.plain_http):
-        sys.exit(
-            f"--host {options.host} lets others in, and their {secrets} would travel unencrypted: "
-            "give --tls-certificate and --tls-key, or say --plain-http where a proxy speaks TLS"
-        )
 
 
 def listen(host: str, port: int) -> socket.socket:

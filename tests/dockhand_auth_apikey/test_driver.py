@@ -83,5 +83,5 @@ def test_from_a_file(tmp_path: Path) -> None:
     auth = {"driver": "apikey", "header": "X-Api-Key", "api_key_file": str(file)}
     with connect("http://r", auth=auth) as client:
         request = httpx.Request("GET", "http://r/v2/")
-        next(client._runner.wire.auth.auth_flow(request))
+        next(client._runner.endpoint.auth.auth_flow(request))
     assert request.headers["X-Api-Key"] == KEY

@@ -87,6 +87,6 @@ def test_from_a_file(tmp_path: Path) -> None:
     auth = {"driver": "basic", "username": "alice", "password_file": file}
     with connect("http://r", auth=auth) as client:
         request = httpx.Request("GET", "http://r/v2/")
-        next(client._runner.wire.auth.auth_flow(request))
+        next(client._runner.endpoint.auth.auth_flow(request))
     wanted = b64encode(f"alice:{PASSWORD}".encode()).decode()
     assert request.headers["Authorization"] == f"Basic {wanted}"

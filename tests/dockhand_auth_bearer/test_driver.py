@@ -57,5 +57,5 @@ def test_from_a_file(tmp_path: Path, end: str) -> None:
     file.write_bytes(f"{TOKEN}{end}".encode())
     with connect("http://r", auth={"driver": "bearer", "token_file": str(file)}) as client:
         request = httpx.Request("GET", "http://r/v2/")
-        next(client._runner.wire.auth.auth_flow(request))
+        next(client._runner.endpoint.auth.auth_flow(request))
     assert request.headers["Authorization"] == f"Bearer {TOKEN}"

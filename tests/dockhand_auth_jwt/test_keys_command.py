@@ -13,8 +13,7 @@ import pytest
 from dockhand_auth_jwt import JwtAuth, SigningKey, TrustedKey
 from dockhand_auth_jwt.__main__ import main
 
-from dockhand_core.config import load_config
-from dockhand_core.config.validation import check
+from dockhand_core.config import load_config, validate_table
 
 FILES = ["certificate.pem", "jwks.json", "private.pem", "public.pem"]
 
@@ -56,7 +55,7 @@ def test_the_configuration_works(
     (tmp_path / "dockhand.toml").write_text(toml)
     auth = load_config(environ={}).connection()[1].auth
     assert auth.driver == "jwt"
-    settings = check(JwtAuth.Settings, auth.options, where="auth", base=tmp_path)
+    settings = validate_table(JwtAuth.Settings, auth.options, where="auth", base=tmp_path)
     assert settings._key.algorithm == "ES384"
     assert b"ENCRYPTED" in (tmp_path / "k" / "new" / "private.pem").read_bytes()
 

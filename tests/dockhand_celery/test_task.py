@@ -17,9 +17,8 @@ from dockhand_celery.runner import _name
 from dockhand_webhook import Backoff, Inbox, Job, Lanes, NotNow
 from notifications import DISTRIBUTION, envelope, push
 
-from dockhand_core import ConfigError, hookimpl
+from dockhand_core import ConfigError, Plugins, hookimpl
 from dockhand_core.events import EventParsers, RegistryBaseEvent
-from dockhand_core.plugins import Plugins
 
 README = Path(__file__).parents[2] / "plugins" / "dockhand_celery" / "README.md"
 

@@ -113,7 +113,7 @@ def test_they_work_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with Dockhand() as dockhand:
         client = dockhand.connection()
         assert repr(client) == "<DistributionClient 'default' http://registry.invalid>"
-        assert vars(client._runner.wire.auth) == {"_header": "Bearer t0ken"}
+        assert vars(client._runner.endpoint.auth) == {"_header": "Bearer t0ken"}
 
 
 def test_any_key_of_any_connection() -> None:

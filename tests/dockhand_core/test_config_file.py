@@ -245,7 +245,7 @@ class TestSecretFiles:
         write(self.TEXT)
         Path("pw").write_bytes(content.encode())
         with Dockhand() as dockhand:
-            auth = dockhand.connection()._runner.wire.auth
+            auth = dockhand.connection()._runner.endpoint.auth
         assert vars(auth)["_header"] == f"Basic {b64encode(f'x:{secret}'.encode()).decode()}"
 
     def test_the_file_is_missing(self) -> None:

@@ -65,13 +65,13 @@ class TestNothingAmbient:
 
     def test_connect(self) -> None:
         with connect("http://r") as client:
-            wire = client._runner.wire
+            wire = client._runner.endpoint
             assert (client.name, wire.base, wire.retry.retries) == ("default", "http://r", 3)
             assert type(wire.auth).__name__ == "NullAuth"
             assert type(client).__name__ == "DistributionClient"
 
     def test_async_connect(self) -> None:
-        wire = async_connect("http://r")._runner.wire
+        wire = async_connect("http://r")._runner.endpoint
         assert (wire.base, type(wire.auth).__name__) == ("http://r", "NullAuth")
 
     def test_an_empty_mapping(self) -> None:
@@ -90,7 +90,7 @@ def test_connect_takes_the_keys_of_a_table(tmp_path: Path) -> None:
         headers={"X-Team": "red"},
         logging={"driver": "null"},
     )
-    wire = client._runner.wire
+    wire = client._runner.endpoint
     assert (wire.timeout, wire.retry.retries, wire.headers) == (3.0, 0, {"X-Team": "red"})
     assert type(wire.auth).__name__ == "BasicAuth"
     with pytest.raises(ConfigError, match=r"unknown key 'timout'; did you mean 'timeout'\?"):
@@ -140,7 +140,7 @@ def test_models_do_not_show_what_they_refuse() -> None:
 )
 def test_base_uri(given: str, base: str) -> None:
     with connect(given) as client:
-        assert client._runner.wire.base == base
+        assert client._runner.endpoint.base == base
 
 
 @pytest.mark.parametrize(

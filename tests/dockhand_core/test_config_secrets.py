@@ -37,7 +37,7 @@ def table(**settings: Any) -> dict[str, Any]:
     return {"base_uri": "http://r.invalid", **settings}
 
 
-def shown(error: BaseException) -> str:
+def redacted_url(error: BaseException) -> str:
     """All that a traceback prints, what it was chained from included."""
     return "".join(traceback.format_exception(error)) + repr(error)
 
@@ -65,7 +65,7 @@ def test_clients_and_their_parts(auth: dict[str, str]) -> None:
     with Dockhand({"connections": {"main": settings}}) as dockhand:
         twins = AsyncDockhand({"connections": {"main": settings}})
         for client in (dockhand.connection(), twins.connection()):
-            wire: Any = client._runner.wire
+            wire: Any = client._runner.endpoint
             for thing in (client, client.driver, wire.auth, dockhand, twins, dockhand.plugins):
                 assert SECRET not in repr(thing)
                 assert SECRET not in str(thing)
@@ -83,13 +83,13 @@ def test_errors_of_a_client(serve: Any) -> None:
     }
     with connect(serve(refuse), **settings) as client, pytest.raises(DockhandError) as caught:
         client.ping()
-    assert SECRET not in shown(caught.value)
+    assert SECRET not in redacted_url(caught.value)
     with (
         connect("http://127.0.0.1:1", retries=0, **settings) as client,
         pytest.raises(DockhandError) as caught,
     ):
         client.ping()
-    assert SECRET not in shown(caught.value)
+    assert SECRET not in redacted_url(caught.value)
     assert SECRET not in repr(pickle.loads(pickle.dumps(copy.copy(caught.value))))
 
 
@@ -126,10 +126,10 @@ def test_errors_of_a_client(serve: Any) -> None:
 def test_config_errors(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         Dockhand({"connections": {"main": table(**wrong)}}).connection()
-    assert SECRET not in shown(caught.value)
+    assert SECRET not in redacted_url(caught.value)
     with pytest.raises(ConfigError) as caught:
         async_connect(**table(**wrong))
-    assert SECRET not in shown(caught.value)
+    assert SECRET not in redacted_url(caught.value)
 
 
 def test_config_errors_of_files_and_variables() -> None:
@@ -141,7 +141,7 @@ def test_config_errors_of_files_and_variables() -> None:
     ):
         with pytest.raises(ConfigError) as caught:
             load_config(environ=environ)
-        assert SECRET not in shown(caught.value)
+        assert SECRET not in redacted_url(caught.value)
 
 
 def test_file_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockhand_core import RegistryError, errors
-from dockhand_core.http.error_replies import error_of, shown
+from dockhand_core.http.error_replies import error_from_reply
+from dockhand_core.http.urls import redacted_url
 
 URL = "https://registry.example.com/v2/library/nginx/manifests/1.0"
 
@@ -24,7 +25,7 @@ def reply(
     url: str = URL,
     **headers: str,
 ) -> RegistryError:
-    return error_of(
+    return error_from_reply(
         method="GET",
         url=url,
         kind=kind,
@@ -219,7 +220,7 @@ class TestShown:
         ],
     )  # fmt: skip
     def test_without_secrets(self, url: str, text: str) -> None:
-        assert unquote(shown(url)) == text
+        assert unquote(redacted_url(url)) == text
 
     def test_in_messages(self) -> None:
         found = reply(404, kind="upload", url="https://a:hunter2@r/u?_state=hunter2")
@@ -228,8 +229,8 @@ class TestShown:
 
     @given(st.text(max_size=80))
     def test_never_raises(self, text: str) -> None:
-        shown(text)
-        shown(f"https://r/{text}")
+        redacted_url(text)
+        redacted_url(f"https://r/{text}")
 
 
 @given(
@@ -251,7 +252,7 @@ class TestShown:
     ),
 )
 def test_any_reply_becomes_an_error(status: int, body: bytes, headers: dict[str, str]) -> None:
-    found = error_of(
+    found = error_from_reply(
         method="GET", url=URL, kind="blob", repository=None, status=status, headers=headers,
         body=body,
     )  # fmt: skip

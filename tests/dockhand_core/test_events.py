@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from notifications import DISTRIBUTION, envelope, push, recorded
 from pydantic import ValidationError
 
-from dockhand_core import EventInvalid, PluginConflict, hookimpl, hookspecs
+from dockhand_core import EventInvalid, PluginConflict, Plugins, hookimpl, hookspecs
 from dockhand_core import events as ev
-from dockhand_core.plugins import Plugins
 
 HEADERS = {"Content-Type": DISTRIBUTION}
 EXPECTED = {

@@ -12,8 +12,8 @@ import pytest
 from registries import HTPASSWD, PASSWORD
 
 from dockhand_core import ConfigError
+from dockhand_core.server import basic_credentials
 from dockhand_core.server.htpasswd import PasswordFile
-from dockhand_core.server.run import basic_credentials
 
 RIGHT = PASSWORD.encode()
 

@@ -163,7 +163,7 @@ def ask(config: dict[str, Any], world: str) -> tuple[list[str], VaultAuth]:
         with Dockhand(config) as dockhand:
             dockhand.plugins.register(Everything())
             client = dockhand.connection("main", QuayClient)
-            auth = client._runner.wire.auth
+            auth = client._runner.endpoint.auth
             found = client.robots()
     else:
 
@@ -171,7 +171,7 @@ def ask(config: dict[str, Any], world: str) -> tuple[list[str], VaultAuth]:
             async with AsyncDockhand(config) as dockhand:
                 dockhand.plugins.register(Everything())
                 client = dockhand.connection("main", AsyncQuayClient)
-                return await client.robots(), client._runner.wire.auth
+                return await client.robots(), client._runner.endpoint.auth
 
         found, auth = asyncio.run(main())
     assert isinstance(auth, VaultAuth)

@@ -7,8 +7,15 @@ from collections.abc import Callable, Mapping
 import pytest
 
 import dockhand_core
-from dockhand_core import Dockhand, PluginConflict, PluginError, PluginInfo, PluginNotFound, connect
-from dockhand_core.plugins import Plugins
+from dockhand_core import (
+    Dockhand,
+    PluginConflict,
+    PluginError,
+    PluginInfo,
+    PluginNotFound,
+    Plugins,
+    connect,
+)
 
 Install = Callable[[str, Mapping[str, str], Mapping[str, str]], None]
 

@@ -17,12 +17,12 @@ from dockhand_core import (
     PluginConflict,
     PluginError,
     PluginNotFound,
+    Plugins,
     Scope,
     connect,
     hookimpl,
     hookspecs,
 )
-from dockhand_core.plugins import Plugins
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -45,7 +45,7 @@ def manager() -> Dockhand:
 def test_on_one_manager_alone() -> None:
     with manager() as one, manager() as other:
         one.plugins.register(Hooks())
-        assert type(one.connection()._runner.wire.auth) is Auth
+        assert type(one.connection()._runner.endpoint.auth) is Auth
         with pytest.raises(PluginNotFound, match="auth driver 'mine' is not installed"):
             other.connection()
         with pytest.raises(PluginNotFound):
@@ -63,7 +63,7 @@ def test_after_a_connection_was_refused() -> None:
 def test_async_managers_too() -> None:
     dockhand = AsyncDockhand(manager().config)
     dockhand.plugins.register(Hooks(), name="audit")
-    assert type(dockhand.connection()._runner.wire.auth) is Auth
+    assert type(dockhand.connection()._runner.endpoint.auth) is Auth
 
 
 def test_what_it_is_known_by() -> None:

@@ -114,7 +114,7 @@ class Hooks:
         return {"asking": Asking}
 
 
-class Endpoint:
+class RegistryEndpoint:
     """A token endpoint and a registry that takes its latest token."""
 
     def __init__(self, serve: Serve) -> None:
@@ -139,19 +139,19 @@ class Endpoint:
 
 
 @pytest.fixture
-def endpoint(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    found = Endpoint(serve)
+def endpoint(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Iterator[RegistryEndpoint]:
+    found = RegistryEndpoint(serve)
     monkeypatch.setattr(Asking, "endpoint", f"{found.url}/token")
     yield found
     found.go.set()
 
 
-def config(endpoint: Endpoint) -> dict[str, Any]:
+def config(endpoint: RegistryEndpoint) -> dict[str, Any]:
     table = {"base_uri": endpoint.url, "auth": {"driver": "asking"}, "retries": 0, "timeout": 5}
     return {"connections": {"main": {**table, "logging": {"driver": "null"}}}}
 
 
-def pings(endpoint: Endpoint, count: int, world: str) -> list[BaseException | None]:
+def pings(endpoint: RegistryEndpoint, count: int, world: str) -> list[BaseException | None]:
     """Ping that many times at once; the errors."""
 
     async def main() -> list[BaseException | None]:
@@ -172,7 +172,7 @@ def pings(endpoint: Endpoint, count: int, world: str) -> list[BaseException | No
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_one_asks_for_all(endpoint: Endpoint, world: str) -> None:
+def test_one_asks_for_all(endpoint: RegistryEndpoint, world: str) -> None:
     """More wait than the event loop has threads, and the one they wait for needs one."""
     assert pings(endpoint, 40, world) == [None] * 40
     assert endpoint.asked == 1
@@ -180,14 +180,14 @@ def test_one_asks_for_all(endpoint: Endpoint, world: str) -> None:
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_one_refreshes_for_all(endpoint: Endpoint, world: str) -> None:
+def test_one_refreshes_for_all(endpoint: RegistryEndpoint, world: str) -> None:
     endpoint.accepted = 2
     assert pings(endpoint, 20, world) == [None] * 20
     assert endpoint.asked == 2
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_refused_for_good_ends(endpoint: Endpoint, world: str) -> None:
+def test_refused_for_good_ends(endpoint: RegistryEndpoint, world: str) -> None:
     endpoint.accepted = -1
     [error] = pings(endpoint, 1, world)
     assert isinstance(error, Unauthorized)
@@ -196,7 +196,7 @@ def test_refused_for_good_ends(endpoint: Endpoint, world: str) -> None:
 
 @pytest.mark.parametrize("world", ["sync", "async"])
 def test_an_error_is_everybodys(
-    endpoint: Endpoint, world: str, monkeypatch: pytest.MonkeyPatch
+    endpoint: RegistryEndpoint, world: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One attempt, not one for each that waits."""
     attempts: list[int] = []
@@ -226,7 +226,7 @@ def test_an_error_is_everybodys(
 
 @pytest.mark.parametrize("world", ["sync", "async"])
 def test_what_a_blocking_step_raises(
-    endpoint: Endpoint, world: str, monkeypatch: pytest.MonkeyPatch
+    endpoint: RegistryEndpoint, world: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(self: Asking) -> Steps:
         yield from self.blocking(int, "x")
@@ -238,7 +238,7 @@ def test_what_a_blocking_step_raises(
     assert str(error).startswith("Asking: ValueError: ")
 
 
-def test_the_next_asks_where_one_was_cancelled(endpoint: Endpoint) -> None:
+def test_the_next_asks_where_one_was_cancelled(endpoint: RegistryEndpoint) -> None:
     endpoint.accepted = 2
     endpoint.go.clear()
 
@@ -266,7 +266,7 @@ def test_the_next_asks_where_one_was_cancelled(endpoint: Endpoint) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_fork_does_not_wait_for_its_parent(endpoint: Endpoint) -> None:
+def test_a_fork_does_not_wait_for_its_parent(endpoint: RegistryEndpoint) -> None:
     auth = Asking(Asking.Settings())
     steps = auth.cached_token("k", auth.obtain)
     next(steps)  # on its way, in a process that will not finish it for the child

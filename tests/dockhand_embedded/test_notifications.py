@@ -14,7 +14,15 @@ import pytest
 from images import push_image, push_index
 from registries import HTPASSWD, PASSWORD, embedded, free_port
 
-from dockhand_core import ConfigError, Digest, Dockhand, RegistryClient, async_connect, connect
+from dockhand_core import (
+    ConfigError,
+    Digest,
+    Dockhand,
+    Plugins,
+    RegistryClient,
+    async_connect,
+    connect,
+)
 from dockhand_core.events import (
     BlobMounted,
     BlobPushed,
@@ -23,7 +31,6 @@ from dockhand_core.events import (
     ManifestPushed,
     TagDeleted,
 )
-from dockhand_core.plugins import Plugins
 
 QUIET = {"driver": "null"}
 TOKEN = "n0t1fy-s3cret"

@@ -14,7 +14,7 @@ from authority import ISSUER, RULES, SERVICE, USERS, write_authority
 from dockhand_auth_jwt import Claims, SigningKey, TokenService
 from dockhand_token_server import create_app
 
-from dockhand_core.plugins import Plugins
+from dockhand_core import Plugins
 
 T = TypeVar("T")
 

@@ -19,10 +19,9 @@ from dockhand_webhook.dispatch.dispatcher import InProcess
 from notifications import DISTRIBUTION, envelope, push
 from receiving import SECONDS, plugins_with
 
-from dockhand_core import hookimpl
+from dockhand_core import Plugins, hookimpl
 from dockhand_core.events import RegistryBaseEvent, event_handlers
 from dockhand_core.events.distribution import DistributionParser
-from dockhand_core.plugins import Plugins
 
 T = TypeVar("T")
 TOKEN = "t0ken-of-the-tests"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from dockhand_webhook import Backoff, Job, LetterError
 
+from dockhand_core import Plugins
 from dockhand_core.events import EventParsers
-from dockhand_core.plugins import Plugins
 
 LEASE = 15.0  # as the processes of the fixture have it
 NAME = "told/dockhand_event"

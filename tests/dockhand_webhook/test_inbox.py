@@ -17,9 +17,8 @@ from dockhand_webhook.inbox import event_table as arrivals
 from dockhand_webhook.inbox.dead_letters import Unread
 from receiving import eventually
 
-from dockhand_core import ConfigError, EventInvalid
+from dockhand_core import ConfigError, EventInvalid, Plugins
 from dockhand_core.events import EventParsers, RegistryBaseEvent
-from dockhand_core.plugins import Plugins
 
 
 def stored(path: Path) -> list[tuple[str, str]]:

@@ -16,9 +16,8 @@ from dockhand_webhook.__main__ import _arguments
 from dockhand_webhook.snippets import distribution_section
 from notifications import DISTRIBUTION, envelope, push
 
-from dockhand_core import EventInvalid
+from dockhand_core import EventInvalid, Plugins
 from dockhand_core.events import EventParsers
-from dockhand_core.plugins import Plugins
 
 README = Path(__file__).parents[2] / "plugins" / "dockhand_webhook" / "README.md"
 TEXT = README.read_text("utf-8")

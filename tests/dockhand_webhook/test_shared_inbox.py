@@ -19,9 +19,8 @@ from dockhand_webhook.inbox.event_codec import pack
 from notifications import recorded
 from receiving import eventually
 
-from dockhand_core import PluginError
+from dockhand_core import PluginError, Plugins
 from dockhand_core.events import EventParsers, ManifestPushed
-from dockhand_core.plugins import Plugins
 
 PROGRAM = """
 import sys

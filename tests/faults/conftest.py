@@ -10,7 +10,7 @@ from driven import Loop, driven
 from scripted import Scripted, scripted
 
 from dockhand_core import RegistryClient, async_connect, connect
-from dockhand_core.flow import Retry
+from dockhand_core.flow import RetryPolicy
 from dockhand_core.http.transports.options import ASYNC_TRANSPORTS
 
 MODES = ["sync", *(f"async-{name}" for name in ASYNC_TRANSPORTS)]
@@ -31,8 +31,8 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Callable[..., RegistryCli
             carrier = request.param.removeprefix("async-")
             inner = async_connect(url, transport=carrier, **settings)
             client = driven(loop, inner)
-        retry = Retry(retries=settings.get("retries", 3), base=0.001, cap=1.0)
-        inner._runner.wire.retry = inner.driver.retry = retry
+        retry = RetryPolicy(retries=settings.get("retries", 3), base=0.001, cap=1.0)
+        inner._runner.endpoint.retry = inner.driver.retry = retry
         clients.append(client)
         return client
 

@@ -16,7 +16,7 @@ import pytest
 from scripted import Asked, Scripted, Step, Wait, reply, scripted
 
 from dockhand_core import AsyncRegistryClient, Digest, async_connect
-from dockhand_core.flow import Retry
+from dockhand_core.flow import RetryPolicy
 from dockhand_core.http.transports.options import ASYNC_TRANSPORTS
 
 DATA = os.urandom(300_000)
@@ -76,7 +76,7 @@ def client(request: pytest.FixtureRequest, server: Scripted) -> Callable[[], Asy
             timeout=5.0,
             logging={"driver": "null"},
         )
-        found._runner.wire.retry = found.driver.retry = Retry(retries=3, base=0.01)
+        found._runner.endpoint.retry = found.driver.retry = RetryPolicy(retries=3, base=0.01)
         return found
 
     return make

@@ -28,10 +28,12 @@ from dockhand_core import (
     TagInvalid,
 )
 from dockhand_core.auth import NullAuth
-from dockhand_core.flow import Retry
-from dockhand_core.http.error_replies import challenges, error_of, joined, links, retry_after, shown
-from dockhand_core.http.exchange import Wire
+from dockhand_core.flow import RetryPolicy
+from dockhand_core.http.error_replies import error_from_reply
+from dockhand_core.http.exchange import RegistryEndpoint
+from dockhand_core.http.headers import parse_challenges, parse_link_header, retry_after
 from dockhand_core.http.runners import SyncRunner
+from dockhand_core.http.urls import redacted_url, resolve_url
 from dockhand_core.logs import LogSettings, null
 from dockhand_core.models import check_reference, check_repository, check_tag, parse_manifest
 
@@ -92,16 +94,16 @@ def test_scope(text: str) -> None:
 
 @given(HEADER | st.text(max_size=200))
 def test_headers(text: str) -> None:
-    for target, relation in links(text):
+    for target, relation in parse_link_header(text):
         assert target in text
         assert relation == relation.lower()
-    for challenge in challenges(text):
+    for challenge in parse_challenges(text):
         assert challenge.scheme in text
     wait = retry_after({"retry-after": text}, now=datetime(2026, 1, 1, tzinfo=UTC))
     assert wait is None or wait >= 0
-    assert "\n" not in shown(text) or "\n" in text
+    assert "\n" not in redacted_url(text) or "\n" in text
     with suppress(DockhandError):
-        joined("http://a/b", text)
+        resolve_url("http://a/b", text)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +111,8 @@ def test_headers(text: str) -> None:
 )
 def test_headers_take_no_time(text: str) -> None:
     """A pattern that backtracks would not come to an end here."""
-    assert len(links(text)) <= 1 << 14
-    assert len(challenges(text)) <= 1 << 14
+    assert len(parse_link_header(text)) <= 1 << 14
+    assert len(parse_challenges(text)) <= 1 << 14
 
 
 @pytest.mark.parametrize(
@@ -133,12 +135,15 @@ def test_headers_take_no_time(text: str) -> None:
     ],
 )
 def test_challenges(text: str, expected: list[tuple[str, dict[str, str]]]) -> None:
-    assert [(one.scheme, dict(one.parameters)) for one in challenges(text)] == expected
+    assert [(one.scheme, dict(one.parameters)) for one in parse_challenges(text)] == expected
 
 
 def test_links() -> None:
     text = '</v2/_catalog?last=a%2Cb&n=1>; rel="next", <http://x/,y>;title="a, b";rel=prev'
-    assert links(text) == [("/v2/_catalog?last=a%2Cb&n=1", "next"), ("http://x/,y", "prev")]
+    assert parse_link_header(text) == [
+        ("/v2/_catalog?last=a%2Cb&n=1", "next"),
+        ("http://x/,y", "prev"),
+    ]
 
 
 @given(st.binary(max_size=200) | DOCUMENT.map(lambda d: json.dumps(d).encode()), HEADER)
@@ -168,7 +173,7 @@ def test_platform(text: str) -> None:
 )
 def test_errors(status: int, header: str, body: bytes) -> None:
     names = ("www-authenticate", "retry-after", "content-type", "x-request-id")
-    error = error_of(
+    error = error_from_reply(
         method="GET",
         url="http://a/v2/?_state=hidden",
         kind="blob",
@@ -211,9 +216,9 @@ class Anything(httpx.BaseTransport):
 def test_replies(status: int, headers: dict[str, str], body: bytes) -> None:
     """No reply makes anything but a Dockhand error come out."""
     driver = DistributionDriver(DistributionDriver.Settings(base_uri="http://registry"))
-    driver.retry = Retry(0)
+    driver.retry = RetryPolicy(0)
     log = null(LogSettings(), "fuzz")
-    wire = Wire(
+    wire = RegistryEndpoint(
         base="http://registry",
         make_auth=lambda: NullAuth(NullAuth.Settings()),
         log=log,

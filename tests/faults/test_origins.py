@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scripted import Asked, Scripted, reply, scripted
 
 from dockhand_core import Digest, DockhandError, RegistryClient, ResponseInvalid
-from dockhand_core.http.error_replies import joined, origin_of
+from dockhand_core.http.urls import origin_of, resolve_url
 from dockhand_core.models import media
 
 Opened = Callable[..., RegistryClient]
@@ -274,7 +274,7 @@ def test_two_parsers_agree(host: str, rest: str) -> None:
     The origin is read by urllib, the connection is made by what httpx reads of the same text.
     """
     try:
-        url = joined("http://registry:80/v2/", f"http://{host}{rest}")
+        url = resolve_url("http://registry:80/v2/", f"http://{host}{rest}")
         at_home = origin_of(url) == ("http", "registry", 80)
         parsed = httpx.URL(url)
     except (DockhandError, ValueError, httpx.InvalidURL):

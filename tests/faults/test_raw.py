@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scripted import CUT, Scripted, Step, Wait, reply
 
 from dockhand_core import Digest, DockhandError, RegistryClient, Timeout, async_connect
-from dockhand_core.flow import Retry
+from dockhand_core.flow import RetryPolicy
 from dockhand_core.http.transports.options import ASYNC_TRANSPORTS
 
 Opened = Callable[..., RegistryClient]
@@ -182,7 +182,7 @@ def test_odd_replies(registry: RegistryClient, server: Scripted, tmp_path: Path,
     if (tmp_path / "blob").exists():
         assert (tmp_path / "blob").read_bytes() == DATA
     server.handler = lambda asked: ANSWER
-    registry._runner.wire.retry = Retry(retries=3, base=0.001)
+    registry._runner.endpoint.retry = RetryPolicy(retries=3, base=0.001)
     assert list(registry.tags("a/b")) == ["v1"]  # the client still works
 
 

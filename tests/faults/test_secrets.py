@@ -138,7 +138,7 @@ def test_nothing_is_shown(
     assert failed
     assert {"request", "request failed"} >= {line["event"] for line in lines}
     assert len(lines) >= 4
-    seen += log + repr(registry) + repr(registry._runner.wire)
+    seen += log + repr(registry) + repr(registry._runner.endpoint)
     for secret in SECRETS:
         assert secret not in seen
 

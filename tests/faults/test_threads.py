@@ -11,7 +11,7 @@ from pathlib import Path
 from scripted import CUT, Asked, Scripted, Step, reply
 
 from dockhand_core import Digest, connect
-from dockhand_core.flow import Retry
+from dockhand_core.flow import RetryPolicy
 
 BLOBS = {Digest.of(data): data for data in (os.urandom(40_000) for _ in range(16))}
 
@@ -61,7 +61,9 @@ def test_sixteen_threads(server: Scripted, tmp_path: Path) -> None:
     with connect(
         server.url, max_connections=4, timeout=5.0, logging={"driver": "null"}
     ) as registry:
-        registry._runner.wire.retry = registry.driver.retry = Retry(retries=20, base=0.001)
+        registry._runner.endpoint.retry = registry.driver.retry = RetryPolicy(
+            retries=20, base=0.001
+        )
         barrier = threading.Barrier(16)
 
         def work(number: int) -> None:

@@ -32,7 +32,7 @@ from dockhand_core import (
     TooManyRequests,
     connect,
 )
-from dockhand_core.flow import Retry
+from dockhand_core.flow import RetryPolicy
 
 Opened = Callable[..., RegistryClient]
 TAGS = json.dumps({"name": "a/b", "tags": ["v1"]}).encode()
@@ -130,8 +130,8 @@ def test_online_is_asked_once(opened: Opened, server: Scripted) -> None:
     with scripted() as gone:
         url = gone.url
     registry = opened(url, retries=5)
-    registry.driver.retry = Retry(5, base=5.0)
-    getattr(registry, "_inner", registry)._runner.wire.retry = registry.driver.retry
+    registry.driver.retry = RetryPolicy(5, base=5.0)
+    getattr(registry, "_inner", registry)._runner.endpoint.retry = registry.driver.retry
     start = time.monotonic()
     assert registry.is_online() is False
     assert time.monotonic() - start < 2

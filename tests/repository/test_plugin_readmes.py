@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dockhand_core.plugins import Plugins
+from dockhand_core import Plugins
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 DRIVERS = {

@@ -13,10 +13,9 @@ from typing import Any, TypeVar
 import uvicorn
 from dockhand_webhook import Inbox, Receiver, create_app
 
-from dockhand_core import hookimpl
+from dockhand_core import Plugins, hookimpl
 from dockhand_core.events import RegistryBaseEvent
-from dockhand_core.plugins import Plugins
-from dockhand_core.server.run import listen
+from dockhand_core.server import listen
 
 T = TypeVar("T")
 SECONDS = 20.0

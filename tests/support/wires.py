@@ -81,7 +81,7 @@ Handler = Callable[[Peer], None]
 
 
 @dataclass
-class Wire:
+class Endpoint:
     """A TCP server; each connection runs `handler` in a thread and is closed when it returns."""
 
     handler: Handler
@@ -120,8 +120,8 @@ class Wire:
 
 
 @contextmanager
-def wire(handler: Handler, context: ssl.SSLContext | None = None) -> Iterator[Wire]:
-    server = Wire(handler, context)
+def wire(handler: Handler, context: ssl.SSLContext | None = None) -> Iterator[Endpoint]:
+    server = Endpoint(handler, context)
     try:
         yield server
     finally:
@@ -132,7 +132,7 @@ def wire(handler: Handler, context: ssl.SSLContext | None = None) -> Iterator[Wi
 @contextmanager
 def answering(
     reply: bytes | Callable[[Received], bytes], context: ssl.SSLContext | None = None
-) -> Iterator[Wire]:
+) -> Iterator[Endpoint]:
     """A server that reads each request whole, notes it, and gives the same reply."""
 
     def handle(peer: Peer) -> None:
@@ -145,7 +145,7 @@ def answering(
 
 
 @contextmanager
-def replying_once(reply: bytes, *, reset: bool = False) -> Iterator[Wire]:
+def replying_once(reply: bytes, *, reset: bool = False) -> Iterator[Endpoint]:
     """A server that answers one request of a connection and goes."""
 
     def handle(peer: Peer) -> None:

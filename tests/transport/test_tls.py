@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from wires import OK, SECONDS, Authority, Make, Peer, Wire, answering, ask, wire
+from wires import OK, SECONDS, Authority, Endpoint, Make, Peer, answering, ask, wire
 
 from dockhand_core.errors import ConfigError
 from dockhand_core.http.transports import options as rooms
@@ -60,7 +60,7 @@ def test_client_certificates(make: Make, authority: Authority) -> None:
 
 
 @contextmanager
-def proxying(target: Wire, *, secret: str | None = None) -> Iterator[Wire]:
+def proxying(target: Endpoint, *, secret: str | None = None) -> Iterator[Endpoint]:
     """An HTTP proxy that sends everything to `target`."""
 
     def pump(source: socket.socket, sink: socket.socket) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockhand_core.lazy import loading
+from dockhand_core import lazy_exports
 
 if TYPE_CHECKING:
     from dockhand_auth_jwt.driver import JwtAuth
@@ -37,4 +37,4 @@ _HOMES = {
     "Verifier": "verify",
 }
 
-__getattr__ = loading(__name__, _HOMES)
+__getattr__ = lazy_exports(__name__, _HOMES)

@@ -14,7 +14,7 @@ from dockhand_auth_jwt.keys import KeyId, SigningKey, public_keys, read_pem
 from dockhand_auth_jwt.tokens import TokenService
 from dockhand_core import Scope
 from dockhand_core.auth import AuthDriver, Request, Response
-from dockhand_core.config.validation import is_pem
+from dockhand_core.config import is_pem
 
 __all__ = ["JwtAuth"]
 

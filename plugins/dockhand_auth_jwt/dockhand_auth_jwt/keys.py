@@ -24,7 +24,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from pydantic import SecretStr
 
 from dockhand_auth_jwt.errors import KeyInvalid
-from dockhand_core.config.validation import is_pem
+from dockhand_core.config import is_pem
 
 __all__ = ["KeyId", "PrivateKey", "PublicKey", "SigningKey", "public_keys"]
 

@@ -17,7 +17,8 @@ from dockhand_auth_token.errors import RealmNotAllowed, TokenEndpointFailed
 from dockhand_auth_token.realm import check_realm, origin_text
 from dockhand_core import Denied, Scope, ScopeInvalid, TooManyRequests, Unauthorized
 from dockhand_core.auth import AuthDriver, Request, Response
-from dockhand_core.http.error_replies import Challenge, challenges, origin_of, retry_after, shown
+from dockhand_core.http.headers import Challenge, parse_challenges, retry_after
+from dockhand_core.http.urls import origin_of, redacted_url
 
 __all__ = ["TokenAuth"]
 
@@ -218,8 +219,8 @@ class TokenAuth(AuthDriver):
             following = urljoin(url, target)
             if urlsplit(url).scheme == "https" and urlsplit(following).scheme != "https":
                 raise RealmNotAllowed(
-                    f"{origin_text(url)} leads to {shown(following)}: credentials do not go from "
-                    "https to http",
+                    f"{origin_text(url)} leads to {redacted_url(following)}: credentials do not "
+                    "go from https to http",
                     realm=origin_text(following),
                 )
             if origin_of(following) != origin_of(url):
@@ -229,12 +230,12 @@ class TokenAuth(AuthDriver):
                 options["headers"] = {}
             options.pop("params", None)  # the target has a query of its own
             url = following
-        raise TokenEndpointFailed(f"{shown(realm)} leads on and on")
+        raise TokenEndpointFailed(f"{redacted_url(realm)} leads on and on")
 
 
 def _wanted(response: Response) -> Challenge | None:
     """Of the challenges the one to answer: a token, or else a password."""
-    found = challenges(", ".join(response.headers.get_list("www-authenticate")))
+    found = parse_challenges(", ".join(response.headers.get_list("www-authenticate")))
     named = [Challenge(each.scheme.lower(), each.parameters) for each in found]
     tokens = [each for each in named if each.scheme == "bearer" and each.parameters.get("realm")]
     basics = [each for each in named if each.scheme == "basic"]
@@ -260,7 +261,7 @@ def _encoded(found: Credentials) -> str:
 def _read(reply: Response, realm: str) -> tuple[str, float]:
     """The token of a reply, and for how many seconds it is good. What else it says is not shown:
     it may echo what it was sent."""
-    where = f"token endpoint {shown(realm.partition('?')[0])}"
+    where = f"token endpoint {redacted_url(realm.partition('?')[0])}"
     status = reply.status_code
     if status != 200:
         refusals = {401: Unauthorized, 403: Denied, 429: TooManyRequests}

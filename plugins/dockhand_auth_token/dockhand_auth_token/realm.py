@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from dockhand_auth_token.errors import RealmNotAllowed
 from dockhand_core import ConnectionFailed
-from dockhand_core.http.error_replies import line, origin_of, shown
+from dockhand_core.http.urls import one_line, origin_of, redacted_url
 
 __all__ = ["check_realm", "origin_text"]
 
@@ -50,7 +50,7 @@ def check_realm(realm: str, registry: str, allowed: Sequence[str] | None) -> Non
         raise RealmNotAllowed("the realm is no URL", realm="") from None
     if scheme not in {"http", "https"} or not host or parts.username is not None:
         raise RealmNotAllowed(
-            f"the realm is no http or https URL: {line(shown(realm))!r}", realm=""
+            f"the realm is no http or https URL: {one_line(redacted_url(realm))!r}", realm=""
         )
     mine = urlsplit(registry)
     if scheme == "http" and mine.scheme.lower() != "http":
@@ -85,7 +85,9 @@ def _addresses(host: str, port: int | None) -> set[Address]:
     try:
         found = socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise ConnectionFailed(f"{line(host)}: its address cannot be looked up: {error}") from None
+        raise ConnectionFailed(
+            f"{one_line(host)}: its address cannot be looked up: {error}"
+        ) from None
     return {_address(str(each[4][0])) for each in found}
 
 

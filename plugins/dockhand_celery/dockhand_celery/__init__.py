@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockhand_core.lazy import loading
+from dockhand_core import lazy_exports
 
 if TYPE_CHECKING:
     from dockhand_celery.runner import CeleryRunner
@@ -14,4 +14,4 @@ __all__ = ["CeleryRunner", "TaskFailed", "register_handlers"]
 
 _HOMES = {"CeleryRunner": "runner", "TaskFailed": "task", "register_handlers": "task"}
 
-__getattr__ = loading(__name__, _HOMES)
+__getattr__ = lazy_exports(__name__, _HOMES)

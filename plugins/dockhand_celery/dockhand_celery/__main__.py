@@ -16,9 +16,8 @@ from dockhand_webhook import Dispatcher, Inbox
 from dockhand_webhook.cli import backoff, calling_options, seconds, until_signal
 
 from dockhand_celery.runner import CeleryRunner
-from dockhand_core import ConfigError, DockhandError
+from dockhand_core import ConfigError, DockhandError, Plugins
 from dockhand_core.events import event_handlers
-from dockhand_core.plugins import Plugins
 
 
 def _arguments() -> argparse.ArgumentParser:

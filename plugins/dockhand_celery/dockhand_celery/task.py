@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from dockhand_webhook import Stored
 
+from dockhand_core import Plugins
 from dockhand_core.events import EventHandler, RegistryBaseEvent, event_handlers
-from dockhand_core.plugins import Plugins
 
 if TYPE_CHECKING:
     from celery import Celery, Task

@@ -20,8 +20,7 @@ from dockhand_core.errors import (
     ResponseInvalid,
 )
 from dockhand_core.flow import BLOCK, Flow, Progress, Reply, blocking, call, discard, drain, pause
-from dockhand_core.models import Digest, check_repository
-from dockhand_core.models.digest import Hasher
+from dockhand_core.models import Digest, Hasher, check_repository
 from dockhand_distribution.scopes import Scopes
 
 

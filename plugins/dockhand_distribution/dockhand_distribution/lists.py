@@ -18,7 +18,8 @@ from dockhand_core.errors import (
     ResponseInvalid,
 )
 from dockhand_core.flow import Flow, Reply, call
-from dockhand_core.http.error_replies import joined, next_link, shown
+from dockhand_core.http.headers import next_link
+from dockhand_core.http.urls import redacted_url, resolve_url
 from dockhand_core.models import ApiVersion, Page, check_repository
 from dockhand_distribution.scopes import Scopes
 
@@ -97,7 +98,7 @@ def parsed(reply: Reply) -> dict[str, Any]:
     if not isinstance(body, dict):
         kind = reply.headers.get("content-type", "no content type")
         raise ResponseInvalid(
-            f"{shown(reply.url)}: a JSON object was due, "
+            f"{redacted_url(reply.url)}: a JSON object was due, "
             f"not {len(reply.body)} bytes of {kind[:80]}",
             status=reply.status,
         )
@@ -110,7 +111,7 @@ def strings(reply: Reply, key: str) -> tuple[str, ...]:
     if found is None:
         return ()
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise ResponseInvalid(f"{shown(reply.url)}: {key!r} is not a list of strings")
+        raise ResponseInvalid(f"{redacted_url(reply.url)}: {key!r} is not a list of strings")
     return tuple(found)
 
 
@@ -119,7 +120,7 @@ def position(reply: Reply) -> str | None:
     target = next_link(reply.headers)
     if target is None:
         return None
-    url = joined(reply.url, target)
+    url = resolve_url(reply.url, target)
     parts, here = urlsplit(url), urlsplit(reply.url)
     last = parse_qs(parts.query).get("last")
     if last and (parts.scheme, parts.netloc, parts.path) == (here.scheme, here.netloc, here.path):

@@ -17,7 +17,7 @@ from dockhand_core.errors import (
     Unsupported,
 )
 from dockhand_core.flow import BytesSource, Flow, Reply, call
-from dockhand_core.http.error_replies import joined
+from dockhand_core.http.urls import resolve_url
 from dockhand_core.models import (
     Descriptor,
     Digest,
@@ -119,7 +119,7 @@ class Manifests(Scopes):
                 expected=digest,
                 actual=said,
             )
-        location = joined(reply.url, reply.headers.get("location", ""))
+        location = resolve_url(reply.url, reply.headers.get("location", ""))
         return PushResult(digest=digest, location=location), document, reply
 
     def delete_tag(self, repository: str, tag: str) -> Flow[None]:

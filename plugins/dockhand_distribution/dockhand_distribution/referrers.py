@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dockhand_core.driver import ManifestData
 from dockhand_core.errors import NotFound, RegistryError, ResponseInvalid, Unsupported
 from dockhand_core.flow import Flow, call
-from dockhand_core.http.error_replies import next_link
+from dockhand_core.http.headers import next_link
 from dockhand_core.models import (
     Descriptor,
     Digest,

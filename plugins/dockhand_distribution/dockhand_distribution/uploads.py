@@ -45,9 +45,8 @@ from dockhand_core.flow import (
     pause,
     take,
 )
-from dockhand_core.http.error_replies import joined
-from dockhand_core.models import Digest, PushResult, Upload, check_repository
-from dockhand_core.models.digest import Hasher
+from dockhand_core.http.urls import resolve_url
+from dockhand_core.models import Digest, Hasher, PushResult, Upload, check_repository
 from dockhand_distribution.scopes import Scopes
 
 SINGLE_POST = 64 << 10  # bytes that are worth trying to send with the first request
@@ -361,7 +360,7 @@ def location(reply: Reply, otherwise: str | None = None) -> str:
     found = reply.headers.get("location") or otherwise
     if not found:
         raise ResponseInvalid(f"{reply.url}: {reply.status} without a Location")
-    return joined(reply.url, found)
+    return resolve_url(reply.url, found)
 
 
 def pushed(repository: str, digest: Digest, url: str, *, sent: bool = True) -> PushResult:

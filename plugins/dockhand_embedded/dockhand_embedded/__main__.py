@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core import ConfigError
-from dockhand_core.server.run import count, is_loopback, listening_options, serve
+from dockhand_core.server import add_listening_options, is_loopback, positive_int, serve
 from dockhand_embedded.storage.garbage_collection import GRACE, collect
 from dockhand_embedded.storage.layout import LayoutStorage
 from dockhand_embedded.storage.upload_files import UPLOAD_AGE
@@ -33,7 +33,7 @@ def _arguments() -> argparse.ArgumentParser:
         default="./registry",
         help="the folder, made if it is not there; ':memory:' keeps nothing (default: ./registry)",
     )
-    listening_options(parser, 5000)
+    add_listening_options(parser, 5000)
     who = parser.add_argument_group("who may do what")
     who.add_argument(
         "--htpasswd",
@@ -81,17 +81,20 @@ def _arguments() -> argparse.ArgumentParser:
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--max-manifest",
-        type=count,
+        type=positive_int,
         default=4 << 20,
         metavar="BYTES",
         help="refuse larger manifests with 413 (4194304)",
     )
     limits.add_argument(
-        "--max-blob", type=count, metavar="BYTES", help="refuse larger blobs with 413 (no limit)"
+        "--max-blob",
+        type=positive_int,
+        metavar="BYTES",
+        help="refuse larger blobs with 413 (no limit)",
     )
     limits.add_argument(
         "--max-uploads",
-        type=count,
+        type=positive_int,
         metavar="N",
         help="refuse to begin more uploads at once with 429 (no limit)",
     )

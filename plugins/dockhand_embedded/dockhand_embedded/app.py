@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
-from dockhand_core.config.validation import check
+from dockhand_core.config import validate_table
 from dockhand_embedded.access.policy import Authenticate, admitted, ask
 from dockhand_embedded.driver import storage_at
 from dockhand_embedded.notifications import Endpoint, Notifier
@@ -83,7 +83,7 @@ def create_app(
     told = [
         each
         if isinstance(each, Endpoint)
-        else check(Endpoint, each, where=f"notifications: number {number}", base=Path())
+        else validate_table(Endpoint, each, where=f"notifications: number {number}", base=Path())
         for number, each in enumerate(notifications, 1)
     ]
     registry = Registry(storage_at(root, upload_age), limits, Notifier(told) if told else None)

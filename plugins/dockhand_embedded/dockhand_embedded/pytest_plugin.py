@@ -41,7 +41,7 @@ def oci_registry() -> Iterator[OciRegistry]:
     except ImportError:
         pytest.fail('oci_registry needs uvicorn: pip install "dockhand-embedded[server]"')
     from dockhand_core import connect
-    from dockhand_core.server.run import listen
+    from dockhand_core.server import listen
     from dockhand_embedded.app import create_app
 
     config = uvicorn.Config(

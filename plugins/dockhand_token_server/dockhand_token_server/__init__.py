@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockhand_core.lazy import loading
+from dockhand_core import lazy_exports
 
 if TYPE_CHECKING:
     from dockhand_token_server.app import create_app
@@ -22,4 +22,4 @@ _HOMES = {
     "load_settings": "settings",
 }
 
-__getattr__ = loading(__name__, _HOMES)
+__getattr__ = lazy_exports(__name__, _HOMES)

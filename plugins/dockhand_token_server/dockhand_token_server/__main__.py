@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from dockhand_core import DockhandError
-from dockhand_core.server.run import (
-    listening_options,
-    plain_http_option,
+from dockhand_core.server import (
+    add_listening_options,
+    add_plain_http_option,
     refuse_plain_http,
     serve,
 )
@@ -32,8 +32,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", default=_CONFIG, metavar="FILE", help=f"the authority's settings ({_CONFIG})"
     )
-    listening = listening_options(parser, 5001)
-    plain_http_option(listening)
+    listening = add_listening_options(parser, 5001)
+    add_plain_http_option(listening)
     listening.add_argument(
         "--verbose", action="store_true", help="a line on standard error for every token"
     )

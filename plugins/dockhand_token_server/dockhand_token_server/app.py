@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dockhand_core.plugins import Plugins
+from dockhand_core import Plugins
 from dockhand_token_server.authority import Authority, Grant
 from dockhand_token_server.limits import client_address
 from dockhand_token_server.requests import Refused, read_form, read_query

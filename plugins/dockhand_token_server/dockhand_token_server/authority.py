@@ -11,9 +11,8 @@ from typing import Any
 
 from dockhand_auth_jwt import Token
 
-from dockhand_core import Identity, PluginConflict, PluginError, PluginNotFound, Scope
-from dockhand_core.config.validation import nearest
-from dockhand_core.plugins import Plugins
+from dockhand_core import Identity, PluginConflict, PluginError, PluginNotFound, Plugins, Scope
+from dockhand_core.config import did_you_mean
 from dockhand_core.server.htpasswd import PasswordFile
 from dockhand_token_server.keys import KeyRing
 from dockhand_token_server.limits import FailureLimit, network_of
@@ -89,7 +88,7 @@ class Authority:
             broken = "; ".join(str(info) for info in plugins if info.error)
             raise PluginNotFound(
                 f"backend: no plugin {name!r} implements dockhand_authorize; those that do: "
-                f"{', '.join(there) or 'none'}{nearest(name, there)}"
+                f"{', '.join(there) or 'none'}{did_you_mean(name, there)}"
                 + (f"; not loaded: {broken}" if broken else "")
             )
         return self._authorizers.pop(name)

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from starlette.requests import ClientDisconnect, Request
 
 from dockhand_core import Scope, ScopeInvalid
-from dockhand_core.server.run import basic_credentials
+from dockhand_core.server import basic_credentials
 
 __all__ = ["Refused", "TokenRequest", "read_form", "read_query"]
 

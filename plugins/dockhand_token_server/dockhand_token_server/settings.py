@@ -21,8 +21,7 @@ from pydantic import (
 )
 
 from dockhand_core import ConfigError
-from dockhand_core.config import read_toml
-from dockhand_core.config.validation import check, is_pem
+from dockhand_core.config import is_pem, read_toml, validate_table
 from dockhand_token_server.patterns import Pattern, is_component
 
 __all__ = ["LoginLimit", "Rule", "Settings", "load_settings"]
@@ -242,8 +241,10 @@ class Settings(_Table):
         table["rules"] = _rules(table.get("rules", ()), f"{where}: rules", folder)
         if isinstance(table.get("login_limit"), Mapping):
             place = f"{where}: login_limit"
-            table["login_limit"] = check(LoginLimit, table["login_limit"], where=place, base=folder)
-        return check(cls, table, where=where, base=folder)
+            table["login_limit"] = validate_table(
+                LoginLimit, table["login_limit"], where=place, base=folder
+            )
+        return validate_table(cls, table, where=where, base=folder)
 
 
 def _rules(values: Any, where: str, base: Path) -> tuple[Rule, ...]:
@@ -255,7 +256,7 @@ def _rules(values: Any, where: str, base: Path) -> tuple[Rule, ...]:
         if isinstance(value, Rule):
             rules.append(value)
         elif isinstance(value, Mapping):
-            rules.append(check(Rule, value, where=place, base=base))
+            rules.append(validate_table(Rule, value, where=place, base=base))
         else:
             raise ConfigError(f"{place}: is not a table")
     return tuple(rules)

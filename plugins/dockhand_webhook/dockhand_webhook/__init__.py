@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockhand_core.lazy import loading
+from dockhand_core import lazy_exports
 
 if TYPE_CHECKING:
     from dockhand_webhook.app import Receiver, create_app
@@ -59,4 +59,4 @@ __all__ = [
     "create_app",
 ]
 
-__getattr__ = loading(__name__, _HOMES)
+__getattr__ = lazy_exports(__name__, _HOMES)

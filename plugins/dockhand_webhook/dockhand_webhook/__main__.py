@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from dockhand_core import DockhandError
-from dockhand_core.server.run import (
-    listening_options,
-    plain_http_option,
+from dockhand_core.server import (
+    add_listening_options,
+    add_plain_http_option,
     refuse_plain_http,
     serve,
 )
@@ -27,11 +27,11 @@ def _arguments() -> argparse.ArgumentParser:
         "path than /dockhand/notify; DOCKHAND_NOTIFICATIONS_ENABLED=false takes it away.",
     )
     parser.add_argument("--inbox", default="inbox.db", metavar="FILE", help="the inbox (inbox.db)")
-    listening = listening_options(parser, 8080)
+    listening = add_listening_options(parser, 8080)
     listening.add_argument(
         "--anonymous", action="store_true", help="take notifications from everybody, without token"
     )
-    plain_http_option(listening)
+    add_plain_http_option(listening)
     calling = parser.add_argument_group("calling handlers")
     calling.add_argument(
         "--no-dispatch", action="store_true", help="call none: other processes do it (work)"

@@ -16,9 +16,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from dockhand_core import AsyncDockhand, ConfigError, Dockhand
+from dockhand_core import AsyncDockhand, ConfigError, Dockhand, Plugins
 from dockhand_core.events import EventParsers, event_handlers
-from dockhand_core.plugins import Plugins
 from dockhand_webhook import settings
 from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcess, Runner
 from dockhand_webhook.endpoint import Notify, failure, refusal

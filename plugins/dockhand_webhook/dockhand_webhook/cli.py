@@ -9,10 +9,9 @@ import signal
 import sys
 from typing import Any
 
-from dockhand_core import ConfigError, EventInvalid
+from dockhand_core import ConfigError, EventInvalid, Plugins
 from dockhand_core.events import EventParsers, event_handlers
-from dockhand_core.plugins import Plugins
-from dockhand_core.server.run import count
+from dockhand_core.server import positive_int
 from dockhand_webhook import settings, snippets
 from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcess
 from dockhand_webhook.errors import LetterError
@@ -47,14 +46,14 @@ def calling_options(group: argparse._ArgumentGroup, *, again: bool = False) -> N
     )
     group.add_argument(
         "--concurrency",
-        type=count,
+        type=positive_int,
         default=default(16),
         metavar="N",
         help="repositories at once for each handler (16)",
     )
     group.add_argument(
         "--attempts",
-        type=count,
+        type=positive_int,
         default=default(usual.attempts),
         metavar="N",
         help=f"put an event among the dead letters when a handler failed so often "

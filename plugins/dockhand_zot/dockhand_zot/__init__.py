@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dockhand_core.lazy import loading
+from dockhand_core import lazy_exports
 
 if TYPE_CHECKING:
     from dockhand_zot.clients import AsyncZotClient, ZotClient
@@ -104,4 +104,4 @@ _HOMES = {
     "ZotDriver": "driver",
 }
 
-__getattr__ = loading(__name__, _HOMES)
+__getattr__ = lazy_exports(__name__, _HOMES)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from dockhand_core.errors import NotFound, ResponseInvalid, Unsupported
 from dockhand_core.flow import Flow, Reply, call
-from dockhand_core.http.error_replies import shown
+from dockhand_core.http.urls import redacted_url
 from dockhand_zot.errors import ExtensionNotEnabled
 from dockhand_zot.models import Extension, ServerInfo
 
@@ -48,7 +48,7 @@ class Extensions(Scopes):
             ) from error
         found = parsed(reply).get("extensions") or ()
         if not isinstance(found, list | tuple):
-            raise ResponseInvalid(f"{shown(reply.url)}: 'extensions' is not a list")
+            raise ResponseInvalid(f"{redacted_url(reply.url)}: 'extensions' is not a list")
         return read_all(Extension, found, reply)
 
     def supports(self, extension: str) -> Flow[bool]:
@@ -91,7 +91,7 @@ def read(model: type[M], value: object, reply: Reply) -> M:
     except ValidationError as error:
         place = ".".join(map(str, error.errors(include_url=False, include_input=False)[0]["loc"]))
         raise ResponseInvalid(
-            f"{shown(reply.url)}: not what a zot answers: {model.__name__}"
+            f"{redacted_url(reply.url)}: not what a zot answers: {model.__name__}"
             + (f", at {place}" if place else ""),
             status=reply.status,
         ) from None

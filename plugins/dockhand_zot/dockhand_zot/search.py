@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from dockhand_core.errors import RegistryError, ResponseInvalid
 from dockhand_core.flow import Flow, Reply
-from dockhand_core.http.error_replies import line, shown
+from dockhand_core.http.urls import one_line, redacted_url
 from dockhand_core.models import Digest, check_repository, check_tag
 from dockhand_zot import queries
 from dockhand_zot.errors import (
@@ -82,7 +82,7 @@ class Search(Extensions):
             raise failure(errors, reply)
         data = document.get("data")
         if not isinstance(data, dict):
-            raise ResponseInvalid(f"{shown(reply.url)}: an answer without data")
+            raise ResponseInvalid(f"{redacted_url(reply.url)}: an answer without data")
         return data, reply
 
     def _ask(self, query: str, key: str, **variables: Any) -> Flow[tuple[dict[str, Any], Reply]]:
@@ -90,7 +90,7 @@ class Search(Extensions):
         data, reply = yield from self._query(query, variables)
         found = data.get(key)
         if not isinstance(found, dict):
-            raise ResponseInvalid(f"{shown(reply.url)}: an answer without {key}")
+            raise ResponseInvalid(f"{redacted_url(reply.url)}: an answer without {key}")
         return found, reply
 
     def _walk(
@@ -111,7 +111,7 @@ class Search(Extensions):
             seen += count
             if not count or seen >= _total(found):
                 return
-        raise ResponseInvalid(f"{shown(reply.url)}: more than {_MAX_PAGES} pages of {key}")
+        raise ResponseInvalid(f"{redacted_url(reply.url)}: more than {_MAX_PAGES} pages of {key}")
 
     def _pages(
         self, model: type[M], query: str, key: str, items: str = "Results", **variables: Any
@@ -218,7 +218,7 @@ def failure(errors: Any, reply: Reply) -> SearchError:
     entries = [error for error in errors if isinstance(error, dict)] if errors else []
     texts = [str(entry.get("message", "")) for entry in entries] or ["an error without a message"]
     kind = next((kind for text, kind in _BY_TEXT if any(text in t for t in texts)), SearchError)
-    message = f"{shown(reply.url.partition('?')[0])}: {line('; '.join(texts))}"
+    message = f"{redacted_url(reply.url.partition('?')[0])}: {one_line('; '.join(texts))}"
     if reply.status == 422 and any("Cannot query field" in text for text in texts):
         message += " (this zot may be of an older version)"
     return kind(message, errors=entries, status=reply.status)
@@ -238,15 +238,15 @@ def split_image(image: str) -> tuple[str, str]:
         if colon:
             return check_repository(repository), check_tag(tag)
     except RegistryError as error:
-        raise ImageInvalid(f"{line(image)!r} names no image: {error}") from None
-    raise ImageInvalid(f"{line(image)!r} names no image: repository:tag is expected")
+        raise ImageInvalid(f"{one_line(image)!r} names no image: {error}") from None
+    raise ImageInvalid(f"{one_line(image)!r} names no image: repository:tag is expected")
 
 
 def tagged(image: str) -> str:
     """`repository:tag`, checked."""
     repository, reference = split_image(image)
     if ":" in reference:
-        raise ImageInvalid(f"{line(image)!r}: zot finds these by a tag, not by a digest")
+        raise ImageInvalid(f"{one_line(image)!r}: zot finds these by a tag, not by a digest")
     return f"{repository}:{reference}"
 
 
@@ -258,7 +258,7 @@ def _hidden(what: str) -> SearchForbidden:
 def _list(found: Mapping[str, Any], key: str, reply: Reply) -> Iterable[object]:
     items = found.get(key) or ()
     if not isinstance(items, list | tuple):
-        raise ResponseInvalid(f"{shown(reply.url)}: {key!r} is not a list")
+        raise ResponseInvalid(f"{redacted_url(reply.url)}: {key!r} is not a list")
     return items
 
 

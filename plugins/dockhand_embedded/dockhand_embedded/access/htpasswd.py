@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from dockhand_core import Scope
+from dockhand_core.server import basic_credentials
 from dockhand_core.server.htpasswd import PasswordFile
-from dockhand_core.server.run import basic_credentials
 from dockhand_embedded.access.policy import Challenge, Identity, Verdict
 from dockhand_embedded.protocol.messages import Headers
 

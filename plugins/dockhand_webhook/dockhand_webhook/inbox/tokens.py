@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from pydantic import SecretStr
 
-from dockhand_core.server.run import basic_credentials
+from dockhand_core.server import basic_credentials
 from dockhand_webhook.errors import InboxError
 from dockhand_webhook.inbox.database import Database, Transaction
 

@@ -1,0 +1,87 @@
+"""Headers of replies: `Retry-After`, `Link`, `WWW-Authenticate`. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+__all__ = ["Challenge", "next_link", "parse_challenges", "parse_link_header", "retry_after"]
+
+_HEADER_LIMIT = 16 << 10  # a longer header is not worth parsing
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds to wait, from `Retry-After` in seconds or as a date; None without a usable one.
+
+    zot says it in `Ratelimit-Reset` alone.
+
+    Follows: RFC 9110, section 10.2.3.
+    """
+    value = headers.get("retry-after", headers.get("ratelimit-reset", "")).strip()
+    if re.fullmatch(r"\d{1,9}", value):
+        return float(value)
+    try:
+        then = parsedate_to_datetime(value)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)
+    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())
+
+
+_LINK = re.compile(r'<([^<>]*)>((?:[^,"]|"[^"]*")*)')
+_REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))', re.IGNORECASE)
+
+
+def parse_link_header(value: str) -> list[tuple[str, str]]:
+    """The targets of a `Link` header with their relations, lower case.
+
+    Follows: RFC 8288, section 3.
+    """
+    found = []
+    for match in _LINK.finditer(value[:_HEADER_LIMIT]):
+        rel = _REL.search(match[2])
+        found.append((match[1].strip(), (rel[1] or rel[2] or "").lower() if rel else ""))
+    return found
+
+
+def next_link(headers: Mapping[str, str]) -> str | None:
+    """The target of the link to the next page, as the registry wrote it, or None."""
+    targets = parse_link_header(headers.get("link", ""))
+    return next((target for target, rel in targets if "next" in rel.split()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One challenge of a `WWW-Authenticate` header; names of parameters are lower case."""
+
+    scheme: str
+    parameters: Mapping[str, str]
+
+
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_SCHEME = re.compile(rf"[\s,]*({_WORD})(?=[\s,]|$)")
+_PARAMETER = re.compile(rf'[\s,]*({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
+
+
+def parse_challenges(value: str) -> list[Challenge]:
+    """The challenges of a `WWW-Authenticate` header, any order, values quoted or not.
+
+    What cannot be understood ends the list; it never raises.
+
+    Follows: RFC 9110, section 11.6.1.
+    """
+    value = value[:_HEADER_LIMIT]
+    found: list[Challenge] = []
+    position = 0
+    while scheme := _SCHEME.match(value, position):
+        position = scheme.end()
+        parameters: dict[str, str] = {}
+        while pair := _PARAMETER.match(value, position):
+            position = pair.end()
+            quoted = re.sub(r"\\(.)", r"\1", pair[2]) if pair[2] is not None else pair[3]
+            parameters.setdefault(pair[1].lower(), quoted)
+        found.append(Challenge(scheme[1], parameters))
+    return found

@@ -1,0 +1,24 @@
+"""Credentials of the scheme Basic, as a server receives them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+__all__ = ["basic_credentials"]
+
+
+def basic_credentials(header: str) -> tuple[str, bytes] | None:
+    """User and password of the header `Authorization`; None where it holds nothing of the kind.
+
+    Follows: RFC 7617, "The 'Basic' HTTP Authentication Scheme".
+    """
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True)
+        user, colon, password = decoded.partition(b":")
+        return (user.decode(), password) if colon else None
+    except (binascii.Error, ValueError):
+        return None
