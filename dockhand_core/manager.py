@@ -29,7 +29,7 @@ from dockhand_core.http.runners import AsyncRunner, SyncRunner
 from dockhand_core.plugins import Plugins
 
 if TYPE_CHECKING:
-    from dockhand_core.http.transports.options import TransportOptions
+    from dockhand_core.http.transports import TransportOptions
 
 __all__ = ["AsyncDockhand", "Dockhand", "async_connect", "connect"]
 
@@ -275,7 +275,7 @@ class _Parts:
     def transport(self) -> httpx.BaseTransport:
         if self._own:
             return cast(httpx.BaseTransport, self._own)
-        from dockhand_core.http.transports.options import build_transport
+        from dockhand_core.http.transports import build_transport
 
         with _placed(self._where):
             return build_transport(self._options)
@@ -283,7 +283,7 @@ class _Parts:
     def async_transport(self) -> httpx.AsyncBaseTransport:
         if self._own:
             return cast(httpx.AsyncBaseTransport, self._own)
-        from dockhand_core.http.transports.options import build_async_transport
+        from dockhand_core.http.transports import build_async_transport
 
         with _placed(self._where):
             return build_async_transport(self._options)
@@ -291,7 +291,7 @@ class _Parts:
 
 def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> _Parts:
     """Check a connection's settings against its drivers', and make what it needs."""
-    from dockhand_core.http.transports.options import TransportOptions, environment_proxy
+    from dockhand_core.http.transports import TransportOptions, environment_proxy
 
     where = f"connection {name!r}"
     driver_class = plugins.driver("registry", table.driver)

@@ -1,21 +1,21 @@
-"""Flows: the operations of a driver as generators that say what they want from the wire."""
+"""Flows: the operations of a driver as generators that say what they want from the wire.
+
+`effects` holds what a flow yields, `sources` the bodies of requests, `retry` the retry policy.
+"""
 
 from dockhand_core.flow.effects import (
-    BLOCK,
     JSON_LIMIT,
     Blocking,
-    BytesSource,
     Call,
+    CallOptions,
     Discard,
     Drain,
-    FileSource,
+    Effect,
     Flow,
     Parallel,
-    Progress,
     Reply,
-    RetryPolicy,
     Sleep,
-    Source,
+    Stream,
     Take,
     Until,
     blocking,
@@ -27,23 +27,32 @@ from dockhand_core.flow.effects import (
     pause,
     take,
 )
+from dockhand_core.flow.retry import Attempts, RetryPolicy
+from dockhand_core.flow.sources import BLOCK, BytesSource, FileSource, Progress, Source
+
+Retry = RetryPolicy  # the earlier name
 
 __all__ = [
     "BLOCK",
     "JSON_LIMIT",
+    "Attempts",
     "Blocking",
     "BytesSource",
     "Call",
+    "CallOptions",
     "Discard",
     "Drain",
+    "Effect",
     "FileSource",
     "Flow",
     "Parallel",
     "Progress",
     "Reply",
+    "Retry",
     "RetryPolicy",
     "Sleep",
     "Source",
+    "Stream",
     "Take",
     "Until",
     "blocking",

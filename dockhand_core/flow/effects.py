@@ -1,22 +1,22 @@
-"""What a driver's operations are made of: generators that say what they want from the wire.
+"""Effects: the requests, waits and other steps that a flow yields, and a helper for each.
 
-A flow yields effects and is sent their results; an effect that fails is thrown into it. It does
-no I/O itself, so one flow serves the sync and the async runner::
+A flow is a generator that yields effects and is sent their results; an effect that fails is thrown
+into it. It does no I/O itself, so one flow serves the sync and the async runner::
 
     def blob_size(self, repository: str, digest: str) -> Flow[int]:
         scopes = (Scope.read(repository),)
         reply = yield from call("HEAD", f"{repository}/blobs/{digest}", scopes=scopes)
         return int(reply.headers["content-length"])
 
-Two rules. A flow never yields while it is being closed (on `GeneratorExit`); on any other
-exception it may, to undo what it began. And what it blocks on goes through `blocking`.
+Two rules. A flow never yields while it is being closed (on `GeneratorExit`); on any other exception
+it may, to undo what it began. And every call that blocks goes through `blocking`.
 """
 
 from __future__ import annotations
 
-import io
-import random
+import json
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
     Callable,
@@ -28,169 +28,94 @@ from collections.abc import (
 )
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
+from pydantic import BaseModel, ValidationError
+
+from dockhand_core.errors import ResponseInvalid
+from dockhand_core.flow.sources import Progress, Source
+from dockhand_core.http.urls import redacted_url
 from dockhand_core.scope import Scope
 
 __all__ = [
-    "BLOCK",
-    "BytesSource",
+    "JSON_LIMIT",
+    "Blocking",
     "Call",
-    "FileSource",
+    "CallOptions",
+    "Discard",
+    "Drain",
+    "Effect",
     "Flow",
-    "Progress",
+    "Parallel",
     "Reply",
-    "RetryPolicy",
-    "Source",
+    "Sleep",
+    "Stream",
+    "Subject",
+    "Take",
+    "Until",
     "blocking",
     "call",
     "discard",
     "drain",
+    "iterator_of",
     "parallel",
     "pause",
     "take",
 ]
 
 T = TypeVar("T")
-Progress: TypeAlias = Callable[[int, int | None], object]
+M = TypeVar("M", bound=BaseModel)
 
-BLOCK = 1 << 20  # bytes that are read, hashed or sent at a time
-JSON_LIMIT = 8 << 20  # a body that is parsed
+JSON_LIMIT = 8 << 20  # bytes of a body that is parsed
 
-
-class Source(Protocol):
-    """A request body that can be opened again, so that it can be sent again."""
-
-    @property
-    def size(self) -> int:
-        """Its length in bytes."""
-
-    def open(self) -> Iterator[bytes]:
-        """Its bytes from the start, a block at a time."""
+Subject: TypeAlias = Literal["base", "blob", "catalog", "manifest", "referrers", "tags", "upload"]
 
 
-@dataclass(frozen=True, slots=True)
-class BytesSource:
-    """A body in memory."""
+class CallOptions(TypedDict, total=False):
+    """The optional arguments of `call`; `Call` describes each."""
 
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        """Its length in bytes."""
-        return len(self.data)
-
-    def open(self) -> Iterator[bytes]:
-        """The bytes, in blocks, so that progress can be told."""
-        for start in range(0, len(self.data), BLOCK):
-            yield self.data[start : start + BLOCK]
-
-
-class FileSource:
-    """A file on disk, or an open seekable one from where it stands.
-
-    Args:
-        file: a path, or a binary file that can seek.
-        start: bytes to leave out at the beginning.
-
-    Raises:
-        OSError: the file cannot be opened, or ends before `size`.
-    """
-
-    def __init__(self, file: Path | BinaryIO, start: int = 0) -> None:
-        self._file: Path | BinaryIO = file
-        if isinstance(file, Path):
-            self._origin = 0
-            end = file.stat().st_size
-        else:
-            self._origin = file.tell()
-            end = file.seek(0, io.SEEK_END)
-            file.seek(self._origin)
-        self._start = self._origin + start
-        self.size = max(0, end - self._start)
-
-    def skip(self, count: int) -> FileSource:
-        """The same file without its first `count` bytes."""
-        rest = FileSource.__new__(FileSource)
-        rest._file, rest._origin = self._file, self._origin
-        rest._start, rest.size = self._start + count, self.size - count
-        return rest
-
-    def open(self) -> Iterator[bytes]:
-        """The bytes from the start, exactly `size` of them."""
-        if isinstance(self._file, Path):
-            with self._file.open("rb", buffering=0) as file:
-                yield from self._blocks(file)
-        else:
-            yield from self._blocks(self._file)
-
-    def _blocks(self, file: Any) -> Iterator[bytes]:
-        file.seek(self._start)
-        left = self.size
-        while left:
-            block = file.read(min(BLOCK, left))
-            if not block:
-                raise OSError(f"{self} became shorter while it was read")
-            left -= len(block)
-            yield block
-
-    def __str__(self) -> str:
-        return str(getattr(self._file, "name", self._file))
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How often a request is repeated, and how long to wait before.
-
-    Args:
-        retries: repetitions at most; 0 for none.
-        base: seconds of the first back-off; each later one doubles.
-        cap: seconds that a back-off lasts at most. A registry that asks for longer is not
-            waited for: its error is raised.
-    """
-
-    retries: int = 3
-    base: float = 0.25
-    cap: float = 30.0
-
-    def wait(self, attempt: int, asked: float | None = None) -> float | None:
-        """Seconds to wait after that attempt (from 1), or None to give up."""
-        if attempt > self.retries or (asked is not None and asked > self.cap):
-            return None
-        backoff: float = min(self.cap, self.base * 2 ** (attempt - 1))
-        # Never sooner than asked; spread out, so that many clients do not come back at once.
-        return (asked or 0.0) + random.uniform(0.5, 1.0) * (0.1 if asked is not None else backoff)
+    scopes: tuple[Scope, ...]
+    expect: frozenset[int]
+    kind: Subject
+    repository: str | None
+    headers: Mapping[str, str]
+    query: Sequence[tuple[str, str]]
+    body: Source | None
+    stream: bool
+    repeatable: bool
+    once: bool
+    limit: int
+    progress: Progress | None
+    anonymous: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request, and what counts as success.
+    """An HTTP request, and the statuses that count as success.
 
     Attributes:
         method: the HTTP method.
-        path: below `/v2/` (`library/nginx/tags/list`), or a whole URL, or an absolute path, as
-            registries send them in `Location` and `Link`.
-        scopes: what the request needs, for the auth driver.
-        expect: statuses that are a success; any other is thrown into the flow as an error.
-        kind: what is asked for, which decides the error where a reply carries no code:
-            `manifest`, `blob`, `upload`, `tags`, `catalog`, `referrers` or `base`.
-        repository: for messages.
-        headers, query: what to add; a query is appended to one that `path` has.
-        body: what to send.
+        path: a path below `/v2/` (`library/nginx/tags/list`), or a whole URL or an absolute path,
+            as registries send them in `Location` and `Link`.
+        scopes: the scopes that the request needs, for the auth driver.
+        expect: the statuses that are a success; any other is thrown into the flow as an error.
+        kind: the subject of the request; it decides the error where a reply carries no code.
+        repository: the repository, for error messages.
+        headers, query: additions to the request; `query` is appended to a query that `path` has.
+        body: the request's body.
         stream: leave the reply's body unread, for `drain` or a reader.
-        repeatable: whether sending it twice does no harm.
-        once: whether it is not to be repeated at all, because nobody wants to wait for it.
-        limit: bytes of the reply's body that are read at most, where it is not streamed.
-        progress: told of the body's bytes as they are sent.
-        anonymous: whether credentials are left out: who sends them there is refused.
+        repeatable: whether sending the request twice does no harm.
+        once: never repeat the request, not even where that could help.
+        limit: bytes of the reply's body that are read at most, unless it is streamed.
+        progress: called with the bytes of the body that were sent, and all of them.
+        anonymous: leave credentials out, for endpoints that refuse them.
     """
 
     method: str
     path: str
     scopes: tuple[Scope, ...] = ()
     expect: frozenset[int] = frozenset({200})
-    kind: str = "base"
+    kind: Subject = "base"
     repository: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Sequence[tuple[str, str]] = ()
@@ -204,22 +129,34 @@ class Call:
 
 
 class Stream(Protocol):
-    """A reply's body on its way; what it is made of is the runner's business."""
+    """The unread body of a reply."""
 
     @property
-    def length(self) -> int | None: ...
+    def length(self) -> int | None:
+        """Bytes that the registry announced, or None."""
+
+    def iterate(self) -> Generator[bytes, None, None]:
+        """Iterate over the blocks as they arrive, and close the body."""
+
+    def aiterate(self) -> AsyncGenerator[bytes, None]:
+        """The same, for an async client."""
+
+    def close(self) -> None:
+        """Close the body unread."""
+
+    async def aclose(self) -> None:
+        """The same, for an async client."""
 
 
 @dataclass(slots=True)
 class Reply:
-    """An answer whose status was expected.
+    """A reply whose status was expected.
 
     Attributes:
         status: the HTTP status.
         headers: case-insensitive.
-        url: where it came from, the base for a relative `Location`.
+        url: the URL that answered, the base for a relative `Location`.
         body: the bytes; empty where the call was streamed.
-        stream: the unread body of a streamed call. Whoever asked for it reads or closes it.
         attempts: how often the request was sent.
     """
 
@@ -227,13 +164,79 @@ class Reply:
     headers: Mapping[str, str]
     url: str
     body: bytes = b""
-    stream: Any = None
     attempts: int = 1
+    unread: Stream | None = None
+
+    @property
+    def stream(self) -> Stream:
+        """The unread body of a streamed call. The flow that asked for it reads or closes it."""
+        if self.unread is None:
+            raise TypeError("the call was not streamed: call(…, stream=True)")
+        return self.unread
+
+    @overload
+    def json(self) -> dict[str, Any]: ...
+
+    @overload
+    def json(self, kind: type[M]) -> M: ...
+
+    @overload
+    def json(self, kind: type[T]) -> T: ...
+
+    def json(self, kind: type[Any] = dict) -> Any:
+        """The body parsed as JSON.
+
+        Args:
+            kind: the type that the document must have (`dict`, `list`), or a pydantic model that
+                it is validated against.
+
+        Raises:
+            ResponseInvalid: the body is not JSON, or of another type; the message names the URL
+                and, for a model, the key.
+        """
+        where = redacted_url(self.url)
+        is_model = issubclass(kind, BaseModel)
+        try:
+            document = json.loads(self.body)
+        except (ValueError, RecursionError):
+            document = _NOT_JSON
+        if document is _NOT_JSON or not (is_model or isinstance(document, kind)):
+            due = "a JSON array" if kind is list else "a JSON object"
+            media_type = self.headers.get("content-type", "no content type")[:80]
+            raise ResponseInvalid(
+                f"{where}: {due} was due, not {len(self.body)} bytes of {media_type}",
+                status=self.status,
+            )
+        return self.validated(kind, document) if is_model else document
+
+    def validated(self, model: type[M], value: object) -> M:
+        """A part of the parsed body as a pydantic model.
+
+        Args:
+            model: the model.
+            value: the part, such as an item of a list in `json()`.
+
+        Raises:
+            ResponseInvalid: the part does not match; the message names URL, model and key.
+        """
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise ResponseInvalid(
+                f"{redacted_url(self.url)}: the reply is not a valid {model.__name__}"
+                + (f": {key}: {first['msg']}" if key else ""),
+                status=self.status,
+            ) from None
+
+
+_NOT_JSON = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Several flows at once, at most `limit` of them; results in their order."""
+    """Several flows at once, at most `limit` of them; the results in their order."""
 
     flows: Iterable[Flow[Any]]
     limit: int
@@ -248,31 +251,31 @@ class Blocking:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Wait for what another thread or task does; its result is of no interest."""
+    """A wait for another thread or task; its result is not used."""
 
     done: Future[None]
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Wait some seconds."""
+    """A wait of some seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """All that is left of a streamed body, block by block into a function."""
+    """The rest of a streamed body, passed block by block to a function."""
 
-    stream: Any
+    stream: Stream
     sink: Callable[[bytes], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """A streamed body that nobody wants: its connection is given up."""
+    """A streamed body that is not needed: its connection is given up."""
 
-    stream: Any
+    stream: Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,12 +285,17 @@ class Take:
     iterator: Iterator[Any] | AsyncIterator[Any]
 
 
-Effect: TypeAlias = Any
+Effect: TypeAlias = Call | Parallel | Blocking | Until | Sleep | Drain | Discard | Take
 Flow: TypeAlias = Generator[Effect, Any, T]
 
 
-def call(method: str, path: str, **options: Any) -> Flow[Reply]:
-    """Send a request; the arguments are those of `Call`."""
+def call(method: str, path: str, **options: Unpack[CallOptions]) -> Flow[Reply]:
+    """Send a request, and give its reply; `Call` describes the arguments.
+
+    Raises:
+        RegistryError: the status was not expected; the subclass says which error it is.
+        ConnectionFailed: no whole reply arrived.
+    """
     reply: Reply = yield Call(method=method, path=path, **options)
     return reply
 
@@ -304,27 +312,27 @@ def blocking(function: Callable[..., T], *args: Any) -> Flow[T]:
     return result
 
 
-def drain(stream: Any, sink: Callable[[bytes], object]) -> Flow[None]:
+def drain(stream: Stream, sink: Callable[[bytes], object]) -> Flow[None]:
     """Pass the rest of a body to a function, in order, and close it."""
     yield Drain(stream, sink)
 
 
-def discard(stream: Any) -> Flow[None]:
+def discard(stream: Stream) -> Flow[None]:
     """Close a body unread."""
     yield Discard(stream)
 
 
 def pause(seconds: float) -> Flow[None]:
-    """Wait."""
+    """Wait some seconds."""
     yield Sleep(seconds)
 
 
 def take(iterator: Iterator[T] | AsyncIterator[T]) -> Flow[T | None]:
-    """The next item of an iterator of the caller's, or None at its end."""
+    """The next item of a caller's iterator, or None at its end."""
     item: T | None = yield Take(iterator)
     return item
 
 
 def iterator_of(data: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]:
-    """An iterator over what the caller gave, of either world."""
+    """An iterator over an iterable of either world."""
     return data.__aiter__() if isinstance(data, AsyncIterable) else iter(data)

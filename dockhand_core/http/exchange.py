@@ -43,7 +43,6 @@ __all__ = ["Exchange", "Receive", "Send", "RegistryEndpoint"]
 
 ERROR_LIMIT = 64 << 10
 MAX_REDIRECTS = 5
-_REPEAT = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +120,17 @@ class RegistryEndpoint:
                             f"{headers['content-encoding'][:40]!r}, although identity was asked for"
                         )
                     if call.stream:
-                        reply.stream = stream
+                        reply.unread = stream
                     else:
                         reply.body = yield Receive(stream, call.limit)
                     return reply
                 asked = retry_after(headers)
-                again = status in _REPEAT and (call.repeatable or status == 429)
+                again = self.retry.repeats_status(status, repeatable=call.repeatable)
                 wait = self.retry.wait(attempt, asked) if again and not call.once else None
                 body = yield Receive(stream, ERROR_LIMIT, cut=True)
             except ConnectionFailed as error:
-                # What could not even connect was not sent, so it does no harm to send it again.
-                again = (call.repeatable or error.unsent) and not call.once
-                wait = self.retry.wait(attempt) if again and not _hopeless(error) else None
+                again = self.retry.repeats_failure(error, repeatable=call.repeatable)
+                wait = self.retry.wait(attempt) if again and not call.once else None
                 record.failed(error, wait)
                 if wait is None:
                     raise
@@ -325,11 +323,6 @@ def translated_errors(
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
         failed.unsent = unsent
         raise failed from None
-
-
-def _hopeless(error: ConnectionFailed) -> bool:
-    """Whether the same would happen again: a certificate does not become valid by waiting."""
-    return "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate verify" in str(error)
 
 
 class RequestLog:

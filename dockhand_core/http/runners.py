@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import aclosing, closing
@@ -51,7 +51,7 @@ if hasattr(os, "register_at_fork"):
 SLOWEST = 64 << 10  # bytes a second that a body which is parsed must come with
 
 
-def run_sync(flow: Flow[T], perform: Callable[[Any], Any]) -> T:
+def run_sync(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
     """Run a flow to its end; `perform` does each effect and gives its result."""
     try:
         effect = next(flow)
@@ -67,7 +67,7 @@ def run_sync(flow: Flow[T], perform: Callable[[Any], Any]) -> T:
         return value
 
 
-async def run_async(flow: Flow[T], perform: Callable[[Any], Any]) -> T:
+async def run_async(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
     """Run a flow to its end; `perform` does each effect and gives its result.
 
     A cancellation is thrown into the flow like any error, so that it can undo what it began.

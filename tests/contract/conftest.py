@@ -15,7 +15,7 @@ from registries import HTPASSWD, distribution, embedded, zot
 from tapes import RECORDING, REPLAYED, AsyncAsSync, cassette
 
 from dockhand_core import RegistryClient, connect
-from dockhand_core.http.transports.options import ASYNC_TRANSPORTS
+from dockhand_core.http.transports import ASYNC_TRANSPORTS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from scripted import Scripted, scripted
 
 from dockhand_core import RegistryClient, async_connect, connect
 from dockhand_core.flow import RetryPolicy
-from dockhand_core.http.transports.options import ASYNC_TRANSPORTS
+from dockhand_core.http.transports import ASYNC_TRANSPORTS
 
 MODES = ["sync", *(f"async-{name}" for name in ASYNC_TRANSPORTS)]
 

@@ -17,7 +17,7 @@ from scripted import Asked, Scripted, Step, Wait, reply, scripted
 
 from dockhand_core import AsyncRegistryClient, Digest, async_connect
 from dockhand_core.flow import RetryPolicy
-from dockhand_core.http.transports.options import ASYNC_TRANSPORTS
+from dockhand_core.http.transports import ASYNC_TRANSPORTS
 
 DATA = os.urandom(300_000)
 DIGEST = Digest.of(DATA)

@@ -16,7 +16,7 @@ from scripted import CUT, Scripted, Step, Wait, reply
 
 from dockhand_core import Digest, DockhandError, RegistryClient, Timeout, async_connect
 from dockhand_core.flow import RetryPolicy
-from dockhand_core.http.transports.options import ASYNC_TRANSPORTS
+from dockhand_core.http.transports import ASYNC_TRANSPORTS
 
 Opened = Callable[..., RegistryClient]
 DATA = b"data"

@@ -23,7 +23,7 @@ from dockhand_core import (
     connect,
 )
 from dockhand_core.flow import Flow, blocking, call, parallel, pause
-from dockhand_core.http.transports.options import ASYNC_TRANSPORTS
+from dockhand_core.http.transports import ASYNC_TRANSPORTS
 
 DATA = bytes(2 << 20)
 DIGEST = Digest.of(DATA)

@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import trustme
 
-from dockhand_core.http.transports import options as rooms
-from dockhand_core.http.transports.options import TransportOptions
+from dockhand_core.http import transports as rooms
+from dockhand_core.http.transports import TransportOptions
 
 CARRIERS = [("sync", name) for name in rooms.SYNC_TRANSPORTS]
 CARRIERS += [("async", name) for name in rooms.ASYNC_TRANSPORTS]

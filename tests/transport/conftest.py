@@ -10,7 +10,7 @@ import pytest
 import trustme
 from wires import CARRIERS, Authority, Carrier, Make
 
-from dockhand_core.http.transports.options import TransportOptions
+from dockhand_core.http.transports import TransportOptions
 
 
 @pytest.fixture(params=CARRIERS, ids="-".join)

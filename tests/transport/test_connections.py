@@ -12,8 +12,8 @@ import httpx
 import pytest
 from wires import MIB, OK, SECONDS, Make, Peer, Pieces, answering, ask, replying_once, wire
 
-from dockhand_core.http.transports import options as rooms
-from dockhand_core.http.transports.options import TransportOptions
+from dockhand_core.http import transports as rooms
+from dockhand_core.http.transports import TransportOptions
 
 # --- connections ---------------------------------------------------------------------------
 

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 from wires import OK, SECONDS, Authority, Endpoint, Make, Peer, answering, ask, wire
 
 from dockhand_core.errors import ConfigError
-from dockhand_core.http.transports import options as rooms
-from dockhand_core.http.transports.options import TransportOptions, environment_proxy
+from dockhand_core.http import transports as rooms
+from dockhand_core.http.transports import TransportOptions, environment_proxy
 
 
 def test_a_server_is_checked_against_the_bundle(make: Make, authority: Authority) -> None:

@@ -1,4 +1,4 @@
-"""httpx's asynchronous interface over aiohttp. Imported when an asynchronous client is used."""
+"""httpx's asynchronous interface on top of aiohttp. Imported when an async client is used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READ_BUFFER_BYTES = 256 * 1024
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Carries requests within one event loop; see the module `options` for what holds."""
+    """A transport for one event loop; it keeps the promises of `dockhand_core.http.transports`."""
 
     def __init__(self, context: ssl.SSLContext, proxy: httpx.Proxy | None, limit: int) -> None:
         self._context = context
@@ -41,9 +41,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=self._context,
-                limit=0,  # the slots count
+                limit=0,  # the slots are the limit
                 keepalive_timeout=KEEPALIVE_SECONDS,
-                resolver=aiohttp.ThreadedResolver(),  # not what happens to be installed
+                resolver=aiohttp.ThreadedResolver(),  # also where aiodns is installed
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
@@ -53,7 +53,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             max_field_size=_MAX_HEADER_BYTES,
             max_headers=1024,
         )
-        self._session._retry_connection = False  # repeating is the runner's
+        self._session._retry_connection = False  # repeating is up to the retry policy
         return self._session
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -64,13 +64,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             for name, value in request.headers.raw
             if name.lower() != b"transfer-encoding"
         ]
-        if url.scheme == "http":  # over TLS they go with CONNECT
+        if url.scheme == "http":  # with https they are sent with CONNECT
             headers += self._proxy_headers.items()
-        # not str(url): yarl would quote it anew, and aiohttp make a header of userinfo
+        # not str(url): yarl would quote it again, and aiohttp turns userinfo into a header
         target = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
-        # not request.content: it may be what the request was built with, before its stream was set
+        # not request.content: that may be older than the stream that was set afterwards
         empty = isinstance(request.stream, httpx.ByteStream) and not any(request.stream)
-        upload = None if empty else _Upload(request, timeout.get("write"))
+        upload = None if empty else _RequestBody(request, timeout.get("write"))
         await self._slots.take(timeout.get("pool"))
         try:
             response = await session.request(
@@ -86,25 +86,25 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 ),
             )
         except BaseException as error:
-            self._slots.give_back()
+            self._slots.release()
             if upload is not None:
                 upload.stop()
                 if upload.error is not None:
                     raise upload.error from None
             if isinstance(error, Exception):
-                raise _translated(error) from error
+                raise _as_httpx_error(error) from error
             raise
 
         def close() -> None:
-            response.close()  # a connection whose reply was read whole is in the pool already
+            response.close()  # a connection whose reply was read to its end is in the pool already
             if upload is not None:
                 upload.stop()
-            self._slots.give_back()
+            self._slots.release()
 
         return httpx.Response(
             response.status,
             headers=list(response.raw_headers),
-            stream=_Reply(response, timeout.get("read"), close),
+            stream=_ReplyBody(response, timeout.get("read"), close),
             extensions={
                 "http_version": b"HTTP/1.0" if response.version == (1, 0) else b"HTTP/1.1",
                 "reason_phrase": (response.reason or "").encode("ascii", "replace"),
@@ -116,7 +116,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             await self._session.close()
 
 
-class _Reply(httpx.AsyncByteStream):
+class _ReplyBody(httpx.AsyncByteStream):
     def __init__(
         self, response: aiohttp.ClientResponse, timeout: float | None, close: Callable[[], None]
     ) -> None:
@@ -127,15 +127,15 @@ class _Reply(httpx.AsyncByteStream):
         content = self._response.content
         try:
             while True:
-                # aiohttp's own timeout ends with its connection, and what it could not parse of
-                # a body it tells nobody who reads that body (3.14.5): who waits would wait on
+                # aiohttp (3.14.5) does not report body parse errors to a waiting reader, and its
+                # own timeout ends with the connection; without this one the reader would hang.
                 async with asyncio.timeout(self._timeout):
                     chunk = await content.readany()
                 if not chunk:
                     return
                 yield chunk
         except Exception as error:
-            raise _translated(error) from error
+            raise _as_httpx_error(error) from error
 
     async def aclose(self) -> None:
         if not self._closed:
@@ -143,8 +143,8 @@ class _Reply(httpx.AsyncByteStream):
             self._close()
 
 
-class _Upload:
-    """A request's body: as long as announced, each piece taken in time, its own errors kept."""
+class _RequestBody:
+    """A request's body: its length is checked, each piece has a timeout, its errors are kept."""
 
     def __init__(self, request: httpx.Request, timeout: float | None) -> None:
         length = request.headers.get("Content-Length")
@@ -152,7 +152,7 @@ class _Upload:
         self._length = None if length is None else int(length)
         self._timeout = timeout
         self._transport: asyncio.WriteTransport | None = None
-        self.error: Exception | None = None  # aiohttp would call it a lost connection
+        self.error: Exception | None = None  # aiohttp would report a lost connection instead
 
     async def send(self, writer: AbstractStreamWriter) -> None:
         self._transport = writer.transport
@@ -180,14 +180,16 @@ class _Upload:
             raise
 
     def stop(self) -> None:
-        """Drop the connection of a body that is still on its way, unsent bytes and all."""
+        """Abort the connection of a body that is not sent completely yet."""
         if self._transport is not None:
-            with suppress(AttributeError):  # asyncio's, of a transport that is closed already
+            with suppress(
+                AttributeError
+            ):  # raised by asyncio for a transport that is closed already
                 self._transport.abort()
 
 
 class _Payload(aiohttp.Payload):
-    _value: _Upload
+    _value: _RequestBody
 
     async def write_with_length(self, writer: AbstractStreamWriter, _: int | None) -> None:
         await self._value.send(writer)
@@ -199,8 +201,8 @@ class _Payload(aiohttp.Payload):
         raise TypeError("a stream has no text")
 
 
-def _translated(error: Exception) -> Exception:
-    """What httpx would have raised, or the error itself where that is no matter of HTTP."""
+def _as_httpx_error(error: Exception) -> Exception:
+    """The httpx error for an error of aiohttp; any other error unchanged."""
     families: dict[type[httpx.TransportError], tuple[type[Exception], ...]] = {
         httpx.ConnectTimeout: (aiohttp.ConnectionTimeoutError,),
         httpx.ReadTimeout: (TimeoutError,),

@@ -1,24 +1,46 @@
-"""httpx's own asynchronous transport, made safe to cancel."""
+"""httpx's own transports: errors of the libraries below it mapped, the async one safe to cancel."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
+import h11
 import httpx
 
-from dockhand_core.http.transports.options import no_leaks
 from dockhand_core.http.transports.slots import Slots
 
-__all__ = ["AsyncHttpx"]
+__all__ = ["AsyncHttpxTransport", "HttpxTransport"]
 
 
-class AsyncHttpx(httpx.AsyncHTTPTransport):
-    """Takes a slot for each request, until its reply is closed; see `Slots` for why.
+@contextmanager
+def _as_httpx_errors() -> Iterator[None]:
+    """Map the errors of h11 and ssl that httpx 0.28 lets through to httpx's own."""
+    try:
+        yield
+    except h11.LocalProtocolError as error:
+        raise httpx.LocalProtocolError(str(error)) from error
+    except ssl.SSLError as error:
+        raise httpx.ReadError(str(error)) from error
+
+
+class HttpxTransport(httpx.HTTPTransport):
+    """httpx's blocking transport; every failure is an `httpx.TransportError`."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request."""
+        with _as_httpx_errors():
+            return super().handle_request(request)
+
+
+class AsyncHttpxTransport(httpx.AsyncHTTPTransport):
+    """httpx's asynchronous transport, with a slot for each request until its reply is closed.
 
     Args:
-        limit: requests under way at once.
-        options: httpx's own.
+        limit: requests in progress at one time; see `Slots` for the reason.
+        options: httpx's own arguments.
     """
 
     def __init__(self, limit: int, **options: Any) -> None:
@@ -29,21 +51,21 @@ class AsyncHttpx(httpx.AsyncHTTPTransport):
         """Send a request."""
         await self._slots.take(request.extensions.get("timeout", {}).get("pool"))
         try:
-            with no_leaks():
+            with _as_httpx_errors():
                 response = await super().handle_async_request(request)
         except BaseException:
-            self._slots.give_back()
+            self._slots.release()
             raise
         stream = cast("httpx.AsyncByteStream", response.stream)
-        response.stream = _Reply(stream, self._slots.give_back)
+        response.stream = _ReplyBody(stream, self._slots.release)
         return response
 
 
-class _Reply(httpx.AsyncByteStream):
-    """A body that gives its slot back, once."""
+class _ReplyBody(httpx.AsyncByteStream):
+    """A reply's body that releases its slot when it is closed, once."""
 
-    def __init__(self, stream: httpx.AsyncByteStream, done: Callable[[], None]) -> None:
-        self._stream, self._done = stream, done
+    def __init__(self, stream: httpx.AsyncByteStream, release: Callable[[], None]) -> None:
+        self._stream, self._release = stream, release
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -56,4 +78,4 @@ class _Reply(httpx.AsyncByteStream):
             try:
                 await self._stream.aclose()
             finally:
-                self._done()
+                self._release()

@@ -1,54 +1,42 @@
-"""What carries a request: httpx is the interface, the library under it is chosen here.
-
-Blocking clients stand on httpx itself, asynchronous ones on aiohttp, which moves small replies
-over many connections several times faster. The choice does not depend on what is installed.
-
-Whatever carries it, a request behaves alike: one attempt, no redirect followed, no cookie kept,
-no header added beyond what HTTP/1.1 needs, the URL sent as it was given, timeouts taken from
-``request.extensions["timeout"]``, and an `httpx.TransportError` where no whole reply arrives.
-"""
+"""Options of a transport: TLS, proxy, connections."""
 
 from __future__ import annotations
 
 import ipaddress
 import ssl
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import h11
 import httpx
 
 from dockhand_core.errors import ConfigError
 
-SYNC_TRANSPORTS = ("httpx",)
-"""Names that `build_transport` takes; the first is the default."""
-
-ASYNC_TRANSPORTS = ("aiohttp", "httpx")
-"""Names that `build_async_transport` takes; the first is the default."""
-
-TRANSPORTS = tuple(sorted({*SYNC_TRANSPORTS, *ASYNC_TRANSPORTS}))
-"""Every name that a connection's `transport` setting may have."""
+__all__ = [
+    "KEEPALIVE_SECONDS",
+    "TransportOptions",
+    "environment_proxy",
+    "parse_proxy",
+    "ssl_context",
+]
 
 KEEPALIVE_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """How one connection reaches its registry.
+    """The options of one connection's transport.
 
     Attributes:
         name: one of `TRANSPORTS`, or None for the default of the client's kind.
         verify: True for the usual authorities, False for no check, or a file (or a folder) of
             PEM certificates that replaces them.
-        client_cert: PEM certificate chain shown to the server, with the key in it or in
-            `client_key`, which must not be encrypted.
+        client_cert: PEM certificate chain that is presented to the server. Its key is in the same
+            file or in `client_key`, and must not be encrypted.
         client_key: PEM key of `client_cert`.
-        proxy: ``http://[user:password@]host:port``, or https. None: no proxy, whatever the
-            environment says; see `environment_proxy`.
+        proxy: ``http://[user:password@]host:port``, or https. None: no proxy, not even one that
+            the environment names; see `environment_proxy`.
         max_connections: sockets in use at one time, and kept open for the next request.
     """
 
@@ -60,40 +48,8 @@ class TransportOptions:
     max_connections: int = 32
 
 
-def build_transport(options: TransportOptions) -> httpx.BaseTransport:
-    """Make what carries the requests of a blocking client; threads may share it.
-
-    Raises:
-        ConfigError: no such transport, or a file or a proxy that cannot be used.
-    """
-    _choose(options.name, SYNC_TRANSPORTS, "blocking")
-    return _Httpx(verify=_ssl_context(options), proxy=_proxy(options), limits=_limits(options))
-
-
-def build_async_transport(options: TransportOptions) -> httpx.AsyncBaseTransport:
-    """Make what carries the requests of an asynchronous client, within one event loop.
-
-    Raises:
-        ConfigError: no such transport, or a file or a proxy that cannot be used.
-    """
-    name = _choose(options.name, ASYNC_TRANSPORTS, "asynchronous")
-    context, proxy = _ssl_context(options), _proxy(options)
-    if name == "aiohttp":
-        from dockhand_core.http.transports.aiohttp import AiohttpTransport
-
-        return AiohttpTransport(context, proxy, options.max_connections)
-    from dockhand_core.http.transports.httpx import AsyncHttpx
-
-    limits = httpx.Limits(
-        max_connections=None,  # the slots count
-        max_keepalive_connections=options.max_connections,
-        keepalive_expiry=KEEPALIVE_SECONDS,
-    )
-    return AsyncHttpx(options.max_connections, verify=context, proxy=proxy, limits=limits)
-
-
 def environment_proxy(url: str) -> str | None:
-    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name for `url`, if any.
+    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY give for a URL, or None.
 
     Loopback hosts are always reached directly.
     """
@@ -118,25 +74,12 @@ def _is_loopback(host: str) -> bool:
         return host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost")
 
 
-def _choose(name: str | None, offered: tuple[str, ...], kind: str) -> str:
-    if name is None:
-        return offered[0]
-    if name not in offered:
-        raise ConfigError(
-            f"transport {name!r} cannot carry {kind} clients; choose from: {', '.join(offered)}"
-        )
-    return name
+def parse_proxy(options: TransportOptions) -> httpx.Proxy | None:
+    """The proxy as httpx takes it, or None.
 
-
-def _limits(options: TransportOptions) -> httpx.Limits:
-    return httpx.Limits(
-        max_connections=options.max_connections,
-        max_keepalive_connections=options.max_connections,
-        keepalive_expiry=KEEPALIVE_SECONDS,
-    )
-
-
-def _proxy(options: TransportOptions) -> httpx.Proxy | None:
+    Raises:
+        ConfigError: the proxy is not an http or https URL.
+    """
     if options.proxy is None:
         return None
     try:  # the reason is not shown: it would quote the password
@@ -148,7 +91,12 @@ def _proxy(options: TransportOptions) -> httpx.Proxy | None:
     raise ConfigError("proxy: give it as http://[user:password@]host:port (or https://)") from None
 
 
-def _ssl_context(options: TransportOptions) -> ssl.SSLContext:
+def ssl_context(options: TransportOptions) -> ssl.SSLContext:
+    """The TLS context: trusted authorities and client certificate.
+
+    Raises:
+        ConfigError: a certificate or key cannot be read.
+    """
     verify, cert, key = options.verify, options.client_cert, options.client_key
     what = "the authorities that SSL_CERT_FILE or SSL_CERT_DIR name"
     try:
@@ -169,20 +117,3 @@ def _ssl_context(options: TransportOptions) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{what}: {error}") from error
     return context
-
-
-@contextmanager
-def no_leaks() -> Iterator[None]:
-    """Turn what httpx 0.28 lets through of the libraries below it into its own errors."""
-    try:
-        yield
-    except h11.LocalProtocolError as error:
-        raise httpx.LocalProtocolError(str(error)) from error
-    except ssl.SSLError as error:
-        raise httpx.ReadError(str(error)) from error
-
-
-class _Httpx(httpx.HTTPTransport):
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        with no_leaks():
-            return super().handle_request(request)

@@ -1,7 +1,7 @@
-"""How many asynchronous requests may be under way at once, whatever carries them.
+"""Slots: the limit on asynchronous requests that are in progress at one time.
 
-The libraries' own pools are not asked to count: httpcore 1.0 loses a place for good when a request
-is cancelled while it waits for one, and aiohttp gives that wait no timeout of its own.
+The libraries' own connection pools do not enforce the limit: httpcore 1.0 loses a slot for good
+when a request is cancelled while it waits for one, and aiohttp has no timeout for that wait.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ __all__ = ["Slots"]
 
 
 class Slots:
-    """Places for requests; each is taken before a request and given back when its reply is closed.
+    """Slots for requests: one is taken before a request and released when its reply is closed.
 
     Args:
-        count: how many there are.
+        count: the number of slots.
     """
 
     def __init__(self, count: int) -> None:
         self._free = asyncio.Semaphore(count)
 
     async def take(self, timeout: float | None) -> None:
-        """Wait for a place.
+        """Wait for a free slot.
+
+        Args:
+            timeout: seconds; None waits for ever.
 
         Raises:
-            httpx.PoolTimeout: none came free in that many seconds; None waits for ever.
+            httpx.PoolTimeout: no slot became free in time.
         """
         if not self._free.locked():
             await self._free.acquire()
@@ -38,6 +41,6 @@ class Slots:
         except TimeoutError as error:
             raise httpx.PoolTimeout("every connection is in use") from error
 
-    def give_back(self) -> None:
-        """Let somebody else have the place."""
+    def release(self) -> None:
+        """Release one slot."""
         self._free.release()
