@@ -10,7 +10,8 @@ beyond those that HTTP/1.1 needs, the URL sent as it was given, timeouts taken f
 
 from __future__ import annotations
 
-import httpx
+# not `import httpx`: the module of that name in this package would replace it
+from httpx import AsyncBaseTransport, BaseTransport, Limits
 
 from dockhand_core.errors import ConfigError
 from dockhand_core.http.transports.options import (
@@ -41,7 +42,7 @@ TRANSPORTS = tuple(sorted({*SYNC_TRANSPORTS, *ASYNC_TRANSPORTS}))
 """Every name that a connection's `transport` setting may have."""
 
 
-def build_transport(options: TransportOptions) -> httpx.BaseTransport:
+def build_transport(options: TransportOptions) -> BaseTransport:
     """Make the transport of a blocking client; threads may share it.
 
     Raises:
@@ -57,7 +58,7 @@ def build_transport(options: TransportOptions) -> httpx.BaseTransport:
     )
 
 
-def build_async_transport(options: TransportOptions) -> httpx.AsyncBaseTransport:
+def build_async_transport(options: TransportOptions) -> AsyncBaseTransport:
     """Make the transport of an asynchronous client, for one event loop.
 
     Raises:
@@ -85,8 +86,8 @@ def _choose(name: str | None, offered: tuple[str, ...], kind: str) -> str:
     return name
 
 
-def _limits(options: TransportOptions, max_connections: int | None) -> httpx.Limits:
-    return httpx.Limits(
+def _limits(options: TransportOptions, max_connections: int | None) -> Limits:
+    return Limits(
         max_connections=max_connections,
         max_keepalive_connections=options.max_connections,
         keepalive_expiry=KEEPALIVE_SECONDS,
