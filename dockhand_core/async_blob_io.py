@@ -1,4 +1,4 @@
-"""The async twins of what a caller holds in the hand; see `handles`."""
+"""The async twins of the blob reader and the blob writer in `blob_io`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["AsyncBlobReader", "AsyncBlobWriter"]
 
 
 class AsyncBlobReader(Reader[AsyncRunner]):
-    """A blob as it arrives: `await read(n)`, or an `async for`. Use it in an `async with`."""
+    """The async twin of `BlobReader`: `await read(n)`, or `async for`, in an `async with`."""
 
     @cached_property
     def _blocks(self) -> AsyncGenerator[bytes, None]:
@@ -24,40 +24,39 @@ class AsyncBlobReader(Reader[AsyncRunner]):
 
     async def _iterate(self) -> AsyncGenerator[bytes, None]:
         state = self._state
+        if self._reply is None:
+            self._reply = await self._runner.run(state.connect())
         while True:
-            if self._reply is None:
-                self._reply = await self._runner.run(state.connect())
             try:
                 async with aclosing(self._reply.stream.aiterate()) as blocks:
                     async for block in blocks:
-                        state.took(block)
+                        state.add(block)
                         yield block
-                state.ended()
+                state.check_end()
                 return
             except ConnectionFailed as error:
-                state.broke(error, self._runner.endpoint.retry.retries)
-                self._reply = None
+                self._reply = await self._runner.run(state.reconnect(error))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The rest of the blob, block by block."""
+        """Iterate over the rest of the blob, block by block."""
         self._check_open()
-        if self._window:
-            yield self._window.get(len(self._window))
+        if self._buffer:
+            yield self._buffer.take(len(self._buffer))
         async for block in self._blocks:
             yield block
 
     async def read(self, size: int = -1) -> bytes:
-        """Exactly `size` bytes, fewer only at the end; all that is left for -1."""
+        """Read exactly `size` bytes, fewer only at the end of the blob; -1 reads the rest."""
         self._check_open()
-        while size < 0 or len(self._window) < size:
+        while size < 0 or len(self._buffer) < size:
             block = await anext(self._blocks, None)
             if block is None:
                 break
-            self._window.put(block)
-        return self._window.get(len(self._window) if size < 0 else size)
+            self._buffer.add(block)
+        return self._buffer.take(len(self._buffer) if size < 0 else size)
 
     async def close(self) -> None:
-        """Stop reading, and give the connection back."""
+        """Stop reading, and release the connection."""
         self._open = False
         await self._blocks.aclose()
         if self._reply is not None:
@@ -72,18 +71,18 @@ class AsyncBlobReader(Reader[AsyncRunner]):
 
 
 class AsyncBlobWriter(Writer[AsyncRunner]):
-    """A blob as it is made: `await write(data)` in an `async with`; `digest` after it."""
+    """The async twin of `BlobWriter`: `await write(data)` in an `async with`, then `digest`."""
 
     async def write(self, data: bytes) -> int:
-        """Add bytes; how many there were."""
-        self._state.check_open()
+        """Add bytes; returns their number."""
+        self._check_open()
         for block in slices(data):
-            if self._state.put(block):
-                await self._runner.run(self._state.send())
+            if self._upload.add(block):
+                await self._runner.run(self._upload.send_chunks())
         return len(data)
 
     async def __aenter__(self) -> Self:
-        await self._runner.run(self._state.begin())
+        await self._runner.run(self._upload.begin())
         return self
 
     async def __aexit__(
@@ -93,6 +92,6 @@ class AsyncBlobWriter(Writer[AsyncRunner]):
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            await self._runner.run(self._state.cancel())
+            await self._runner.run(self._upload.cancel())
         else:
-            await self._runner.run(self._state.finish_or_cancel())
+            await self._runner.run(self._upload.finish())

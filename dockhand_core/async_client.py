@@ -6,10 +6,10 @@ import inspect
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from dockhand_core.async_blob_io import AsyncBlobReader, AsyncBlobWriter
-from dockhand_core.blob_io import PageWalk
+from dockhand_core.blob_io import PageCursor
 from dockhand_core.client import READ_LIMIT, RegistryClient
 from dockhand_core.driver import AnyBlobData, ManifestData, RegistryDriver
 from dockhand_core.flow import Flow, Progress
@@ -28,7 +28,7 @@ from dockhand_core.models import (
 )
 from dockhand_core.operations import exists, image
 
-__all__ = ["AsyncRegistryClient", "share_docstrings"]
+__all__ = ["AsyncRegistryClient"]
 
 T = TypeVar("T")
 
@@ -36,9 +36,12 @@ T = TypeVar("T")
 class AsyncRegistryClient:
     """A named connection to a registry. Made by `AsyncDockhand.connection` and `async_connect`.
 
-    What `RegistryClient` does, under the same names and with the same errors: what returns a
-    value is awaited, what iterates is looped over with `async for`, what is a context manager is
-    entered with `async with`. It works on asyncio, in one loop or in several.
+    The methods are those of `RegistryClient`, with the same names and errors. A method that
+    returns a value is awaited, one that iterates is used in `async for`, a context manager in
+    `async with`. The client works on asyncio, in one event loop or in several.
+
+    A subclass gives the sync client that it corresponds to, whose docstrings its methods take
+    over: `class AsyncVaultClient(AsyncRegistryClient, twin=VaultClient)`.
     """
 
     def __init__(self, driver: RegistryDriver, runner: AsyncRunner, name: str = "default") -> None:
@@ -46,46 +49,51 @@ class AsyncRegistryClient:
         self.name = name
         self._runner = runner
 
-    async def _run(self, flow: Flow[T]) -> T:
+    def __init_subclass__(cls, twin: type[RegistryClient] | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if twin is not None:
+            _copy_docstrings(twin, cls)
+
+    async def run(self, flow: Flow[T]) -> T:
         return await self._runner.run(flow)
 
-    async def _walk(self, fetch: Callable[[str | None], Flow[Page[T]]]) -> AsyncIterator[T]:
-        walk = PageWalk(fetch)
-        while walk.more:
-            for item in await self._run(walk.page()):
+    async def walk(self, fetch: Callable[[str | None], Flow[Page[T]]]) -> AsyncIterator[T]:
+        cursor = PageCursor(fetch)
+        while cursor.more:
+            for item in await self.run(cursor.next_page()):
                 yield item
 
     # -- the registry ----------------------------------------------------------------------
 
     async def is_online(self) -> bool:
-        return await self._run(self.driver.is_online())
+        return await self.run(self.driver.is_online())
 
     async def ping(self) -> None:
-        return await self._run(self.driver.ping())
+        return await self.run(self.driver.ping())
 
     async def api_version(self) -> ApiVersion:
-        return await self._run(self.driver.api_version())
+        return await self.run(self.driver.api_version())
 
     def repositories(self, *, page_size: int | None = None) -> AsyncIterator[str]:
-        return self._walk(lambda a: self.driver.repository_page(limit=page_size, after=a))
+        return self.walk(lambda a: self.driver.repository_page(limit=page_size, after=a))
 
     async def repository_page(self, *, limit: int = 10, after: str | None = None) -> Page[str]:
-        return await self._run(self.driver.repository_page(limit=limit, after=after))
+        return await self.run(self.driver.repository_page(limit=limit, after=after))
 
     def tags(self, repository: str, *, page_size: int | None = None) -> AsyncIterator[str]:
-        return self._walk(lambda a: self.driver.tag_page(repository, limit=page_size, after=a))
+        return self.walk(lambda a: self.driver.tag_page(repository, limit=page_size, after=a))
 
     async def tag_page(
         self, repository: str, *, limit: int = 20, after: str | None = None
     ) -> Page[str]:
-        return await self._run(self.driver.tag_page(repository, limit=limit, after=after))
+        return await self.run(self.driver.tag_page(repository, limit=limit, after=after))
 
     # -- manifests -------------------------------------------------------------------------
 
     async def manifest(
         self, repository: str, reference: str | Descriptor
     ) -> ImageManifest | ImageIndex:
-        return await self._run(self.driver.manifest(repository, reference))
+        return await self.run(self.driver.manifest(repository, reference))
 
     async def image(
         self,
@@ -94,13 +102,13 @@ class AsyncRegistryClient:
         *,
         platform: Platform | str = "linux/amd64",
     ) -> ImageManifest:
-        return await self._run(image(self.driver, repository, reference, platform))
+        return await self.run(image(self.driver, repository, reference, platform))
 
     async def manifest_head(self, repository: str, reference: str | Descriptor) -> ManifestHead:
-        return await self._run(self.driver.manifest_head(repository, reference))
+        return await self.run(self.driver.manifest_head(repository, reference))
 
     async def manifest_exists(self, repository: str, reference: str | Descriptor) -> bool:
-        return await self._run(exists(self.driver.manifest_head(repository, reference)))
+        return await self.run(exists(self.driver.manifest_head(repository, reference)))
 
     async def put_manifest(
         self,
@@ -110,32 +118,32 @@ class AsyncRegistryClient:
         *,
         media_type: str | None = None,
     ) -> PushResult:
-        return await self._run(
+        return await self.run(
             self.driver.put_manifest(repository, reference, manifest, media_type=media_type)
         )
 
     async def delete_manifest(self, repository: str, digest: str) -> None:
-        return await self._run(self.driver.delete_manifest(repository, digest))
+        return await self.run(self.driver.delete_manifest(repository, digest))
 
     async def delete_tag(self, repository: str, tag: str) -> None:
-        return await self._run(self.driver.delete_tag(repository, tag))
+        return await self.run(self.driver.delete_tag(repository, tag))
 
     async def referrers(
         self, repository: str, digest: str, *, artifact_type: str | None = None
     ) -> ImageIndex:
-        return await self._run(
+        return await self.run(
             self.driver.referrers(repository, digest, artifact_type=artifact_type)
         )
 
     async def image_config(
         self, repository: str, manifest_or_descriptor: ImageManifest | Descriptor
     ) -> ImageConfig:
-        return await self._run(self.driver.image_config(repository, manifest_or_descriptor))
+        return await self.run(self.driver.image_config(repository, manifest_or_descriptor))
 
     # -- blobs -----------------------------------------------------------------------------
 
     async def read_blob(self, repository: str, digest: str, *, max_size: int = READ_LIMIT) -> bytes:
-        return await self._run(self.driver.read_blob(repository, digest, max_size=max_size))
+        return await self.run(self.driver.read_blob(repository, digest, max_size=max_size))
 
     def open_blob(
         self, repository: str, digest: str, *, offset: int = 0, verify: bool = True
@@ -150,21 +158,21 @@ class AsyncRegistryClient:
         *,
         progress: Progress | None = None,
     ) -> Path:
-        return await self._run(
+        return await self.run(
             self.driver.download_blob(repository, digest, Path(path), progress=progress)
         )
 
     async def blob_size(self, repository: str, digest: str) -> int:
-        return await self._run(self.driver.blob_size(repository, digest))
+        return await self.run(self.driver.blob_size(repository, digest))
 
     async def blob_exists(self, repository: str, digest: str) -> bool:
-        return await self._run(exists(self.driver.blob_size(repository, digest)))
+        return await self.run(exists(self.driver.blob_size(repository, digest)))
 
     async def delete_blob(self, repository: str, digest: str) -> None:
-        return await self._run(self.driver.delete_blob(repository, digest))
+        return await self.run(self.driver.delete_blob(repository, digest))
 
     async def mount_blob(self, repository: str, digest: str, source: str) -> PushResult | Upload:
-        return await self._run(self.driver.mount_blob(repository, digest, source))
+        return await self.run(self.driver.mount_blob(repository, digest, source))
 
     # -- uploads ---------------------------------------------------------------------------
 
@@ -176,7 +184,7 @@ class AsyncRegistryClient:
         digest: str | None = None,
         progress: Progress | None = None,
     ) -> PushResult:
-        return await self._run(
+        return await self.run(
             self.driver.upload_blob(repository, data, digest=digest, progress=progress)
         )
 
@@ -184,19 +192,19 @@ class AsyncRegistryClient:
         return AsyncBlobWriter(self._runner, self.driver, repository)
 
     async def start_upload(self, repository: str) -> Upload:
-        return await self._run(self.driver.start_upload(repository))
+        return await self.run(self.driver.start_upload(repository))
 
     async def upload_chunk(self, upload: Upload, data: bytes) -> Upload:
-        return await self._run(self.driver.upload_chunk(upload, data))
+        return await self.run(self.driver.upload_chunk(upload, data))
 
     async def finish_upload(self, upload: Upload, digest: str) -> PushResult:
-        return await self._run(self.driver.finish_upload(upload, digest))
+        return await self.run(self.driver.finish_upload(upload, digest))
 
     async def upload_status(self, upload: Upload) -> Upload:
-        return await self._run(self.driver.upload_status(upload))
+        return await self.run(self.driver.upload_status(upload))
 
     async def cancel_upload(self, upload: Upload) -> None:
-        return await self._run(self.driver.cancel_upload(upload))
+        return await self.run(self.driver.cancel_upload(upload))
 
     # -- the connection itself -------------------------------------------------------------
 
@@ -204,7 +212,7 @@ class AsyncRegistryClient:
         await self._runner.reset()
 
     async def close(self) -> None:
-        await self._runner.close()
+        await self._runner.close(self.driver)
 
     async def __aenter__(self) -> Self:
         return self
@@ -221,12 +229,11 @@ class AsyncRegistryClient:
         return f"<{type(self).__name__} {self.name!r} {self._runner.endpoint.base}>"
 
 
-def share_docstrings(client: type[AsyncRegistryClient], twin: type[RegistryClient]) -> None:
-    """Give an async client's methods the sync one's docstrings: said once; the two do the same."""
+def _copy_docstrings(twin: type[RegistryClient], client: type[AsyncRegistryClient]) -> None:
     for name, method in vars(client).items():
         other = vars(twin).get(name)
         if other is not None and not name.startswith("_") and inspect.isfunction(method):
             method.__doc__ = other.__doc__
 
 
-share_docstrings(AsyncRegistryClient, RegistryClient)
+_copy_docstrings(RegistryClient, AsyncRegistryClient)

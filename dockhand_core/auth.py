@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Hashable, Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -58,6 +58,13 @@ class AuthDriver(httpx.Auth):
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
         """Add what the request needs, and yield it; yield again to send it again."""
         yield request
+
+    def close(self) -> Awaitable[None] | None:
+        """Release resources of the driver's own; called when the client is closed or reset.
+
+        For the async client it may be a coroutine function.
+        """
+        return None
 
     def scopes(self, request: Request) -> tuple[Scope, ...]:
         """What the request is about to do, in the registry's own terms."""

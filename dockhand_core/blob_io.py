@@ -1,36 +1,46 @@
-"""What a caller holds in the hand: the blob reader, the blob writer, the walk over pages.
+"""Blob readers and writers, and iteration over pages.
 
-The parts without I/O are here once; the async twins are in `ahandles`.
+The parts without I/O are shared with the async twins in `async_blob_io`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from dockhand_core.driver import CHUNK, RegistryDriver
-from dockhand_core.errors import ConnectionFailed, DigestMismatch, DockhandError, ResponseInvalid
-from dockhand_core.flow import BLOCK, Flow, Reply
+from dockhand_core.driver import RegistryDriver
+from dockhand_core.errors import ConnectionFailed, DockhandError, ResponseInvalid
+from dockhand_core.flow import BLOCK, Attempts, Flow, Reply
 from dockhand_core.http.runners import AsyncRunner, SyncRunner
-from dockhand_core.models import Digest, Page, PushResult, Upload, check_repository
-from dockhand_core.models.digest import Hasher, new_hasher
+from dockhand_core.models import (
+    Digest,
+    Hasher,
+    Page,
+    PushResult,
+    check_digest,
+    check_repository,
+)
+from dockhand_core.operations import ChunkedUpload
 
-__all__ = ["BlobReader", "BlobWriter", "PageWalk"]
+__all__ = ["BlobReader", "BlobWriter", "PageCursor"]
 
 T = TypeVar("T")
 R = TypeVar("R", SyncRunner, AsyncRunner)
 
-EMPTY_PAGES = 10  # in a row, before a registry's pages are taken to have no end
+EMPTY_PAGES = 10  # in a row, before a registry's pages are assumed to have no end
 
 
-class PageWalk(Generic[T]):
-    """Walks from page to page, and notices when they lead in a circle.
+class PageCursor(Generic[T]):
+    """The position in a list that comes in pages; it detects pages that lead in a circle.
 
     Args:
         fetch: the flow for the page after a position; None is the first.
+
+    Attributes:
+        more: whether there is another page.
     """
 
     def __init__(self, fetch: Callable[[str | None], Flow[Page[T]]]) -> None:
@@ -40,8 +50,12 @@ class PageWalk(Generic[T]):
         self._empty = 0
         self.more = True
 
-    def page(self) -> Flow[tuple[T, ...]]:
-        """The items of the next page."""
+    def next_page(self) -> Flow[tuple[T, ...]]:
+        """The items of the next page.
+
+        Raises:
+            ResponseInvalid: the pages lead in a circle.
+        """
         page = yield from self._fetch(self._after)
         self._empty = 0 if page.items else self._empty + 1
         same = bool(page.items) and page.items == self._last
@@ -57,10 +71,16 @@ class PageWalk(Generic[T]):
 
 
 class ReaderState:
-    """How far a blob was read, its hash so far, and how to take a broken connection up again."""
+    """The state of a blob reader: position, hash so far, and failures since the last byte."""
 
     def __init__(
-        self, driver: RegistryDriver, repository: str, digest: str, offset: int, verify: bool
+        self,
+        driver: RegistryDriver,
+        repository: str,
+        digest: str,
+        offset: int,
+        verify: bool,
+        attempts: Attempts,
     ) -> None:
         self._driver, self._repository = driver, check_repository(repository)
         self.digest = Digest(digest)
@@ -71,10 +91,10 @@ class ReaderState:
         self._hasher: Hasher | None = self.digest.hasher() if verify else None
         self.position = offset
         self.size: int | None = None
-        self._breaks = 0
+        self._attempts = attempts
 
     def connect(self) -> Flow[Reply]:
-        """Ask for the blob from the present position on."""
+        """Request the blob from the current position on."""
         reply = yield from self._driver.open_blob(
             self._repository, self.digest, offset=self.position
         )
@@ -82,34 +102,35 @@ class ReaderState:
             self.size = self.position + reply.stream.length
         return reply
 
-    def took(self, block: bytes) -> None:
-        """A block was read."""
+    def reconnect(self, error: ConnectionFailed) -> Flow[Reply]:
+        """Wait, then request the rest of the blob.
+
+        Raises:
+            ConnectionFailed: `error` itself, after too many failures without a byte in between.
+        """
+        yield from self._attempts.wait_after(error)
+        return (yield from self.connect())
+
+    def add(self, block: bytes) -> None:
+        """Count and hash a block that was read."""
         self.position += len(block)
-        self._breaks = 0  # what moves on may break again
+        self._attempts.progressed()
         if self._hasher is not None:
             self._hasher.update(block)
 
-    def broke(self, error: ConnectionFailed, limit: int) -> None:
-        """The connection broke; raise if that happened too often without a byte in between."""
-        self._breaks += 1
-        if self._breaks > limit:
-            raise error
+    def check_end(self) -> None:
+        """Compare the hash with the digest, at the end of the blob.
 
-    def ended(self) -> None:
-        """The end was reached: check the digest."""
-        if self._hasher is None:
-            return
-        actual = f"{self.digest.algorithm}:{self._hasher.hexdigest()}"
-        if actual != self.digest:
-            raise DigestMismatch(
-                f"repository {self._repository}: blob {self.digest} has the digest {actual}",
-                expected=self.digest,
-                actual=actual,
-            )
+        Raises:
+            DigestMismatch: they differ.
+        """
+        if self._hasher is not None:
+            actual = Digest(f"{self.digest.algorithm}:{self._hasher.hexdigest()}")
+            check_digest(self.digest, actual, f"repository {self._repository}: the blob")
 
 
-class Window:
-    """Blocks of any size in, `read(n)` out."""
+class ReadBuffer:
+    """A buffer between blocks of any size and `read(n)`."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -117,17 +138,17 @@ class Window:
     def __len__(self) -> int:
         return len(self._data)
 
-    def put(self, block: bytes) -> None:
+    def add(self, block: bytes) -> None:
         self._data += block
 
-    def get(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes:
         found = bytes(self._data[:count])
         del self._data[:count]
         return found
 
 
 class Reader(Generic[R]):
-    """What both readers are, apart from reading."""
+    """The part of both blob readers that does no I/O."""
 
     def __init__(
         self,
@@ -139,8 +160,10 @@ class Reader(Generic[R]):
         verify: bool,
     ) -> None:
         self._runner: R = runner
-        self._state = ReaderState(driver, repository, digest, offset, verify)
-        self._window = Window()
+        self._state = ReaderState(
+            driver, repository, digest, offset, verify, runner.endpoint.retry.attempts()
+        )
+        self._buffer = ReadBuffer()
         self._reply: Reply | None = None
         self._open = True
 
@@ -151,12 +174,12 @@ class Reader(Generic[R]):
 
     @property
     def size(self) -> int | None:
-        """Bytes in all, or None where that is not known (yet)."""
+        """Bytes of the whole blob, or None while that is not known."""
         return self._state.size
 
     @property
     def position(self) -> int:
-        """Bytes that came from the registry so far."""
+        """Bytes read from the registry so far, counted from the start of the blob."""
         return self._state.position
 
     def _check_open(self) -> None:
@@ -165,12 +188,15 @@ class Reader(Generic[R]):
 
 
 class BlobReader(Reader[SyncRunner]):
-    """A blob as it arrives: `read(n)`, or a loop over it. Use it in a `with` statement.
+    """A reader of a blob as it arrives: `read(n)`, or a loop. Use it in a `with` statement.
+
+    A connection that breaks is resumed after a wait, at the byte where it broke.
 
     Attributes:
-        digest: the blob's.
-        size: bytes in all, or None where the registry did not say; known once it is open.
-        position: bytes read from the registry so far.
+        digest: the blob's digest.
+        size: bytes of the whole blob, or None where the registry did not announce it; known once
+            the reader is open.
+        position: bytes read from the registry so far, counted from the start of the blob.
     """
 
     @cached_property
@@ -179,39 +205,38 @@ class BlobReader(Reader[SyncRunner]):
 
     def _iterate(self) -> Generator[bytes, None, None]:
         state = self._state
+        if self._reply is None:
+            self._reply = self._runner.run(state.connect())
         while True:
-            if self._reply is None:
-                self._reply = self._runner.run(state.connect())
             try:
                 with closing(self._reply.stream.iterate()) as blocks:
                     for block in blocks:
-                        state.took(block)
+                        state.add(block)
                         yield block
-                state.ended()
+                state.check_end()
                 return
             except ConnectionFailed as error:
-                state.broke(error, self._runner.endpoint.retry.retries)
-                self._reply = None
+                self._reply = self._runner.run(state.reconnect(error))
 
     def __iter__(self) -> Iterator[bytes]:
-        """The rest of the blob, block by block."""
+        """Iterate over the rest of the blob, block by block."""
         self._check_open()
-        if self._window:
-            yield self._window.get(len(self._window))
+        if self._buffer:
+            yield self._buffer.take(len(self._buffer))
         yield from self._blocks
 
     def read(self, size: int = -1) -> bytes:
-        """Exactly `size` bytes, fewer only at the end; all that is left for -1."""
+        """Read exactly `size` bytes, fewer only at the end of the blob; -1 reads the rest."""
         self._check_open()
-        while size < 0 or len(self._window) < size:
+        while size < 0 or len(self._buffer) < size:
             block = next(self._blocks, None)
             if block is None:
                 break
-            self._window.put(block)
-        return self._window.get(len(self._window) if size < 0 else size)
+            self._buffer.add(block)
+        return self._buffer.take(len(self._buffer) if size < 0 else size)
 
     def close(self) -> None:
-        """Stop reading, and give the connection back."""
+        """Stop reading, and release the connection."""
         self._open = False
         self._blocks.close()
         if self._reply is not None:
@@ -225,130 +250,53 @@ class BlobReader(Reader[SyncRunner]):
         self.close()
 
 
-class WriterState:
-    """What was written and not yet sent, the hash of all of it, and the upload."""
-
-    def __init__(self, driver: RegistryDriver, repository: str, algorithm: str = "sha256") -> None:
-        self.driver, self.repository = driver, check_repository(repository)
-        self.upload: Upload | None = None
-        self.result: PushResult | None = None
-        self._algorithm = algorithm
-        self._hasher = new_hasher(algorithm)
-        self._pending = bytearray()
-        self.size = 0
-
-    @property
-    def digest(self) -> Digest:
-        """The digest of what was written."""
-        if self.result is None:
-            raise DockhandError("the blob writer has a digest when its block has ended")
-        return self.result.digest
-
-    def put(self, data: bytes) -> bool:
-        """Take bytes; True when there is a chunk to send."""
-        self._hasher.update(data)
-        self._pending += data
-        self.size += len(data)
-        return len(self._pending) >= self._chunk
-
-    @property
-    def _chunk(self) -> int:
-        return max(CHUNK, self.upload.min_chunk if self.upload else 0)
-
-    def begin(self) -> Flow[None]:
-        """Begin the upload."""
-        self.upload = yield from self.driver.start_upload(self.repository)
-
-    def send(self) -> Flow[None]:
-        """Send whole chunks of what is pending."""
-        assert self.upload is not None
-        while len(self._pending) >= self._chunk:
-            chunk = bytes(self._pending[: self._chunk])
-            self.upload = yield from self.driver.upload_chunk(self.upload, chunk)
-            del self._pending[: len(chunk)]
-
-    def finish(self, expected: Digest | None = None) -> Flow[None]:
-        """Send the rest and end the upload, unless it is not what was expected."""
-        assert self.upload is not None
-        digest = Digest(f"{self._algorithm}:{self._hasher.hexdigest()}")
-        if expected is not None and digest != expected:
-            raise DigestMismatch(
-                f"repository {self.repository}: the data has the digest {digest}, not {expected}",
-                expected=expected,
-                actual=digest,
-            )
-        if self._pending:
-            self.upload = yield from self.driver.upload_chunk(self.upload, bytes(self._pending))
-            self._pending.clear()
-        self.result = yield from self.driver.finish_upload(self.upload, digest)
-
-    def finish_or_cancel(self, expected: Digest | None = None) -> Flow[None]:
-        """End the upload; where that fails, give it up."""
-        try:
-            yield from self.finish(expected)
-        except GeneratorExit:
-            raise
-        except BaseException:
-            yield from self.cancel()
-            raise
-        self.upload = None
-
-    def check_open(self) -> None:
-        """Raise unless an upload is under way."""
-        if self.upload is None:
-            raise DockhandError("the blob writer is used in a with statement, and open only there")
-
-    def cancel(self) -> Flow[None]:
-        """Give the upload up; that it cannot be cancelled must not hide why it was."""
-        upload, self.upload = self.upload, None
-        self._pending.clear()
-        if upload is None:
-            return
-        with suppress(DockhandError):
-            yield from self.driver.cancel_upload(upload)
-
-
 class Writer(Generic[R]):
-    """What both writers are, apart from writing."""
+    """The part of both blob writers that does no I/O."""
 
     def __init__(self, runner: R, driver: RegistryDriver, repository: str) -> None:
         self._runner: R = runner
-        self._state = WriterState(driver, repository)
+        self._upload = ChunkedUpload(driver, repository)
 
     @property
     def digest(self) -> Digest:
-        """The blob's digest, when the block has ended."""
-        return self._state.digest
+        """The blob's digest, once the `with` block has ended."""
+        return self._upload.digest
 
     @property
     def size(self) -> int:
         """Bytes written so far."""
-        return self._state.size
+        return self._upload.size
+
+    def _check_open(self) -> None:
+        if self._upload.upload is None:
+            raise DockhandError("the blob writer is used in a with statement, and open only there")
 
     @property
     def result(self) -> PushResult | None:
-        """What was pushed, when the block has ended."""
-        return self._state.result
+        """The result of the push, once the `with` block has ended."""
+        return self._upload.result
 
 
 class BlobWriter(Writer[SyncRunner]):
-    """A blob as it is made: `write(data)` in a `with` statement; `digest` after it.
+    """A writer of a blob: `write(data)` in a `with` statement, then `digest`.
+
+    An exception inside the block cancels the upload.
 
     Attributes:
         size: bytes written.
-        result: the `PushResult`, when the block has ended.
+        result: the `PushResult`, once the block has ended.
     """
 
     def write(self, data: bytes) -> int:
-        """Add bytes; how many there were."""
-        self._state.check_open()
+        """Add bytes; returns their number."""
+        self._check_open()
         for block in slices(data):
-            if self._state.put(block):
-                self._runner.run(self._state.send())
+            if self._upload.add(block):
+                self._runner.run(self._upload.send_chunks())
         return len(data)
 
     def __enter__(self) -> Self:
-        self._runner.run(self._state.begin())
+        self._runner.run(self._upload.begin())
         return self
 
     def __exit__(
@@ -358,13 +306,13 @@ class BlobWriter(Writer[SyncRunner]):
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._runner.run(self._state.cancel())
+            self._runner.run(self._upload.cancel())
         else:
-            self._runner.run(self._state.finish_or_cancel())
+            self._runner.run(self._upload.finish())
 
 
 def slices(data: Any) -> Iterator[bytes]:
-    """Bytes-like data in pieces, so that a large write is not held twice."""
+    """Bytes-like data in pieces, so that a large write is not copied whole."""
     view = memoryview(data).cast("B")
     for start in range(0, len(view), BLOCK):
         yield bytes(view[start : start + BLOCK])

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from dockhand_core.blob_io import BlobReader, BlobWriter, PageWalk
+from dockhand_core.blob_io import BlobReader, BlobWriter, PageCursor
 from dockhand_core.driver import BlobData, ManifestData, RegistryDriver
 from dockhand_core.flow import Flow, Progress
 from dockhand_core.http.runners import SyncRunner
@@ -48,19 +48,32 @@ class RegistryClient:
         self.name = name
         self._runner = runner
 
-    def _run(self, flow: Flow[T]) -> T:
+    def run(self, flow: Flow[T]) -> T:
+        """Run a flow of the driver. A plugin's client writes each operation with it in a line.
+
+        Args:
+            flow: such as `self.driver.projects()`.
+        """
         return self._runner.run(flow)
 
-    def _walk(self, fetch: Callable[[str | None], Flow[Page[T]]]) -> Iterator[T]:
-        walk = PageWalk(fetch)
-        while walk.more:
-            yield from self._run(walk.page())
+    def walk(self, fetch: Callable[[str | None], Flow[Page[T]]]) -> Iterator[T]:
+        """Iterate over the items of a list, page after page, each fetched when it is needed.
+
+        Args:
+            fetch: makes the flow for a page, from the `next` of the page before; None is the first.
+
+        Raises:
+            ResponseInvalid: the pages lead in a circle.
+        """
+        cursor = PageCursor(fetch)
+        while cursor.more:
+            yield from self.run(cursor.next_page())
 
     # -- the registry ----------------------------------------------------------------------
 
     def is_online(self) -> bool:
         """Whether a registry answers there; one that wants other credentials is online."""
-        return self._run(self.driver.is_online())
+        return self.run(self.driver.is_online())
 
     def ping(self) -> None:
         """Return if the registry answers and accepts this connection's credentials.
@@ -70,14 +83,14 @@ class RegistryClient:
 
         Follows: "Determining Support".
         """
-        return self._run(self.driver.ping())
+        return self.run(self.driver.ping())
 
     def api_version(self) -> ApiVersion:
         """The version of the registry's API; `str()` of it is like `registry/2.0`.
 
         Follows: "Determining Support".
         """
-        return self._run(self.driver.api_version())
+        return self.run(self.driver.api_version())
 
     def repositories(self, *, page_size: int | None = None) -> Iterator[str]:
         """Every repository, page after page, fetched as they are used.
@@ -91,7 +104,7 @@ class RegistryClient:
 
         Follows: Distribution's "Listing Repositories" (`_catalog`).
         """
-        return self._walk(lambda a: self.driver.repository_page(limit=page_size, after=a))
+        return self.walk(lambda a: self.driver.repository_page(limit=page_size, after=a))
 
     def repository_page(self, *, limit: int = 10, after: str | None = None) -> Page[str]:
         """One page of repositories.
@@ -105,7 +118,7 @@ class RegistryClient:
 
         Follows: Distribution's "Listing Repositories" (`_catalog`).
         """
-        return self._run(self.driver.repository_page(limit=limit, after=after))
+        return self.run(self.driver.repository_page(limit=limit, after=after))
 
     def tags(self, repository: str, *, page_size: int | None = None) -> Iterator[str]:
         """Every tag of a repository, page after page, fetched as they are used.
@@ -120,7 +133,7 @@ class RegistryClient:
 
         Follows: "Listing Tags".
         """
-        return self._walk(lambda a: self.driver.tag_page(repository, limit=page_size, after=a))
+        return self.walk(lambda a: self.driver.tag_page(repository, limit=page_size, after=a))
 
     def tag_page(self, repository: str, *, limit: int = 20, after: str | None = None) -> Page[str]:
         """One page of tags, sorted; also where the registry knows no pages.
@@ -135,7 +148,7 @@ class RegistryClient:
 
         Follows: "Listing Tags".
         """
-        return self._run(self.driver.tag_page(repository, limit=limit, after=after))
+        return self.run(self.driver.tag_page(repository, limit=limit, after=after))
 
     # -- manifests -------------------------------------------------------------------------
 
@@ -153,7 +166,7 @@ class RegistryClient:
 
         Follows: "Pulling manifests".
         """
-        return self._run(self.driver.manifest(repository, reference))
+        return self.run(self.driver.manifest(repository, reference))
 
     def image(
         self,
@@ -175,7 +188,7 @@ class RegistryClient:
             ManifestUnknown: there is none.
             PlatformNotFound: the index has none for the platform; the message lists what it has.
         """
-        return self._run(image(self.driver, repository, reference, platform))
+        return self.run(image(self.driver, repository, reference, platform))
 
     def manifest_head(self, repository: str, reference: str | Descriptor) -> ManifestHead:
         """Digest, size in bytes and media type of a manifest, without its body.
@@ -185,11 +198,11 @@ class RegistryClient:
 
         Follows: "Checking if content exists in the registry".
         """
-        return self._run(self.driver.manifest_head(repository, reference))
+        return self.run(self.driver.manifest_head(repository, reference))
 
     def manifest_exists(self, repository: str, reference: str | Descriptor) -> bool:
         """Whether there is such a manifest."""
-        return self._run(exists(self.driver.manifest_head(repository, reference)))
+        return self.run(exists(self.driver.manifest_head(repository, reference)))
 
     def put_manifest(
         self,
@@ -217,7 +230,7 @@ class RegistryClient:
 
         Follows: "Pushing Manifests", "Pushing Manifests with Subject".
         """
-        return self._run(
+        return self.run(
             self.driver.put_manifest(repository, reference, manifest, media_type=media_type)
         )
 
@@ -230,7 +243,7 @@ class RegistryClient:
 
         Follows: "Deleting Manifests".
         """
-        return self._run(self.driver.delete_manifest(repository, digest))
+        return self.run(self.driver.delete_manifest(repository, digest))
 
     def delete_tag(self, repository: str, tag: str) -> None:
         """Delete a tag; the manifest and its other tags stay.
@@ -241,7 +254,7 @@ class RegistryClient:
 
         Follows: "Deleting tags".
         """
-        return self._run(self.driver.delete_tag(repository, tag))
+        return self.run(self.driver.delete_tag(repository, tag))
 
     def referrers(
         self, repository: str, digest: str, *, artifact_type: str | None = None
@@ -255,7 +268,7 @@ class RegistryClient:
 
         Follows: "Listing Referrers", with the referrers tag where the API is missing.
         """
-        return self._run(self.driver.referrers(repository, digest, artifact_type=artifact_type))
+        return self.run(self.driver.referrers(repository, digest, artifact_type=artifact_type))
 
     def image_config(
         self, repository: str, manifest_or_descriptor: ImageManifest | Descriptor
@@ -266,7 +279,7 @@ class RegistryClient:
             BlobUnknown: the repository does not have it.
             ManifestInvalid: it is not an image's configuration.
         """
-        return self._run(self.driver.image_config(repository, manifest_or_descriptor))
+        return self.run(self.driver.image_config(repository, manifest_or_descriptor))
 
     # -- blobs -----------------------------------------------------------------------------
 
@@ -285,7 +298,7 @@ class RegistryClient:
 
         Follows: "Pulling blobs".
         """
-        return self._run(self.driver.read_blob(repository, digest, max_size=max_size))
+        return self.run(self.driver.read_blob(repository, digest, max_size=max_size))
 
     def open_blob(
         self, repository: str, digest: str, *, offset: int = 0, verify: bool = True
@@ -334,7 +347,7 @@ class RegistryClient:
 
         Follows: "Pulling blobs".
         """
-        return self._run(
+        return self.run(
             self.driver.download_blob(repository, digest, Path(path), progress=progress)
         )
 
@@ -346,11 +359,11 @@ class RegistryClient:
 
         Follows: "Checking if content exists in the registry".
         """
-        return self._run(self.driver.blob_size(repository, digest))
+        return self.run(self.driver.blob_size(repository, digest))
 
     def blob_exists(self, repository: str, digest: str) -> bool:
         """Whether the repository has such a blob."""
-        return self._run(exists(self.driver.blob_size(repository, digest)))
+        return self.run(exists(self.driver.blob_size(repository, digest)))
 
     def delete_blob(self, repository: str, digest: str) -> None:
         """Delete a blob from a repository.
@@ -361,7 +374,7 @@ class RegistryClient:
 
         Follows: "Deleting Blobs".
         """
-        return self._run(self.driver.delete_blob(repository, digest))
+        return self.run(self.driver.delete_blob(repository, digest))
 
     def mount_blob(self, repository: str, digest: str, source: str) -> PushResult | Upload:
         """Take a blob over from another repository of the same registry.
@@ -376,7 +389,7 @@ class RegistryClient:
 
         Follows: "Mounting a blob from another repository".
         """
-        return self._run(self.driver.mount_blob(repository, digest, source))
+        return self.run(self.driver.mount_blob(repository, digest, source))
 
     # -- uploads ---------------------------------------------------------------------------
 
@@ -406,9 +419,7 @@ class RegistryClient:
 
         Follows: "Pushing Blobs".
         """
-        return self._run(
-            self.driver.upload_blob(repository, data, digest=digest, progress=progress)
-        )
+        return self.run(self.driver.upload_blob(repository, data, digest=digest, progress=progress))
 
     def blob_writer(self, repository: str) -> BlobWriter:
         """A blob to write as it is made; use it in a `with` statement, then take its `digest`.
@@ -424,7 +435,7 @@ class RegistryClient:
 
         Follows: "Pushing a blob in chunks".
         """
-        return self._run(self.driver.start_upload(repository))
+        return self.run(self.driver.start_upload(repository))
 
     def upload_chunk(self, upload: Upload, data: bytes) -> Upload:
         """Add bytes to an upload.
@@ -439,7 +450,7 @@ class RegistryClient:
 
         Follows: "Pushing a blob in chunks".
         """
-        return self._run(self.driver.upload_chunk(upload, data))
+        return self.run(self.driver.upload_chunk(upload, data))
 
     def finish_upload(self, upload: Upload, digest: str) -> PushResult:
         """End an upload: the registry checks the digest and keeps the blob.
@@ -450,7 +461,7 @@ class RegistryClient:
 
         Follows: "Pushing a blob in chunks".
         """
-        return self._run(self.driver.finish_upload(upload, digest))
+        return self.run(self.driver.finish_upload(upload, digest))
 
     def upload_status(self, upload: Upload) -> Upload:
         """Where an upload stands, as the registry sees it.
@@ -460,7 +471,7 @@ class RegistryClient:
 
         Follows: "Pushing a blob in chunks".
         """
-        return self._run(self.driver.upload_status(upload))
+        return self.run(self.driver.upload_status(upload))
 
     def cancel_upload(self, upload: Upload) -> None:
         """Give an upload up; the registry drops what it has.
@@ -470,7 +481,7 @@ class RegistryClient:
 
         Follows: "Cancel a blob upload".
         """
-        return self._run(self.driver.cancel_upload(upload))
+        return self.run(self.driver.cancel_upload(upload))
 
     # -- the connection itself -------------------------------------------------------------
 
@@ -479,8 +490,12 @@ class RegistryClient:
         self._runner.reset()
 
     def close(self) -> None:
-        """Close the sockets for good."""
-        self._runner.close()
+        """Close the connection for good: sockets, driver, auth driver and logger.
+
+        Raises:
+            PluginError: the `close` of a plugin failed; everything else is closed.
+        """
+        self._runner.close(self.driver)
 
     def __enter__(self) -> Self:
         return self

@@ -1,13 +1,13 @@
-"""What a registry driver does: each operation as a flow.
+"""The contract of registry drivers: each operation as a flow.
 
-A driver is a package's class, announced through the hook `dockhand_registry_drivers`. It says
-what to ask a registry, and does no I/O: see `dockhand_core.flow`. A driver for another kind of
-registry usually derives from the one that speaks the OCI specification and overrides what differs.
+A driver is a class of a plugin, announced through the hook `dockhand_registry_drivers`. Its flows
+say which requests to send, and do no I/O: see `dockhand_core.flow`. A driver for another kind of
+registry usually derives from the one for the OCI specification, and overrides what differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NoReturn, TypeAlias
 
@@ -46,18 +46,18 @@ class RegistryDriver:
     """The contract between clients and drivers.
 
     Attributes:
-        Settings: what the connection's table holds beside the core's own keys.
+        Settings: the keys of the connection's table beside the core's own.
         name: the driver's name, as connections give it; set when the connection is made.
-        retry: how often an upload that broke is begun again; the connection's `retries`.
-        client, async_client: the classes that `connection()` gives; a driver with operations of
-            its own brings subclasses of the core's, with a line for each.
+        retry: the retry policy of transfers; its limit is the connection's `retries`.
+        client, async_client: the classes that `connection()` gives. A driver with operations of
+            its own brings subclasses of the core's, with a line for each operation.
 
     Arguments named `digest` are `Digest`s or their text; `repository`, `reference` and `digest`
     are checked before they reach a URL (`NameInvalid`, `TagInvalid`, `DigestInvalid`).
     """
 
     class Settings(BaseModel):
-        """What every driver of a registry behind a URL takes."""
+        """The settings of a driver for registries behind a URL."""
 
         model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
@@ -73,15 +73,22 @@ class RegistryDriver:
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:
-        """Where the registry is, with or without `/v2/`."""
+        """The registry's URL, with or without `/v2/`."""
         found: str = settings.base_uri
         return found
 
     @classmethod
     def transport(cls, settings: Any) -> httpx.BaseTransport | None:
-        """A transport of the driver's own instead of sockets, or None.
+        """A transport of the driver's own in place of sockets, or None.
 
         For the async client it must be an `httpx.AsyncBaseTransport` too.
+        """
+        return None
+
+    def close(self) -> Awaitable[None] | None:
+        """Release resources of the driver's own; called when its client is closed.
+
+        For the async client it may be a coroutine function.
         """
         return None
 
@@ -89,11 +96,11 @@ class RegistryDriver:
         raise Unsupported(f"driver {self.name!r} cannot {what}")
 
     def ping(self) -> Flow[None]:
-        """Ask whether a registry answers and lets us in."""
+        """Return if a registry answers and accepts the credentials."""
         self._cannot("ping")
 
     def is_online(self) -> Flow[bool]:
-        """Whether a registry answers; one that wants other credentials is online."""
+        """Whether a registry answers; one that refuses the credentials is online, too."""
         self._cannot("ping")
 
     def api_version(self) -> Flow[ApiVersion]:
@@ -125,7 +132,7 @@ class RegistryDriver:
         self._cannot("push manifests")
 
     def delete_manifest(self, repository: str, digest: str) -> Flow[None]:
-        """Delete a manifest and every tag that leads to it."""
+        """Delete a manifest and every tag of it."""
         self._cannot("delete manifests")
 
     def delete_tag(self, repository: str, tag: str) -> Flow[None]:
@@ -135,7 +142,7 @@ class RegistryDriver:
     def referrers(
         self, repository: str, digest: str, *, artifact_type: str | None
     ) -> Flow[ImageIndex]:
-        """What refers to a manifest."""
+        """The referrers of a manifest."""
         self._cannot("list referrers")
 
     def image_config(
@@ -167,7 +174,7 @@ class RegistryDriver:
         self._cannot("delete blobs")
 
     def mount_blob(self, repository: str, digest: str, source: str) -> Flow[PushResult | Upload]:
-        """Take a blob over from another repository, or begin an upload of it."""
+        """Mount a blob from another repository, or begin an upload of it."""
         self._cannot("mount blobs")
 
     def upload_blob(
@@ -178,7 +185,7 @@ class RegistryDriver:
         digest: str | None,
         progress: Progress | None,
     ) -> Flow[PushResult]:
-        """Upload a blob in whatever way suits its source."""
+        """Upload a blob, in the way that suits its source."""
         self._cannot("upload blobs")
 
     def start_upload(self, repository: str) -> Flow[Upload]:
@@ -194,9 +201,9 @@ class RegistryDriver:
         self._cannot("upload blobs")
 
     def upload_status(self, upload: Upload) -> Flow[Upload]:
-        """Where an upload stands, as the registry sees it."""
+        """The state of an upload, as the registry reports it."""
         self._cannot("upload blobs")
 
     def cancel_upload(self, upload: Upload) -> Flow[None]:
-        """Give an upload up."""
+        """Cancel an upload."""
         self._cannot("upload blobs")

@@ -1,4 +1,4 @@
-"""Every hook of the core. A plugin implements those it needs, with `hookimpl`.
+"""The hooks of the core. A plugin implements the ones that it needs, with `hookimpl`.
 
 A plugin is a package with an entry point in the group `dockhand`, whose value is a module or an
 object with such functions. It is loaded when a manager is made, so it stays light: drivers are
@@ -34,7 +34,29 @@ if TYPE_CHECKING:
     from dockhand_core import events
     from dockhand_core.events import EventParser
 
-__all__ = ["GROUP", "hookimpl"]
+__all__ = [
+    "GROUP",
+    "hookimpl",
+    "dockhand_registry_drivers",
+    "dockhand_auth_drivers",
+    "dockhand_log_drivers",
+    "dockhand_authenticate",
+    "dockhand_authorize",
+    "dockhand_event_parsers",
+    "dockhand_event",
+    "dockhand_manifest_pushed",
+    "dockhand_manifest_pulled",
+    "dockhand_blob_pushed",
+    "dockhand_blob_pulled",
+    "dockhand_blob_mounted",
+    "dockhand_manifest_deleted",
+    "dockhand_blob_deleted",
+    "dockhand_tag_deleted",
+    "dockhand_repository_deleted",
+    "dockhand_repository_created",
+    "dockhand_image_lint_failed",
+    "dockhand_image_scanned",
+]
 
 GROUP = "dockhand"
 
@@ -54,7 +76,7 @@ def dockhand_registry_drivers() -> Mapping[str, type[RegistryDriver] | str]:  # 
 
 @hookspec
 def dockhand_auth_drivers() -> Mapping[str, type[AuthDriver] | str]:  # type: ignore[empty-body]
-    """Drivers for ways to prove who one is: name to an `AuthDriver` subclass.
+    """Drivers for authentication schemes: name to an `AuthDriver` subclass.
 
     The name is what a connection's `auth.driver` says; the rest of that table is checked against
     the class's `Settings`. The class may be given as `"package.module:Class"`.
@@ -65,8 +87,10 @@ def dockhand_auth_drivers() -> Mapping[str, type[AuthDriver] | str]:  # type: ig
 def dockhand_log_drivers() -> Mapping[str, Callable[[LogSettings, str], Any] | str]:  # type: ignore[empty-body]
     """Drivers for loggers: name to a callable `(settings, connection_name)`.
 
-    It gives a structlog logger; `settings.options` holds the keys of the connection's `logging`
-    table that are not the core's. The callable may be given as `"package.module:function"`.
+    The callable returns a structlog logger, which `dockhand_core.logs.make_logger` makes;
+    `settings.options` holds the keys of the connection's `logging` table that are not the core's.
+    A logger with a method `close` is closed with its connection. The callable may be given as
+    `"package.module:function"`.
     """
 
 
@@ -74,11 +98,11 @@ def dockhand_log_drivers() -> Mapping[str, Callable[[LogSettings, str], Any] | s
 def dockhand_authenticate(
     username: str, password: SecretStr, service: str
 ) -> Identity | Awaitable[Identity | None] | None:
-    """Who a user name and a password prove to be asking; the token endpoint asks.
+    """The identity for a user name and a password; called by the token endpoint.
 
-    Users that the endpoint's own file lists are never asked about. Of several plugins the first
-    that knows the user decides. May be `async`; a plain function runs in a thread. One that raises,
-    or takes longer than ten seconds, has refused.
+    It is not called for users in the endpoint's own file. Of several plugins the first that
+    returns an identity decides. The function may be `async`; a plain one runs in a thread. One that
+    raises, or takes longer than ten seconds, has refused the login.
 
     Args:
         username: as the client sent it; not empty, without control characters.
@@ -86,7 +110,7 @@ def dockhand_authenticate(
         service: the registry that the token is for.
 
     Returns:
-        who it is, under the name that the rules are to know; None where this plugin does not know
+        the identity, with the name that the rules refer to; None where this plugin does not know
         the user, or the password is wrong.
     """
     return None
@@ -96,47 +120,49 @@ def dockhand_authenticate(
 def dockhand_authorize(
     identity: Identity, scopes: tuple[Scope, ...], service: str
 ) -> Iterable[Scope] | Awaitable[Iterable[Scope] | None] | None:
-    """What somebody may do; the token endpoint asks before it signs.
+    """The scopes that are granted to an identity; called by the token endpoint before it signs.
 
-    It can only narrow what the endpoint's rules grant: what is returned beyond `scopes` is cut.
-    Where the endpoint's configuration makes this plugin the backend, there are no rules, and
-    `scopes` is all that was asked for. Every plugin is asked, one after the other, each about what
-    those before it left. May be `async`; a plain function runs in a thread. One that raises, or
-    takes longer than ten seconds, denies everything.
+    The hook can only narrow the scopes that the endpoint's rules grant: anything beyond `scopes` is
+    cut. Where the endpoint's configuration makes this plugin the backend, there are no rules, and
+    `scopes` is the whole request. Every plugin is called, one after the other, each with the scopes
+    that the plugins before it have left. The function may be `async`; a plain one runs in a thread.
+    One that raises, or takes longer than ten seconds, denies everything.
 
     Args:
-        identity: who asks; `identity.anonymous` where nobody logged in.
-        scopes: what may be granted at most, each resource once, each with at least one action.
+        identity: the identity that logged in; `identity.anonymous` without a login.
+        scopes: the scopes that may be granted at most, each resource once, with at least one action
+            each.
         service: the registry that the token is for.
 
     Returns:
-        what of `scopes` is granted (`scope & Scope.read(scope.name)` narrows one to reading); or
-        None where this plugin has no say: what the rules grant stays, and a backend grants nothing.
+        the part of `scopes` that is granted (`scope & Scope.read(scope.name)` narrows one to
+        reading); or None for no decision: the grant of the rules stays, and a backend grants
+        nothing.
     """
     return None
 
 
 @hookspec
 def dockhand_event_parsers() -> Sequence[EventParser]:  # type: ignore[empty-body]
-    """Formats of notifications beside Distribution's and zot's: objects with two methods.
+    """Parsers for notification formats beside Distribution's and zot's: objects with two methods.
 
-    `matches(headers)` says whether a notification is theirs; names of headers are found in any
-    case. `parse(headers, body)` gives its events, or raises `EventInvalid`: then the notification
-    is kept as a dead letter, for `replay` once the parser can read it. Both are quick and wait for
-    nothing. Parsers of plugins are asked before the core's own, the last registered first.
+    `matches(headers)` tells whether a notification is in the format; names of headers are found in
+    any case. `parse(headers, body)` returns its events, or raises `EventInvalid`: the notification
+    is then kept as a dead letter, for `replay` once the parser can read it. Both methods must
+    return at once. Parsers of plugins come before the core's own, the last registered first.
     """
 
 
 @hookspec
 def dockhand_event(event: events.RegistryBaseEvent) -> Awaitable[None] | None:
-    """Called with every event, of whatever class: `event` is a `RegistryBaseEvent`.
+    """Called with every event, of any class: `event` is a `RegistryBaseEvent`.
 
-    This and the hooks below are handlers of events. One is known by `<name>/<hook>`, with the name
-    that the plugin was registered by or its entry point's. It may be `async`; a plain function runs
-    in a thread. It is called for each event at least once, and so has to bear a repetition: the
-    same `event.id`. Events of one repository come one by one in order of arrival. What it raises is
-    logged, and it is called again, later, until it succeeds or the event is put among the dead
-    letters; no other handler waits for it.
+    This hook and those below are handlers of events. A handler's name is `<name>/<hook>`, with the
+    name that the plugin was registered by, or that of its entry point. It may be `async`; a plain
+    function runs in a thread. It is called at least once for each event, so it has to expect a
+    repetition: the same `event.id`. Events of one repository come one by one, in order of arrival.
+    An exception is logged, and the handler is called again later, until it succeeds or the event is
+    put among the dead letters; no other handler waits for it.
     """
     return None
 
@@ -183,10 +209,10 @@ def dockhand_blob_pulled(event: events.BlobPulled) -> Awaitable[None] | None:
 
 @hookspec
 def dockhand_blob_mounted(event: events.BlobMounted) -> Awaitable[None] | None:
-    """Called when a blob was taken over from another repository.
+    """Called when a blob was mounted from another repository.
 
     `event` is a `BlobMounted`; see `dockhand_event`.
-    `event.from_repository` is where it came from.
+    `event.from_repository` is the repository that it was mounted from.
     """
     return None
 
@@ -196,7 +222,7 @@ def dockhand_manifest_deleted(event: events.ManifestDeleted) -> Awaitable[None] 
     """Called when a manifest or index was deleted by digest.
 
     `event` is a `ManifestDeleted`; see `dockhand_event`.
-    Distribution's deletions of blobs come as these, too: see the class.
+    Distribution reports deleted blobs this way, too: see the class.
     """
     return None
 
@@ -206,7 +232,7 @@ def dockhand_blob_deleted(event: events.BlobDeleted) -> Awaitable[None] | None:
     """Called when a blob was deleted.
 
     `event` is a `BlobDeleted`; see `dockhand_event`.
-    Distribution's deletions do not say so: see `ManifestDeleted`.
+    Distribution reports deleted blobs as `ManifestDeleted`.
     """
     return None
 
@@ -226,7 +252,7 @@ def dockhand_repository_deleted(event: events.RepositoryDeleted) -> Awaitable[No
     """Called when a repository was deleted.
 
     `event` is a `RepositoryDeleted`; see `dockhand_event`.
-    Nothing but its name is left.
+    The event has its name and nothing else.
     """
     return None
 
@@ -253,9 +279,9 @@ def dockhand_image_lint_failed(event: events.ImageLintFailed) -> Awaitable[None]
 
 @hookspec
 def dockhand_image_scanned(event: events.ImageScanned) -> Awaitable[None] | None:
-    """Called when zot looked for vulnerabilities in an image.
+    """Called when zot scanned an image for vulnerabilities.
 
     `event` is an `ImageScanned`; see `dockhand_event`.
-    `event.summary` is what it found.
+    `event.summary` is the result.
     """
     return None

@@ -1,9 +1,9 @@
-"""One structlog logger per connection, never structlog's global configuration.
+"""Loggers: one structlog logger for each connection, without structlog's global configuration.
 
-structlog is imported when the first logger is made: to import Dockhand takes no longer for it.
-A plugin adds a driver with the hook `dockhand_log_drivers`. What Dockhand says of a request
-passes an allow-list, so that no header or query can slip into a log; what the caller bound with
-`structlog.contextvars` comes along as it is.
+structlog is imported when the first logger is made, so that importing Dockhand stays fast. A plugin
+adds a log driver with the hook `dockhand_log_drivers`. The values that Dockhand logs of a request
+pass an allow-list, so that no header or query can reach a log; values that the caller bound with
+`structlog.contextvars` are added unchanged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -22,7 +22,7 @@ from dockhand_core.errors import ConfigError
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["ALLOWED", "BUILTIN", "LogSettings", "redact"]
+__all__ = ["ALLOWED", "BUILTIN", "LogSettings", "make_logger", "redact"]
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -39,7 +39,7 @@ class LogSettings(BaseModel):
 
     Args:
         driver: `console`, `json`, `stdlib`, `null`, or a plugin's.
-        level: what is at least this important is logged.
+        level: the lowest level that is logged.
     """
 
     model_config = ConfigDict(
@@ -61,37 +61,54 @@ class LogSettings(BaseModel):
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """A structlog processor: a value whose key is not on the allow-list is not shown."""
+    """A structlog processor that replaces values whose keys are not in the allow-list."""
     return {key: value if key in ALLOWED else "[redacted]" for key, value in event.items()}
 
 
-def _chain(*last: Processor) -> list[Processor]:
-    """Redaction comes before the caller's contextvars, which are the caller's to answer for."""
-    import structlog
-
-    return [redact, structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, *last]
-
-
-def _make(
-    logger: Any,
+def make_logger(
     settings: LogSettings,
     connection: str,
-    *last: Processor,
+    processors: Iterable[Processor],
+    *,
+    logger: Any = None,
     first: Sequence[Processor] = (),
+    known: Iterable[str] = (),
 ) -> Any:
+    """Make the logger of a connection; every log driver does so with this function.
+
+    Values are redacted first, then the caller's `structlog.contextvars` are added: those are the
+    caller's responsibility.
+
+    Args:
+        settings: the connection's `logging` table.
+        connection: the connection's name, for error messages.
+        processors: structlog processors that follow redaction; the last one renders.
+        logger: the object that receives the rendered event; standard error unless given.
+        first: structlog processors that run before redaction.
+        known: keys of the table that are the log driver's own.
+
+    Raises:
+        ConfigError: the table has an unknown key.
+    """
     import structlog
 
-    if settings.options:
-        known = list(LogSettings.model_fields)
-        unknown = min(settings.options)
+    valid = [*LogSettings.model_fields, *known]
+    unknown = next((key for key in sorted(settings.options) if key not in valid), None)
+    if unknown is not None:
         raise ConfigError(
             f"connection {connection!r}: logging: unknown key {unknown!r}"
-            f"{did_you_mean(unknown, known)} "
-            f"(known to log driver {settings.driver!r}: {', '.join(known)})"
+            f"{did_you_mean(unknown, valid)} "
+            f"(known to log driver {settings.driver!r}: {', '.join(valid)})"
         )
     return structlog.wrap_logger(
-        logger,
-        processors=[*first, *_chain(*last)],
+        logger if logger is not None else _Stderr(),
+        processors=[
+            *first,
+            redact,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            *processors,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(_number(settings.level)),
         cache_logger_on_first_use=True,
     )
@@ -102,7 +119,7 @@ def _number(level: str) -> int:
 
 
 def _record(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """A readable message, and the same values for a formatter that wants them apart."""
+    """A structlog processor: a readable message, and the values separately for formatters."""
     event.pop("level", None)  # the record has it
     message = event.pop("event", "")
     text = str(_renderer()(logger, method, dict(event)))
@@ -117,7 +134,7 @@ def _renderer() -> Processor:
 
 
 class _Stderr:
-    """Writes to whatever `sys.stderr` is at the time, one call a line."""
+    """A logger that writes lines to the current `sys.stderr`."""
 
     def msg(self, message: str) -> None:
         sys.stderr.write(message + "\n")
@@ -126,33 +143,24 @@ class _Stderr:
 
 
 def console(settings: LogSettings, connection: str) -> Any:
-    """Lines for a person, on standard error."""
+    """Log readable lines to standard error."""
     import structlog
 
-    return _make(
-        _Stderr(),
-        settings,
-        connection,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
-    )
+    time = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+    lines = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    return make_logger(settings, connection, [time, lines])
 
 
 def json(settings: LogSettings, connection: str) -> Any:
-    """A JSON object a line, on standard error."""
+    """Log a JSON object a line to standard error."""
     import structlog
 
-    return _make(
-        _Stderr(),
-        settings,
-        connection,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.JSONRenderer(),
-    )
+    time = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    return make_logger(settings, connection, [time, structlog.processors.JSONRenderer()])
 
 
 def stdlib(settings: LogSettings, connection: str) -> Any:
-    """The standard library's logger `dockhand.<connection>`, the values in its `extra`.
+    """Log to the standard library's logger `dockhand.<connection>`, with the values in `extra`.
 
     As with any library, nothing is written until the application configures logging.
     """
@@ -161,21 +169,21 @@ def stdlib(settings: LogSettings, connection: str) -> Any:
     root = logging.getLogger("dockhand")
     if not root.handlers:
         root.addHandler(logging.NullHandler())
-    return _make(
-        logging.getLogger(f"dockhand.{connection}"),
+    return make_logger(
         settings,
         connection,
-        _record,
-        first=[structlog.stdlib.filter_by_level],  # what nobody listens to costs little
+        [_record],
+        logger=logging.getLogger(f"dockhand.{connection}"),
+        first=[structlog.stdlib.filter_by_level],  # an event without a handler costs little
     )
 
 
 def null(settings: LogSettings, connection: str) -> Any:
-    """Nowhere."""
+    """Discard every event."""
     import structlog
 
     silent = settings.model_copy(update={"level": "critical"})
-    return _make(structlog.ReturnLogger(), silent, connection)
+    return make_logger(silent, connection, [], logger=structlog.ReturnLogger())
 
 
 BUILTIN = {"console": console, "json": json, "null": null, "stdlib": stdlib}

@@ -41,7 +41,7 @@ _managers: weakref.WeakSet[_Manager[Any]] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """A lock that another thread held at the fork would stay locked in the child."""
+    """Replace the locks in a forked child; a thread of the parent may have held one."""
     for manager in list(_managers):
         manager._lock = threading.RLock()
 
@@ -51,7 +51,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Manager(Generic[AnyClient]):
-    """What both managers share: the configuration, the plugins, one client for each name."""
+    """The base of both managers: the configuration, the plugins, one client for each name."""
 
     def __init__(self, config: Mapping[str, Any] | DockhandConfig | None = None) -> None:
         if config is None:
@@ -90,7 +90,7 @@ class _Manager(Generic[AnyClient]):
         """The names of the configured connections."""
         return tuple(self.config.connections)
 
-    def _known(self, name: str | None) -> AnyClient | None:
+    def _existing(self, name: str | None) -> AnyClient | None:
         known, _ = self.config.connection(name)
         with self._lock:
             return self._clients.get(known)
@@ -124,15 +124,15 @@ class Dockhand(_Manager[RegistryClient]):
         """A connection's client.
 
         Args:
-            name: the connection; the default one unless given.
-            client: the class that it must be of, for its type.
+            name: the connection's name; the default one unless given.
+            client: the class that the client must have; it gives the call its type.
 
         Raises:
             ConfigError: there is no such connection, or its settings are wrong.
             PluginNotFound: its driver, auth driver or log driver is not installed.
             PluginConflict: two packages provide one of them.
             PluginError: one of them cannot be imported.
-            DriverMismatch: its client is of another class.
+            DriverMismatch: the client has another class.
         """
         return self._client(name, client)
 
@@ -142,7 +142,7 @@ class Dockhand(_Manager[RegistryClient]):
         Raises:
             ConfigError: there is no such connection.
         """
-        client = self._known(name)
+        client = self._existing(name)
         if client is not None:
             client.reset()
 
@@ -189,7 +189,7 @@ class AsyncDockhand(_Manager[AsyncRegistryClient]):
         Raises:
             ConfigError: there is no such connection.
         """
-        client = self._known(name)
+        client = self._existing(name)
         if client is not None:
             await client.reset()
 
@@ -223,7 +223,7 @@ def connect(base_uri: str, *, driver: str = "distribution", **settings: Any) -> 
 
     Args:
         base_uri: the registry, with or without `/v2/`, such as `http://localhost:5000`. For a
-            driver that takes no URL, what it takes instead (the embedded one: its `root`).
+            driver without a URL, its first setting (`root` of the embedded one).
         driver: the registry driver's name.
         settings: the keys of a connection's table: `auth`, `timeout`, `verify` …
 
@@ -259,7 +259,7 @@ def _single(
 
 
 class _Parts:
-    """What a client is made of, whichever world it is for."""
+    """The parts of a client, for both worlds."""
 
     def __init__(
         self,
@@ -277,7 +277,7 @@ class _Parts:
             return cast(httpx.BaseTransport, self._own)
         from dockhand_core.http.transports import build_transport
 
-        with _placed(self._where):
+        with _naming_connection(self._where):
             return build_transport(self._options)
 
     def async_transport(self) -> httpx.AsyncBaseTransport:
@@ -285,12 +285,12 @@ class _Parts:
             return cast(httpx.AsyncBaseTransport, self._own)
         from dockhand_core.http.transports import build_async_transport
 
-        with _placed(self._where):
+        with _naming_connection(self._where):
             return build_async_transport(self._options)
 
 
 def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> _Parts:
-    """Check a connection's settings against its drivers', and make what it needs."""
+    """Check a connection's settings against its drivers, and make the parts of its client."""
     from dockhand_core.http.transports import TransportOptions, environment_proxy
 
     where = f"connection {name!r}"
@@ -306,17 +306,17 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
     auth_settings = validate_table(
         auth_class.Settings, table.auth.options, where=f"{where}: auth", base=base, also=["driver"]
     )
-    make_log = plugins.driver("log", table.logging.driver)
-    with _contained(f"{where}: registry driver {table.driver!r}"):
+    make_logger = plugins.driver("log", table.logging.driver)
+    with _plugin_errors(f"{where}: registry driver {table.driver!r}"):
         driver = driver_class(settings)
         uri = base_url(driver_class.base_uri(settings), where)
         own = driver_class.transport(settings)
     driver.name, driver.retry = table.driver, RetryPolicy(table.retries)
-    with _contained(f"{where}: log driver {table.logging.driver!r}"):
-        log = make_log(table.logging, name).bind(connection=name, driver=table.driver)
+    with _plugin_errors(f"{where}: log driver {table.logging.driver!r}"):
+        log = make_logger(table.logging, name).bind(connection=name, driver=table.driver)
 
     def make_auth() -> AuthDriver:
-        with _contained(f"{where}: auth driver {table.auth.driver!r}"):
+        with _plugin_errors(f"{where}: auth driver {table.auth.driver!r}"):
             auth: AuthDriver = auth_class(auth_settings)
         return auth
 
@@ -341,8 +341,8 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
 
 
 @contextmanager
-def _placed(where: str) -> Iterator[None]:
-    """What the transport refuses is a setting of this connection."""
+def _naming_connection(where: str) -> Iterator[None]:
+    """Name the connection in an error of the transport."""
     try:
         yield
     except ConfigError as error:
@@ -350,8 +350,8 @@ def _placed(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _contained(what: str) -> Iterator[None]:
-    """What a plugin raises while it is set up is reported as the plugin's."""
+def _plugin_errors(what: str) -> Iterator[None]:
+    """Report an exception of a plugin's set-up as a `PluginError`."""
     try:
         yield
     except DockhandError:

@@ -1,6 +1,6 @@
-"""Finding plugins, one by one, and the drivers that they provide.
+"""Plugins: discovery, one by one, and the drivers that they provide.
 
-A plugin that cannot be loaded is noted with package, entry point and reason, and the rest work.
+A plugin that cannot be loaded is recorded with package, entry point and reason; the others work.
 Two packages that provide one name are an error that names both, raised where the name is used.
 """
 
@@ -28,16 +28,10 @@ from dockhand_core.hookspecs import GROUP, hookimpl
 
 __all__ = ["PluginInfo", "Plugins"]
 
-# What a name that is not installed may be had from.
-_KNOWN = {
-    "registry": {"distribution": "distribution", "zot": "zot", "embedded": "embedded"},
-    "auth": {
-        "basic": "basic",
-        "bearer": "bearer",
-        "apikey": "apikey",
-        "jwt": "jwt",
-        "token": "token",
-    },
+# The drivers that an extra of dockhand-core installs, under the same name.
+_EXTRAS = {
+    "registry": frozenset({"distribution", "embedded", "zot"}),
+    "auth": frozenset({"apikey", "basic", "bearer", "jwt", "token"}),
 }
 _HOOKS = {
     "registry": "dockhand_registry_drivers",
@@ -49,15 +43,14 @@ _BASES: dict[str, type] = {"registry": RegistryDriver, "auth": AuthDriver}
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """A plugin as it was found.
+    """A plugin that was found or registered.
 
     Attributes:
-        name: the entry point's name, or the one it was registered by.
-        package: the distribution package that brought it, or the module for one that was
-            registered.
+        name: the entry point's name, or the name that the plugin was registered by.
+        package: the distribution package of the entry point, or the module of a registered plugin.
         version: the package's version, or None.
         provides: driver names by kind (`registry`, `auth`, `log`).
-        error: why it could not be loaded, or None.
+        error: the reason why it could not be loaded, or None.
     """
 
     name: str
@@ -74,7 +67,7 @@ class PluginInfo:
 
 
 class CorePlugin:
-    """What the core itself provides."""
+    """The plugin of the core itself."""
 
     @hookimpl
     def dockhand_auth_drivers(self) -> dict[str, Any]:
@@ -116,9 +109,9 @@ def _load(entry: metadata.EntryPoint) -> _Found:
     package, version = entry.value.partition(":")[0], None
     try:
         if entry.dist is not None:
-            said = entry.dist.metadata  # asked first: what is not there warns, from 3.12 on
-            package = said["Name"] if "Name" in said else package  # noqa: SIM401  # has no get
-            version = said["Version"] if "Version" in said else None  # noqa: SIM401
+            fields = entry.dist.metadata  # from Python 3.12 on a missing field warns: test it first
+            package = fields["Name"] if "Name" in fields else package  # noqa: SIM401  # has no get
+            version = fields["Version"] if "Version" in fields else None  # noqa: SIM401
         return _Found(entry.name, package, version, plugin=entry.load())
     except KeyboardInterrupt:
         raise
@@ -130,11 +123,11 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _by_name(implementation: pluggy.HookImpl) -> Callable[..., Any]:
-    """An implementation may leave out arguments that it does not need."""
+def _with_declared_arguments(implementation: pluggy.HookImpl) -> Callable[..., Any]:
+    """A callable that passes an implementation only the arguments that it declares."""
     wanted = implementation.argnames
 
-    @functools.wraps(implementation.function)  # which shows whether it is `async`
+    @functools.wraps(implementation.function)  # so that callers see whether it is `async`
     def call(**arguments: Any) -> Any:
         return implementation.function(**{name: arguments[name] for name in wanted})
 
@@ -149,7 +142,7 @@ class Plugins:
     """The plugins of one manager: those installed, and those registered on it.
 
     Args:
-        disabled: names of entry points or packages that are not to be used;
+        disabled: names of entry points or packages that are not loaded;
             `DOCKHAND_DISABLE_PLUGINS` adds to them.
     """
 
@@ -169,32 +162,32 @@ class Plugins:
                 self._add(found.plugin, found)
 
     def register(self, plugin: Any, name: str | None = None) -> None:
-        """Use an object with `hookimpl` methods, or a module, on this manager alone.
+        """Register an object with `hookimpl` methods, or a module, on this manager alone.
 
         Args:
             plugin: the object.
-            name: what it is known by; its module and qualified name unless given.
+            name: the plugin's name; its module and qualified name unless given.
 
         Raises:
             PluginConflict: a plugin of that name is registered already.
             PluginError: a hook's arguments are not those of its specification.
         """
         if isinstance(plugin, ModuleType):
-            known = module = plugin.__name__
+            default_name = module = plugin.__name__
         else:
             kind = plugin if isinstance(plugin, type) else type(plugin)
-            known, module = f"{kind.__module__}:{kind.__qualname__}", kind.__module__
-        known = name or known
+            default_name, module = f"{kind.__module__}:{kind.__qualname__}", kind.__module__
+        key = name or default_name
         with self._lock:
-            there = self._manager.list_name_plugin()
-            if any(known == key or plugin is other for key, other in there):
-                raise PluginConflict(f"a plugin named {known!r} is registered already")
-            info = self._add(plugin, _Found(known, module, None), key=known)
+            registered = self._manager.list_name_plugin()
+            if any(key == other_key or plugin is other for other_key, other in registered):
+                raise PluginConflict(f"a plugin named {key!r} is registered already")
+            info = self._add(plugin, _Found(key, module, None), key=key)
         if info.error:
-            raise PluginError(f"plugin {known!r}: {info.error}")
+            raise PluginError(f"plugin {key!r}: {info.error}")
 
     def _add(self, plugin: Any, found: _Found, key: str | None = None) -> PluginInfo:
-        """Register it with pluggy and ask what it provides; whatever it raises is noted."""
+        """Register a plugin with pluggy and collect its drivers; an exception is recorded."""
         # pluggy drops the second of two entry points of one name, so the package is in the key
         key = key or f"{found.package}:{found.name}"
         error, provides = found.error, {}
@@ -202,7 +195,7 @@ class Plugins:
             try:
                 self._manager.register(plugin, key)
                 self._manager.check_pending()
-                provides = self._ask(plugin, found)
+                provides = self._collect_drivers(plugin, found)
             except KeyboardInterrupt:
                 raise
             except BaseException as raised:
@@ -214,7 +207,7 @@ class Plugins:
         self._infos.append(info)
         return info
 
-    def _ask(self, plugin: Any, found: _Found) -> dict[str, tuple[str, ...]]:
+    def _collect_drivers(self, plugin: Any, found: _Found) -> dict[str, tuple[str, ...]]:
         answers: dict[str, dict[str, Any]] = {}
         for kind, hook in _HOOKS.items():
             implementation = getattr(plugin, hook, None)
@@ -224,50 +217,50 @@ class Plugins:
             if not isinstance(answer, Mapping) or not all(isinstance(n, str) for n in answer):
                 raise TypeError(f"{hook} must return a mapping of names to drivers")
             answers[kind] = dict(answer)
-        for kind, drivers in answers.items():  # only when all of them are right
+        for kind, drivers in answers.items():  # only now that every answer is valid
             for name, driver in drivers.items():
                 self._drivers[kind].setdefault(name, []).append((found.package, driver))
         return {kind: tuple(sorted(drivers)) for kind, drivers in answers.items() if drivers}
 
     def __iter__(self) -> Iterator[PluginInfo]:
-        """What was found: loaded or not, with version and what it provides."""
+        """Iterate over the plugins, loaded or not."""
         return iter(tuple(self._infos))
 
     def __len__(self) -> int:
         return len(self._infos)
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
-        """Who implements a hook, in the order that they were found or registered in.
+        """The implementations of a hook, in the order of discovery and registration.
 
         Args:
-            hook: its name, such as `dockhand_authorize`.
+            hook: the hook's name, such as `dockhand_authorize`.
 
         Returns:
             each plugin's name, and a callable that takes the hook's arguments by name.
         """
         found = getattr(self._manager.hook, hook).get_hookimpls()  # the last registered is last
-        return [(self._names[each.plugin_name], _by_name(each)) for each in found]
+        return [(self._names[each.plugin_name], _with_declared_arguments(each)) for each in found]
 
     def names(self, kind: str) -> list[str]:
         """The names of the drivers of a kind (`registry`, `auth`, `log`), sorted."""
         return sorted(self._drivers[kind])
 
     def driver(self, kind: str, name: str) -> Any:
-        """A driver: a class, or for a logger a callable.
+        """The driver of a name: a class, or for a logger a callable.
 
         Args:
             kind: `registry`, `auth` or `log`.
             name: the driver's name.
 
         Raises:
-            PluginNotFound: nothing provides it; the message says what there is, what to install,
-                and what could not be loaded.
+            PluginNotFound: no plugin provides it; the message lists the installed drivers, the
+                package to install, and the plugins that could not be loaded.
             PluginConflict: two packages provide it; the message names both.
             PluginError: it cannot be imported.
         """
         providers = self._drivers[kind].get(name, [])
         if not providers:
-            raise PluginNotFound(self._absent(kind, name))
+            raise PluginNotFound(self._not_found_message(kind, name))
         if len(providers) > 1:
             packages = " and ".join(sorted(package for package, _ in providers))
             raise PluginConflict(
@@ -296,13 +289,12 @@ class Plugins:
             raise PluginError(f"{where} is not a subclass of {base.__name__}: {driver!r}")
         return driver
 
-    def _absent(self, kind: str, name: str) -> str:
+    def _not_found_message(self, kind: str, name: str) -> str:
         text = f"{kind} driver {name!r} is not installed; installed: "
         text += ", ".join(self.names(kind)) or "none"
         text += did_you_mean(name, self.names(kind))
-        extra = _KNOWN.get(kind, {}).get(name)
-        if extra:
-            text += f'; pip install "dockhand-core[{extra}]" brings it'
+        if name in _EXTRAS.get(kind, ()):
+            text += f'; pip install "dockhand-core[{name}]" brings it'
         broken = [str(info) for info in self._infos if info.error]
         if broken:
             text += f"; not loaded: {'; '.join(broken)}"

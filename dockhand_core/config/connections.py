@@ -1,9 +1,9 @@
-"""Connections: what a file, the environment or a mapping says of them.
+"""Settings of connections: from a file, the environment, or a mapping.
 
-Precedence, the strongest last: `dockhand.toml`, `DOCKHAND_CONNECTIONS__<NAME>__<KEY>`, and the
-flat names (`DOCKHAND_BASE_URI` …), which speak of the default connection. The core's own keys are
-checked here; a driver's, an auth driver's and a log driver's are checked against what they
-declare, when the connection is made.
+Precedence, the highest last: `dockhand.toml`, `DOCKHAND_CONNECTIONS__<NAME>__<KEY>`, and the flat
+names (`DOCKHAND_BASE_URI` …), which belong to the default connection. The core's own keys are
+checked here; the keys of a driver, an auth driver or a log driver are checked against its
+`Settings` when the connection is made.
 """
 
 from __future__ import annotations
@@ -42,26 +42,22 @@ _OTHER = {
     "DOCKHAND_CONNECTION",
     "DOCKHAND_CONFIG",
     "DOCKHAND_DISABLE_PLUGINS",
-    "DOCKHAND_NOTIFICATIONS_ENABLED",
-    "DOCKHAND_NOTIFICATIONS_ROUTE",
-    "DOCKHAND_NOTIFY_TOKEN",
-    "DOCKHAND_NOTIFY_TOKEN_FILE",
 }
 _NESTED = "DOCKHAND_CONNECTIONS__"
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
-# What belongs to a registry at one place, and must not follow when the environment names another.
+# Keys that are for one origin, and must not be used when the environment names another one.
 _TIED_TO_ORIGIN = ("auth", "headers", "client_cert", "client_key")
 
 
-def _no_boolean(value: object) -> object:
-    """Pydantic takes `true` for 1."""
+def _refuse_boolean(value: object) -> object:
+    """Refuse a boolean, which pydantic accepts as a number."""
     if isinstance(value, bool):
         raise ValueError("a number is expected")
     return value
 
 
 class AuthConfig(BaseModel):
-    """A connection's `auth` table: the driver's name, and its settings, unchecked as yet."""
+    """A connection's `auth` table: the driver's name, and its settings, which are checked later."""
 
     model_config = ConfigDict(
         defer_build=True, extra="allow", frozen=True, hide_input_in_errors=True
@@ -83,15 +79,15 @@ class ConnectionConfig(BaseModel):
 
     Attributes:
         driver: the registry driver's name.
-        auth: how to prove who we are.
-        logging: where its log lines go.
+        auth: the auth driver and its settings.
+        logging: the log driver and its settings.
         timeout: seconds for each of connecting, sending and receiving.
         verify: check the registry's certificate: true, false, or a file of CA certificates.
-        client_cert, client_key: files of a certificate to show, and its key.
+        client_cert, client_key: files of the client's certificate and its key.
         proxy: URL of an HTTP proxy; the environment's unless given.
-        retries: how often a request is repeated that may succeed later.
+        retries: how often a failed request is repeated, or a transfer without progress.
         max_connections: sockets at most, and kept open at most.
-        headers: sent with every request to the registry itself.
+        headers: added to every request to the registry itself.
         transport: the library that speaks HTTP; None for the default.
     """
 
@@ -102,13 +98,13 @@ class ConnectionConfig(BaseModel):
     driver: str = "distribution"
     auth: AuthConfig = Field(default_factory=AuthConfig)
     logging: LogSettings = Field(default_factory=LogSettings)
-    timeout: Annotated[float, Field(gt=0), BeforeValidator(_no_boolean)] = 30.0
+    timeout: Annotated[float, Field(gt=0), BeforeValidator(_refuse_boolean)] = 30.0
     verify: bool | Path = True
     client_cert: Path | None = None
     client_key: Path | None = None
     proxy: SecretStr | None = None
-    retries: Annotated[int, Field(ge=0, le=100), BeforeValidator(_no_boolean)] = 3
-    max_connections: Annotated[int, Field(ge=1), BeforeValidator(_no_boolean)] = 32
+    retries: Annotated[int, Field(ge=0, le=100), BeforeValidator(_refuse_boolean)] = 3
+    max_connections: Annotated[int, Field(ge=1), BeforeValidator(_refuse_boolean)] = 32
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     transport: str | None = None
 
@@ -118,7 +114,7 @@ class ConnectionConfig(BaseModel):
         return dict(self.model_extra or {})
 
     def __repr_args__(self) -> list[tuple[str | None, object]]:
-        # the driver's keys may hold secrets that only the driver knows to be such
+        # the driver's keys may be secrets, which only the driver knows
         own = [(key, getattr(self, key)) for key in type(self).model_fields]
         return [*own, *((key, "…") for key in self.options)]
 
@@ -127,11 +123,11 @@ _CORE = frozenset({*ConnectionConfig.model_fields, "proxy_file"})
 
 
 class DockhandConfig(BaseModel):
-    """All connections, and which one is meant where none is named.
+    """The connections, and the name of the default one.
 
     Attributes:
         default: the name of the default connection.
-        connections: by name.
+        connections: the tables, by name.
         base: the folder that relative paths start at.
     """
 
@@ -145,7 +141,7 @@ class DockhandConfig(BaseModel):
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], *, base: Path | None = None) -> DockhandConfig:
-        """The configuration that a mapping holds; nothing else is read.
+        """The configuration in a mapping; no file and no environment is read.
 
         Args:
             data: as in `dockhand.toml`.
@@ -176,7 +172,7 @@ class DockhandConfig(BaseModel):
         """A connection's name and table.
 
         Raises:
-            ConfigError: there is none of that name; the message lists what there is.
+            ConfigError: there is none of that name; the message lists the configured ones.
         """
         wanted = name or self.default
         if wanted not in self.connections:
@@ -219,15 +215,15 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
 def load_config(
     path: str | Path | None = None, environ: Mapping[str, str] | None = None
 ) -> DockhandConfig:
-    """What `Dockhand()` reads: the file, then the environment over it.
+    """Load the configuration of `Dockhand()`: the file, overridden by the environment.
 
     Args:
         path: the file; `DOCKHAND_CONFIG` or `dockhand.toml` in the working folder unless given.
-            Only the last may be missing.
+            Only the last of these may be missing.
         environ: the environment; the process's unless given.
 
     Raises:
-        ConfigError: something is wrong; the message names file or variable, connection and key.
+        ConfigError: a setting is wrong; the message names file or variable, connection and key.
     """
     env = os.environ if environ is None else environ
     named = path or env.get("DOCKHAND_CONFIG")
@@ -239,10 +235,10 @@ def load_config(
 
 
 def read_toml(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
-    """A file's tables, `${NAME}` replaced by what the environment holds.
+    """The tables of a file, with `${NAME}` replaced from the environment.
 
     Raises:
-        ConfigError: it cannot be read, is not TOML, or names a variable that is not set.
+        ConfigError: the file cannot be read, is not TOML, or names a variable that is not set.
     """
     try:
         data = tomllib.loads(file.read_text("utf-8"))
@@ -275,10 +271,10 @@ def _expanded(value: Any, env: Mapping[str, str], at: tuple[str, ...]) -> Any:
 
 
 def _overlay(data: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
-    """The file's data with the environment over it."""
+    """The data of the file, overridden by the environment."""
     tables: dict[str, Any] = data.get("connections", {})
     if not isinstance(tables, dict):
-        return data  # whoever parses it says what is wrong
+        return data  # the parser reports the error
     tables = dict(tables)
     named = env.get("DOCKHAND_CONNECTION") or data.get("default")
     known = [*tables, named] if isinstance(named, str) else list(tables)
@@ -311,7 +307,7 @@ def _overlay(data: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
 def _check_variable(variable: str) -> None:
     known = [*_FLAT, *_OTHER]
     if variable not in known and variable.removesuffix("_FILE") not in _FLAT:
-        # other programs may have variables of that prefix; a near miss is a mistake
+        # Plugins and other programs may have variables with that prefix; a near miss is a mistake.
         prefix = "DOCKHAND_"
         if did_you_mean(
             variable.removeprefix(prefix), (name.removeprefix(prefix) for name in known)
@@ -321,7 +317,7 @@ def _check_variable(variable: str) -> None:
 
 
 def _like(name: str, tables: Iterable[str]) -> str:
-    """The connection that a variable's lower-case name means."""
+    """The connection whose name a variable spells in lower case."""
     for there in tables:
         if re.sub(r"[-.]", "_", there).lower() == name:
             return there
@@ -333,7 +329,7 @@ def _merged(table: Any, values: Mapping[tuple[str, ...], str]) -> dict[str, Any]
     elsewhere = _moved(merged, values)
     driver = values.get(("driver",))
     if driver is not None and driver != merged.get("driver", "distribution"):
-        # Another driver has other keys; the place stays, unless its own keys say where it is.
+        # Another driver has other keys; the URL stays, unless one of them is set.
         kept = _CORE if any(path[0] not in _CORE for path in values) else {*_CORE, "base_uri"}
         merged = {k: v for k, v in merged.items() if k in kept}
     if elsewhere:
@@ -348,10 +344,10 @@ def _merged(table: Any, values: Mapping[tuple[str, ...], str]) -> dict[str, Any]
             inner = node.get(key)
             node[key] = dict(inner) if isinstance(inner, dict) else {}
             node = node[key]
-        # a file that a variable names starts at the working folder, not at dockhand.toml
+        # a path in a variable starts at the working folder, not at the file's
         is_file = path[-1].endswith("_file")
         node[path[-1]] = str(Path(value).expanduser().absolute()) if is_file else value
-        # what the environment says in one form replaces the other form in the file
+        # `<key>` in the environment replaces `<key>_file` in the file, and the reverse
         twin = path[-1].removesuffix("_file") if path[-1].endswith("_file") else f"{path[-1]}_file"
         if (*path[:-1], twin) not in values:
             node.pop(twin, None)
@@ -361,7 +357,7 @@ def _merged(table: Any, values: Mapping[tuple[str, ...], str]) -> dict[str, Any]
 def _moved(table: Mapping[str, Any], values: Mapping[tuple[str, ...], str]) -> bool:
     """Whether the environment names another origin than the table.
 
-    A driver may call its place otherwise than `base_uri`, so any URL among its own keys counts.
+    A driver may have another key than `base_uri` for it, so every URL among its keys counts.
     """
     for path, new in values.items():
         if path[0] in _CORE or (path != ("base_uri",) and "://" not in new):

@@ -1,28 +1,31 @@
-"""Bodies on their way in and out, for both worlds."""
+"""Bodies of requests and replies: sources as httpx streams, streams that are checked."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias, cast
 
 import httpx
 
-from dockhand_core.errors import ConnectionFailed, Timeout
+from dockhand_core.errors import ConnectionFailed, ResponseTooLarge, Timeout
 from dockhand_core.flow import BytesSource, Progress, Source
 from dockhand_core.http.urls import one_line, redacted_url
 
-__all__ = ["ReplyStream", "UploadBody"]
+__all__ = ["BodyCollector", "ReplyStream", "UploadBody"]
+
+MIN_RATE = 64 << 10  # bytes a second at which a body that is parsed must arrive
 
 Done: TypeAlias = Callable[[int, int, BaseException | None], None]
 
 
 class UploadBody(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A source as httpx wants it: opened anew each time that it is sent.
+    """The stream of a source for httpx: it opens the source each time that it is sent.
 
-    What the source or the progress function raises is kept in `error`, since some transports
-    report a body that fails as a broken connection.
+    An exception of the source or of the progress function is kept in `error`, since some
+    transports report it as a broken connection.
     """
 
     def __init__(self, source: Source, progress: Progress | None) -> None:
@@ -30,7 +33,7 @@ class UploadBody(httpx.SyncByteStream, httpx.AsyncByteStream):
         self._progress = progress
         self.error: BaseException | None = None
 
-    def _told(self, done: int) -> None:
+    def _report(self, done: int) -> None:
         if self._progress is not None:
             self._progress(done, self._source.size)
 
@@ -40,7 +43,7 @@ class UploadBody(httpx.SyncByteStream, httpx.AsyncByteStream):
             for block in self._source.open():
                 yield block
                 done += len(block)
-                self._told(done)
+                self._report(done)
         except Exception as error:
             self.error = error
             raise
@@ -55,18 +58,18 @@ class UploadBody(httpx.SyncByteStream, httpx.AsyncByteStream):
             ):
                 yield block
                 done += len(block)
-                self._told(done)
+                self._report(done)
         except Exception as error:
             self.error = error
             raise
 
 
 class ReplyStream:
-    """A reply's unread body: counted, checked to be whole, and closed.
+    """The unread body of a reply; it is counted, checked for completeness, and closed.
 
     Args:
-        response: as the transport gave it.
-        done: told status, bytes and error when the body ends, however it ends.
+        response: the transport's response.
+        done: called with status, bytes and error when the body has ended or was closed.
     """
 
     def __init__(self, response: httpx.Response, done: Done | None = None) -> None:
@@ -78,19 +81,19 @@ class ReplyStream:
 
     @property
     def where(self) -> str:
-        """The request, for messages."""
+        """Method and URL of the request, for messages."""
         request = self.response.request
         return f"{request.method} {redacted_url(str(request.url))}"
 
     def iterate(self) -> Generator[bytes, None, None]:
-        """The body's blocks, as they arrive."""
+        """Iterate over the blocks as they arrive, and close the body."""
         error: BaseException | None = None
         try:
             with self._mapped():
                 for block in cast("httpx.SyncByteStream", self.response.stream):
                     self.received += len(block)
                     yield block
-            self._check_whole()
+            self._check_complete()
         except BaseException as raised:
             error = raised
             raise
@@ -99,14 +102,14 @@ class ReplyStream:
             self._finish(error)
 
     async def aiterate(self) -> AsyncGenerator[bytes, None]:
-        """The body's blocks, as they arrive."""
+        """Iterate over the blocks as they arrive, and close the body."""
         error: BaseException | None = None
         try:
             with self._mapped():
                 async for block in cast("httpx.AsyncByteStream", self.response.stream):
                     self.received += len(block)
                     yield block
-            self._check_whole()
+            self._check_complete()
         except BaseException as raised:
             error = raised
             raise
@@ -115,12 +118,12 @@ class ReplyStream:
             self._finish(error)
 
     def close(self) -> None:
-        """Close it unread."""
+        """Close the body unread."""
         self.response.close()
         self._finish(None)
 
     async def aclose(self) -> None:
-        """Close it unread."""
+        """Close the body unread."""
         await self.response.aclose()
         self._finish(None)
 
@@ -129,7 +132,7 @@ class ReplyStream:
             self._done(self.response.status_code, self.received, error)
             self._done = None
 
-    def _check_whole(self) -> None:
+    def _check_complete(self) -> None:
         bodiless = self.response.request.method == "HEAD" or self.response.status_code in (204, 304)
         if self.length is not None and self.received != self.length and not bodiless:
             raise self._broken(f"{self.length} bytes were announced")
@@ -143,7 +146,49 @@ class ReplyStream:
             yield
         except httpx.TimeoutException:
             raise Timeout(
-                f"{self.where}: no more data in time after {self.received} bytes"
+                f"{self.where}: no data arrived in time after {self.received} bytes"
             ) from None
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise self._broken(one_line(str(error)) or type(error).__name__) from None
+
+
+class BodyCollector:
+    """Collects a body that is parsed, within limits of size and time.
+
+    Args:
+        stream: the body.
+        limit: bytes that are collected at most.
+        seconds: the time that is allowed beside the time for the body's bytes at `MIN_RATE`.
+        cut: whether a longer body is cut at the limit; otherwise it is an error.
+    """
+
+    def __init__(
+        self, stream: ReplyStream, limit: int, seconds: float, *, cut: bool = False
+    ) -> None:
+        self._stream, self._limit, self._cut = stream, limit, cut
+        self._deadline = time.monotonic() + seconds
+        self._blocks: list[bytes] = []
+        self._size = 0
+
+    def add(self, block: bytes) -> bool:
+        """Add a block; False where the body is cut here.
+
+        Raises:
+            ResponseTooLarge: the body is longer than the limit, or was announced to be.
+            Timeout: the body arrives too slowly.
+        """
+        self._size += len(block)
+        if max(self._size, self._stream.length or 0) > self._limit:
+            if not self._cut:
+                where = self._stream.where
+                raise ResponseTooLarge(f"{where}: the body is larger than {self._limit} bytes")
+            if self._size > self._limit:
+                return False
+        if time.monotonic() > self._deadline + self._size / MIN_RATE:
+            raise Timeout(f"{self._stream.where}: the body arrives too slowly")
+        self._blocks.append(block)
+        return True
+
+    def body(self) -> bytes:
+        """The collected bytes."""
+        return self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)

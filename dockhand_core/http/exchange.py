@@ -96,9 +96,10 @@ class RegistryEndpoint:
             ("Accept-Encoding", "identity"),  # a digest is of the bytes as stored
         ]
 
-    def forget(self) -> None:
-        """Drop tokens, by starting over with a new auth driver."""
-        self.auth = self.make_auth()
+    def forget_tokens(self) -> AuthDriver:
+        """Replace the auth driver, and with it every cached token. Returns the old one."""
+        old, self.auth = self.auth, self.make_auth()
+        return old
 
     def exchange(self, call: Call) -> Exchange:
         """Send a call, repeat it where that helps, and give its reply or raise its error."""

@@ -1,4 +1,4 @@
-"""The only place that does I/O: flows are run here, in threads or in tasks."""
+"""Runners: they perform the effects of flows, in threads or in tasks. All I/O is here."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import aclosing, closing
 from contextvars import copy_context
+from inspect import isawaitable, iscoroutine
 from typing import Any, TypeVar
 
 import httpx
 
-from dockhand_core.errors import ConnectionFailed, DockhandError, ResponseTooLarge, Timeout
+from dockhand_core.driver import RegistryDriver
+from dockhand_core.errors import (
+    ConnectionFailed,
+    DockhandError,
+)
 from dockhand_core.flow import (
     BLOCK,
     Blocking,
@@ -29,6 +34,8 @@ from dockhand_core.flow import (
     Take,
     Until,
 )
+from dockhand_core.http.bodies import BodyCollector
+from dockhand_core.http.closing import CloseErrors, closers
 from dockhand_core.http.exchange import Receive, RegistryEndpoint, Send
 
 __all__ = ["AsyncRunner", "SyncRunner", "run_async", "run_sync"]
@@ -36,11 +43,11 @@ __all__ = ["AsyncRunner", "SyncRunner", "run_async", "run_sync"]
 T = TypeVar("T")
 
 _alive: weakref.WeakSet[SyncRunner | AsyncRunner] = weakref.WeakSet()
-_left: list[Any] = []  # a parent's transports: not closed in the child, nor finalised there
+_inherited: list[Any] = []  # transports of the parent: neither closed nor finalised in the child
 
 
 def _after_fork() -> None:
-    """A child makes its own sockets, and does not wait for locks that its parent held."""
+    """Give a forked child its own sockets, and locks that no other thread holds."""
     for runner in list(_alive):
         runner.after_fork()
 
@@ -48,11 +55,14 @@ def _after_fork() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
-SLOWEST = 64 << 10  # bytes a second that a body which is parsed must come with
-
 
 def run_sync(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
-    """Run a flow to its end; `perform` does each effect and gives its result."""
+    """Run a flow to its end, and return its result.
+
+    Args:
+        flow: the flow.
+        perform: performs an effect, and returns its result.
+    """
     try:
         effect = next(flow)
         while True:
@@ -68,9 +78,13 @@ def run_sync(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
 
 
 async def run_async(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
-    """Run a flow to its end; `perform` does each effect and gives its result.
+    """Run a flow to its end, and return its result.
 
-    A cancellation is thrown into the flow like any error, so that it can undo what it began.
+    A cancellation is thrown into the flow like any error, so that the flow can clean up.
+
+    Args:
+        flow: the flow.
+        perform: performs an effect; its result is awaited.
     """
     try:
         effect = next(flow)
@@ -86,39 +100,12 @@ async def run_async(flow: Generator[Any, Any, T], perform: Callable[[Any], Any])
         return value
 
 
-class _Collector:
-    """Gathers a body that is parsed: bounded in bytes, and in time by a rate it must keep."""
-
-    def __init__(self, effect: Receive, seconds: float) -> None:
-        self._effect = effect
-        self._deadline = time.monotonic() + seconds
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def add(self, block: bytes) -> bool:
-        """Take a block; False when enough was read."""
-        stream, limit = self._effect.stream, self._effect.limit
-        self._size += len(block)
-        if max(self._size, stream.length or 0) > limit:
-            if not self._effect.cut:
-                raise ResponseTooLarge(f"{stream.where}: the body is larger than {limit} bytes")
-            if self._size > limit:
-                return False
-        if time.monotonic() > self._deadline + self._size / SLOWEST:
-            raise Timeout(f"{stream.where}: the body trickles in")
-        self._parts.append(block)
-        return True
-
-    def body(self) -> bytes:
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-
-
 class SyncRunner:
-    """Runs a connection's flows in the calling thread.
+    """The runner of a blocking client; flows run in the calling thread.
 
     Args:
         endpoint: the registry, and how one call is exchanged with it.
-        transport: makes the transport; in a process that was forked, anew.
+        transport: makes the transport; called again in a forked process.
     """
 
     def __init__(
@@ -144,11 +131,11 @@ class SyncRunner:
         }
 
     def run(self, flow: Flow[T]) -> T:
-        """Run a flow."""
+        """Run a flow to its end, and return its result."""
         return run_sync(flow, self.perform)
 
     def perform(self, effect: Any) -> Any:
-        """Do one effect."""
+        """Perform one effect, and return its result."""
         return self._effects[type(effect)](effect)
 
     def _open(self) -> httpx.BaseTransport:
@@ -162,31 +149,51 @@ class SyncRunner:
             return self._transport
 
     def after_fork(self) -> None:
-        """Leave the parent's sockets to the parent."""
+        """Drop the transports of the parent process without closing their sockets."""
         self._lock = threading.Lock()
-        _left.append(self._transport)
+        _inherited.append(self._transport)
         self._transport = None
 
-    def reset(self) -> None:
-        """Close the sockets and forget the tokens; the next request opens new ones."""
+    def _close_transport(self) -> None:
         with self._lock:
             transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
-        self.endpoint.forget()
 
-    def close(self) -> None:
-        """Close the sockets for good."""
+    def reset(self) -> None:
+        """Close the sockets and forget the tokens; the next request opens new ones."""
+        self._close_transport()
+        self._close_plugins(self.endpoint.forget_tokens())
+
+    def close(self, driver: RegistryDriver) -> None:
+        """Close the sockets, the driver, the auth driver and the logger for good."""
+        if self._closed:
+            return
         self._closed = True
-        self.reset()
+        self._close_transport()
+        self._close_plugins(driver, self.endpoint.auth, self.endpoint.log)
+
+    def _close_plugins(self, *plugins: object) -> None:
+        errors = CloseErrors()
+        for plugin, close in closers(plugins):
+            with errors.collected(plugin):
+                awaitable = close()
+                if isawaitable(awaitable):
+                    if iscoroutine(awaitable):
+                        awaitable.close()
+                    raise TypeError("close() is a coroutine function, which is for async clients")
+        errors.raise_first()
 
     def _receive(self, effect: Receive) -> bytes:
-        collector = _Collector(effect, self.endpoint.timeout * 4)
+        collector = self._collector(effect)
         with closing(effect.stream.iterate()) as blocks:
             for block in blocks:
                 if not collector.add(block):
                     break
         return collector.body()
+
+    def _collector(self, effect: Receive) -> BodyCollector:
+        return BodyCollector(effect.stream, effect.limit, self.endpoint.timeout * 4, cut=effect.cut)
 
     def _drain(self, effect: Drain) -> None:
         with closing(effect.stream.iterate()) as blocks:
@@ -194,7 +201,7 @@ class SyncRunner:
                 effect.sink(block)
 
     def _parallel(self, effect: Parallel) -> list[Any]:
-        work = _Work(effect.flows)
+        work = _FlowQueue(effect.flows)
 
         def worker() -> None:
             try:
@@ -209,18 +216,18 @@ class SyncRunner:
                     pool.submit(copy_context().run, worker) for _ in range(effect.limit)
                 ]:
                     future.result()
-            except BaseException as error:  # Ctrl-C in the waiting thread stops the others too
+            except BaseException as error:  # Ctrl-C in this thread stops the workers, too
                 work.error = work.error or error
                 raise
         return work.outcome()
 
 
 class AsyncRunner:
-    """Runs a connection's flows in tasks; one transport for each event loop.
+    """The runner of an asynchronous client; flows run in tasks, with a transport for each loop.
 
     Args:
         endpoint: the registry, and how one call is exchanged with it.
-        transport: makes the transport, for each loop anew.
+        transport: makes the transport of an event loop.
     """
 
     def __init__(
@@ -240,7 +247,7 @@ class AsyncRunner:
             Discard: lambda e: e.stream.aclose(),
             Sleep: lambda e: asyncio.sleep(e.seconds),
             Blocking: self._blocking,
-            # not `to_thread`: those who wait could take the threads of the one they wait for
+            # not `to_thread`: the waiting calls could use up the threads that the other task needs
             Until: lambda e: asyncio.wait([asyncio.wrap_future(e.done)]),
             Drain: self._drain,
             Take: self._take,
@@ -248,11 +255,11 @@ class AsyncRunner:
         }
 
     async def run(self, flow: Flow[T]) -> T:
-        """Run a flow."""
+        """Run a flow to its end, and return its result."""
         return await run_async(flow, self.perform)
 
     def perform(self, effect: Any) -> Any:
-        """Begin one effect; what comes back is awaited."""
+        """Start one effect; the result is awaited."""
         return self._effects[type(effect)](effect)
 
     def _open(self) -> httpx.AsyncBaseTransport:
@@ -265,32 +272,53 @@ class AsyncRunner:
         return found
 
     def after_fork(self) -> None:
-        """Leave the parent's sockets to the parent."""
-        _left.append(dict(self._transports))
+        """Drop the transports of the parent process without closing their sockets."""
+        _inherited.append(dict(self._transports))
         self._transports = weakref.WeakKeyDictionary()
 
-    async def reset(self) -> None:
-        """Close this loop's sockets and forget the tokens; the next request opens new ones."""
+    async def _close_transport(self) -> None:
         transport = self._transports.pop(asyncio.get_running_loop(), None)
         if transport is not None:
             await transport.aclose()
-        self.endpoint.forget()
 
-    async def close(self) -> None:
-        """Close this loop's sockets for good."""
+    async def reset(self) -> None:
+        """Close this loop's sockets and forget the tokens; the next request opens new ones."""
+        await self._close_transport()
+        await self._close_plugins(self.endpoint.forget_tokens())
+
+    async def close(self, driver: RegistryDriver) -> None:
+        """Close this loop's sockets, and the driver, the auth driver and the logger for good."""
+        await self._close_transport()
+        if self._closed:
+            return  # by another loop
         self._closed = True
-        await self.reset()
+        await self._close_plugins(driver, self.endpoint.auth, self.endpoint.log)
+
+    async def _close_plugins(self, *plugins: object) -> None:
+        errors = CloseErrors()
+        for plugin, close in closers(plugins):
+            with errors.collected(plugin):
+                awaitable = close()
+                if isawaitable(awaitable):
+                    await awaitable
+        errors.raise_first()
 
     async def _receive(self, effect: Receive) -> bytes:
-        collector = _Collector(effect, self.endpoint.timeout * 4)
+        collector = self._collector(effect)
         async with aclosing(effect.stream.aiterate()) as blocks:
             async for block in blocks:
                 if not collector.add(block):
                     break
         return collector.body()
 
+    def _collector(self, effect: Receive) -> BodyCollector:
+        return BodyCollector(effect.stream, effect.limit, self.endpoint.timeout * 4, cut=effect.cut)
+
     async def _blocking(self, effect: Blocking) -> Any:
-        """A thread cannot be cancelled: who is cancelled waits, so that it may then close files."""
+        """Run a function in a thread.
+
+        A thread cannot be cancelled; a cancelled caller waits for it, and may then close files.
+        """
         at_work = asyncio.create_task(asyncio.to_thread(effect.function))
         try:
             return await asyncio.shield(at_work)
@@ -298,11 +326,11 @@ class AsyncRunner:
             if not at_work.done():
                 await asyncio.wait({at_work})
             if not at_work.cancelled():
-                at_work.exception()  # seen; the cancellation is what counts
+                at_work.exception()  # retrieved; the cancellation matters more
             raise
 
     async def _drain(self, effect: Drain) -> None:
-        """Blocks are handed on in a thread, one batch while the next one arrives."""
+        """Pass blocks to the sink in a thread, one batch while the next one arrives."""
         batch: list[bytes] = []
         size = 0
         at_work: asyncio.Task[None] | None = None
@@ -318,10 +346,12 @@ class AsyncRunner:
                         at_work = asyncio.create_task(asyncio.to_thread(_feed, effect.sink, batch))
                         batch, size = [], 0
         except ConnectionFailed as error:
-            broken = error  # what arrived is handed on: from there it will be carried on
+            broken = (
+                error  # the blocks that have arrived still count: the caller resumes after them
+            )
         finally:
             if at_work is not None and not at_work.done():
-                # The sink may be writing to a file that the flow is about to close.
+                # The sink may be writing to a file that the flow closes next.
                 await asyncio.wait({at_work})
         if at_work is not None:
             await at_work
@@ -336,7 +366,7 @@ class AsyncRunner:
         return await asyncio.to_thread(next, iterator, None)
 
     async def _parallel(self, effect: Parallel) -> list[Any]:
-        work = _Work(effect.flows)
+        work = _FlowQueue(effect.flows)
 
         async def worker() -> None:
             for position, flow in work:
@@ -351,8 +381,8 @@ class AsyncRunner:
         return work.outcome()
 
 
-class _Work:
-    """Flows that several workers take from, until one fails."""
+class _FlowQueue:
+    """Flows that several workers run, until one fails."""
 
     def __init__(self, flows: Iterable[Flow[Any]]) -> None:
         self._flows = enumerate(flows)

@@ -1,7 +1,15 @@
 """What registries hold and answer, as frozen pydantic models."""
 
 from dockhand_core.models import media
-from dockhand_core.models.digest import Digest, Hasher, check_reference, check_repository, check_tag
+from dockhand_core.models.digest import (
+    Digest,
+    Hasher,
+    check_digest,
+    check_reference,
+    check_repository,
+    check_tag,
+    new_hasher,
+)
 from dockhand_core.models.image_config import HistoryEntry, ImageConfig
 from dockhand_core.models.manifest import Descriptor, ImageIndex, ImageManifest, parse_manifest
 from dockhand_core.models.platform import Platform
@@ -21,9 +29,11 @@ __all__ = [
     "Platform",
     "PushResult",
     "Upload",
+    "check_digest",
     "check_reference",
     "check_repository",
     "check_tag",
     "media",
+    "new_hasher",
     "parse_manifest",
 ]

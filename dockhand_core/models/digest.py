@@ -13,9 +13,17 @@ from typing import Any, Protocol, TypeAlias
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from dockhand_core.errors import DigestInvalid, NameInvalid, TagInvalid
+from dockhand_core.errors import DigestInvalid, DigestMismatch, NameInvalid, TagInvalid
 
-__all__ = ["Digest", "Hasher", "check_reference", "check_repository", "check_tag"]
+__all__ = [
+    "Digest",
+    "Hasher",
+    "check_digest",
+    "check_reference",
+    "check_repository",
+    "check_tag",
+    "new_hasher",
+]
 
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 _HEX = {"sha256": re.compile(r"[a-f0-9]{64}"), "sha512": re.compile(r"[a-f0-9]{128}")}
@@ -143,3 +151,20 @@ def check_reference(reference: str) -> Reference:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 160 else f"{text[:157]}…"
+
+
+def check_digest(expected: Digest, actual: Digest, subject: str) -> None:
+    """Compare two digests.
+
+    Args:
+        expected: the digest that was asked for or announced.
+        actual: the digest of the bytes.
+        subject: the start of the error's message, such as `repository a/b: the manifest`.
+
+    Raises:
+        DigestMismatch: they differ.
+    """
+    if actual != expected:
+        raise DigestMismatch(
+            f"{subject} has the digest {actual}, not {expected}", expected=expected, actual=actual
+        )

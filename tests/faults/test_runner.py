@@ -167,11 +167,11 @@ def runs(request: pytest.FixtureRequest, server: Scripted) -> Any:
     def run(flow: Flow[Any]) -> Any:
         if request.param == "sync":
             with connect(server.url, **QUIET) as registry:
-                return registry._run(flow)
+                return registry.run(flow)
 
         async def main() -> Any:
             async with async_connect(server.url, **QUIET) as registry:
-                return await registry._run(flow)
+                return await registry.run(flow)
 
         return asyncio.run(main())
 

@@ -153,7 +153,7 @@ def test_trickle(opened: Opened, server: Scripted) -> None:
     body = [step for byte in TAGS * 9 for step in (bytes([byte]), Wait(0.05))]
     server.handler = lambda asked: [reply(200, length=len(TAGS) * 9), *body]
     start = time.monotonic()
-    with pytest.raises(Timeout, match="trickles"):
+    with pytest.raises(Timeout, match="too slowly"):
         list(opened(server.url, timeout=0.2, retries=0).tags("a/b"))
     assert time.monotonic() - start < 3
 

@@ -1,6 +1,9 @@
-"""The driver `distribution`: registries that speak the OCI Distribution Specification."""
+"""The driver `distribution`, for registries that speak the OCI Distribution Specification."""
 
-from dockhand_distribution.clients import AsyncDistributionClient, DistributionClient
-from dockhand_distribution.driver import DistributionDriver
+from dockhand_distribution.driver import (
+    AsyncDistributionClient,
+    DistributionClient,
+    DistributionDriver,
+)
 
 __all__ = ["AsyncDistributionClient", "DistributionClient", "DistributionDriver"]

@@ -1,4 +1,4 @@
-"""Reading blobs.
+"""Reading and deleting blobs; downloads into files, which resume.
 
 Follows: OCI Distribution Specification 1.1, "Pulling blobs", "Checking if content exists in the
 registry", "Deleting Blobs".
@@ -12,100 +12,88 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dockhand_core.errors import (
-    BlobUnknown,
     ConnectionFailed,
     DigestMismatch,
     DockhandError,
     RangeInvalid,
     ResponseInvalid,
 )
-from dockhand_core.flow import BLOCK, Flow, Progress, Reply, blocking, call, discard, drain, pause
-from dockhand_core.models import Digest, Hasher, check_repository
-from dockhand_distribution.scopes import Scopes
+from dockhand_core.flow import BLOCK, Flow, Progress, Reply, blocking, call, discard, drain
+from dockhand_core.models import Digest, Hasher, check_digest, check_repository
+from dockhand_distribution.base import DistributionBase, content_length
 
 
-class Blobs(Scopes):
+class Blobs(DistributionBase):
     """The operations that read or delete blobs."""
 
     def open_blob(self, repository: str, digest: str, *, offset: int) -> Flow[Reply]:
-        """Get it, from an offset where one is given; the body is left unread."""
+        """GET the blob, or with an offset a range of it; the body is left unread."""
         check_repository(repository)
         known = Digest(digest)
         reply = yield from call(
             "GET",
             f"{repository}/blobs/{known}",
             headers={"Range": f"bytes={offset}-"} if offset else {},
-            scopes=self.reading(repository),
+            scopes=self.pull_scopes(repository),
             expect=frozenset({200, 206}),
             kind="blob",
             repository=repository,
             stream=True,
         )
-        said = reply.headers.get("content-range", "")
-        if offset and not (reply.status == 206 and said.startswith(f"bytes {offset}-")):
+        part = reply.headers.get("content-range", "")
+        if offset and not (reply.status == 206 and part.startswith(f"bytes {offset}-")):
             yield from discard(reply.stream)
             raise RangeIgnored(
                 f"repository {repository}: the registry does not send blob {known} from byte "
-                f"{offset} on: {reply.status}, Content-Range {said[:80]!r}"
+                f"{offset} on: {reply.status}, Content-Range {part[:80]!r}"
             )
         return reply
 
     def read_blob(self, repository: str, digest: str, *, max_size: int) -> Flow[bytes]:
-        """Get it whole, and hash it."""
+        """GET the whole blob, and hash it."""
         check_repository(repository)
         known = Digest(digest)
         hasher = known.hasher()
         reply = yield from call(
             "GET",
             f"{repository}/blobs/{known}",
-            scopes=self.reading(repository),
+            scopes=self.pull_scopes(repository),
             kind="blob",
             repository=repository,
             limit=max_size,
         )
         hasher.update(reply.body)
-        compare(repository, known, hasher)
+        _check_blob(repository, known, hasher)
         return reply.body
 
     def blob_size(self, repository: str, digest: str) -> Flow[int]:
-        """Ask for the headers."""
+        """HEAD the blob, and read `Content-Length`."""
         check_repository(repository)
         reply = yield from call(
             "HEAD",
             f"{repository}/blobs/{Digest(digest)}",
-            scopes=self.reading(repository),
+            scopes=self.pull_scopes(repository),
             kind="blob",
             repository=repository,
         )
-        size = reply.headers.get("content-length", "")
-        if not size.isdecimal() or len(size) > 18:
-            raise ResponseInvalid(f"repository {repository}: blob {digest} came without its size")
-        return int(size)
+        size = content_length(reply)
+        if size is None:
+            raise size_missing(repository, digest)
+        return size
 
     def delete_blob(self, repository: str, digest: str) -> Flow[None]:
-        """Delete it."""
+        """DELETE the blob."""
         check_repository(repository)
-        try:
-            yield from call(
-                "DELETE",
-                f"{repository}/blobs/{Digest(digest)}",
-                scopes=self.deleting(repository),
-                expect=frozenset({200, 202, 204}),
-                kind="blob",
-                repository=repository,
-            )
-        except BlobUnknown as error:
-            if error.attempts == 1:  # else an earlier try, whose reply was lost, deleted it
-                raise
+        yield from self._delete_content(repository, "blob", Digest(digest))
 
     def download_blob(
         self, repository: str, digest: str, path: Path, *, progress: Progress | None
     ) -> Flow[Path]:
-        """Get it into a partial file, carry on where it broke, rename it when it is right."""
+        """GET the blob into a partial file, resume where that broke, rename the verified file."""
         check_repository(repository)
         known = Digest(digest)
         part = path.with_name(f"{path.name}.{known.encoded[:16]}.part")
-        partial = Partial(part, known)
+        partial = PartialFile(part, known)
         try:
             yield from blocking(partial.open)
             yield from self._fill(repository, known, partial, progress)
@@ -118,11 +106,11 @@ class Blobs(Scopes):
         return path
 
     def _fill(
-        self, repository: str, digest: Digest, partial: Partial, progress: Progress | None
+        self, repository: str, digest: Digest, partial: PartialFile, progress: Progress | None
     ) -> Flow[None]:
         if partial.size and partial.matches():
             return
-        breaks = restarts = 0
+        attempts, restarts = self.retry.attempts(), 0
         while True:
             before = partial.size
             try:
@@ -132,27 +120,33 @@ class Blobs(Scopes):
                 yield from drain(reply.stream, partial.sink(progress, total))
                 return
             except (RangeInvalid, RangeIgnored):
-                # What is there is longer than the blob, or cannot be carried on: from the start.
+                # The partial file is longer than the blob, or the registry sends no ranges.
                 restarts += 1
                 if not before or restarts > max(1, self.retry.retries):
                     raise
                 yield from blocking(partial.restart)
-            except ConnectionFailed:
+            except ConnectionFailed as error:
                 if partial.matches():
                     return  # only the announced length was wrong
-                breaks = 1 if partial.size > before else breaks + 1
-                wait = self.retry.wait(breaks)
-                if wait is None:
-                    raise
-                yield from pause(wait)
+                if partial.size > before:
+                    attempts.progressed()
+                yield from attempts.wait_after(error)
 
 
 class RangeIgnored(ResponseInvalid):
-    """The registry sent another part of a blob than was asked for."""
+    """The registry sent another part of a blob than the requested one."""
 
 
-class Partial:
-    """A blob's file while it is not whole: its hash so far goes with it."""
+class PartialFile:
+    """The file of a download in progress, and the hash of its bytes.
+
+    Args:
+        path: the file's path.
+        digest: the digest of the whole blob.
+
+    Attributes:
+        size: bytes in the file.
+    """
 
     def __init__(self, path: Path, digest: Digest) -> None:
         self.path, self._digest = path, digest
@@ -162,11 +156,11 @@ class Partial:
         self.size = 0
 
     def open(self) -> None:
-        """Open it, and hash what is there."""
-        # unbuffered: what is counted has been handed to the system
+        """Open or create the file, and hash the bytes that an earlier download left."""
+        # unbuffered, so that `size` never counts bytes that the system does not have
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         self._file = file = os.fdopen(descriptor, "r+b", buffering=0)
-        if not alone(file):
+        if not _lock(file):
             raise DockhandError(f"{self.path}: another download is writing to it")
         self._empty = True
         while block := file.read(BLOCK):
@@ -175,12 +169,12 @@ class Partial:
             self._empty = False
 
     def sink(self, progress: Progress | None, total: int | None) -> Callable[[bytes], None]:
-        """A function that takes the blocks."""
+        """A function that appends blocks to the file."""
         file = self._opened()
 
-        def take(block: bytes) -> None:
+        def write(block: bytes) -> None:
             rest = memoryview(block)
-            while rest:  # a disk that fills up takes a part, and says no at the next write
+            while rest:  # a full disk takes a part, and fails at the next write
                 rest = rest[file.write(rest) :]
             self._hasher.update(block)
             self.size += len(block)
@@ -188,32 +182,36 @@ class Partial:
             if progress is not None:
                 progress(self.size, total)
 
-        return take
+        return write
 
     def matches(self) -> bool:
-        """Whether it is the blob."""
+        """Whether the file is the whole blob."""
         return f"{self._digest.algorithm}:{self._hasher.hexdigest()}" == self._digest
 
     def restart(self) -> None:
-        """Forget what is there."""
+        """Truncate the file, and start a new hash."""
         file = self._opened()
         file.seek(0)
         file.truncate()
         self._hasher, self.size = self._digest.hasher(), 0
 
     def finish(self, repository: str, path: Path) -> None:
-        """Put it in its place, if it is the blob."""
-        compare(repository, self._digest, self._hasher)
+        """Verify the file, and rename it to its destination.
+
+        Raises:
+            DigestMismatch: the bytes are not those of the digest.
+        """
+        _check_blob(repository, self._digest, self._hasher)
         os.fsync(self._opened().fileno())
         self.path.replace(path)
         self._empty = False
 
     def discard(self) -> None:
-        """Delete it."""
+        """Delete the file."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file; one that nothing was written to does not stay."""
+        """Close the file, and delete it where it is empty."""
         if self._file is not None:
             if self._empty:
                 self.path.unlink(missing_ok=True)
@@ -224,8 +222,8 @@ class Partial:
         return self._file
 
 
-def alone(file: BinaryIO) -> bool:
-    """Lock a file, where the system can; False if somebody else has."""
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file, where the system supports that; False where another process holds the lock."""
     try:
         import fcntl
     except ImportError:
@@ -237,12 +235,11 @@ def alone(file: BinaryIO) -> bool:
     return True
 
 
-def compare(repository: str, expected: Digest, hasher: Hasher) -> None:
-    """Raise DigestMismatch unless the hash is the digest's."""
-    actual = f"{expected.algorithm}:{hasher.hexdigest()}"
-    if actual != expected:
-        raise DigestMismatch(
-            f"repository {repository}: blob {expected} has the digest {actual}",
-            expected=expected,
-            actual=actual,
-        )
+def _check_blob(repository: str, expected: Digest, hasher: Hasher) -> None:
+    actual = Digest(f"{expected.algorithm}:{hasher.hexdigest()}")
+    check_digest(expected, actual, f"repository {repository}: the blob")
+
+
+def size_missing(repository: str, digest: str) -> ResponseInvalid:
+    """The error for a blob without a usable `Content-Length`."""
+    return ResponseInvalid(f"repository {repository}: blob {digest} came without its size")

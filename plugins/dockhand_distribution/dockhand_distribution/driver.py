@@ -1,21 +1,33 @@
-"""The OCI Distribution Specification as flows.
+"""The driver `distribution`, and the clients of its connections.
 
-Written against Distribution 2.8 and 3.1 as they are; comments name what differs.
+Its operations are in `blobs`, `lists`, `manifests`, `referrers` and `uploads`. They are written
+against Distribution 2.8 and 3.1 as these behave; comments name the differences.
 """
 
 from __future__ import annotations
 
+from dockhand_core import AsyncRegistryClient, RegistryClient
 from dockhand_distribution.blobs import Blobs
-from dockhand_distribution.clients import AsyncDistributionClient, DistributionClient
 from dockhand_distribution.lists import Lists
 from dockhand_distribution.referrers import Referrers
 from dockhand_distribution.uploads import Uploads
 
-__all__ = ["DistributionDriver"]
+__all__ = ["AsyncDistributionClient", "DistributionClient", "DistributionDriver"]
+
+
+class DistributionClient(RegistryClient):
+    """A connection to a registry that speaks the OCI Distribution Specification.
+
+    It adds nothing to `RegistryClient`; its type tells which driver a connection has.
+    """
+
+
+class AsyncDistributionClient(AsyncRegistryClient):
+    """The async twin of `DistributionClient`."""
 
 
 class DistributionDriver(Lists, Referrers, Uploads, Blobs):
-    """Registries that speak the OCI Distribution Specification."""
+    """The driver for registries that speak the OCI Distribution Specification."""
 
     name = "distribution"
     client = DistributionClient

@@ -1,4 +1,4 @@
-"""What this package provides; light, since it is loaded at start."""
+"""The hooks of this package; light, since they are loaded at start."""
 
 from dockhand_core import hookimpl
 

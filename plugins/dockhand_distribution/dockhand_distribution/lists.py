@@ -1,4 +1,4 @@
-"""Whether a registry is there, and its lists: repositories and tags.
+"""Whether a registry is online, its API version, and its lists: repositories and tags.
 
 Follows: OCI Distribution Specification 1.1, "Determining Support", "Listing Tags";
 Distribution's "Listing Repositories".
@@ -6,9 +6,8 @@ Distribution's "Listing Repositories".
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
+from typing import Unpack
 from urllib.parse import parse_qs, urlsplit
 
 from dockhand_core.errors import (
@@ -17,22 +16,22 @@ from dockhand_core.errors import (
     RegistryError,
     ResponseInvalid,
 )
-from dockhand_core.flow import Flow, Reply, call
+from dockhand_core.flow import CallOptions, Flow, Reply, call
 from dockhand_core.http.headers import next_link
 from dockhand_core.http.urls import redacted_url, resolve_url
 from dockhand_core.models import ApiVersion, Page, check_repository
-from dockhand_distribution.scopes import Scopes
+from dockhand_distribution.base import DistributionBase
 
 
-class Lists(Scopes):
+class Lists(DistributionBase):
     """The operations on a whole registry, and the list of a repository's tags."""
 
     def ping(self) -> Flow[None]:
-        """Ask for `/v2/`."""
+        """GET `/v2/`."""
         yield from call("GET", "")
 
     def is_online(self) -> Flow[bool]:
-        """Ask once: who asks whether it is there does not want to wait for it."""
+        """GET `/v2/`, without a retry: a caller wants the answer at once."""
         try:
             yield from call("GET", "", once=True)
         except ConnectionFailed:
@@ -42,72 +41,72 @@ class Lists(Scopes):
         return True
 
     def api_version(self) -> Flow[ApiVersion]:
-        """Ask for `/v2/`; a 401 carries the header too."""
+        """GET `/v2/`, and read the header, which a 401 has, too."""
         reply = yield from call("GET", "", expect=frozenset({200, 401}))
         header = reply.headers.get("docker-distribution-api-version")
-        said = re.fullmatch(r"(?:registry/)?(\d{1,9})\.(\d{1,9})", header or "")
-        if said is None:
+        match = re.fullmatch(r"(?:registry/)?(\d{1,9})\.(\d{1,9})", header or "")
+        if match is None:
             return ApiVersion(header=header)
-        return ApiVersion(major=int(said[1]), minor=int(said[2]), header=header)
+        return ApiVersion(major=int(match[1]), minor=int(match[2]), header=header)
 
     def repository_page(self, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
-        """Ask for `_catalog`."""
+        """GET `_catalog`."""
         reply = yield from self._list(
-            "_catalog", limit, after, scopes=self.listing(), kind="catalog"
+            "_catalog", limit, after, scopes=self.catalog_scopes(), kind="catalog"
         )
-        return Page(items=strings(reply, "repositories"), next=position(reply))
+        return Page(items=_strings(reply, "repositories"), next=_next_position(reply))
 
     def tag_page(self, repository: str, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
-        """Ask for `tags/list`, and cut the page where the registry knows none.
+        """GET `tags/list`, and cut the page here where the registry has no pages.
 
-        Distribution 2.8 sends all tags, unsorted, whatever `n` and `last` say.
+        Distribution 2.8 sends all tags, unsorted, and ignores `n` and `last`.
         """
         check_repository(repository)
         reply = yield from self._list(
             f"{repository}/tags/list",
             limit,
             after,
-            scopes=self.reading(repository),
+            scopes=self.pull_scopes(repository),
             kind="tags",
             repository=repository,
         )
-        tags, following = strings(reply, "tags"), position(reply)
+        tags, following = _strings(reply, "tags"), _next_position(reply)
         if limit is None or following is not None:
             return Page(items=tags, next=following)
         if len(tags) <= limit and after not in tags:
             return Page(items=tags)
-        rest = sorted(tag for tag in tags if after is None or tag > after)
-        return Page(items=tuple(rest[:limit]), next=rest[limit - 1] if rest[limit:] else None)
+        return cut_page(tags, limit, after)
 
-    def _list(self, path: str, limit: int | None, after: str | None, **options: Any) -> Flow[Reply]:
+    def _list(
+        self, path: str, limit: int | None, after: str | None, /, **options: Unpack[CallOptions]
+    ) -> Flow[Reply]:
         if limit is not None and limit < 1:
             raise PaginationNumberInvalid(f"a page of {limit} is not possible: 1 or more")
         if after is not None and after.startswith(("/", "http://", "https://")):
             return (yield from call("GET", after, **options))  # a Link that has no `last`
         query = [("n", str(limit))] if limit is not None else []
         query += [("last", after)] if after is not None else []
-        return (yield from call("GET", path, query=query, **options))
+        options["query"] = query
+        return (yield from call("GET", path, **options))
 
 
-def parsed(reply: Reply) -> dict[str, Any]:
-    """The JSON object that a reply is, or ResponseInvalid."""
-    try:
-        body = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        kind = reply.headers.get("content-type", "no content type")
-        raise ResponseInvalid(
-            f"{redacted_url(reply.url)}: a JSON object was due, "
-            f"not {len(reply.body)} bytes of {kind[:80]}",
-            status=reply.status,
-        )
-    return body
+def cut_page(items: tuple[str, ...], limit: int | None, after: str | None) -> Page[str]:
+    """A page cut out of a complete list.
+
+    Args:
+        items: all items, in any order.
+        limit: the page's size; None for the rest of the list.
+        after: the item that the page starts behind; None for the first page.
+    """
+    rest = sorted(item for item in items if after is None or item > after)
+    if limit is None:
+        return Page(items=tuple(rest))
+    return Page(items=tuple(rest[:limit]), next=rest[limit - 1] if rest[limit:] else None)
 
 
-def strings(reply: Reply, key: str) -> tuple[str, ...]:
-    """The strings under a key; registries send null for none."""
-    found = parsed(reply).get(key)
+def _strings(reply: Reply, key: str) -> tuple[str, ...]:
+    """The list of strings under a key; registries send null for an empty one."""
+    found = reply.json().get(key)
     if found is None:
         return ()
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
@@ -115,8 +114,8 @@ def strings(reply: Reply, key: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def position(reply: Reply) -> str | None:
-    """Where the next page starts: the `last` of its link, or the whole link where it has none."""
+def _next_position(reply: Reply) -> str | None:
+    """The position of the next page: the `last` of its link, or the whole link without one."""
     target = next_link(reply.headers)
     if target is None:
         return None

@@ -1,4 +1,4 @@
-"""What refers to a manifest: the referrers API, or the referrers tag where that is missing.
+"""Referrers of a manifest: the referrers API, or the referrers tag where that is missing.
 
 Follows: OCI Distribution Specification 1.1, "Listing Referrers", "Referrers Tag Schema",
 "Pushing Manifests with Subject", "Deleting Manifests".
@@ -24,19 +24,19 @@ from dockhand_core.models import (
 )
 from dockhand_distribution.manifests import Manifests
 
-ATTEMPTS = 4  # to write the referrers tag, which others may be writing too
+ATTEMPTS = 4  # at writing the referrers tag, which other clients may write, too
 MAX_PAGES = 1000
 
 
 class Referrers(Manifests):
-    """The operations on referrers. What a registry can is learnt once for each connection."""
+    """The operations on referrers. Whether the registry has the API is found out once."""
 
     _has_api: bool | None = None
 
     def put_manifest(
         self, repository: str, reference: str, manifest: ManifestData, *, media_type: str | None
     ) -> Flow[PushResult]:
-        """Put it, and enter it in the referrers tag unless the registry says that it saw to it."""
+        """PUT the manifest; without `OCI-Subject` in the reply, add it to the referrers tag."""
         result, document, reply = yield from self._put(repository, reference, manifest, media_type)
         if "oci-subject" in reply.headers:
             self._has_api = True
@@ -45,20 +45,21 @@ class Referrers(Manifests):
         return result
 
     def delete_manifest(self, repository: str, digest: str) -> Flow[None]:
-        """Delete by digest, and take the manifest out of the referrers tag it may stand in."""
+        """DELETE the manifest by digest, and remove it from the referrers tag of its subject."""
         check_repository(repository)
         known = Digest(digest)
-        document = yield from self._subject_to_drop(repository, known)
-        yield from self._delete(repository, known)
+        document = yield from self._listed_in_tag(repository, known)
+        yield from self._delete_content(repository, "manifest", known)
         if document is not None:
-            yield from self._drop_referrer(repository, document, known)
+            yield from self._remove_referrer(repository, document, known)
 
     def referrers(
         self, repository: str, digest: str, *, artifact_type: str | None
     ) -> Flow[ImageIndex]:
-        """Ask the API, page after page; where there is none, read the tag.
+        """GET the referrers, page after page; without the API, read the referrers tag.
 
-        Distribution 2.8 and 3.1 have none: a plain 404, sent before credentials are looked at.
+        Distribution 2.8 and 3.1 have no API: they answer a plain 404, before they check
+        credentials.
         """
         check_repository(repository)
         subject = Digest(digest)
@@ -84,7 +85,7 @@ class Referrers(Manifests):
                     path,
                     query=query,
                     headers={"Accept": media.OCI_INDEX},
-                    scopes=self.reading(repository),
+                    scopes=self.pull_scopes(repository),
                     kind="referrers",
                     repository=repository,
                 )
@@ -126,7 +127,7 @@ class Referrers(Manifests):
             lambda old: (*(d for d in old if d.digest != digest), entry),
         )
 
-    def _drop_referrer(
+    def _remove_referrer(
         self, repository: str, document: ImageManifest | ImageIndex, digest: Digest
     ) -> Flow[None]:
         yield from self._edit_tag(
@@ -139,7 +140,7 @@ class Referrers(Manifests):
         document: ImageManifest | ImageIndex,
         edit: Callable[[tuple[Descriptor, ...]], tuple[Descriptor, ...]],
     ) -> Flow[None]:
-        """Read, change, write, read again: a tag cannot be written on condition."""
+        """Read, change, write, and read again: no registry writes a tag on a condition."""
         assert document.subject is not None
         subject = document.subject.digest
         for _ in range(ATTEMPTS):
@@ -154,16 +155,16 @@ class Referrers(Manifests):
                 media_type=None,
             )
 
-    def _subject_to_drop(
+    def _listed_in_tag(
         self, repository: str, digest: Digest
     ) -> Flow[ImageManifest | ImageIndex | None]:
-        """The manifest, if deleting it must be told to a referrers tag."""
+        """The manifest, if deleting it has to change a referrers tag."""
         if self._has_api:
             return None
         try:
             document = yield from self.manifest(repository, digest)
         except RegistryError:
-            return None  # gone, or not ours to read: deleting it says which
+            return None  # missing or not readable: the DELETE tells which
         if document.subject is None:
             return None
         if self._has_api is None:
@@ -172,5 +173,5 @@ class Referrers(Manifests):
 
 
 def fallback_tag(subject: Digest) -> str:
-    """The tag that stands for the referrers of a manifest: algorithm (32) and encoded (64)."""
+    """The referrers tag of a manifest: 32 characters of the algorithm, 64 of the encoded part."""
     return f"{subject.algorithm[:32]}-{subject.encoded[:64]}"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from dockhand_distribution import AsyncDistributionClient, DistributionClient
 
 from dockhand_core import Platform
-from dockhand_core.async_client import share_docstrings
 from dockhand_zot.models import (
     CVE,
     ApiKey,
@@ -49,7 +48,7 @@ class ZotClient(DistributionClient):
 
         Follows: Distribution specification, "Extensions API".
         """
-        return self._run(self.driver.extensions())
+        return self.run(self.driver.extensions())
 
     def supports(self, extension: str) -> bool:
         """Whether one of zot's endpoints is on.
@@ -57,11 +56,11 @@ class ZotClient(DistributionClient):
         Args:
             extension: `search`, `mgmt`, `userprefs`, `cosign`, `notation`.
         """
-        return self._run(self.driver.supports(extension))
+        return self.run(self.driver.supports(extension))
 
     def mgmt(self) -> ServerInfo:
         """What this zot says of itself: its version, and how one can log in."""
-        return self._run(self.driver.mgmt())
+        return self.run(self.driver.mgmt())
 
     # -- search ----------------------------------------------------------------------------
 
@@ -78,7 +77,7 @@ class ZotClient(DistributionClient):
 
         Follows: zot's GraphQL schema.
         """
-        return self._run(self.driver.search(query, variables))
+        return self.run(self.driver.search(query, variables))
 
     def global_search(self, text: str) -> SearchResult:
         """Search everywhere.
@@ -87,7 +86,7 @@ class ZotClient(DistributionClient):
             text: a part of a repository's name finds repositories; `repository:tag`, with a part
                 of a tag or none, and a digest find images.
         """
-        return self._run(self.driver.global_search(text))
+        return self.run(self.driver.global_search(text))
 
     def image_summary(self, repository: str, tag: str) -> ImageSummary:
         """What zot knows of an image.
@@ -96,23 +95,23 @@ class ZotClient(DistributionClient):
             repository: the repository's name.
             tag: a tag; zot takes no digest here.
         """
-        return self._run(self.driver.image_summary(repository, tag))
+        return self.run(self.driver.image_summary(repository, tag))
 
     def images(self, repository: str) -> list[ImageSummary]:
         """What zot knows of every image of a repository that has a tag."""
-        return self._run(self.driver.images(repository))
+        return self.run(self.driver.images(repository))
 
     def repository_info(self, repository: str) -> RepositoryInfo:
         """A repository, whether this user starred it, and its images."""
-        return self._run(self.driver.repository_info(repository))
+        return self.run(self.driver.repository_info(repository))
 
     def newest_images(self) -> list[ImageSummary]:
         """The newest image of every repository that may be read, newest first."""
-        return self._run(self.driver.newest_images())
+        return self.run(self.driver.newest_images())
 
     def images_for_digest(self, digest: str) -> list[ImageSummary]:
         """Images that have a manifest, index, config or layer of that digest."""
-        return self._run(self.driver.images_for_digest(digest))
+        return self.run(self.driver.images_for_digest(digest))
 
     def base_images(self, image: str) -> list[ImageSummary]:
         """Images that another one may be built on: it begins with all their layers.
@@ -123,7 +122,7 @@ class ZotClient(DistributionClient):
         Raises:
             ImageInvalid: it is not that.
         """
-        return self._run(self.driver.base_images(image))
+        return self.run(self.driver.base_images(image))
 
     def derived_images(self, image: str) -> list[ImageSummary]:
         """Images that may be built on this one: they begin with all its layers.
@@ -134,7 +133,7 @@ class ZotClient(DistributionClient):
         Raises:
             ImageInvalid: it is not that.
         """
-        return self._run(self.driver.derived_images(image))
+        return self.run(self.driver.derived_images(image))
 
     # -- vulnerabilities -------------------------------------------------------------------
 
@@ -160,7 +159,7 @@ class ZotClient(DistributionClient):
             ScanFailed: this image cannot be scanned.
             SeverityInvalid: there is no such severity.
         """
-        return self._run(self.driver.cves(repository, reference, severity=severity, search=search))
+        return self.run(self.driver.cves(repository, reference, severity=severity, search=search))
 
     def images_with_cve(self, cve: str) -> list[ImageSummary]:
         """Images of all repositories with a vulnerability, such as `CVE-2021-44228`.
@@ -168,7 +167,7 @@ class ZotClient(DistributionClient):
         Raises:
             ScannerDisabled, ScannerNotReady: as with `cves`.
         """
-        return self._run(self.driver.images_with_cve(cve))
+        return self.run(self.driver.images_with_cve(cve))
 
     def images_with_cve_fixed(self, cve: str, repository: str) -> list[ImageSummary]:
         """Images of a repository without a vulnerability; also such as never had it.
@@ -176,7 +175,7 @@ class ZotClient(DistributionClient):
         Raises:
             ScannerDisabled, ScannerNotReady: as with `cves`.
         """
-        return self._run(self.driver.images_with_cve_fixed(cve, repository))
+        return self.run(self.driver.images_with_cve_fixed(cve, repository))
 
     def cve_diff(
         self, image: str, other: str, *, platform: Platform | str | None = None
@@ -191,7 +190,7 @@ class ZotClient(DistributionClient):
             ImageInvalid: one is not that.
             ScannerDisabled, ScannerNotReady, ScanFailed: as with `cves`.
         """
-        return self._run(self.driver.cve_diff(image, other, platform=platform))
+        return self.run(self.driver.cve_diff(image, other, platform=platform))
 
     # -- what a user likes -----------------------------------------------------------------
 
@@ -206,33 +205,33 @@ class ZotClient(DistributionClient):
             SearchError: it was changed by somebody else each time.
             Denied: nobody is logged in.
         """
-        return self._run(self.driver.star(repository))
+        return self.run(self.driver.star(repository))
 
     def unstar(self, repository: str) -> bool:
         """Take the star away; whether there was one. See `star`."""
-        return self._run(self.driver.unstar(repository))
+        return self.run(self.driver.unstar(repository))
 
     def bookmark(self, repository: str) -> bool:
         """Bookmark a repository; whether it was not bookmarked before. See `star`."""
-        return self._run(self.driver.bookmark(repository))
+        return self.run(self.driver.bookmark(repository))
 
     def unbookmark(self, repository: str) -> bool:
         """Take the bookmark away; whether there was one. See `star`."""
-        return self._run(self.driver.unbookmark(repository))
+        return self.run(self.driver.unbookmark(repository))
 
     def starred(self) -> list[RepositorySummary]:
         """The repositories that this user starred."""
-        return self._run(self.driver.starred())
+        return self.run(self.driver.starred())
 
     def bookmarked(self) -> list[RepositorySummary]:
         """The repositories that this user bookmarked."""
-        return self._run(self.driver.bookmarked())
+        return self.run(self.driver.bookmarked())
 
     # -- API keys --------------------------------------------------------------------------
 
     def api_keys(self) -> list[ApiKey]:
         """This user's API keys, oldest first, without the keys themselves."""
-        return self._run(self.driver.api_keys())
+        return self.run(self.driver.api_keys())
 
     def create_api_key(
         self, label: str, *, scopes: Iterable[str] = (), expires_at: datetime | None = None
@@ -250,7 +249,7 @@ class ZotClient(DistributionClient):
         Raises:
             ApiKeyInvalid: `expires_at` has no time zone, or is over.
         """
-        return self._run(
+        return self.run(
             self.driver.create_api_key(label, scopes=tuple(scopes), expires_at=expires_at)
         )
 
@@ -263,53 +262,53 @@ class ZotClient(DistributionClient):
         Raises:
             NotFound: this user has no such key.
         """
-        return self._run(self.driver.revoke_api_key(id))
+        return self.run(self.driver.revoke_api_key(id))
 
 
-class AsyncZotClient(AsyncDistributionClient):
+class AsyncZotClient(AsyncDistributionClient, twin=ZotClient):
     """A connection to a zot: what `ZotClient` does, under the same names, awaited."""
 
     driver: ZotDriver
 
     async def extensions(self) -> list[Extension]:
-        return await self._run(self.driver.extensions())
+        return await self.run(self.driver.extensions())
 
     async def supports(self, extension: str) -> bool:
-        return await self._run(self.driver.supports(extension))
+        return await self.run(self.driver.supports(extension))
 
     async def mgmt(self) -> ServerInfo:
-        return await self._run(self.driver.mgmt())
+        return await self.run(self.driver.mgmt())
 
     # -- search ----------------------------------------------------------------------------
 
     async def search(
         self, query: str, variables: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        return await self._run(self.driver.search(query, variables))
+        return await self.run(self.driver.search(query, variables))
 
     async def global_search(self, text: str) -> SearchResult:
-        return await self._run(self.driver.global_search(text))
+        return await self.run(self.driver.global_search(text))
 
     async def image_summary(self, repository: str, tag: str) -> ImageSummary:
-        return await self._run(self.driver.image_summary(repository, tag))
+        return await self.run(self.driver.image_summary(repository, tag))
 
     async def images(self, repository: str) -> list[ImageSummary]:
-        return await self._run(self.driver.images(repository))
+        return await self.run(self.driver.images(repository))
 
     async def repository_info(self, repository: str) -> RepositoryInfo:
-        return await self._run(self.driver.repository_info(repository))
+        return await self.run(self.driver.repository_info(repository))
 
     async def newest_images(self) -> list[ImageSummary]:
-        return await self._run(self.driver.newest_images())
+        return await self.run(self.driver.newest_images())
 
     async def images_for_digest(self, digest: str) -> list[ImageSummary]:
-        return await self._run(self.driver.images_for_digest(digest))
+        return await self.run(self.driver.images_for_digest(digest))
 
     async def base_images(self, image: str) -> list[ImageSummary]:
-        return await self._run(self.driver.base_images(image))
+        return await self.run(self.driver.base_images(image))
 
     async def derived_images(self, image: str) -> list[ImageSummary]:
-        return await self._run(self.driver.derived_images(image))
+        return await self.run(self.driver.derived_images(image))
 
     # -- vulnerabilities -------------------------------------------------------------------
 
@@ -321,55 +320,52 @@ class AsyncZotClient(AsyncDistributionClient):
         severity: str | None = None,
         search: str | None = None,
     ) -> list[CVE]:
-        return await self._run(
+        return await self.run(
             self.driver.cves(repository, reference, severity=severity, search=search)
         )
 
     async def images_with_cve(self, cve: str) -> list[ImageSummary]:
-        return await self._run(self.driver.images_with_cve(cve))
+        return await self.run(self.driver.images_with_cve(cve))
 
     async def images_with_cve_fixed(self, cve: str, repository: str) -> list[ImageSummary]:
-        return await self._run(self.driver.images_with_cve_fixed(cve, repository))
+        return await self.run(self.driver.images_with_cve_fixed(cve, repository))
 
     async def cve_diff(
         self, image: str, other: str, *, platform: Platform | str | None = None
     ) -> list[CVE]:
-        return await self._run(self.driver.cve_diff(image, other, platform=platform))
+        return await self.run(self.driver.cve_diff(image, other, platform=platform))
 
     # -- what a user likes -----------------------------------------------------------------
 
     async def star(self, repository: str) -> bool:
-        return await self._run(self.driver.star(repository))
+        return await self.run(self.driver.star(repository))
 
     async def unstar(self, repository: str) -> bool:
-        return await self._run(self.driver.unstar(repository))
+        return await self.run(self.driver.unstar(repository))
 
     async def bookmark(self, repository: str) -> bool:
-        return await self._run(self.driver.bookmark(repository))
+        return await self.run(self.driver.bookmark(repository))
 
     async def unbookmark(self, repository: str) -> bool:
-        return await self._run(self.driver.unbookmark(repository))
+        return await self.run(self.driver.unbookmark(repository))
 
     async def starred(self) -> list[RepositorySummary]:
-        return await self._run(self.driver.starred())
+        return await self.run(self.driver.starred())
 
     async def bookmarked(self) -> list[RepositorySummary]:
-        return await self._run(self.driver.bookmarked())
+        return await self.run(self.driver.bookmarked())
 
     # -- API keys --------------------------------------------------------------------------
 
     async def api_keys(self) -> list[ApiKey]:
-        return await self._run(self.driver.api_keys())
+        return await self.run(self.driver.api_keys())
 
     async def create_api_key(
         self, label: str, *, scopes: Iterable[str] = (), expires_at: datetime | None = None
     ) -> NewApiKey:
-        return await self._run(
+        return await self.run(
             self.driver.create_api_key(label, scopes=tuple(scopes), expires_at=expires_at)
         )
 
     async def revoke_api_key(self, id: str) -> None:  # noqa: A002
-        return await self._run(self.driver.revoke_api_key(id))
-
-
-share_docstrings(AsyncZotClient, ZotClient)
+        return await self.run(self.driver.revoke_api_key(id))

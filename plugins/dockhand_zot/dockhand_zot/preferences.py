@@ -10,14 +10,12 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
-from dockhand_distribution.lists import parsed
-
 from dockhand_core import Scope
 from dockhand_core.errors import NotFound
 from dockhand_core.flow import BytesSource, Flow, call, pause
 from dockhand_zot import queries
 from dockhand_zot.errors import ApiKeyInvalid, SearchError
-from dockhand_zot.extensions import Extensions, read, read_all
+from dockhand_zot.extensions import Extensions, validated_items
 from dockhand_zot.models import ApiKey, NewApiKey, RepositorySummary
 from dockhand_zot.search import Search
 
@@ -85,7 +83,7 @@ class ApiKeys(Extensions):
     def api_keys(self) -> Flow[list[ApiKey]]:
         """This user's, in the order that they were made in."""
         reply = yield from self._extension("apikey", "GET", API_KEYS)
-        found = read_all(ApiKey, parsed(reply).get("apiKeys") or (), reply)
+        found = validated_items(reply, ApiKey, reply.json().get("apiKeys") or ())
         start = datetime.min.replace(tzinfo=UTC)
         return sorted(found, key=lambda key: (key.created_at or start, key.id))
 
@@ -111,7 +109,7 @@ class ApiKeys(Extensions):
             expect=frozenset({200, 201}),
             repeatable=False,  # a second key would be one that nobody knows of
         )
-        return read(NewApiKey, parsed(reply), reply)
+        return reply.validated(NewApiKey, reply.json())
 
     def revoke_api_key(self, key_id: str) -> Flow[None]:
         """Look for it first: zot says that it revoked whatever it is asked to."""

@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from dockhand_distribution.lists import parsed
 from pydantic import BaseModel
 
 from dockhand_core.errors import RegistryError, ResponseInvalid
@@ -29,7 +28,7 @@ from dockhand_zot.errors import (
     SearchForbidden,
     SearchUnknown,
 )
-from dockhand_zot.extensions import Extensions, read, read_all
+from dockhand_zot.extensions import Extensions, validated_items
 from dockhand_zot.models import (
     ImageSummary,
     RepositoryInfo,
@@ -73,10 +72,10 @@ class Search(Extensions):
             "GET",
             PATH,
             query=[("query", query), ("variables", packed)],
-            scopes=self.listing(),
+            scopes=self.catalog_scopes(),
             expect=frozenset({200, 422}),
         )
-        document = parsed(reply)
+        document = reply.json()
         errors = document.get("errors")
         if errors:
             raise failure(errors, reply)
@@ -120,7 +119,7 @@ class Search(Extensions):
         everything: list[M] = []
 
         def take(found: Mapping[str, Any], reply: Reply) -> int:
-            batch = read_all(model, _list(found, items, reply), reply)
+            batch = validated_items(reply, model, _list(found, items, reply))
             everything.extend(batch)
             return len(batch)
 
@@ -134,7 +133,7 @@ class Search(Extensions):
         parts: list[SearchResult] = []
 
         def take(found: Mapping[str, Any], reply: Reply) -> int:
-            part = read(SearchResult, found, reply)
+            part = reply.validated(SearchResult, found)
             parts.append(part)
             return max(len(part.repositories), len(part.images), len(part.layers))
 
@@ -151,7 +150,7 @@ class Search(Extensions):
         """One image; by its tag, since zot takes no digest here."""
         name = f"{check_repository(repository)}:{check_tag(tag)}"
         found, reply = yield from self._ask(queries.IMAGE, "Image", image=name)
-        image = read(ImageSummary, found, reply)
+        image = reply.validated(ImageSummary, found)
         if not image.digest:
             raise _hidden(f"image {name}")
         return image
@@ -169,7 +168,7 @@ class Search(Extensions):
     def repository_info(self, repository: str) -> Flow[RepositoryInfo]:
         """A repository and its images."""
         summary, found, reply = yield from self._summary(queries.REPOSITORY, repository)
-        images = read_all(ImageSummary, _list(found, "Images", reply), reply)
+        images = validated_items(reply, ImageSummary, _list(found, "Images", reply))
         return RepositoryInfo(summary=summary, images=tuple(images))
 
     def _summary(
@@ -181,7 +180,7 @@ class Search(Extensions):
         summary = found.get("Summary")
         if not isinstance(summary, dict) or not summary.get("Name"):
             raise _hidden(f"repository {repository}")
-        return read(RepositorySummary, summary, reply), found, reply
+        return reply.validated(RepositorySummary, summary), found, reply
 
     def newest_images(self) -> Flow[list[ImageSummary]]:
         """The newest image of each repository, newest first."""

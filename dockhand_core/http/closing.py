@@ -1,0 +1,40 @@
+"""The `close` methods of drivers, auth drivers and loggers, called when a client is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from dockhand_core.errors import PluginError
+
+__all__ = ["CloseErrors", "closers"]
+
+
+def closers(plugins: Iterable[object]) -> Iterator[tuple[str, Callable[[], object]]]:
+    """The class name and the `close` method of each object that has one."""
+    for plugin in plugins:
+        close = getattr(plugin, "close", None)
+        if callable(close):
+            yield type(plugin).__name__, close
+
+
+class CloseErrors:
+    """Collects the errors of `close` methods, so that one failure does not skip the others."""
+
+    def __init__(self) -> None:
+        self._first: PluginError | None = None
+
+    @contextmanager
+    def collected(self, plugin: str) -> Iterator[None]:
+        """Keep an exception as the `PluginError` of a class."""
+        try:
+            yield
+        except Exception as error:
+            failure = PluginError(f"{plugin}.close: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            self._first = self._first or failure
+
+    def raise_first(self) -> None:
+        """Raise the first error, if there was one."""
+        if self._first is not None:
+            raise self._first
