@@ -1,4 +1,4 @@
-"""What registries hold and answer, as frozen pydantic models."""
+"""Models of registry content and of results, as frozen pydantic models."""
 
 from dockhand_core.models import media
 from dockhand_core.models.digest import (

@@ -1,4 +1,4 @@
-"""Digests, and the names that end up in URLs.
+"""Digests, and the syntax of repository names, tags and references.
 
 Follows: OCI Image Specification 1.1, "Digests"; OCI Distribution Specification 1.1,
 "Pulling manifests" (name and tag syntax).
@@ -33,43 +33,52 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 
 class Hasher(Protocol):
-    """What `hashlib` gives."""
+    """A hash object as `hashlib` returns it."""
 
-    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
-    def hexdigest(self) -> str: ...
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Hash more data."""
+
+    def hexdigest(self) -> str:
+        """The hash of all data so far, in lower-case hex digits."""
+        ...
 
 
 class Digest(str):
-    """A digest, `algorithm:encoded`; a `str` that is known to be well-formed.
+    """A digest, `algorithm:encoded`: a `str` that is known to be well-formed.
 
     Raises:
-        DigestInvalid: the text is not a digest, or has the wrong length for its algorithm.
+        DigestInvalid: the text is not a digest, or its encoded part is not one of its algorithm.
     """
 
     __slots__ = ()
 
     def __new__(cls, value: str) -> Digest:
-        """Check a text, unless it is a digest already."""
+        """Validate a text, unless it is a `Digest` already."""
         if isinstance(value, Digest):
             return value
         if not isinstance(value, str) or len(value) > 1024 or not _DIGEST.fullmatch(value):
-            raise DigestInvalid(f"{_shown(value)} is not a digest: sha256:<64 hex digits> is")
+            raise DigestInvalid(
+                f"{_quoted(value)} is not a digest; expected sha256:<64 hex digits>"
+            )
         algorithm, _, encoded = value.partition(":")
         known = _HEX.get(algorithm)
         if known and not known.fullmatch(encoded):
             raise DigestInvalid(
-                f"{_shown(value)} is not a {algorithm} digest: "
-                f"{known.pattern[-4:-1].strip('{}')} lower-case hex digits are expected"
+                f"{_quoted(value)} is not a {algorithm} digest; "
+                f"expected {known.pattern[-4:-1].strip('{}')} lower-case hex digits"
             )
         return super().__new__(cls, value)
 
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
-        """The digest of some bytes.
+        """Compute the digest of some bytes.
 
         Args:
-            data: what to hash.
+            data: the bytes to hash.
             algorithm: `sha256` or `sha512`.
+
+        Raises:
+            DigestInvalid: the algorithm is neither of these.
         """
         hasher = new_hasher(algorithm)
         hasher.update(data)
@@ -77,16 +86,16 @@ class Digest(str):
 
     @property
     def algorithm(self) -> str:
-        """What stands before the colon: `sha256`."""
+        """The part before the colon, such as `sha256`."""
         return self.partition(":")[0]
 
     @property
     def encoded(self) -> str:
-        """What stands behind the colon: lower-case hex for sha256 and sha512."""
+        """The part after the colon: lower-case hex digits for sha256 and sha512."""
         return self.partition(":")[2]
 
     def hasher(self) -> Hasher:
-        """A fresh hash object of this digest's algorithm.
+        """A new hash object of this digest's algorithm.
 
         Raises:
             DigestInvalid: the algorithm is neither sha256 nor sha512.
@@ -99,35 +108,41 @@ class Digest(str):
 
 
 def new_hasher(algorithm: str) -> Hasher:
-    """A hash object, or DigestInvalid where the algorithm is not one of the specification's."""
+    """A new hash object of an algorithm of the specification.
+
+    Raises:
+        DigestInvalid: the algorithm is neither sha256 nor sha512.
+    """
     if algorithm not in _HEX:
-        raise DigestInvalid(f"digest algorithm {algorithm!r} is not supported: sha256, sha512")
+        raise DigestInvalid(
+            f"digest algorithm {algorithm!r} is not supported; use sha256 or sha512"
+        )
     return hashlib.new(algorithm)
 
 
 def check_repository(name: str) -> str:
-    """The name, if a registry can have a repository of that name.
+    """Check the syntax of a repository name, and return the name.
 
     Raises:
-        NameInvalid: it is not lower-case components joined by `/`, or is over 255 characters.
+        NameInvalid: it is not lower-case components joined by `/`, or exceeds 255 characters.
     """
     if not isinstance(name, str) or len(name) > 255 or not _REPOSITORY.fullmatch(name):
         raise NameInvalid(
-            f"{_shown(name)} is not a repository name: lower-case letters and digits, joined by "
+            f"{_quoted(name)} is not a repository name: lower-case letters and digits, joined by "
             "'.', '_', '__' or '-', in components separated by '/', 255 characters at most"
         )
     return name
 
 
 def check_tag(tag: str) -> str:
-    """The tag, if it is one.
+    """Check the syntax of a tag, and return the tag.
 
     Raises:
-        TagInvalid: it is not 1 to 128 of `[A-Za-z0-9_.-]`, or starts with `.` or `-`.
+        TagInvalid: it is not 1 to 128 characters of `[A-Za-z0-9_.-]`, or starts with `.` or `-`.
     """
     if not isinstance(tag, str) or not _TAG.fullmatch(tag):
         raise TagInvalid(
-            f"{_shown(tag)} is not a tag: 1 to 128 letters, digits, '_', '.' or '-', "
+            f"{_quoted(tag)} is not a tag: 1 to 128 letters, digits, '_', '.' or '-', "
             "not starting with '.' or '-'"
         )
     return tag
@@ -137,10 +152,10 @@ Reference: TypeAlias = str
 
 
 def check_reference(reference: str) -> Reference:
-    """A tag, or a `Digest`, whichever the text is.
+    """Check the syntax of a reference, and return it: a `Digest` if it has a colon, else a tag.
 
     Raises:
-        TagInvalid: it is not a tag.
+        TagInvalid: it has no colon and is not a tag.
         DigestInvalid: it has a colon and is not a digest.
     """
     if isinstance(reference, str) and ":" in reference:
@@ -148,7 +163,8 @@ def check_reference(reference: str) -> Reference:
     return check_tag(reference)
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
+    """The repr of a value, shortened for an error message."""
     text = repr(value)
     return text if len(text) <= 160 else f"{text[:157]}…"
 

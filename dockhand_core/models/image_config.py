@@ -1,4 +1,4 @@
-"""The configuration of an image.
+"""Image configs: how an image was built and how it runs.
 
 Follows: OCI Image Specification 1.1, "Image Configuration".
 """
@@ -25,38 +25,49 @@ from dockhand_core.models.platform import Platform
 __all__ = ["HistoryEntry", "ImageConfig"]
 
 
-def _or_none(value: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
-    """Builders leave dates empty or half-written; an image is not unreadable for that."""
+def _none_if_invalid(value: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+    """Replace an invalid date by None: some builders write empty or truncated dates."""
     try:
         return handler(value)
     except ValidationError:
         return None
 
 
-Moment = Annotated[datetime | None, WrapValidator(_or_none)]
+Created = Annotated[datetime | None, WrapValidator(_none_if_invalid)]
 
 
 class HistoryEntry(BaseModel):
-    """One step of the build."""
+    """One step of the image's build.
+
+    Attributes:
+        created: time of the step, or None if it is absent or not a valid date.
+        created_by: command of the step.
+        author: author of the step.
+        comment: comment on the step.
+        empty_layer: whether the step has no layer.
+    """
 
     model_config = ConfigDict(defer_build=True, frozen=True, extra="allow")
 
-    created: Moment = None
+    created: Created = None
     created_by: str | None = None
     author: str | None = None
     comment: str | None = None
     empty_layer: bool = False
 
 
-def _pascal(name: str) -> str:
+def _pascal_case(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
 class _Runtime(BaseModel):
-    """The object under `config`."""
+    """The object `config` of an image config."""
 
     model_config = ConfigDict(
-        defer_build=True, frozen=True, extra="allow", alias_generator=AliasGenerator(alias=_pascal)
+        defer_build=True,
+        frozen=True,
+        extra="allow",
+        alias_generator=AliasGenerator(alias=_pascal_case),
     )
 
     user: str | None = None
@@ -71,6 +82,8 @@ class _Runtime(BaseModel):
 
 
 class _RootFs(BaseModel):
+    """The object `rootfs` of an image config."""
+
     model_config = ConfigDict(defer_build=True, frozen=True, extra="allow")
 
     type: str | None = None
@@ -78,7 +91,21 @@ class _RootFs(BaseModel):
 
 
 class ImageConfig(BaseModel):
-    """How an image was made and how it is run. `raw` keeps the exact bytes."""
+    """An image config: how an image was built and how it runs.
+
+    Attributes:
+        architecture: processor architecture in Go's names, such as `amd64`.
+        os: operating system, such as `linux`.
+        variant: variant of the architecture, such as `v8`.
+        os_version: version of the operating system, such as a Windows build.
+        os_features: features of the operating system that the image requires.
+        created: time of the build, or None if it is absent or not a valid date.
+        author: author of the image.
+        runtime: the object `config`; properties such as `env` give its fields.
+        rootfs: the object `rootfs`; `diff_ids` gives its digests.
+        history: steps of the build.
+        raw: the exact bytes of the config, as received.
+    """
 
     model_config = ConfigDict(defer_build=True, frozen=True, extra="allow", populate_by_name=True)
 
@@ -87,7 +114,7 @@ class ImageConfig(BaseModel):
     variant: str | None = None
     os_version: str | None = Field(default=None, alias="os.version")
     os_features: tuple[str, ...] | None = Field(default=None, alias="os.features")
-    created: Moment = None
+    created: Created = None
     author: str | None = None
     runtime: _Runtime | None = Field(default=None, alias="config")
     rootfs: _RootFs | None = None
@@ -96,7 +123,7 @@ class ImageConfig(BaseModel):
 
     @property
     def platform(self) -> Platform | None:
-        """What the image runs on; None for an artifact that does not say."""
+        """The platform that the image runs on; None if the OS or architecture is absent."""
         if not self.os or not self.architecture:
             return None
         return Platform(
@@ -108,44 +135,44 @@ class ImageConfig(BaseModel):
         )
 
     @property
-    def _run(self) -> _Runtime:
+    def _runtime(self) -> _Runtime:
         return self.runtime or _Runtime()
 
     @property
     def labels(self) -> dict[str, str]:
         """The image's labels."""
-        return self._run.labels or {}
+        return self._runtime.labels or {}
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment, name to value; of a name given twice the last counts."""
-        pairs = (entry.partition("=") for entry in self._run.env or ())
+        """The environment variables, name to value; the last entry of a name counts."""
+        pairs = (entry.partition("=") for entry in self._runtime.env or ())
         return {name: value for name, _, value in pairs}
 
     @property
     def entrypoint(self) -> list[str]:
-        """The command's fixed part."""
-        return self._run.entrypoint or []
+        """The entrypoint: the program that runs, with its first arguments."""
+        return self._runtime.entrypoint or []
 
     @property
     def cmd(self) -> list[str]:
-        """The command, or the arguments to the entrypoint."""
-        return self._run.cmd or []
+        """The default command, or the default arguments of the entrypoint."""
+        return self._runtime.cmd or []
 
     @property
     def working_dir(self) -> str:
-        """Where the command starts; empty where the image does not say."""
-        return self._run.working_dir or ""
+        """The working directory of the command; empty if the image names none."""
+        return self._runtime.working_dir or ""
 
     @property
     def user(self) -> str:
-        """Who runs the command; empty where the image does not say."""
-        return self._run.user or ""
+        """The user that runs the command; empty if the image names none."""
+        return self._runtime.user or ""
 
     @property
     def exposed_ports(self) -> list[str]:
-        """The ports that the image listens on, such as `8080/tcp`."""
-        return sorted(self._run.exposed_ports or ())
+        """The ports that the image exposes, such as `8080/tcp`, sorted."""
+        return sorted(self._runtime.exposed_ports or ())
 
     @property
     def diff_ids(self) -> tuple[str, ...]:
@@ -154,10 +181,11 @@ class ImageConfig(BaseModel):
 
     @classmethod
     def parse(cls, raw: bytes) -> ImageConfig:
-        """The configuration that some bytes are.
+        """Parse the bytes of an image config.
 
         Raises:
-            ManifestInvalid: they are not a JSON object of that form; the message says where.
+            ManifestInvalid: the bytes are not a JSON object of that form; the message names the
+                field.
         """
         try:
             body = _OBJECT.validate_json(raw)

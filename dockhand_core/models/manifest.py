@@ -1,6 +1,6 @@
 """Descriptors, manifests and indexes.
 
-What was received keeps its exact bytes and their digest; unknown fields and media types stay.
+A received document keeps its exact bytes and their digest, its unknown fields and media types.
 
 Follows: OCI Image Specification 1.1, "Content Descriptors", "Image Manifest", "Image Index".
 """
@@ -29,19 +29,19 @@ from dockhand_core.models.platform import Platform
 __all__ = ["Descriptor", "ImageIndex", "ImageManifest", "parse_manifest"]
 
 
-def _none_is_empty(value: object) -> object:
+def _none_to_dict(value: object) -> object:
     return {} if value is None else value
 
 
-def _none_is_nothing(value: object) -> object:
+def _none_to_tuple(value: object) -> object:
     return () if value is None else value
 
 
-Annotations = Annotated[dict[str, str], BeforeValidator(_none_is_empty)]
+Annotations = Annotated[dict[str, str], BeforeValidator(_none_to_dict)]
 
 
 class Model(BaseModel):
-    """A frozen model with the specification's camel-case names; unknown fields are kept."""
+    """A frozen model with the specification's camel-case names in JSON; it keeps unknown fields."""
 
     model_config = ConfigDict(
         defer_build=True,
@@ -51,27 +51,41 @@ class Model(BaseModel):
         populate_by_name=True,
     )
 
-    def _slim(self) -> dict[str, Any]:
-        """What goes into JSON: nothing that is absent, no empty annotations."""
-        found = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        return {key: _slimmed(value) for key, value in found.items() if key not in _EMPTY or value}
+    def _json_fields(self) -> dict[str, Any]:
+        """The fields to write as JSON, without absent fields and empty annotations."""
+        fields = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        without: dict[str, Any] = _without_empty(fields)
+        return without
 
 
-_EMPTY = ("annotations",)
+_OMITTED_IF_EMPTY = ("annotations",)
 
 
-def _slimmed(value: Any) -> Any:
+def _without_empty(value: Any) -> Any:
+    """A copy of a JSON value without empty annotations, at any depth."""
     if isinstance(value, dict):
-        return {k: _slimmed(v) for k, v in value.items() if k not in _EMPTY or v}
+        return {
+            key: _without_empty(item)
+            for key, item in value.items()
+            if key not in _OMITTED_IF_EMPTY or item
+        }
     if isinstance(value, list):
-        return [_slimmed(item) for item in value]
+        return [_without_empty(item) for item in value]
     return value
 
 
 class Descriptor(Model):
-    """What a blob or manifest is: its media type, digest and size in bytes.
+    """A descriptor: the media type, digest and size of a blob or manifest.
 
-    `urls` are kept and never followed with credentials.
+    Attributes:
+        media_type: media type of the content.
+        digest: digest of the content.
+        size: size of the content in bytes.
+        urls: other places to download the content from; they are never requested with credentials.
+        annotations: annotations, name to value.
+        data: the content itself, in base64.
+        platform: platform of an image, in the entries of an index.
+        artifact_type: type of the artifact, if the content is one.
     """
 
     media_type: str
@@ -85,7 +99,7 @@ class Descriptor(Model):
 
 
 class _Document(Model):
-    """What manifests and indexes share: exact bytes and their digest."""
+    """The common part of manifests and indexes: the exact bytes and their digest."""
 
     schema_version: int = 2
     media_type: str = ""
@@ -98,25 +112,25 @@ class _Document(Model):
 
     @property
     def raw(self) -> bytes:
-        """The exact bytes: as received, or as this model writes itself."""
+        """The exact bytes: as received, or this model written as JSON."""
         if self._raw is None:
-            self._raw = json.dumps(self._slim(), separators=(",", ":")).encode()
+            self._raw = json.dumps(self._json_fields(), separators=(",", ":")).encode()
         return self._raw
 
     @property
     def digest(self) -> Digest:
-        """The digest of `raw`: sha256, or the algorithm it was asked for by."""
+        """The digest of `raw`: sha256, or the algorithm of the digest by which it was requested."""
         if self._digest is None:
             self._digest = Digest.of(self.raw)
         return self._digest
 
     @property
     def is_index(self) -> bool:
-        """Whether this lists manifests rather than layers."""
+        """Whether this is an index, which lists manifests, and not a manifest."""
         return isinstance(self, ImageIndex)
 
     def __eq__(self, other: object) -> bool:
-        # pydantic would compare the private fields too, and so whether `raw` was looked at
+        # pydantic would compare the private fields too, which differ once `raw` has been read
         if not isinstance(other, _Document):
             return NotImplemented
         return self.media_type == other.media_type and self.raw == other.raw
@@ -125,11 +139,11 @@ class _Document(Model):
         return hash((self.media_type, self.raw))
 
     def descriptor(self) -> Descriptor:
-        """A descriptor of this document, as an index or a `subject` holds it."""
+        """A descriptor of this document, for an index or a `subject`."""
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy; where something is updated, it has bytes and a digest of its own."""
+        """A copy; if fields are updated, the copy has its own bytes and digest."""
         copy = super().model_copy(update=update, deep=deep)
         if update:
             copy._raw = copy._digest = None
@@ -137,60 +151,79 @@ class _Document(Model):
 
 
 class ImageManifest(_Document):
-    """An image or artifact for one platform (OCI manifest, Docker schema 2)."""
+    """The manifest of an image or artifact for one platform (OCI manifest, Docker schema 2).
+
+    Attributes:
+        schema_version: 2.
+        media_type: media type of the manifest.
+        config: descriptor of the image config.
+        layers: descriptors of the layers.
+        artifact_type: type of the artifact, if it is one.
+        subject: descriptor of the manifest that this one refers to.
+        annotations: annotations, name to value.
+    """
 
     media_type: str = media.OCI_MANIFEST
     config: Descriptor
-    layers: Annotated[tuple[Descriptor, ...], BeforeValidator(_none_is_nothing)] = ()
+    layers: Annotated[tuple[Descriptor, ...], BeforeValidator(_none_to_tuple)] = ()
 
     @property
     def size(self) -> int:
-        """Bytes of config and layers together, as the manifest states them."""
+        """The size of config and layers together in bytes, as the manifest states it."""
         return self.config.size + sum(layer.size for layer in self.layers)
 
 
 class ImageIndex(_Document):
-    """A list of manifests (OCI index, Docker manifest list)."""
+    """A list of manifests (OCI index, Docker manifest list).
+
+    Attributes:
+        schema_version: 2.
+        media_type: media type of the index.
+        manifests: descriptors of the listed manifests.
+        artifact_type: type of the artifact, if it is one.
+        subject: descriptor of the manifest that this index refers to.
+        annotations: annotations, name to value.
+    """
 
     media_type: str = media.OCI_INDEX
-    manifests: Annotated[tuple[Descriptor, ...], BeforeValidator(_none_is_nothing)] = ()
+    manifests: Annotated[tuple[Descriptor, ...], BeforeValidator(_none_to_tuple)] = ()
 
     @property
     def size(self) -> int:
-        """Bytes of the listed manifests themselves, as the index states them."""
+        """The size of the listed manifests in bytes, without layers, as the index states it."""
         return sum(entry.size for entry in self.manifests)
 
     def find(self, platform: Platform | str) -> Descriptor:
-        """The manifest that suits a platform best, as containerd would choose it.
+        """The descriptor of the manifest that suits a platform best, by containerd's rules.
 
         Args:
-            platform: a `Platform`, or `os/architecture[/variant]`.
+            platform: a `Platform`, or a text `os/architecture[/variant]`.
 
         Raises:
-            PlatformNotFound: none does; the message lists what there is.
+            PlatformNotFound: no manifest suits; the message lists the platforms of the index.
             ConfigError: the text is not a platform.
         """
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
         offered = [(d, d.platform) for d in self.manifests if d.platform is not None]
         position = wanted.best(p for _, p in offered)
         if position is None:
-            there = ", ".join(str(p) for _, p in offered if p.os != "unknown") or "none"
-            raise PlatformNotFound(f"no manifest for {wanted}; the index has: {there}")
+            available = ", ".join(str(p) for _, p in offered if p.os != "unknown") or "none"
+            raise PlatformNotFound(f"no manifest for {wanted}; the index has: {available}")
         return offered[position][0]
 
 
 def parse_manifest(
     raw: bytes, *, media_type: str | None = None, digest: Digest | None = None
 ) -> ImageManifest | ImageIndex:
-    """The manifest or index that some bytes are.
+    """Parse the bytes of a manifest or index.
 
     Args:
-        raw: the exact bytes; they are kept.
-        media_type: the reply's Content-Type, used where the body has no `mediaType`.
-        digest: their digest, where it is known already.
+        raw: the exact bytes; the result keeps them as `raw`.
+        media_type: Content-Type of the reply, used if the body has no `mediaType`.
+        digest: digest of the bytes, if it is known; otherwise it is computed when used.
 
     Raises:
-        ManifestInvalid: the bytes are neither; the message says where.
+        ManifestInvalid: the bytes are neither a manifest nor an index; the message names the field.
     """
     try:
         body = json.loads(raw)
@@ -198,25 +231,25 @@ def parse_manifest(
         raise ManifestInvalid(f"the manifest is not JSON: {error}") from None
     if not isinstance(body, dict):
         raise ManifestInvalid("the manifest is not a JSON object")
-    said = (media_type or "").partition(";")[0].strip()
+    content_type = (media_type or "").partition(";")[0].strip()
     kind: type[ImageManifest | ImageIndex]
     stated = body.get("mediaType")
     if stated is not None and not isinstance(stated, str):
         raise ManifestInvalid("the manifest's mediaType is not a string")
-    known = stated or said
-    if known in media.INDEXES or (known not in media.MANIFESTS and "manifests" in body):
+    effective = stated or content_type
+    if effective in media.INDEXES or (effective not in media.MANIFESTS and "manifests" in body):
         kind = ImageIndex
-    elif known in media.MANIFESTS or "config" in body or "layers" in body:
+    elif effective in media.MANIFESTS or "config" in body or "layers" in body:
         kind = ImageManifest
     else:
         raise ManifestInvalid(
             f"neither a manifest nor an index: schemaVersion {body.get('schemaVersion')!r}, "
-            f"media type {known or 'not given'!r}"
+            f"media type {effective or 'not given'!r}"
         )
     if not stated:
-        body = {k: v for k, v in body.items() if k != "mediaType"}
-        if said in media.INDEXES | media.MANIFESTS:
-            body["mediaType"] = said
+        body = {key: value for key, value in body.items() if key != "mediaType"}
+        if content_type in media.INDEXES | media.MANIFESTS:
+            body["mediaType"] = content_type
     try:
         document = kind.model_validate(body)
     except ValidationError as error:

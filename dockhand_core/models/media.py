@@ -1,4 +1,4 @@
-"""Media types of manifests and indexes.
+"""Media types of manifests, indexes, configs and layers.
 
 Follows: OCI Image Specification 1.1, "Media Types"; Docker's image manifest version 2, schema 2.
 """
@@ -18,5 +18,5 @@ DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
-# Registries convert or hide what is not asked for, so all four are always named.
+# The Accept header of every manifest request: registries convert or hide other media types.
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))

@@ -1,7 +1,7 @@
-"""Platforms: written as `os/architecture[/variant]`, matched as containerd matches them.
+"""Platforms: written as `os/architecture[/variant]`, matched by containerd's rules.
 
 Follows: OCI Image Specification 1.1, "Image Index"; containerd's `platforms` package for
-normalisation and for which variant can run which.
+normalisation and for the variants that each variant can run.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ _ARCHITECTURE = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
-_BARE_VARIANT = {("amd64", "v1"): "", ("arm64", "8"): "", ("arm64", "v8"): ""}
+# Variants that a normalised platform leaves out.
+_DEFAULT_VARIANT = {("amd64", "v1"): "", ("arm64", "8"): "", ("arm64", "v8"): ""}
 
 
 class Platform(BaseModel):
-    """An operating system and a processor.
+    """An operating system and a processor architecture.
 
     Args:
-        os: `linux`, `windows`, `darwin` …
-        architecture: Go's name for it: `amd64`, `arm64`, `386` …
-        variant: `v7`, `v8` … or None.
-        os_version: Windows' build, such as `10.0.20348.1`.
-        os_features: features that the image requires.
+        os: operating system: `linux`, `windows`, `darwin` …
+        architecture: processor architecture in Go's names: `amd64`, `arm64`, `386` …
+        variant: variant of the architecture, such as `v7` or `v8`, or None.
+        os_version: build of Windows, such as `10.0.20348.1`.
+        os_features: features of the operating system that the image requires.
     """
 
     model_config = ConfigDict(defer_build=True, frozen=True, extra="allow", populate_by_name=True)
@@ -62,7 +63,7 @@ class Platform(BaseModel):
     else:
 
         def __init__(self, *parts: Any, **fields: Any) -> None:
-            """The first three fields may be given by position."""
+            """Accept the first three fields by position."""
             names = ("os", "architecture", "variant")
             if len(parts) > len(names) or any(name in fields for name in names[: len(parts)]):
                 raise TypeError("Platform(os, architecture, variant=None) is expected")
@@ -70,7 +71,7 @@ class Platform(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """The platform that `os/architecture[/variant]` names, aliases resolved.
+        """Parse `os/architecture[/variant]`, and resolve aliases such as `x86_64`.
 
         Raises:
             ConfigError: the text is not of that form.
@@ -80,18 +81,18 @@ class Platform(BaseModel):
             raise ConfigError(
                 f"{text!r} is not a platform: os/architecture[/variant], such as linux/arm64/v8"
             )
-        found = cls(os=parts[0], architecture=parts[1], variant=parts[2] if parts[2:] else None)
-        return found.normalized()
+        variant = parts[2] if parts[2:] else None
+        return cls(os=parts[0], architecture=parts[1], variant=variant).normalized()
 
     def normalized(self) -> Platform:
-        """The same platform in the names that containerd compares."""
+        """The same platform in the names that containerd compares: lower case, aliases resolved."""
         os = self.os.lower()
         architecture, variant = self.architecture.lower(), (self.variant or "").lower()
         architecture, implied = _ARCHITECTURE.get(architecture, (architecture, variant))
         variant = implied or variant
         if architecture == "arm":
             variant = {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"}.get(variant, variant)
-        variant = _BARE_VARIANT.get((architecture, variant), variant)
+        variant = _DEFAULT_VARIANT.get((architecture, variant), variant)
         return self.model_copy(
             update={
                 "os": _OS.get(os, os),
@@ -101,38 +102,38 @@ class Platform(BaseModel):
         )
 
     def runs(self) -> list[Platform]:
-        """What this platform can run, the best first."""
+        """The platforms whose images this platform can run, the best first."""
         own = self.normalized()
-        rest = {"os_version": None, "os_features": None}
+        unversioned = {"os_version": None, "os_features": None}
         architectures = [(own.architecture, own.variant)]
-        number = _number(own.variant)
+        version = _version(own.variant)
         if own.architecture == "amd64":
-            if number:
-                architectures += [("amd64", f"v{n}" if n > 1 else None) for n in _down(number, 1)]
+            if version:
+                architectures += [("amd64", f"v{n}" if n > 1 else None) for n in _down(version, 1)]
             architectures.append(("386", None))
-        elif own.architecture == "arm" and number:
-            architectures += [("arm", f"v{n}") for n in _down(number, 5)]
+        elif own.architecture == "arm" and version:
+            architectures += [("arm", f"v{n}") for n in _down(version, 5)]
         elif own.architecture == "arm64":
             # an arm64 processor also runs 32-bit images, as containerd assumes
-            if number:
-                architectures += [("arm64", f"v{n}" if n > 8 else None) for n in _down(number, 8)]
+            if version:
+                architectures += [("arm64", f"v{n}" if n > 8 else None) for n in _down(version, 8)]
             architectures += [("arm", f"v{n}") for n in (8, 7, 6, 5)]
         return [
-            own.model_copy(update={"architecture": a, "variant": v, **rest})
+            own.model_copy(update={"architecture": a, "variant": v, **unversioned})
             for a, v in architectures
         ]
 
     def best(self, candidates: Iterable[Platform]) -> int | None:
-        """The position of the candidate that suits this platform best, or None."""
-        runs = [(p.os, p.architecture, p.variant) for p in self.runs()]
+        """The position of the candidate that suits this platform best, or None if none suits."""
+        runnable = [(p.os, p.architecture, p.variant) for p in self.runs()]
         ranked: list[tuple[int, int]] = []
         for position, candidate in enumerate(candidates):
             other = candidate.normalized()
             key = (other.os, other.architecture, other.variant)
             if other.os == "unknown":
-                continue  # an attestation, which runs nowhere
-            if key in runs and _same_build(self.os_version, other.os_version):
-                ranked.append((runs.index(key), position))
+                continue  # an attestation, not an image
+            if key in runnable and _same_build(self.os_version, other.os_version):
+                ranked.append((runnable.index(key), position))
         return min(ranked)[1] if ranked else None
 
     def __str__(self) -> str:
@@ -141,17 +142,19 @@ class Platform(BaseModel):
         return f"{text} ({self.os_version})" if self.os_version else text
 
 
-def _number(variant: str | None) -> int | None:
+def _version(variant: str | None) -> int | None:
+    """The number of a variant such as `v7`; None for other variants."""
     match = re.fullmatch(r"v(\d{1,3})", variant or "")
     return int(match[1]) if match else None
 
 
 def _down(start: int, end: int) -> range:
+    """The numbers below `start`, descending to `end`."""
     return range(start - 1, end - 1, -1)
 
 
 def _same_build(wanted: str | None, offered: str | None) -> bool:
-    """Windows runs images of its own build: the first three numbers are compared."""
+    """Whether two Windows builds are compatible: their first three numbers are equal."""
     if not wanted or not offered:
         return True
     return wanted.split(".")[:3] == offered.split(".")[:3]

@@ -1,4 +1,4 @@
-"""What operations give back: pages, uploads, results."""
+"""Results of operations: pages, uploads, pushes, heads and the API version."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ T = TypeVar("T")
 
 
 class _Result(BaseModel):
+    """The base of all results: frozen, so hashable."""
+
     model_config = ConfigDict(defer_build=True, frozen=True)
 
 
 class ApiVersion(_Result):
-    """The registry's API.
+    """The version of a registry's API.
 
-    `header` is `Docker-Distribution-Api-Version`, or None where the registry sends none (the
-    OCI specification does not ask for it).
+    Attributes:
+        major: first number of the version.
+        minor: second number of the version.
+        header: the header `Docker-Distribution-Api-Version`, or None if the registry sends none;
+            the OCI specification does not require it.
     """
 
     major: int = 2
@@ -33,19 +38,30 @@ class ApiVersion(_Result):
 
 
 class Page(_Result, Generic[T]):
-    """One page of a list; pass `next` as `after` to get the one that follows."""
+    """One page of a list.
+
+    Attributes:
+        items: the items of the page.
+        next: the `after` of the next page, or None on the last page.
+    """
 
     items: tuple[T, ...]
     next: str | None = None
 
     @property
     def has_more(self) -> bool:
-        """Whether the registry announced another page (which may turn out to be empty)."""
+        """Whether the registry announced another page; that page may be empty."""
         return self.next is not None
 
 
 class ManifestHead(_Result):
-    """What a registry says of a manifest without sending it; `size` in bytes."""
+    """The headers of a manifest, which a registry sends without the manifest itself.
+
+    Attributes:
+        digest: digest of the manifest.
+        size: size of the manifest in bytes.
+        media_type: media type of the manifest.
+    """
 
     digest: Digest
     size: int
@@ -53,9 +69,12 @@ class ManifestHead(_Result):
 
 
 class PushResult(_Result):
-    """What was pushed: its digest and where the registry keeps it.
+    """The result of a push.
 
-    `uploaded` is False where the registry had the blob already and nothing was sent.
+    Attributes:
+        digest: digest of the blob or manifest.
+        location: URL of the blob or manifest in the registry.
+        uploaded: False if the registry had the blob already, so that no content was sent.
     """
 
     digest: Digest
@@ -64,14 +83,14 @@ class PushResult(_Result):
 
 
 class Upload(_Result):
-    """An upload under way. It serialises to JSON, and another process can carry it on.
+    """An unfinished upload of a blob. It serialises to JSON, and another process can continue it.
 
     Attributes:
-        repository: where the blob goes.
-        location: the URL that takes the next request. Whoever has it can write to the upload,
-            so its query is left out of the repr.
-        offset: bytes that the registry has.
-        min_chunk: bytes that every chunk but the last must have, 0 where any size will do.
+        repository: repository that receives the blob.
+        location: URL of the next request. It may contain the right to write to the upload, so the
+            repr omits its query.
+        offset: number of bytes that the registry has received.
+        min_chunk: minimum size of every chunk except the last in bytes; 0 if any size is allowed.
     """
 
     repository: str

@@ -89,9 +89,9 @@ class TestDigest:
             Digest(wrong)  # type: ignore[arg-type]
 
     def test_the_message_says_how_many(self) -> None:
-        with pytest.raises(DigestInvalid, match="not a sha256 digest: 64 lower-case hex"):
+        with pytest.raises(DigestInvalid, match="not a sha256 digest; expected 64 lower-case hex"):
             Digest("sha256:ab")
-        with pytest.raises(DigestInvalid, match="not a sha512 digest: 128 lower-case hex"):
+        with pytest.raises(DigestInvalid, match="not a sha512 digest; expected 128 lower-case hex"):
             Digest("sha512:ab")
 
     @given(st.binary(max_size=100), st.sampled_from(["sha256", "sha512"]))
