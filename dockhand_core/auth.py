@@ -1,4 +1,4 @@
-"""How a connection proves who it is: the base of auth drivers."""
+"""Auth drivers: the base class, and the driver `null`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ FETCH = "dockhand.fetch"
 
 
 class AuthDriver(httpx.Auth):
-    """Puts credentials on requests. One object serves one connection, sync or async.
+    """The base class of auth drivers, which add credentials to requests.
 
-    A driver is a package's class; the connection's `auth` table is checked against its
-    `Settings` and handed to it. It writes `auth_flow`, as for httpx, once for both worlds::
+    One object serves one connection, sync or async. The connection's `auth` table is checked
+    against the driver's `Settings` and passed to its constructor. A subclass writes `auth_flow`,
+    as for httpx, once for both sync and async::
 
         class VaultAuth(AuthDriver):
             class Settings(AuthDriver.Settings):
@@ -38,17 +39,18 @@ class AuthDriver(httpx.Auth):
             def auth_flow(self, request):
                 reply = yield from self.fetch("POST", URL, json={"role": self.settings.role})
                 request.headers["Authorization"] = f"Bearer {reply.json()['token']}"
-                response = yield request        # its body has not been read
+                response = yield request        # the response's body has not been read
 
-    What a step fails with (`fetch`, `blocking`, `cached_token`) is raised where it was asked for.
+    If a step (`fetch`, `blocking`, `cached_token`) fails, its exception is raised at that
+    `yield from`.
 
-    It is called from several threads or tasks at once. It sees only requests to the
-    connection's own origin: a redirect, an upload `Location` or a `Link` that leads elsewhere is
-    followed without it. A response that is not the last is closed unread.
+    `auth_flow` is called from several threads or tasks at once. It sees only requests to the
+    connection's own origin: a redirect, an upload `Location` or a `Link` that leads to another
+    origin is followed without credentials. Each response except the last is closed unread.
     """
 
     class Settings(BaseModel):
-        """What stands in the connection's `auth` table, beside `driver`."""
+        """The keys of the connection's `auth` table, except `driver`; subclasses add theirs."""
 
         model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
@@ -56,7 +58,7 @@ class AuthDriver(httpx.Auth):
         self.settings = settings
 
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
-        """Add what the request needs, and yield it; yield again to send it again."""
+        """Add credentials to the request and yield it; yield it again to send it again."""
         yield request
 
     def close(self) -> Awaitable[None] | None:
@@ -67,7 +69,7 @@ class AuthDriver(httpx.Auth):
         return None
 
     def scopes(self, request: Request) -> tuple[Scope, ...]:
-        """What the request is about to do, in the registry's own terms."""
+        """The scopes that the request needs, in the registry's terms."""
         found: tuple[Scope, ...] = request.extensions.get(SCOPES, ())
         return found
 
@@ -81,22 +83,25 @@ class AuthDriver(httpx.Auth):
         data: Mapping[str, str] | None = None,
         json: Any = None,
     ) -> Generator[Any, Any, Response]:
-        """Ask somebody else, such as a token endpoint.
+        """Send a request of the driver's own, such as one to a token endpoint.
 
-        The answer is read, 8 MiB at most, in the connection's timeout; redirects are not
-        followed. None of the connection's own headers are sent.
+        The response's body is read, at most 8 MiB, within the connection's timeout. Redirects are
+        not followed. The connection's own headers are not sent.
 
         Args:
-            method: the HTTP method.
-            url: a whole URL.
-            headers: what to send; the caller adds credentials itself.
-            params: the query.
-            data: a form.
-            json: a JSON body.
+            method: HTTP method.
+            url: absolute URL.
+            headers: headers to send; the caller adds credentials itself.
+            params: query of the URL.
+            data: form to send.
+            json: JSON body to send.
+
+        Returns:
+            The response, of any status, with its body read.
 
         Raises:
-            ConnectionFailed: no whole answer arrived.
-            ResponseTooLarge: the answer is over 8 MiB.
+            ConnectionFailed: no complete response arrived.
+            ResponseTooLarge: the response's body exceeds 8 MiB.
         """
         request = Request(
             method,
@@ -111,26 +116,30 @@ class AuthDriver(httpx.Auth):
         return response
 
     def blocking(self, function: Callable[..., T], *args: Any) -> Generator[Any, Any, T]:
-        """Call a function that blocks; the async client gives it a thread."""
+        """Call a function that blocks; the async client runs it in a thread."""
         result: T = yield Blocking(lambda: function(*args))
         return result
 
     def cached_token(
         self, key: Hashable, obtain: Obtain, *, refused: str | None = None
     ) -> Generator[Any, Any, str]:
-        """A token, kept until shortly before it expires. For each key, one at a time asks for it.
+        """The cached token for a key, or a new one.
+
+        A token is cached until shortly before it expires. For each key, only one caller at a time
+        obtains a token; the others wait for it.
 
         Args:
-            key: what the token is for: issuer or realm, service, scopes, identity.
-            obtain: makes a generator of steps like those of `auth_flow`; it returns the token,
-                and for how many seconds from now it is good. What it raises is raised for all who
-                wait for that token.
-            refused: a token that the registry did not take; another one is given.
+            key: identifies the token: issuer or realm, service, scopes, identity.
+            obtain: makes a generator of steps like those of `auth_flow`, which returns the token
+                and its lifetime in seconds from now. An exception from it is raised for all
+                callers that wait for the token.
+            refused: a token that the registry refused; it is not returned again.
         """
-        name = f"_tokens_{os.getpid()}"  # in a fork, those who would end a refresh are missing
+        # A cache per process: after a fork, the threads that would finish a refresh are missing.
+        name = f"_tokens_{os.getpid()}"
         cache: TokenCache = self.__dict__.get(name) or self.__dict__.setdefault(name, TokenCache())
         return (yield from cache.get(key, obtain, refused=refused))
 
 
 class NullAuth(AuthDriver):
-    """Sends nothing: driver `null`."""
+    """The driver `null`, which adds no credentials."""

@@ -1,32 +1,32 @@
-"""Every error that Dockhand raises.
+"""The exceptions that Dockhand raises.
 
     DockhandError
-    ├── ConfigError                 a setting is wrong: the message names connection and key
+    ├── ConfigError                 a setting is wrong; the message names the connection and the key
     ├── PluginError                 a plugin cannot be loaded or misbehaves
-    │   ├── PluginNotFound          nothing installed provides that driver
+    │   ├── PluginNotFound          no installed plugin provides that driver
     │   └── PluginConflict          two packages provide the same name
-    ├── DriverMismatch              the connection's driver has another kind of client
+    ├── DriverMismatch              the connection's driver has another client class
     ├── ConnectionFailed            no complete reply arrived
-    │   └── Timeout                 … in the time allowed
-    ├── DigestMismatch              bytes do not have the digest that was asked for
-    ├── ResponseTooLarge            a body outgrew the limit for its kind
+    │   └── Timeout                 no complete reply arrived within the timeout
+    ├── DigestMismatch              bytes do not have the digest that was requested
+    ├── ResponseTooLarge            a body exceeds the limit for its kind
     ├── PlatformNotFound            an index has no manifest for that platform
-    ├── ScopeInvalid                not a scope string
-    ├── EventInvalid                a notification that makes no sense (.events: what of it does)
-    └── RegistryError               the registry said no (.status .code .detail .errors .request_id)
-        ├── ResponseInvalid         a reply that makes no sense
+    ├── ScopeInvalid                a string is not a scope
+    ├── EventInvalid                a notification is malformed (.events: its well-formed events)
+    └── RegistryError               the registry refused (.status .code .detail .errors .request_id)
+        ├── ResponseInvalid         a reply is malformed
         ├── NotFound
         │   ├── BlobUnknown, BlobUploadUnknown, ManifestUnknown, ManifestBlobUnknown, NameUnknown
         ├── BlobUploadInvalid, DigestInvalid, ManifestInvalid, ManifestUnverified, NameInvalid,
         │   PaginationNumberInvalid, RangeInvalid, SizeInvalid, TagInvalid
         ├── Unauthorized, Denied, Unsupported, TooManyRequests
-        └── ServerError             any 5xx
+        └── ServerError             any status 5xx
 
-A subclass of `RegistryError` registers the code it stands for, so a plugin adds a code by
+A subclass of `RegistryError` registers the error code that it represents. A plugin adds a code by
 defining a class: ``class QuotaExceeded(RegistryError, code="QUOTA_EXCEEDED")``.
 
-Names, tags and digests that are malformed raise `NameInvalid`, `TagInvalid` and
-`DigestInvalid` before anything is sent; `.status` is then None.
+Malformed repository names, tags and digests raise `NameInvalid`, `TagInvalid` and `DigestInvalid`
+before anything is sent; `.status` is then None.
 """
 
 from __future__ import annotations
@@ -74,46 +74,73 @@ __all__ = [
 
 
 class DockhandError(Exception):
-    """The root of everything that Dockhand raises."""
+    """The base of all Dockhand's exceptions.
+
+    It is raised itself where no subclass fits: a client or manager is used after it was closed, or
+    a method is called in a way that it does not support.
+    """
 
 
 class ConfigError(DockhandError):
-    """A setting is missing, unknown or has the wrong value."""
+    """A setting is missing, unknown or has a wrong value.
+
+    Raised when settings are loaded, or when the connection that they describe is made.
+    """
 
 
 class PluginError(DockhandError):
-    """A plugin cannot be loaded, or does what a plugin may not do."""
+    """A plugin cannot be loaded, or breaks the contract of its kind.
+
+    Raised when the plugin is needed: at registration, when a connection is made, or during a call
+    in which its auth driver raises an exception that is not Dockhand's.
+    """
 
 
 class PluginNotFound(PluginError):
-    """No installed plugin provides the driver that was named."""
+    """No installed plugin provides the named driver.
+
+    Raised when a connection is made; the message says what to install.
+    """
 
 
 class PluginConflict(PluginError):
-    """Two plugins provide the same name."""
+    """Two plugins provide the same name.
+
+    Raised when a plugin is registered under a name that is taken, when the driver of that name is
+    needed, or when event handlers are collected. The message names both plugins or their name.
+    """
 
 
 class DriverMismatch(DockhandError, TypeError):
-    """The client class asked for is not the one of the connection's driver."""
+    """The connection's driver has another client class than the requested one.
+
+    Raised by `connection(name, Client)`.
+    """
 
 
 class ConnectionFailed(DockhandError):
-    """The registry could not be reached, or the connection broke before the reply was whole.
+    """The registry could not be reached, or the connection broke before the reply was complete.
 
-    `unsent` is True where no connection was made, so that nothing can have happened.
+    Attributes:
+        unsent: True if no connection was made, so the request cannot have had an effect.
     """
 
     unsent: bool = False
 
 
 class Timeout(ConnectionFailed):
-    """No reply, or not all of it, in the time that the connection's `timeout` allows."""
+    """No complete reply arrived within the connection's `timeout`."""
 
 
 class DigestMismatch(DockhandError):
-    """Bytes do not have the digest that was asked for.
+    """Bytes do not have the digest that was requested; they must not be used.
 
-    `expected` and `actual` are digests; what was received must not be used.
+    Raised at the end of a download, or when a registry stores something under another digest than
+    the one that was sent.
+
+    Attributes:
+        expected: the requested digest.
+        actual: the digest that was computed or that the registry stated.
     """
 
     def __init__(self, message: str, *, expected: str = "", actual: str = "") -> None:
@@ -123,22 +150,24 @@ class DigestMismatch(DockhandError):
 
 
 class ResponseTooLarge(DockhandError):
-    """A body is larger than what is read of its kind (JSON 8 MiB, or `max_size`)."""
+    """A body exceeds the limit for its kind: 8 MiB for JSON, or the caller's `max_size`."""
 
 
 class PlatformNotFound(DockhandError, LookupError):
-    """An index has no manifest for the platform; the message lists what there is."""
+    """An index has no manifest for the platform; the message lists the platforms that it has."""
 
 
 class ScopeInvalid(DockhandError, ValueError):
-    """A string is not a scope, `type:name:action[,action…]`."""
+    """A string or one of its parts is not a scope, `type:name:action[,action…]`."""
 
 
 class EventInvalid(DockhandError, ValueError):
-    """A notification is not in a format that is known, or lacks what an event needs.
+    """A notification has an unknown format, or one of its events lacks a required field.
+
+    Raised by `EventParsers.parse`.
 
     Attributes:
-        events: the events of the same notification that can be understood.
+        events: the well-formed events of the same notification.
     """
 
     def __init__(self, message: str, *, events: Sequence[Any] = ()) -> None:
@@ -149,15 +178,17 @@ class EventInvalid(DockhandError, ValueError):
 class RegistryError(DockhandError):
     """The registry refused a request.
 
+    Raised itself for a status of 400 or above that no subclass represents.
+
     Attributes:
-        status: HTTP status, or None where the request was refused before it was sent.
-        code: the first error code of the body, as the registry wrote it, or None.
-        detail: that error's detail, whatever JSON value it is.
+        status: HTTP status, or None if Dockhand refused the request before it was sent.
+        code: first error code of the body, as the registry wrote it, or None.
+        detail: the first error's `detail`, any JSON value.
         errors: all entries of the body's `errors`, as dicts.
-        request_id: what the registry calls this request in its own log, or None.
+        request_id: the registry's identifier of the request, as in its own log, or None.
         repository: the repository that the request was about, or None.
-        retry_after: seconds that the registry asks to wait, or None.
-        attempts: how often the request was sent.
+        retry_after: seconds to wait as the registry requests, or None.
+        attempts: number of times that the request was sent.
 
     Follows: OCI Distribution Specification 1.1, "Error Codes".
     """
@@ -192,8 +223,13 @@ class RegistryError(DockhandError):
         self.retry_after = retry_after
         self.attempts = attempts
 
-    def explained(self, hint: str, kind: type[RegistryError] | None = None) -> RegistryError:
-        """The same refusal with what to do about it, as another kind of error if one is given."""
+    def with_hint(self, hint: str, kind: type[RegistryError] | None = None) -> RegistryError:
+        """A copy of this error whose message ends with a hint.
+
+        Args:
+            hint: advice on what to do next.
+            kind: the class of the copy; by default the class of this error.
+        """
         return (kind or type(self))(
             f"{self}: {hint}",
             status=self.status,
@@ -208,84 +244,97 @@ class RegistryError(DockhandError):
 
 
 class ResponseInvalid(RegistryError):
-    """A reply that cannot be understood: not JSON, a header missing, pages without end …"""
+    """A reply is malformed: it is not JSON, lacks a header, or its pages never end, for example.
+
+    Raised also for a status below 400 that the request does not expect.
+    """
 
 
 class NotFound(RegistryError):
-    """What was asked for is not there."""
+    """The requested object does not exist.
+
+    Raised itself for a 404 whose body has no known code, where the request was not about a
+    manifest, a blob, an upload or tags.
+    """
 
 
 class BlobUnknown(NotFound, code="BLOB_UNKNOWN"):
-    """The repository has no such blob."""
+    """The repository has no blob with the digest."""
 
 
 class BlobUploadUnknown(NotFound, code="BLOB_UPLOAD_UNKNOWN"):
-    """The upload was finished, cancelled, swept away, or never started."""
+    """The upload was finished, cancelled, removed by the registry, or never started."""
 
 
 class ManifestUnknown(NotFound, code="MANIFEST_UNKNOWN"):
-    """The repository has no such manifest or tag."""
+    """The repository has no manifest with the tag or digest."""
 
 
 class ManifestBlobUnknown(NotFound, code="MANIFEST_BLOB_UNKNOWN"):
-    """A manifest names blobs or manifests that the repository does not have."""
+    """A pushed manifest references blobs or manifests that the repository does not have."""
 
 
 class NameUnknown(NotFound, code="NAME_UNKNOWN"):
-    """The registry has no such repository."""
+    """The registry has no repository with the name."""
 
 
 class BlobUploadInvalid(RegistryError, code="BLOB_UPLOAD_INVALID"):
-    """The upload's state does not fit what was asked of it."""
+    """The request does not fit the state of the upload."""
 
 
 class DigestInvalid(RegistryError, ValueError, code="DIGEST_INVALID"):
-    """Not a digest, or not the digest of what was sent."""
+    """A string is not a digest, or not the digest of the bytes that were sent.
+
+    Raised before a request is sent if the string is malformed or its algorithm is unsupported.
+    """
 
 
 class ManifestInvalid(RegistryError, ValueError, code="MANIFEST_INVALID"):
-    """Not a manifest."""
+    """Bytes are not a valid manifest, index or image config.
+
+    Raised when a reply is parsed, before a push, or by the registry.
+    """
 
 
 class ManifestUnverified(RegistryError, code="MANIFEST_UNVERIFIED"):
-    """A manifest's signature does not verify."""
+    """The registry could not verify the signature of a manifest."""
 
 
 class NameInvalid(RegistryError, ValueError, code="NAME_INVALID"):
-    """Not a repository name."""
+    """A string is not a repository name; raised before a request is sent, or by the registry."""
 
 
 class TagInvalid(RegistryError, ValueError, code="TAG_INVALID"):
-    """Not a tag."""
+    """A string is not a tag; raised before a request is sent, or by the registry."""
 
 
 class SizeInvalid(RegistryError, code="SIZE_INVALID"):
-    """A length is not what was announced, or more than is allowed."""
+    """A body does not have the announced length, or exceeds the registry's limit (413)."""
 
 
 class RangeInvalid(RegistryError, code="RANGE_INVALID"):
-    """A range lies outside the blob, or a chunk does not continue the upload."""
+    """A range lies outside the blob, or a chunk does not start at the upload's offset (416)."""
 
 
 class PaginationNumberInvalid(RegistryError, code="PAGINATION_NUMBER_INVALID"):
-    """The registry does not give pages of that size."""
+    """The registry does not support pages of the requested size, or the size is not positive."""
 
 
 class Unauthorized(RegistryError, code="UNAUTHORIZED"):
-    """Credentials are missing, wrong or do not cover the request."""
+    """Credentials are missing, wrong or do not cover the request (401)."""
 
 
 class Denied(RegistryError, code="DENIED"):
-    """Who asks is known, and may not."""
+    """The client is authenticated, but not allowed to do this (403)."""
 
 
 class Unsupported(RegistryError, code="UNSUPPORTED"):
-    """The registry, or the driver, does not do this."""
+    """The registry or the driver does not support the operation."""
 
 
 class TooManyRequests(RegistryError, code="TOOMANYREQUESTS"):
-    """The registry limits the rate of requests; see `retry_after`."""
+    """The registry limits the rate of requests (429); see `retry_after`."""
 
 
 class ServerError(RegistryError):
-    """The registry failed (5xx)."""
+    """The registry failed: any status 5xx, whatever code the body has."""

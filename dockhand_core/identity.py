@@ -1,4 +1,4 @@
-"""Who asks a token endpoint for a token."""
+"""Identities: the clients that a token endpoint has authenticated."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["Identity"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whoever asks, proved to be so.
+    """An authenticated user, or an anonymous client.
 
     Args:
-        name: the user's name; empty for an anonymous client.
-        groups: the groups that they are in.
+        name: name of the user; empty for an anonymous client.
+        groups: names of the groups that the user belongs to.
     """
 
     name: str
@@ -25,5 +25,5 @@ class Identity:
 
     @property
     def anonymous(self) -> bool:
-        """Whether nobody logged in."""
+        """Whether the client has not logged in."""
         return not self.name

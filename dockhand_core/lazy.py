@@ -1,6 +1,7 @@
-"""Packages whose modules are imported when a name of theirs is used.
+"""Lazy exports: a package's submodules are imported when one of its public names is first used.
 
-A plugin's `hooks` is imported at every start, and its package with it: that should cost nothing.
+Every start imports each plugin's `hooks` module, and with it the plugin's package. That import
+must stay cheap.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from collections.abc import Callable, Mapping
 __all__ = ["lazy_exports"]
 
 
-def lazy_exports(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """What a package has as its `__getattr__`.
+def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
+    """Make the `__getattr__` of a package.
 
     Args:
-        package: its `__name__`.
-        homes: the module below it that has each of its names.
+        package: the package's `__name__`.
+        modules: public name to the submodule that defines it, relative to the package.
     """
 
     def load(name: str) -> object:
-        if name not in homes:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
 
     return load

@@ -1,4 +1,4 @@
-"""Scopes: what a request needs, and what a token grants.
+"""Scopes: a resource and the actions that a request needs or a token grants.
 
 Follows: Distribution's "Token Scope Documentation" (`type:name:action[,action…]`).
 """
@@ -14,9 +14,9 @@ from dockhand_core.errors import ScopeInvalid
 __all__ = ["Scope"]
 
 _TYPE = re.compile(r"[a-z0-9]+(\([a-z0-9]+\))?")
-_NAME = re.compile(r"[A-Za-z0-9._/:\-]*")  # an empty name is what zot asks for to list
+_NAME = re.compile(r"[A-Za-z0-9._/:\-]*")  # empty: the name that zot requires for listing
 _ACTION = re.compile(r"[a-z]+|\*")
-_ORDER = {"pull": 0, "push": 1, "delete": 2, "*": 99}
+_ACTION_ORDER = {"pull": 0, "push": 1, "delete": 2, "*": 99}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,12 @@ class Scope:
     """A resource and the actions on it.
 
     Args:
-        type: the kind of resource: `repository`, `registry`.
-        name: the resource's name, such as `library/nginx`.
+        type: kind of resource, such as `repository` or `registry`.
+        name: name of the resource, such as `library/nginx`.
         actions: `pull`, `push`, `delete`, `*` …; order and repetition do not matter.
 
     Raises:
-        ScopeInvalid: a part has characters that a scope cannot carry.
+        ScopeInvalid: a part has characters that are not allowed in a scope.
     """
 
     type: str
@@ -41,14 +41,14 @@ class Scope:
         if not _TYPE.fullmatch(self.type):
             raise ScopeInvalid(f"scope type {self.type!r} is not a lower-case word")
         if not _NAME.fullmatch(self.name):
-            raise ScopeInvalid(f"scope name {self.name!r} has characters that a scope cannot carry")
+            raise ScopeInvalid(f"scope name {self.name!r} has characters that a scope cannot have")
         for action in self.actions:
             if not _ACTION.fullmatch(action):
                 raise ScopeInvalid(f"scope action {action!r} is neither a lower-case word nor '*'")
 
     @classmethod
     def parse(cls, text: str) -> Scope:
-        """The scope that `type:name:action[,action…]` says.
+        """Parse `type:name:action[,action…]`.
 
         Raises:
             ScopeInvalid: the text is not of that form.
@@ -61,60 +61,60 @@ class Scope:
 
     @classmethod
     def parse_many(cls, text: str) -> tuple[Scope, ...]:
-        """The scopes of a space-separated list; an empty text has none.
+        """Parse a space-separated list of scopes; an empty text gives an empty tuple.
 
         Raises:
-            ScopeInvalid: one of them is not a scope.
+            ScopeInvalid: an entry is not a scope.
         """
         return tuple(cls.parse(part) for part in text.split())
 
     @staticmethod
     def merged(scopes: Iterable[Scope]) -> tuple[Scope, ...]:
-        """Each resource once, with all the actions named for it; those without any are left out."""
-        found: dict[tuple[str, str], Scope] = {}
+        """Merge scopes of the same resource, and drop scopes without actions."""
+        merged: dict[tuple[str, str], Scope] = {}
         for scope in scopes:
             key = scope.type, scope.name
-            found[key] = found[key].allow(scope.actions) if key in found else scope
-        return tuple(scope for scope in found.values() if scope)
+            merged[key] = merged[key].allow(scope.actions) if key in merged else scope
+        return tuple(scope for scope in merged.values() if scope)
 
     @classmethod
     def repository(cls, name: str, *actions: str) -> Scope:
-        """A repository, with no action yet unless some are given."""
+        """A scope for a repository, with the given actions or none."""
         return cls("repository", name, frozenset(actions))
 
     @classmethod
     def read(cls, repository: str) -> Scope:
-        """Pull from a repository."""
+        """A scope to pull from a repository."""
         return cls.repository(repository, "pull")
 
     @classmethod
     def write(cls, repository: str) -> Scope:
-        """Pull and push, since registries refuse push alone."""
+        """A scope to pull from and push to a repository; registries refuse push alone."""
         return cls.repository(repository, "pull", "push")
 
     @classmethod
     def catalog(cls) -> Scope:
-        """List repositories; registries want the action to be literally `*`."""
+        """A scope to list repositories; registries require the action to be literally `*`."""
         return cls("registry", "catalog", frozenset("*"))
 
     def allow(self, actions: Iterable[str]) -> Scope:
-        """This scope with more actions."""
+        """A copy of this scope with more actions."""
         return Scope(self.type, self.name, self.actions | frozenset(actions))
 
     def allow_pull(self) -> Scope:
-        """This scope with `pull`."""
+        """A copy of this scope with `pull`."""
         return self.allow(["pull"])
 
     def allow_push(self) -> Scope:
-        """This scope with `push`."""
+        """A copy of this scope with `push`."""
         return self.allow(["push"])
 
     def allow_delete(self) -> Scope:
-        """This scope with `delete`."""
+        """A copy of this scope with `delete`."""
         return self.allow(["delete"])
 
     def allow_all(self) -> Scope:
-        """This scope with `*`, which stands for every action."""
+        """A copy of this scope with `*`, which stands for every action."""
         return self.allow(["*"])
 
     def _has(self, action: str) -> bool:
@@ -122,26 +122,26 @@ class Scope:
 
     @property
     def has_pull(self) -> bool:
-        """Whether pulling is among the actions."""
+        """Whether the actions include pulling."""
         return self._has("pull")
 
     @property
     def has_push(self) -> bool:
-        """Whether pushing is among the actions."""
+        """Whether the actions include pushing."""
         return self._has("push")
 
     @property
     def has_delete(self) -> bool:
-        """Whether deleting is among the actions."""
+        """Whether the actions include deleting."""
         return self._has("delete")
 
     def covers(self, other: Scope) -> bool:
-        """Whether who holds this scope may do all that the other one names."""
-        same = (self.type, self.name) == (other.type, other.name)
-        return same and all(self._has(action) for action in other.actions)
+        """Whether this scope is of the same resource and allows all actions of the other one."""
+        same_resource = (self.type, self.name) == (other.type, other.name)
+        return same_resource and all(self._has(action) for action in other.actions)
 
     def __and__(self, other: Scope) -> Scope:
-        """What both allow; no action where they speak of different resources."""
+        """The actions that both allow; none if the resources differ."""
         if (self.type, self.name) != (other.type, other.name):
             return Scope(self.type, self.name)
         if "*" in self.actions and "*" not in other.actions:
@@ -151,9 +151,9 @@ class Scope:
         return Scope(self.type, self.name, self.actions & other.actions)
 
     def __bool__(self) -> bool:
-        """Whether there is any action."""
+        """Whether the scope has any action."""
         return bool(self.actions)
 
     def __str__(self) -> str:
-        actions = sorted(self.actions, key=lambda a: (_ORDER.get(a, 50), a))
+        actions = sorted(self.actions, key=lambda a: (_ACTION_ORDER.get(a, 50), a))
         return f"{self.type}:{self.name}:{','.join(actions)}"

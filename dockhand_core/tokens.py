@@ -1,4 +1,4 @@
-"""Tokens that auth drivers keep: until shortly before they expire, and one refresh at a time."""
+"""Token cache: tokens kept until shortly before they expire, one refresh at a time per key."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from dockhand_core.flow import Until
 
 __all__ = ["Obtain", "TokenCache"]
 
-# Makes the steps that get a token; they return it, and for how many seconds it is good.
+# Makes a generator of steps that obtain a token; it returns the token and its lifetime in seconds.
 Obtain = Callable[[], Generator[Any, Any, tuple[str, float]]]
 
-_KEPT = 1024
-_MARGIN = 30.0  # seconds before its end that a token is given for the last time …
-_SHARE = 0.25  # … or this part of its lifetime, if that is less
+_MAX_TOKENS = 1024
+# A token is replaced this many seconds before it expires, …
+_MARGIN = 30.0
+# … or this fraction of its lifetime before, if that is shorter.
+_MARGIN_FRACTION = 0.25
 
 
 @dataclass(eq=False, slots=True)
 class _Refresh:
-    """A token on its way, and what came of it for those that wait."""
+    """A refresh in progress, and its outcome for the callers that wait for it."""
 
     done: Future[None] = field(default_factory=Future)
     token: str | None = field(default=None, repr=False)
@@ -32,56 +34,59 @@ class _Refresh:
 
 
 class TokenCache:
-    """Tokens by what they are for; safe for threads, and for tasks of several event loops.
+    """A cache of tokens by key, safe for threads and for tasks of several event loops.
 
-    Whoever finds none asks for it; who needs the same one meanwhile waits for that answer, be it
-    an error. If the one who asked is cancelled, the next one asks.
+    The first caller that finds no usable token obtains one. Callers that need the same token
+    meanwhile wait for the outcome and share it, errors included. If the first caller is cancelled,
+    one of the waiting callers obtains the token instead.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Keep nothing yet.
+        """Create an empty cache.
 
         Args:
-            clock: seconds, from any start.
+            clock: returns seconds from any starting point, such as `time.monotonic`.
         """
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Hashable, tuple[str, float]] = OrderedDict()
+        self._tokens: OrderedDict[Hashable, tuple[str, float]] = OrderedDict()
         self._refreshes: dict[Hashable, _Refresh] = {}
 
     def get(
         self, key: Hashable, obtain: Obtain, *, refused: str | None = None
     ) -> Generator[Any, Any, str]:
-        """A token that is kept, or a new one; see `AuthDriver.cached_token`."""
+        """The cached token for a key, or a new one; see `AuthDriver.cached_token`."""
         while True:
             with self._lock:
-                token, until = self._kept.get(key, (None, 0.0))
+                token, until = self._tokens.get(key, (None, 0.0))
                 if token is not None and token != refused and self._clock() < until:
-                    self._kept.move_to_end(key)
+                    self._tokens.move_to_end(key)
                     return token
                 refresh = self._refreshes.get(key)
                 if refresh is None:
-                    mine = self._refreshes[key] = _Refresh()
+                    started = self._refreshes[key] = _Refresh()
             if refresh is None:
-                return (yield from self._obtain(key, mine, obtain))
+                return (yield from self._refresh(key, started, obtain))
             yield Until(refresh.done)
             if refresh.error is not None:
                 raise refresh.error
             if refresh.token is not None:
                 return refresh.token
 
-    def _obtain(self, key: Hashable, refresh: _Refresh, obtain: Obtain) -> Generator[Any, Any, str]:
+    def _refresh(
+        self, key: Hashable, refresh: _Refresh, obtain: Obtain
+    ) -> Generator[Any, Any, str]:
         start = self._clock()
-        refresh.done.set_running_or_notify_cancel()  # nobody who waits can cancel it
+        refresh.done.set_running_or_notify_cancel()  # so that no waiting caller can cancel it
         try:
             token, lifetime = yield from obtain()
             refresh.token = token
             with self._lock:
-                until = start + lifetime - min(_MARGIN, lifetime * _SHARE)
-                self._kept[key] = (token, until)
-                self._kept.move_to_end(key)
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
+                until = start + lifetime - min(_MARGIN, lifetime * _MARGIN_FRACTION)
+                self._tokens[key] = (token, until)
+                self._tokens.move_to_end(key)
+                while len(self._tokens) > _MAX_TOKENS:
+                    self._tokens.popitem(last=False)
         except Exception as error:
             refresh.error = error
             raise

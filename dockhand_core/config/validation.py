@@ -1,6 +1,7 @@
-"""Checking a table of settings against a model, with messages a person can act on.
+"""Validation of settings: a table is checked against a model.
 
-No message holds a value: it may be a secret.
+Each error message names the key and says what to do. No message contains a value, because it may
+be a secret.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean …?`, or nothing where no valid name is near."""
-    import difflib  # for mistakes alone
+    """The text `; did you mean …?`, or an empty one if no valid name is similar."""
+    import difflib  # here, so that only mistakes pay for the import
 
-    found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.7)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    similar = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.7)
+    return f"; did you mean {similar[0]!r}?" if similar else ""
 
 
 def is_pem(text: str) -> bool:
-    """Whether a text is a PEM rather than the path of one."""
+    """Whether a text is PEM data, and not the path of a PEM file."""
     return text.lstrip().startswith("-----BEGIN ")
 
 
@@ -42,14 +43,17 @@ def validate_table(
     also: Iterable[str] = (),
     strict: bool = True,
 ) -> M:
-    """A table as a model: `<secret>_file` read, relative paths made whole.
+    """Convert a table of settings to a model.
+
+    A key `<secret>_file` is replaced by the secret read from that file. Relative paths are
+    resolved.
 
     Args:
-        model: what the table must be like.
-        table: what was written.
-        where: what a message begins with, such as `connection 'main': auth`.
-        base: the folder that relative paths start at.
-        also: keys that are valid at this place beside the model's, for suggestions.
+        model: class of the model.
+        table: the settings as they were written.
+        where: start of error messages, such as `connection 'main': auth`.
+        base: folder that relative paths start at.
+        also: keys that are valid here beside the model's own; they are suggested in errors.
         strict: whether an unknown key is an error.
 
     Raises:
@@ -58,13 +62,13 @@ def validate_table(
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     values: dict[str, Any] = {}
     for key, value in table.items():
-        plain = str(key).removesuffix("_file")
-        if key not in fields and plain != key and plain in fields:
-            if not _holds(fields[plain].annotation, SecretStr, SecretBytes):
+        secret = str(key).removesuffix("_file")
+        if key not in fields and secret != key and secret in fields:
+            if not _accepts(fields[secret].annotation, SecretStr, SecretBytes):
                 raise ConfigError(f"{where}: {key}: only a secret can be given as a file")
-            if plain in table:
-                raise ConfigError(f"{where}: both {plain} and {key} are given")
-            values[plain] = _secret(value, where=f"{where}: {key}", base=base)
+            if secret in table:
+                raise ConfigError(f"{where}: both {secret} and {key} are given")
+            values[secret] = _read_secret(value, where=f"{where}: {key}", base=base)
             continue
         if key not in fields and strict:
             valid = sorted([*fields, *also])
@@ -72,13 +76,13 @@ def validate_table(
                 f"{where}: unknown key {key!r}{did_you_mean(str(key), valid)} "
                 f"(known: {', '.join(valid) or 'none'})"
             )
-        located = key in fields and isinstance(value, str | Path)
-        values[key] = _placed(fields[key].annotation, value, base) if located else value
+        may_be_path = key in fields and isinstance(value, str | Path)
+        values[key] = _resolve(fields[key].annotation, value, base) if may_be_path else value
     try:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        key = ".".join(str(part) for part in first["loc"] if not _is_branch(part))
+        key = ".".join(str(part) for part in first["loc"] if not _is_union_branch(part))
         reason = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             reason = "is required"
@@ -86,12 +90,12 @@ def validate_table(
     raise ConfigError(f"{place}: {reason}")
 
 
-def _is_branch(part: object) -> bool:
-    """Pydantic names the branches of a union in an error's place: `verify.bool`."""
+def _is_union_branch(part: object) -> bool:
+    """Whether part of pydantic's error location names a branch of a union, as in `verify.bool`."""
     return isinstance(part, str) and part in {"bool", "path", "str", "int", "float", "function"}
 
 
-def _secret(value: Any, *, where: str, base: Path) -> str:
+def _read_secret(value: Any, *, where: str, base: Path) -> str:
     try:
         text = (base / Path(value).expanduser()).read_text("utf-8")
     except (OSError, TypeError, ValueError) as error:
@@ -100,31 +104,32 @@ def _secret(value: Any, *, where: str, base: Path) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _placed(annotation: Any, value: str | Path, base: Path) -> str | Path:
-    """A path that starts at the file it was written in; other values as they are."""
-    if not _holds(annotation, Path):
+def _resolve(annotation: Any, value: str | Path, base: Path) -> str | Path:
+    """Resolve a path against the base folder; other values stay unchanged."""
+    if not _accepts(annotation, Path):
         return value
     if isinstance(value, str) and is_pem(value):
         return value
     if isinstance(value, str) and (
-        (_holds(annotation, bool) and value.lower() in {"true", "false", "1", "0", "yes", "no"})
+        (_accepts(annotation, bool) and value.lower() in {"true", "false", "1", "0", "yes", "no"})
         or value in _literals(annotation)
     ):
         return value
     return base / Path(value).expanduser()
 
 
-def _holds(annotation: Any, *wanted: type) -> bool:
-    """Whether an annotation is one of some types, or a union with one."""
-    if annotation in wanted:
+def _accepts(annotation: Any, *kinds: type) -> bool:
+    """Whether an annotation is one of the types, or a union with one of them."""
+    if annotation in kinds:
         return True
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType, typing.Annotated):
-        return any(_holds(part, *wanted) for part in typing.get_args(annotation))
+        return any(_accepts(part, *kinds) for part in typing.get_args(annotation))
     return False
 
 
 def _literals(annotation: Any) -> tuple[Any, ...]:
+    """The values of all `Literal` types in an annotation."""
     if typing.get_origin(annotation) is typing.Literal:
         return typing.get_args(annotation)
-    return tuple(x for part in typing.get_args(annotation) for x in _literals(part))
+    return tuple(value for part in typing.get_args(annotation) for value in _literals(part))

@@ -119,7 +119,7 @@ class Manifests(DistributionBase):
         except RegistryError as error:
             if error.status not in (400, 405) or isinstance(error, Unsupported):
                 raise
-            raise error.explained(
+            raise error.with_hint(
                 "this registry does not delete tags; delete_manifest deletes a manifest with all "
                 "its tags",
                 Unsupported,

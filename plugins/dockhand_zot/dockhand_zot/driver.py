@@ -116,7 +116,7 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
         try:
             return (yield from super().upload_chunk(upload, data))
         except BlobUploadUnknown as error:
-            raise error.explained(
+            raise error.with_hint(
                 "zot forgets an upload when a request breaks off; start_upload begins a new one"
             ) from error
 
@@ -145,7 +145,7 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
         except ManifestInvalid as error:
             if error.status != 415:
                 raise
-            raise error.explained(
+            raise error.with_hint(
                 "zot takes OCI manifests, and Docker's only where its configuration has "
                 '"http": {"compat": ["docker2s2"]}'
             ) from error
