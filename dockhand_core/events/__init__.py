@@ -1,4 +1,4 @@
-"""Registry notifications as events: their classes, how they are read, and who is told of them."""
+"""Registry notifications as events: event classes, parsers and handlers."""
 
 from dockhand_core.events.classes import (
     EVENTS,
@@ -18,8 +18,7 @@ from dockhand_core.events.classes import (
     TagDeleted,
 )
 from dockhand_core.events.handlers import EventHandler, event_handlers
-from dockhand_core.events.headers import EventHeaders
-from dockhand_core.events.parsers import EventParser, EventParsers
+from dockhand_core.events.parsers import EventHeaders, EventParser, EventParsers
 
 __all__ = [
     "EVENTS",

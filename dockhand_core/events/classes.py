@@ -1,13 +1,13 @@
-"""What registries tell of: a class for each thing that can have happened.
+"""Event classes: one for each kind of event that registries send.
 
-    RegistryBaseEvent           what it was about is gone, or is no more than a name
-    ├── RegistryEvent           what it was about exists: media type, size, URL, tag, references
+    RegistryBaseEvent           the target is gone, or is a repository
+    ├── RegistryEvent           the target exists: media type, size, URL, tag, references
     │   ├── ManifestPushed, ManifestPulled, BlobPushed, BlobPulled, BlobMounted
     │   └── ImageLintFailed, ImageScanned                       zot
     ├── ManifestDeleted, BlobDeleted, TagDeleted, RepositoryDeleted
     └── RepositoryCreated                                       zot
 
-Each class has a hook of its name in snake case: `ManifestPushed`, `dockhand_manifest_pushed`.
+Each class has a hook named after it: `ManifestPushed` has `dockhand_manifest_pushed`.
 """
 
 from __future__ import annotations
@@ -39,42 +39,44 @@ __all__ = [
 T = TypeVar("T")
 
 
-def _empty_is_absent(value: object) -> object:
+def _empty_to_none(value: object) -> object:
     return None if value == "" else value
 
 
 # Distribution 3 writes "" where 2.8 leaves the key out
-Optional = Annotated[T | None, BeforeValidator(_empty_is_absent)]
+Optional = Annotated[T | None, BeforeValidator(_empty_to_none)]
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 class RegistryBaseEvent(BaseModel):
-    """Something that happened in a registry.
+    """The base of all events.
 
-    What the registry left out, or sent as an empty text, is None.
+    An optional field is None if the registry omitted it or sent an empty string.
 
     Attributes:
-        id: the registry's name of this event; the same each time that it is sent again.
-        timestamp: when it happened, by the registry's clock; finer than microseconds only in `raw`.
-        action: the registry's own word: Distribution's `push`, `pull`, `mount`, `delete`; of zot
-            what its event type has behind `zotregistry.`, such as `image.updated`.
-        digest: what it was about.
-        repository: the repository's name.
-        request_id: what the registry calls the request in its own log.
-        request_addr: `host:port` of the client, or what it claims in `X-Forwarded-For`.
-        request_host: the host that the client asked for.
-        request_method: the request's method; a HEAD is a pull, too.
-        request_user_agent: what the client calls itself.
-        actor_name: who asked, where the registry knows.
-        source_addr: `host:port` of the registry, as it sees itself; zot's event source.
-        source_instance_id: changes when the registry is started anew.
-        connection: the last part of the route by which it arrived, or None.
+        id: identifier of the event, given by the registry; the same each time it is sent again.
+        timestamp: time of the event by the registry's clock, cut to microseconds; `raw` may have a
+            finer one.
+        action: the registry's name of the action: Distribution's `push`, `pull`, `mount`,
+            `delete`; for zot its event type without `zotregistry.`, such as `image.updated`.
+        digest: digest of the target.
+        repository: name of the repository.
+        request_id: the registry's identifier of the request, as in its own log.
+        request_addr: `host:port` of the client, or the address that it claims in
+            `X-Forwarded-For`.
+        request_host: host that the client requested.
+        request_method: HTTP method of the request; a HEAD counts as a pull, too.
+        request_user_agent: User-Agent of the client.
+        actor_name: name of the user, if the registry knows it.
+        source_addr: `host:port` of the registry, by its own account; for zot the event source.
+        source_instance_id: identifier of the registry's process; it changes at each start.
+        connection: last part of the route by which the event arrived, or None.
         raw: the event as the registry sent it, as JSON values.
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True, ser_json_inf_nan="constants")
 
-    # the hook that is called with it, beside `dockhand_event`
+    # the hook that handles events of this class, beside `dockhand_event`
     hook: ClassVar[str | None] = None
 
     id: Name
@@ -98,15 +100,15 @@ class RegistryBaseEvent(BaseModel):
 
 
 class RegistryEvent(RegistryBaseEvent):
-    """Something that happened to a manifest or blob that the registry has.
+    """The base of events about a manifest or blob that the registry has.
 
     Attributes:
-        media_type: the manifest's; of blobs always `application/octet-stream`.
-        size: bytes of the manifest or blob.
-        url: where it can be had.
-        tag: the tag that the request named; None where it named a digest.
-        references: descriptors, as the registry wrote them, of what the manifest names;
-            Distribution sends them where `includereferences` is on.
+        media_type: media type of the manifest; for blobs always `application/octet-stream`.
+        size: size of the manifest or blob in bytes.
+        url: URL of the manifest or blob.
+        tag: tag in the request; None if the request named a digest.
+        references: descriptors of the content that the manifest references, as the registry
+            wrote them; Distribution sends them if `includereferences` is on.
     """
 
     media_type: Optional[str] = None
@@ -117,13 +119,13 @@ class RegistryEvent(RegistryBaseEvent):
 
 
 class ManifestPushed(RegistryEvent):
-    """A manifest or index was pushed, new or not. zot tells only of what changed something."""
+    """A manifest or index was pushed, new or not; zot sends only pushes that changed something."""
 
     hook = "dockhand_manifest_pushed"
 
 
 class ManifestPulled(RegistryEvent):
-    """A manifest or index was read, or asked for with HEAD (see `request_method`)."""
+    """A manifest or index was pulled, or requested with HEAD (see `request_method`)."""
 
     hook = "dockhand_manifest_pulled"
 
@@ -135,16 +137,16 @@ class BlobPushed(RegistryEvent):
 
 
 class BlobPulled(RegistryEvent):
-    """A blob was read, in whole, in part or not at all (304, 416, HEAD: see `request_method`)."""
+    """A blob was pulled in whole, in part or not at all (304, 416, or HEAD in `request_method`)."""
 
     hook = "dockhand_blob_pulled"
 
 
 class BlobMounted(RegistryEvent):
-    """A blob came from another repository of the same registry.
+    """A blob was mounted from another repository of the same registry.
 
     Attributes:
-        from_repository: where it came from.
+        from_repository: name of the other repository.
     """
 
     hook = "dockhand_blob_mounted"
@@ -155,18 +157,18 @@ class BlobMounted(RegistryEvent):
 class ManifestDeleted(RegistryBaseEvent):
     """A manifest or index was deleted by its digest.
 
-    Distribution describes a deleted blob in the same way, and nothing in the event tells the two
-    apart. An event is a `BlobDeleted` where it says so (a URL below `/blobs/`, or the media type
-    of blobs), and else a `ManifestDeleted`: manifests are what clients delete, and who acts on a
-    manifest that is gone finds out with one request. Each tag that pointed to it has a
-    `TagDeleted` of its own, before or after; zot sends none, and has the media type in `raw`.
+    Distribution sends the same event for a deleted blob. An event is a `BlobDeleted` only if it
+    has a URL below `/blobs/` or the media type of blobs. Every other one is a `ManifestDeleted`,
+    because clients usually delete manifests, and a handler can check with one request whether the
+    manifest is gone. Distribution sends a `TagDeleted` for each tag that pointed to the manifest,
+    before or after this event. zot sends none, and has the media type in `raw`.
     """
 
     hook = "dockhand_manifest_deleted"
 
 
 class BlobDeleted(RegistryBaseEvent):
-    """A blob was deleted; see `ManifestDeleted` for what can be known of it."""
+    """A blob was deleted; `ManifestDeleted` explains why few such events can be recognised."""
 
     hook = "dockhand_blob_deleted"
 
@@ -175,7 +177,7 @@ class TagDeleted(RegistryBaseEvent):
     """A tag was deleted, by its name or along with the manifest that it pointed to.
 
     Attributes:
-        tag: the tag.
+        tag: name of the tag.
     """
 
     hook = "dockhand_tag_deleted"
@@ -190,22 +192,22 @@ class RepositoryDeleted(RegistryBaseEvent):
 
 
 class RepositoryCreated(RegistryBaseEvent):
-    """A repository came into being: zot tells of it at the first upload, mount or HEAD."""
+    """A repository was created: zot sends this at the first upload, mount or HEAD."""
 
     hook = "dockhand_repository_created"
 
 
 class ImageLintFailed(RegistryEvent):
-    """zot refused a manifest, as it lacks an annotation that is mandatory there."""
+    """zot refused a manifest because it lacks a mandatory annotation."""
 
     hook = "dockhand_image_lint_failed"
 
 
 class ImageScanned(RegistryEvent):
-    """zot looked for vulnerabilities in an image; again after each update of its database.
+    """zot scanned an image for vulnerabilities; it scans again after each update of its database.
 
     Attributes:
-        summary: what it found, as it says it: `count`, `maxSeverity`, `criticalCount` …
+        summary: result of the scan, as zot wrote it: `count`, `maxSeverity`, `criticalCount` …
     """
 
     hook = "dockhand_image_scanned"

@@ -1,4 +1,4 @@
-"""zot's notifications: CloudEvents over HTTP, in binary mode.
+"""Parser of zot's notifications: CloudEvents over HTTP, in binary mode.
 
 Follows: CloudEvents 1.0, "HTTP Protocol Binding", 3.1; zot's events extension.
 """
@@ -19,13 +19,13 @@ from dockhand_core.events.classes import (
     RepositoryCreated,
     TagDeleted,
 )
-from dockhand_core.events.fields import build, read_object, table
-from dockhand_core.events.headers import EventHeaders
+from dockhand_core.events.fields import make_event, object_field, parse_object
+from dockhand_core.events.parsers import EventHeaders
 
 __all__ = ["ZotParser"]
 
-_TYPES = "zotregistry."
-_KINDS: dict[str, type[RegistryBaseEvent]] = {
+_TYPE_PREFIX = "zotregistry."
+_CLASSES: dict[str, type[RegistryBaseEvent]] = {
     "repository.created": RepositoryCreated,
     "image.updated": ManifestPushed,
     "image.lint_failed": ImageLintFailed,
@@ -34,65 +34,71 @@ _KINDS: dict[str, type[RegistryBaseEvent]] = {
 
 
 class ZotParser:
-    """Reads what zot's event sinks are sent over HTTP: one event for each request."""
+    """The parser of the requests that zot sends to its HTTP event sinks, one event each."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
-        """Whether it is a CloudEvent of one of zot's types."""
-        return EventHeaders(headers).get("ce-type", "").startswith(_TYPES)
+        """Whether the notification is a CloudEvent of one of zot's types."""
+        return EventHeaders(headers).get("ce-type", "").startswith(_TYPE_PREFIX)
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:
-        """The event. Its `raw` is the body; what the headers said is in id, timestamp and action.
+        """Parse a notification into its one event.
+
+        The event's `raw` is the body; id, timestamp and action come from the headers.
 
         Raises:
-            EventInvalid: it is of a type that is not known, or lacks what an event needs.
+            EventInvalid: the event has an unknown type, or lacks a required field.
         """
-        said = EventHeaders(headers)
-        action = said["ce-type"].removeprefix(_TYPES)
-        raw = read_object(body, "the event's data")
-        request = table(raw, "request")
+        attributes = EventHeaders(headers)
+        action = attributes["ce-type"].removeprefix(_TYPE_PREFIX)
+        raw = parse_object(body, "the event's data")
+        request = object_field(raw, "request")
         reference = str(raw.get("reference") or "")
         tag = reference if reference and ":" not in reference else None
-        kind = _KINDS.get(action)
+        kind = _CLASSES.get(action)
         if action == "image.deleted":
             kind = TagDeleted if tag else ManifestDeleted
         if kind is None:
             raise EventInvalid(f"zot's event type {action[:100]!r} is not known")
         values = {
-            "id": said.get("ce-id"),
-            "timestamp": said.get("ce-time"),
+            "id": attributes.get("ce-id"),
+            "timestamp": attributes.get("ce-time"),
             "action": action,
             "digest": raw.get("digest"),
             "repository": raw.get("name"),
             "request_addr": request.get("addr"),
             "request_method": request.get("method"),
             "request_user_agent": request.get("useragent"),
-            "actor_name": table(raw, "actor").get("name"),
-            "source_addr": said.get("ce-source"),
+            "actor_name": object_field(raw, "actor").get("name"),
+            "source_addr": attributes.get("ce-source"),
             "raw": raw,
         }
         if kind is TagDeleted or issubclass(kind, RegistryEvent):
             values["tag"] = tag
         if issubclass(kind, RegistryEvent):
             values["media_type"] = raw.get("mediaType")
-            values |= _manifest(raw.get("manifest"))
+            values |= _manifest_fields(raw.get("manifest"))
         if kind is ImageScanned:
-            values["summary"] = table(raw, "summary")
-        return [build(kind, values)]
+            values["summary"] = object_field(raw, "summary")
+        return [make_event(kind, values)]
 
 
-def _manifest(text: object) -> dict[str, Any]:
-    """What the manifest, which comes along as a string, says of itself."""
+def _manifest_fields(text: object) -> dict[str, Any]:
+    """The size and references of a manifest, which zot sends along as a string."""
     if not isinstance(text, str) or not text:
         return {}
     try:
-        manifest = read_object(text, "the manifest")
-    except EventInvalid:  # it is one all the same, of a kind of its own
+        manifest = parse_object(text, "the manifest")
+    except EventInvalid:  # a manifest of an unknown format
         return {"size": len(text.encode())}
-    listed = [manifest.get("config"), *_list(manifest, "layers"), *_list(manifest, "manifests")]
-    references = [entry for entry in listed if isinstance(entry, dict)]
+    entries = [
+        manifest.get("config"),
+        *_list_field(manifest, "layers"),
+        *_list_field(manifest, "manifests"),
+    ]
+    references = [entry for entry in entries if isinstance(entry, dict)]
     return {"size": len(text.encode()), "references": references}
 
 
-def _list(manifest: dict[str, Any], key: str) -> list[Any]:
-    found = manifest.get(key)
-    return found if isinstance(found, list) else []
+def _list_field(manifest: dict[str, Any], key: str) -> list[Any]:
+    value = manifest.get(key)
+    return value if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""Distribution's notifications: envelopes of events.
+"""Parser of Distribution's notifications: envelopes of events.
 
 Follows: Distribution's "Work with Notifications", envelopes v1 (2.x) and v2 (3.x).
 """
@@ -22,13 +22,13 @@ from dockhand_core.events.classes import (
     RepositoryDeleted,
     TagDeleted,
 )
-from dockhand_core.events.fields import build, read_object, table
-from dockhand_core.events.headers import EventHeaders
+from dockhand_core.events.fields import make_event, object_field, parse_object
+from dockhand_core.events.parsers import EventHeaders
 
 __all__ = ["DistributionParser"]
 
-_MEDIA_TYPE = "application/vnd.docker.distribution.events.v"
-_BLOB = "application/octet-stream"  # whatever the blob is
+_MEDIA_TYPE_PREFIX = "application/vnd.docker.distribution.events.v"
+_BLOB_MEDIA_TYPE = "application/octet-stream"  # for all blobs
 _PUSHES_AND_PULLS: dict[str, tuple[type[RegistryEvent], type[RegistryEvent]]] = {
     "push": (ManifestPushed, BlobPushed),
     "pull": (ManifestPulled, BlobPulled),
@@ -36,41 +36,41 @@ _PUSHES_AND_PULLS: dict[str, tuple[type[RegistryEvent], type[RegistryEvent]]] = 
 
 
 class DistributionParser:
-    """Reads the envelopes that Distribution 2 and 3 send, and those who do as they do."""
+    """The parser of the envelopes that Distribution 2 and 3 and compatible registries send."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
         """Whether the content type is that of an envelope, of any version."""
-        said = EventHeaders(headers).get("content-type", "")
-        return said.lower().startswith(_MEDIA_TYPE)
+        content_type = EventHeaders(headers).get("content-type", "")
+        return content_type.lower().startswith(_MEDIA_TYPE_PREFIX)
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:  # noqa: ARG002
-        """The envelope's events, in its order.
+        """Parse an envelope into its events, in its order.
 
         Raises:
-            EventInvalid: it is no envelope, or some event in it cannot be understood; the others
-                are the error's `events`.
+            EventInvalid: the body is not an envelope, or an event in it is malformed; the error's
+                `events` has the well-formed ones.
         """
-        listed = read_object(body, "the envelope").get("events")
-        if not isinstance(listed, list):
+        entries = parse_object(body, "the envelope").get("events")
+        if not isinstance(entries, list):
             raise EventInvalid("the envelope has no list of events")
         events: list[RegistryBaseEvent] = []
-        wrong = ""
-        for position, raw in enumerate(listed):
+        problem = ""
+        for position, raw in enumerate(entries):
             try:
                 if not isinstance(raw, dict):
                     raise EventInvalid("is not a JSON object")
                 events.append(_event(raw))
             except EventInvalid as error:
-                wrong = wrong or f"events[{position}]: {error}"
-        if wrong:
-            raise EventInvalid(wrong, events=events)
+                problem = problem or f"events[{position}]: {error}"
+        if problem:
+            raise EventInvalid(problem, events=events)
         return events
 
 
 def _event(raw: dict[str, Any]) -> RegistryBaseEvent:
-    target, request = table(raw, "target"), table(raw, "request")
-    source = table(raw, "source")
-    kind = _kind(raw.get("action"), target)
+    target, request = object_field(raw, "target"), object_field(raw, "request")
+    source = object_field(raw, "source")
+    kind = _event_class(raw.get("action"), target)
     values = {
         "id": raw.get("id"),
         "timestamp": raw.get("timestamp"),
@@ -82,7 +82,7 @@ def _event(raw: dict[str, Any]) -> RegistryBaseEvent:
         "request_host": request.get("host"),
         "request_method": request.get("method"),
         "request_user_agent": request.get("useragent"),
-        "actor_name": table(raw, "actor").get("name"),
+        "actor_name": object_field(raw, "actor").get("name"),
         "source_addr": source.get("addr"),
         "source_instance_id": source.get("instanceID"),
         "raw": raw,
@@ -96,10 +96,10 @@ def _event(raw: dict[str, Any]) -> RegistryBaseEvent:
         values["references"] = target.get("references") or ()
     if kind is BlobMounted:
         values["from_repository"] = target.get("fromRepository")
-    return build(kind, values)
+    return make_event(kind, values)
 
 
-def _kind(action: object, target: dict[str, Any]) -> type[RegistryBaseEvent]:
+def _event_class(action: object, target: dict[str, Any]) -> type[RegistryBaseEvent]:
     if action == "delete":
         if target.get("tag"):
             return TagDeleted
@@ -114,10 +114,13 @@ def _kind(action: object, target: dict[str, Any]) -> type[RegistryBaseEvent]:
 
 
 def _is_blob(target: dict[str, Any]) -> bool:
-    """What the URL says, as media types can be anything; without one, what only manifests have."""
+    """Whether the target is a blob: by its URL, as manifests can have any media type.
+
+    Without a URL, a tag or references show that it is a manifest; then the media type decides.
+    """
     path = str(target.get("url") or "").partition("?")[0].split("/")
     if len(path) > 2 and path[-2] in {"blobs", "manifests"}:
         return path[-2] == "blobs"
     if target.get("tag") or target.get("references"):
         return False
-    return target.get("mediaType") == _BLOB
+    return target.get("mediaType") == _BLOB_MEDIA_TYPE

@@ -1,4 +1,4 @@
-"""What the parsers share: JSON in, checked events out, `EventInvalid` for everything else."""
+"""Helpers of the event parsers: JSON objects and their fields, and validated events."""
 
 from __future__ import annotations
 
@@ -10,43 +10,56 @@ from pydantic import ValidationError
 from dockhand_core.errors import DockhandError, EventInvalid
 from dockhand_core.events.classes import RegistryBaseEvent
 
-__all__ = ["build", "read_object", "table"]
+__all__ = ["make_event", "object_field", "parse_object"]
 
 E = TypeVar("E", bound=RegistryBaseEvent)
 
 
-def read_object(body: bytes | str, what: str) -> dict[str, Any]:
-    """A JSON object.
+def parse_object(body: bytes | str, what: str) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Args:
+        body: the JSON text.
+        what: start of error messages, such as `the envelope`.
 
     Raises:
-        EventInvalid: it is none; `what` begins the message.
+        EventInvalid: the text is not a JSON object.
     """
     try:
-        found = json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise EventInvalid(f"{what} is not JSON: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise EventInvalid(f"{what} is not a JSON object")
-    return found
+    return value
 
 
-def table(parent: dict[str, Any], key: str) -> dict[str, Any]:
-    """An object in an object; an empty one where it is absent or null."""
-    found = parent.get(key)
-    if found is None:
+def object_field(parent: dict[str, Any], key: str) -> dict[str, Any]:
+    """The object in a field of another object; empty if the field is absent or null.
+
+    Raises:
+        EventInvalid: the field has a value of another type.
+    """
+    value = parent.get(key)
+    if value is None:
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise EventInvalid(f"{key} is not a JSON object")
-    return found
+    return value
 
 
-def build(kind: type[E], values: dict[str, Any]) -> E:
-    """An event, or `EventInvalid` that names the attribute and holds no value."""
+def make_event(kind: type[E], values: dict[str, Any]) -> E:
+    """Make an event of a class from its attributes.
+
+    Raises:
+        EventInvalid: an attribute is missing or has a wrong value; the message names the attribute
+            and does not contain its value.
+    """
     try:
         return kind(**values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise EventInvalid(f"{kind.__name__}: {where}: {first['msg']}") from None
-    except DockhandError as error:  # a digest that is none
+    except DockhandError as error:  # the digest is malformed
         raise EventInvalid(f"{kind.__name__}: {error}") from None

@@ -1,4 +1,4 @@
-"""Who is told of events: the implementations of `dockhand_event` and of each class's hook."""
+"""Event handlers: the plugins' implementations of `dockhand_event` and of each class's hook."""
 
 from __future__ import annotations
 
@@ -13,51 +13,46 @@ from dockhand_core.plugins import Plugins
 
 __all__ = ["EventHandler", "event_handlers"]
 
-_EVERY = "dockhand_event"
-_HOOKS = (_EVERY, *(kind.hook for kind in EVENTS.values() if kind.hook))
+_HOOK_OF_ALL_EVENTS = "dockhand_event"
+_HOOKS = (_HOOK_OF_ALL_EVENTS, *(kind.hook for kind in EVENTS.values() if kind.hook))
 
 
 @dataclass(frozen=True, slots=True)
 class EventHandler:
-    """One implementation of one hook.
+    """A plugin's implementation of an event hook.
 
     Attributes:
         name: `<plugin>/<hook>`, the same after a restart and in every process.
-        call: takes the event by name, as `event`; may give an awaitable.
-        is_async: whether it is an `async` function; others belong into a thread.
+        call: takes the event as the keyword argument `event`; may return an awaitable.
+        is_async: whether `call` is an `async` function; other functions should run in a thread.
     """
 
     name: str
     call: Callable[..., Any]
     is_async: bool
 
-    def wants(self, event: RegistryBaseEvent) -> bool:
-        """Whether events of that class are for this handler."""
-        return wants(self.name, event)
-
-
-def wants(handler: str, event: RegistryBaseEvent) -> bool:
-    """Whether an event is for the handler of that name, which may be another process's."""
-    return handler.rpartition("/")[2] in {_EVERY, event.hook}
+    def subscribes_to(self, event: RegistryBaseEvent) -> bool:
+        """Whether this handler is called with events of that class."""
+        return self.name.rpartition("/")[2] in {_HOOK_OF_ALL_EVENTS, event.hook}
 
 
 def event_handlers(plugins: Plugins) -> dict[str, EventHandler]:
-    """Every handler of a manager's plugins, by name.
+    """Collect the event handlers of a manager's plugins, by name.
 
     Raises:
-        PluginConflict: two plugins have the same name, so that nobody could tell which of them
-            was told of an event already.
+        PluginConflict: two plugins have the same name, so deliveries to one could not be told from
+            deliveries to the other.
     """
-    found: dict[str, EventHandler] = {}
+    handlers: dict[str, EventHandler] = {}
     for hook in _HOOKS:
         for plugin, call in plugins.implementations(hook):
             name = f"{plugin}/{hook}"
-            if name in found:
+            if name in handlers:
                 raise PluginConflict(
                     f"two plugins named {plugin!r} handle {hook}; register one of them by another "
                     "name, or name its package in DOCKHAND_DISABLE_PLUGINS"
                 )
-            found[name] = EventHandler(
+            handlers[name] = EventHandler(
                 name, call, inspect.iscoroutinefunction(inspect.unwrap(call))
             )
-    return found
+    return handlers

@@ -1,36 +1,64 @@
-"""From a notification to events, whatever registry sent it."""
+"""Parsers: notifications of any registry become events."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from dockhand_core.errors import EventInvalid
 from dockhand_core.events.classes import RegistryBaseEvent
-from dockhand_core.events.headers import EventHeaders
 from dockhand_core.plugins import Plugins
 
-__all__ = ["EventParser", "EventParsers"]
+__all__ = ["EventHeaders", "EventParser", "EventParsers"]
 
 _log = logging.getLogger("dockhand.events")
 
 
+class EventHeaders(Mapping[str, str]):
+    """The headers of a notification, read-only.
+
+    Names are found in any case. Of two headers with one name the first counts.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._values = {name.lower(): value for name, value in reversed(list(headers.items()))}
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"<EventHeaders {', '.join(self._values)}>"  # without values: one may be a secret
+
+
 class EventParser(Protocol):
-    """A format of notifications, as the hook `dockhand_event_parsers` gives it."""
+    """A parser of one notification format, as the hook `dockhand_event_parsers` returns it."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
         """Whether a notification with these headers is in this format."""
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:
-        """Its events, or `EventInvalid`."""
+        """Parse a notification into its events.
+
+        Raises:
+            EventInvalid: the notification is malformed.
+        """
 
 
 class EventParsers:
-    """Every parser that is installed or registered; those of plugins before the core's.
+    """All parsers that are installed or registered; those of plugins come before the core's.
 
     Args:
-        plugins: a manager's plugins. A plugin whose parsers cannot be had is logged and left out.
+        plugins: the plugins of a manager. A plugin whose hook raises an exception is logged and
+            left out.
     """
 
     def __init__(self, plugins: Plugins) -> None:
@@ -39,17 +67,19 @@ class EventParsers:
             try:
                 self._parsers += [(name, parser) for parser in parsers()]
             except Exception:
-                _log.exception("event parsers of plugin %r cannot be had", name)
+                _log.exception(
+                    "plugin %r: dockhand_event_parsers failed; its parsers are left out", name
+                )
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:
-        """The events of a notification.
+        """Parse a notification into events, with the first parser that matches its headers.
 
         Args:
-            headers: of the request, without credentials.
-            body: of the request.
+            headers: headers of the request, without credentials.
+            body: body of the request.
 
         Raises:
-            EventInvalid: no parser knows it, or the one that does cannot read it.
+            EventInvalid: no parser matches, or the one that matches fails.
         """
         headers = headers if isinstance(headers, EventHeaders) else EventHeaders(headers)
         for name, parser in self._parsers:
@@ -57,7 +87,9 @@ class EventParsers:
                 if not parser.matches(headers):
                     continue
             except Exception:
-                _log.exception("an event parser of plugin %r failed at the headers", name)
+                _log.exception(
+                    "plugin %r: matches() of an event parser failed; it is skipped", name
+                )
                 continue
             try:
                 events = list(parser.parse(headers, body))
@@ -68,6 +100,8 @@ class EventParsers:
                     f"the event parser of plugin {name!r} failed: {type(error).__name__}: {error}"
                 ) from error
             if not all(isinstance(event, RegistryBaseEvent) for event in events):
-                raise EventInvalid(f"the event parser of plugin {name!r} gave what is no event")
+                raise EventInvalid(
+                    f"the event parser of plugin {name!r} returned an object that is not an event"
+                )
             return events
-        raise EventInvalid("no parser knows a notification with these headers")
+        raise EventInvalid("no parser knows the format of a notification with these headers")

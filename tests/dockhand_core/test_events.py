@@ -283,7 +283,7 @@ def test_a_format_of_a_plugin() -> None:
     [
         (LookupError("no"), "plugin 'harbor' failed: LookupError: no"),
         (EventInvalid("mine"), "mine"),
-        ("garbage", "plugin 'harbor' gave what is no event"),
+        ("garbage", "plugin 'harbor' returned an object that is not an event"),
         ("matches", "no parser knows"),
     ],
 )
@@ -318,8 +318,8 @@ def test_handlers_have_names_that_stay(parsers: ev.EventParsers) -> None:
     assert not handlers["audit/dockhand_manifest_pushed"].is_async
     pushed = one(parsers, HEADERS, envelope(push()))
     deleted = one(parsers, HEADERS, envelope({**push(), "action": "delete"}))
-    assert [handler.wants(pushed) for handler in handlers.values()] == [True] * 4
-    assert [h.name for h in handlers.values() if h.wants(deleted)] == [
+    assert [handler.subscribes_to(pushed) for handler in handlers.values()] == [True] * 4
+    assert [h.name for h in handlers.values() if h.subscribes_to(deleted)] == [
         "audit/dockhand_event", f"{unnamed}/dockhand_event",
     ]  # fmt: skip
 
