@@ -1,6 +1,6 @@
-"""Parts that the servers of this project share: options, listening, serving, passwords.
+"""The common parts of Dockhand's servers: options, listening, serving and passwords.
 
-`htpasswd` is imported by itself, since it needs bcrypt.
+The module `htpasswd` is imported separately, because it needs bcrypt.
 """
 
 from dockhand_core.server.basic_auth import basic_credentials
@@ -11,7 +11,7 @@ from dockhand_core.server.options import (
     positive_int,
     refuse_plain_http,
 )
-from dockhand_core.server.run import listen, serve
+from dockhand_core.server.run import listen, program, serve, serve_options
 
 __all__ = [
     "add_listening_options",
@@ -20,6 +20,8 @@ __all__ = [
     "is_loopback",
     "listen",
     "positive_int",
+    "program",
     "refuse_plain_http",
     "serve",
+    "serve_options",
 ]

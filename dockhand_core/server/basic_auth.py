@@ -1,4 +1,4 @@
-"""Credentials of the scheme Basic, as a server receives them."""
+"""HTTP Basic credentials, as a server receives them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ __all__ = ["basic_credentials"]
 
 
 def basic_credentials(header: str) -> tuple[str, bytes] | None:
-    """User and password of the header `Authorization`; None where it holds nothing of the kind.
+    """The user name and password in an `Authorization` header; None if it has no valid ones.
+
+    Args:
+        header: value of the header, or an empty string.
+
+    Returns:
+        The user name as text and the password as bytes.
 
     Follows: RFC 7617, "The 'Basic' HTTP Authentication Scheme".
     """

@@ -1,6 +1,6 @@
-"""Users and passwords in an htpasswd file with bcrypt hashes, as `htpasswd -B` writes it.
+"""Password files in the htpasswd format with bcrypt hashes, as `htpasswd -B` writes them.
 
-For servers that ask for a password. It needs bcrypt: `pip install "dockhand-core[htpasswd]"`.
+This module needs bcrypt: `pip install "dockhand-core[htpasswd]"`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from dockhand_core.errors import ConfigError
 __all__ = ["PasswordFile"]
 
 _HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
-# bcrypt looks at no more, and refuses longer input; htpasswd cuts as well.
+# bcrypt uses only the first 72 bytes and refuses longer input; htpasswd truncates, too.
 _PASSWORD_BYTES = 72
-_REMEMBERED = 1024
+_MAX_VERIFIED = 1024
 _log = logging.getLogger("dockhand.htpasswd")
 
 
 class PasswordFile:
-    """Whom a file lists, and whether a password is theirs.
+    """The users of an htpasswd file, with a check of their passwords.
 
-    A password that was right is remembered for a minute under a keyed hash, since bcrypt is slow
-    on purpose and each request brings the password anew.
+    A password that was verified is remembered for a minute, as a keyed hash: bcrypt is slow by
+    design, and every request carries the password again.
     """
 
     def __init__(
@@ -47,21 +47,22 @@ class PasswordFile:
         """Read the file.
 
         Args:
-            path: lines `user:hash`; empty ones and those that begin with `#` are skipped.
-            remember: seconds.
-            clock: what they are measured with.
+            path: file with lines `user:hash`; empty lines and lines that start with `#` are
+                skipped.
+            remember: time to remember a verified password, in seconds.
+            clock: returns seconds from any starting point, such as `time.monotonic`.
 
         Raises:
-            ConfigError: the file cannot be read, or a line is not of that form.
+            ConfigError: the file cannot be read, or a line has another form.
         """
         self._path = Path(path)
         self._remember, self._clock = remember, clock
         self._key = secrets.token_bytes(32)
-        self._known: OrderedDict[bytes, float] = OrderedDict()
+        self._verified: OrderedDict[bytes, float] = OrderedDict()  # keyed hash to expiry
         self._lock = threading.Lock()
-        self._mark: tuple[int, int, int] | None = None
+        self._file_version: tuple[int, int, int] | None = None
         self._users: dict[str, bytes] = {}
-        self._nobody = b""
+        self._dummy_hash = b""
         try:
             self._load()
         except (OSError, ValueError) as error:
@@ -74,68 +75,71 @@ class PasswordFile:
         users = _parse(text)
         costs = [int(value.split(b"$")[2]) for value in users.values()]
         with self._lock:
-            self._mark = status.st_ino, status.st_mtime_ns, status.st_size
+            self._file_version = status.st_ino, status.st_mtime_ns, status.st_size
             self._users = users
-            # What unknown users are checked against: no password fits, and it takes as long.
-            self._nobody = bcrypt.gensalt(max(costs, default=10)) + b"." * 31
-            self._known.clear()
+            # Unknown users are checked against this hash, which no password matches, so that the
+            # check takes as long as for known users.
+            self._dummy_hash = bcrypt.gensalt(max(costs, default=10)) + b"." * 31
+            self._verified.clear()
 
     def reload(self) -> None:
-        """Read the file again if it changed; where that fails the users known before stay."""
+        """Read the file again if it changed; on failure log an error and keep the users."""
         try:
             status = self._path.stat()
-            if (status.st_ino, status.st_mtime_ns, status.st_size) != self._mark:
+            version = status.st_ino, status.st_mtime_ns, status.st_size
+            if version != self._file_version:
                 self._load()
         except (OSError, ValueError) as error:
-            _log.error("htpasswd: %s: %s; the users known before stay", self._path, error)
+            _log.error("htpasswd: %s: %s; keeping the users read before", self._path, error)
 
     def entry(self, user: str) -> bytes | None:
-        """The hash that the file has for a user; None for one that it does not list."""
+        """The bcrypt hash of a user; None if the file does not list the user."""
         with self._lock:
             return self._users.get(user)
 
-    def _token(self, user: str, password: bytes) -> bytes:
+    def _keyed_hash(self, user: str, password: bytes) -> bytes:
         data = len(user).to_bytes(4, "big") + user.encode() + password
         return hmac.digest(self._key, data, hashlib.sha256)
 
     def remembers(self, user: str, password: bytes) -> bool:
-        """Whether this password was right a short time ago; says so at once."""
-        # Looking up a keyed hash tells by its time nothing of the password.
-        token = self._token(user, password)
+        """Whether this password was verified a short time ago; never takes a hash's time."""
+        # The time to look up a keyed hash reveals nothing about the password.
+        key = self._keyed_hash(user, password)
         with self._lock:
-            until = self._known.get(token)
+            until = self._verified.get(key)
             if until is not None and until <= self._clock():
-                del self._known[token]
+                del self._verified[key]
                 until = None
         return until is not None
 
     def verify(self, user: str, password: bytes) -> bool:
         """Whether the file lists the user with this password.
 
-        It takes a hash's time (many milliseconds), for users that are not listed too: not for an
-        event loop.
+        A check computes a bcrypt hash, which takes many milliseconds, for unlisted users too. Do
+        not call this in an event loop.
         """
-        # Of many requests that came at once, the first one did the work for those behind it.
+        # Of many concurrent requests, the first one may have verified the password by now.
         if self.remembers(user, password):
             return True
         with self._lock:
-            mark, held = self._mark, self._users.get(user)
-            expected = held or self._nobody
+            version, listed = self._file_version, self._users.get(user)
+            expected = listed or self._dummy_hash
         try:
-            right = bcrypt.checkpw(password[:_PASSWORD_BYTES], expected)
-        except ValueError:  # NUL in the password: no hash is of one
-            right = False
-        if not right or held is None:
+            matches = bcrypt.checkpw(password[:_PASSWORD_BYTES], expected)
+        except ValueError:  # the password has a NUL, which bcrypt does not hash
+            matches = False
+        if not matches or listed is None:
             return False
         with self._lock:
-            if self._mark == mark:  # else the user may have been removed meanwhile
-                self._known[self._token(user, password)] = self._clock() + self._remember
-                while len(self._known) > _REMEMBERED:
-                    self._known.popitem(last=False)
+            if self._file_version == version:  # otherwise the user may have been removed
+                self._verified[self._keyed_hash(user, password)] = self._clock() + self._remember
+                while len(self._verified) > _MAX_VERIFIED:
+                    self._verified.popitem(last=False)
         return True
 
 
 def _parse(text: str) -> dict[str, bytes]:
+    """Parse a password file into user name and bcrypt hash."""
     users: dict[str, bytes] = {}
     for number, line in enumerate(text.splitlines(), 1):
         entry = line.strip()
@@ -143,7 +147,7 @@ def _parse(text: str) -> dict[str, bytes]:
             continue
         user, colon, value = entry.partition(":")
         match = _HASH.fullmatch(value)
-        if not (user and colon and match and 4 <= int(match[1]) <= 31):  # bcrypt's own bounds
+        if not (user and colon and match and 4 <= int(match[1]) <= 31):  # bcrypt's bounds
             raise ValueError(f"line {number} is not user:bcrypt-hash, as `htpasswd -B` writes it")
         if user in users:
             raise ValueError(f"line {number} lists a user a second time")

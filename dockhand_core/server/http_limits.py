@@ -1,16 +1,16 @@
-"""HTTP by httptools for uvicorn, with a limit that it lacks.
+"""A size limit on request headers, for uvicorn's httptools protocol.
 
-It collects the line and the headers of a request in memory, however many come; h11 stops at some
-size, but takes longer for everything.
+Without it, httptools collects a request's line and headers in memory without bound. h11 has such
+a limit, but is slower.
 """
 
 from __future__ import annotations
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["LimitedProtocol"]
+__all__ = ["HeaderLimitProtocol"]
 
-LIMIT = 64 << 10  # bytes of a request's line and headers
+_LIMIT = 64 << 10  # bytes of a request's line and headers
 _TOO_LARGE = b"\r\n".join(
     [
         b"HTTP/1.1 431 Request Header Fields Too Large",
@@ -22,27 +22,27 @@ _TOO_LARGE = b"\r\n".join(
 )
 
 
-class LimitedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request has too large a head, with 431."""
+class HeaderLimitProtocol(HttpToolsProtocol):
+    """The httptools protocol, answering 431 and closing if line and headers exceed the limit."""
 
-    _in_head = False
-    _head = 0
+    _reading_headers = False
+    _header_bytes = 0
 
     def on_message_begin(self) -> None:
-        """A request begins."""
-        self._in_head, self._head = True, 0
+        """Start to count: a request begins."""
+        self._reading_headers, self._header_bytes = True, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Its head is over; what follows is the application's to limit."""
-        self._in_head = False
+        """Stop counting: the headers are complete, and the application limits the body."""
+        self._reading_headers = False
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
-        """Something came; a piece is small beside the limit, so it is looked at afterwards."""
+        """Parse the data, then check the limit; one read is small compared to the limit."""
         super().data_received(data)
-        if self._in_head:
-            self._head += len(data)
-            if self._head > LIMIT and not self.transport.is_closing():
+        if self._reading_headers:
+            self._header_bytes += len(data)
+            if self._header_bytes > _LIMIT and not self.transport.is_closing():
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()

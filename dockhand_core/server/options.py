@@ -1,4 +1,4 @@
-"""Options of the command line that servers share."""
+"""Command-line options of the servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
+    """Whether a host name or address is reachable only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -24,7 +24,11 @@ def is_loopback(host: str) -> bool:
 
 
 def positive_int(text: str) -> int:
-    """A number of at least 1 from the command line."""
+    """Parse an option's number of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: the number is less than 1.
+    """
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
@@ -32,42 +36,47 @@ def positive_int(text: str) -> int:
 
 
 def add_listening_options(parser: argparse.ArgumentParser, port: int) -> argparse._ArgumentGroup:
-    """Add the options that say where a server listens; `serve` takes them.
+    """Add the options of host, port and TLS, which `serve_options` reads.
 
     Args:
-        parser: the server's.
-        port: the usual one.
+        parser: parser of the server's command line.
+        port: default port.
+
+    Returns:
+        The group of these options, for more of the kind.
     """
     group = parser.add_argument_group("listening")
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     group.add_argument(
-        "--port", type=int, default=port, help=f"port to listen on, 0 for any that is free ({port})"
+        "--port", type=int, default=port, help=f"port to listen on; 0 takes a free one ({port})"
     )
     group.add_argument(
-        "--tls-certificate", metavar="FILE", help="speak HTTPS: the chain of certificates, PEM"
+        "--tls-certificate", metavar="FILE", help="serve HTTPS with this certificate chain, PEM"
     )
-    group.add_argument("--tls-key", metavar="FILE", help="the certificate's private key, PEM")
+    group.add_argument("--tls-key", metavar="FILE", help="private key of the certificate, PEM")
     return group
 
 
 def add_plain_http_option(group: argparse._ArgumentGroup) -> None:
-    """Add the option for servers that are shown secrets; `refuse_plain_http` heeds it."""
+    """Add the option `--plain-http`, for servers that receive secrets; see `refuse_plain_http`."""
     group.add_argument(
         "--plain-http",
         action="store_true",
-        help="allow a --host that is not loopback without TLS, behind a proxy that speaks it",
+        help="allow a --host that is not loopback without TLS, behind a proxy that terminates TLS",
     )
 
 
 def refuse_plain_http(options: argparse.Namespace, secrets: str) -> None:
-    """End the program where secrets would travel unencrypted, unless it was told that they do not.
+    """Exit with a message if clients would send secrets over the network unencrypted.
 
     Args:
-        options: what `add_listening_options` and `add_plain_http_option` added.
-        secrets: what these are, such as `passwords`.
+        options: values of the options that `add_listening_options` and `add_plain_http_option`
+            added.
+        secrets: the kind of secrets, such as `passwords`.
     """
     if not (is_loopback(options.host) or options.tls_certificate or options.plain_http):
         sys.exit(
-            f"--host {options.host} lets others in, and their {secrets} would travel unencrypted: "
-            "give --tls-certificate and --tls-key, or say --plain-http where a proxy speaks TLS"
+            f"--host {options.host} is open to other machines, and their {secrets} would be sent "
+            "unencrypted: give --tls-certificate and --tls-key, or --plain-http if a proxy "
+            "terminates TLS"
         )

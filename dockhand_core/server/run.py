@@ -1,9 +1,10 @@
-"""Serving an ASGI application: what the servers of this project have in common."""
+"""Programs that serve an ASGI application: listening, serving, logging and error messages."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -12,33 +13,37 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dockhand_core.errors import DockhandError
+
 if TYPE_CHECKING:
+    import argparse
+
     import uvicorn
 
-__all__ = ["listen", "serve"]
+__all__ = ["listen", "program", "serve", "serve_options"]
 
 _BACKLOG = 2048
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A TCP socket that listens already: whoever connects from now on waits for the server.
+    """A TCP socket that already listens, so that connections queue until the server accepts them.
 
     Args:
-        host: a name or an address, IPv4 or IPv6.
-        port: 0 takes one that is free.
+        host: host name or address, IPv4 or IPv6.
+        port: port number; 0 takes a free one.
 
     Raises:
-        OSError: the address is not this machine's, or in use.
+        OSError: the address is not one of this machine, or it is in use.
     """
-    found = socket.getaddrinfo(
+    addresses = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
     )
-    family, kind, protocol, _, address = found[0]
-    # The protocol is said (`socket.create_server` leaves it open), as asyncio turns Nagle's
-    # algorithm off only for sockets that have it: otherwise each reply waits 40 ms for an ACK.
+    family, kind, protocol, _, address = addresses[0]
+    # asyncio turns Nagle's algorithm off only for sockets created with an explicit protocol, which
+    # `socket.create_server` does not do. With Nagle's algorithm each reply waits 40 ms for an ACK.
     listener = socket.socket(family, kind, protocol)
     try:
-        if os.name == "posix":  # elsewhere this would let two servers share a port
+        if os.name == "posix":  # on Windows this would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
@@ -56,18 +61,21 @@ def serve(
     package: str,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
-    **options: Any,
+    **settings: Any,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; what is wrong before that ends the program with a message.
+    """Serve an ASGI application until SIGINT or SIGTERM.
+
+    Prints `listening on <URL>` when it listens. Exits with a message if the socket or the
+    certificate cannot be used.
 
     Args:
-        app: an ASGI application.
-        host: a name or an address.
-        port: 0 takes one that is free; the line that is printed names it.
-        package: the package with the extra `server`, for the message where uvicorn is missing.
-        certificate: speak HTTPS: a file with the chain of certificates, PEM.
-        key: a file with its private key, PEM.
-        options: more settings of `uvicorn.Config`.
+        app: ASGI application.
+        host: host name or address to listen on.
+        port: port number; 0 takes a free one, which the printed line names.
+        package: package with the extra `server`, named in the message if uvicorn is missing.
+        certificate: file with the certificate chain, PEM, to serve HTTPS.
+        key: file with the private key of the certificate, PEM.
+        settings: more settings of `uvicorn.Config`.
     """
     try:
         import uvicorn
@@ -83,30 +91,71 @@ def serve(
         ws="none",
         ssl_certfile=certificate,
         ssl_keyfile=str(key) if key else None,
-        **{"http": _http(), **options},
+        **{"http": _http_protocol(), **settings},
     )
     try:
         config.load()
-    except OSError as error:  # also what ssl says of a file that is none
+    except OSError as error:  # includes ssl.SSLError, for a file that is not PEM
         sys.exit(f"--tls-certificate {certificate}, --tls-key: {error}")
-    with _listener(host, port) as listener:
-        shown = f"[{host}]" if ":" in host else host
+    with _listen_or_exit(host, port) as listener:
+        authority = f"[{host}]" if ":" in host else host
         scheme = "https" if certificate else "http"
-        url = f"{scheme}://{shown}:{listener.getsockname()[1]}"
-        asyncio.run(_serve(uvicorn.Server(config), listener, url))
+        url = f"{scheme}://{authority}:{listener.getsockname()[1]}"
+        asyncio.run(_serve_until_signal(uvicorn.Server(config), listener, url))
 
 
-def _http() -> Any:
-    """The faster parser where it is there."""
+def serve_options(app: Any, options: argparse.Namespace, *, package: str, **settings: Any) -> None:
+    """Serve an ASGI application as the options of `add_listening_options` say; see `serve`.
+
+    Args:
+        app: ASGI application.
+        options: parsed options of the command line.
+        package: package with the extra `server`, named in the message if uvicorn is missing.
+        settings: more settings of `uvicorn.Config`.
+    """
+    serve(
+        app,
+        host=options.host,
+        port=options.port,
+        package=package,
+        certificate=options.tls_certificate,
+        key=options.tls_key,
+        **settings,
+    )
+
+
+@contextlib.contextmanager
+def program(*errors: type[Exception], verbose: bool = False) -> Iterator[None]:
+    """Run the body of a command-line program, with logging to standard error.
+
+    A `DockhandError` exits the program with its message instead of a traceback.
+
+    Args:
+        errors: more classes of exceptions whose message is enough.
+        verbose: log lines of level INFO of the logger `dockhand`, too; otherwise warnings and
+            errors only.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if verbose:
+        logging.getLogger("dockhand").setLevel(logging.INFO)
+    with_message: tuple[type[Exception], ...] = (DockhandError, *errors)
     try:
-        from dockhand_core.server.http_limits import LimitedProtocol
+        yield
+    except with_message as error:
+        sys.exit(str(error))
+
+
+def _http_protocol() -> Any:
+    """The protocol of httptools if it is installed, because it is faster; otherwise h11."""
+    try:
+        from dockhand_core.server.http_limits import HeaderLimitProtocol
     except ImportError:
         return "h11"
-    return LimitedProtocol
+    return HeaderLimitProtocol
 
 
-def _listener(host: str, port: int) -> socket.socket:
-    """A socket that listens; said before anything is served, so that a mistake ends the program."""
+def _listen_or_exit(host: str, port: int) -> socket.socket:
+    """A socket that listens; exits with a message if the address cannot be used."""
     try:
         return listen(host, port)
     except (OSError, OverflowError) as error:
@@ -114,22 +163,24 @@ def _listener(host: str, port: int) -> socket.socket:
         sys.exit(f"cannot listen on {host}:{port}: {reason}; --port 0 takes one that is free")
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket, url: str) -> None:
-    """Serve; a signal lets what is under way come to its end, and is no failure."""
+async def _serve_until_signal(server: uvicorn.Server, listener: socket.socket, url: str) -> None:
+    """Serve until a signal arrives, then finish the open requests and return."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, server)
-    server.capture_signals = _no_signals  # type: ignore[method-assign]  # it would raise them anew
-    # Whoever reads this may send a signal at once.
+    # uvicorn's own method would raise the signals again when the server has stopped.
+    server.capture_signals = _capture_no_signals  # type: ignore[method-assign]
+    # Printed after the handlers are in place: a reader of this line may send a signal at once.
     print(f"listening on {url}", flush=True)
     await server.serve(sockets=[listener])
 
 
 def _stop(server: uvicorn.Server) -> None:
-    server.force_exit = server.should_exit  # the second time, at once
+    """Stop the server gracefully; the second call stops it at once."""
+    server.force_exit = server.should_exit
     server.should_exit = True
 
 
 @contextlib.contextmanager
-def _no_signals() -> Iterator[None]:
+def _capture_no_signals() -> Iterator[None]:
     yield
