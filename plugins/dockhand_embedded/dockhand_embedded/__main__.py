@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core import ConfigError
-from dockhand_core.server import add_listening_options, is_loopback, positive_int, serve
+from dockhand_core.server import (
+    add_listening_options,
+    is_loopback,
+    positive_int,
+    program,
+    serve_options,
+)
 from dockhand_embedded.storage.garbage_collection import GRACE, collect
 from dockhand_embedded.storage.layout import LayoutStorage
 from dockhand_embedded.storage.upload_files import UPLOAD_AGE
@@ -135,11 +140,11 @@ def _seconds(text: str) -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM, or collect what is not used."""
     options = _arguments().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    if options.gc or options.dry_run:
-        _collect(options)
-    else:
-        _run(options)
+    with program():
+        if options.gc or options.dry_run:
+            _collect(options)
+        else:
+            _run(options)
 
 
 def _collect(options: argparse.Namespace) -> None:
@@ -167,18 +172,7 @@ def _run(options: argparse.Namespace) -> None:
             f"--host {options.host} lets others in, and nobody is asked for a password: give "
             "--htpasswd FILE or --token-realm URL, or say --anonymous if that is meant"
         )
-    try:
-        app = _application(options)
-    except ConfigError as error:
-        sys.exit(str(error))
-    serve(
-        app,
-        host=options.host,
-        port=options.port,
-        package="dockhand-embedded",
-        certificate=options.tls_certificate,
-        key=options.tls_key,
-    )
+    serve_options(_application(options), options, package="dockhand-embedded")
 
 
 def _application(options: argparse.Namespace) -> App:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sqlite3
 import sys
 from collections.abc import Sequence
 
-from dockhand_core import DockhandError
 from dockhand_core.server import (
     add_listening_options,
     add_plain_http_option,
+    program,
     refuse_plain_http,
-    serve,
+    serve_options,
 )
 from dockhand_token_server.refresh import RefreshTokens
 from dockhand_token_server.settings import Settings, load_settings
@@ -59,10 +58,7 @@ def _arguments() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM, or do what is asked instead."""
     options = _arguments().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    if options.verbose:
-        logging.getLogger("dockhand").setLevel(logging.INFO)
-    try:
+    with program(sqlite3.Error, verbose=options.verbose):
         settings = load_settings(options.config)
         if options.list_refresh_tokens:
             _list(_store(settings))
@@ -75,8 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{_store(settings).revoke(user=options.revoke_user)} revoked")
         else:
             _run(options, settings)
-    except (DockhandError, sqlite3.Error) as error:
-        sys.exit(str(error))
 
 
 def _store(settings: Settings) -> RefreshTokens:
@@ -102,13 +96,10 @@ def _run(options: argparse.Namespace, settings: Settings) -> None:
         print(f"{options.config}: fine")
         return
     refuse_plain_http(options, "passwords")
-    serve(
+    serve_options(
         app,
-        host=options.host,
-        port=options.port,
+        options,
         package="dockhand-token-server",
-        certificate=options.tls_certificate,
-        key=options.tls_key,
         lifespan="off",
         proxy_headers=False,  # the settings say whose are believed
         http="h11",  # whose limit can be set

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from collections.abc import Sequence
 
-from dockhand_core import DockhandError
 from dockhand_core.server import (
     add_listening_options,
     add_plain_http_option,
+    program,
     refuse_plain_http,
-    serve,
+    serve_options,
 )
 from dockhand_webhook import cli as commands
 
@@ -45,13 +43,8 @@ def _arguments() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM, or do what is asked instead."""
     options = _arguments().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    if options.verbose:
-        logging.getLogger("dockhand").setLevel(logging.INFO)
-    try:
+    with program(verbose=options.verbose):
         getattr(options, "command", _serve)(options)
-    except DockhandError as error:
-        sys.exit(str(error))
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -67,13 +60,10 @@ def _serve(options: argparse.Namespace) -> None:
         lease=options.lease,
     )
     refuse_plain_http(options, "tokens")
-    serve(
+    serve_options(
         app,
-        host=options.host,
-        port=options.port,
+        options,
         package="dockhand-webhook",
-        certificate=options.tls_certificate,
-        key=options.tls_key,
         lifespan="on",
         proxy_headers=False,
         timeout_graceful_shutdown=30,
