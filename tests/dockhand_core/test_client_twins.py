@@ -1,4 +1,4 @@
-"""The two clients, operation by operation: nothing may be on one and not on the other."""
+"""The sync and async clients have the same operations, parameters, types and docstrings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import dockhand_core
 from dockhand_core import AsyncDockhand, AsyncRegistryClient, Dockhand, RegistryClient, hookspecs
 from dockhand_core.driver import RegistryDriver
 
-# API.md's "Registry" table: each method with the optional arguments that it names
-REGISTRY: dict[str, dict[str, Any]] = {
+# The public methods of a client, each with the optional arguments that callers rely on and their
+# defaults; `...` stands for any default.
+OPTIONAL: dict[str, dict[str, Any]] = {
     "is_online": {},
     "ping": {},
     "api_version": {},
@@ -46,6 +47,7 @@ REGISTRY: dict[str, dict[str, Any]] = {
     "delete_tag": {},
     "referrers": {"artifact_type": None},
 }
+# Required parameters, where callers may pass them by position.
 REQUIRED = {
     "tags": ["repository"],
     "tag_page": ["repository"],
@@ -61,18 +63,20 @@ REQUIRED = {
     "delete_tag": ["repository", "tag"],
     "referrers": ["repository", "digest"],
 }
-DIRECT = {"repositories", "tags", "open_blob", "blob_writer", "walk"}  # no `await` before these
+NOT_AWAITED = {"repositories", "tags", "open_blob", "blob_writer"}
 
 
 def methods(kind: type) -> dict[str, Callable[..., Any]]:
-    found = inspect.getmembers(kind, inspect.isfunction)
-    return {name: method for name, method in found if not name.startswith("_")}
+    """The public methods of a class."""
+    functions = inspect.getmembers(kind, inspect.isfunction)
+    return {name: method for name, method in functions if not name.startswith("_")}
 
 
-SYNC, ASYNC = methods(RegistryClient), methods(AsyncRegistryClient)
+SYNC_METHODS, ASYNC_METHODS = methods(RegistryClient), methods(AsyncRegistryClient)
 
 
 def parameters(method: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
+    """The name, kind and default of each parameter."""
     return [
         (p.name, p.kind, p.default)
         for p in inspect.signature(method).parameters.values()
@@ -80,104 +84,103 @@ def parameters(method: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def test_the_same_names() -> None:
-    assert list(SYNC) == list(ASYNC)
-    assert set(SYNC) == {*REGISTRY, "close", "reset", "run", "walk"}
+def test_both_clients_have_the_same_methods() -> None:
+    assert list(SYNC_METHODS) == list(ASYNC_METHODS)
+    assert set(SYNC_METHODS) == {*OPTIONAL, "close", "reset"}
     for kind in (RegistryClient, AsyncRegistryClient):
         properties = inspect.getmembers(kind, lambda member: isinstance(member, property))
         assert properties == []
 
 
-@pytest.mark.parametrize("name", SYNC)
-def test_the_same_parameters(name: str) -> None:
-    assert parameters(SYNC[name]) == parameters(ASYNC[name])
+@pytest.mark.parametrize("name", SYNC_METHODS)
+def test_both_clients_take_the_same_parameters(name: str) -> None:
+    assert parameters(SYNC_METHODS[name]) == parameters(ASYNC_METHODS[name])
 
 
-@pytest.mark.parametrize("name", SYNC)
-def test_the_same_types(name: str) -> None:
-    ours, theirs = inspect.signature(SYNC[name]), inspect.signature(ASYNC[name])
-    for parameter in ours.parameters:
-        other = theirs.parameters[parameter].annotation
-        assert other == {"BlobData": "AnyBlobData"}.get(
-            ours.parameters[parameter].annotation, ours.parameters[parameter].annotation
+@pytest.mark.parametrize("name", SYNC_METHODS)
+def test_both_clients_have_corresponding_types(name: str) -> None:
+    sync = inspect.signature(SYNC_METHODS[name])
+    async_ = inspect.signature(ASYNC_METHODS[name])
+    for parameter in sync.parameters:
+        assert async_.parameters[parameter].annotation == {"BlobData": "AnyBlobData"}.get(
+            sync.parameters[parameter].annotation, sync.parameters[parameter].annotation
         )
-    returned = str(ours.return_annotation)
-    twin = {"Iterator[str]": "AsyncIterator[str]", "Iterator[T]": "AsyncIterator[T]"}
-    twin |= {"BlobReader": "AsyncBlobReader", "BlobWriter": "AsyncBlobWriter"}
-    assert str(theirs.return_annotation) == twin.get(returned, returned)
+    returned = str(sync.return_annotation)
+    twin = {"Iterator[str]": "AsyncIterator[str]", "BlobReader": "AsyncBlobReader"}
+    twin["BlobWriter"] = "AsyncBlobWriter"
+    assert str(async_.return_annotation) == twin.get(returned, returned)
 
 
-@pytest.mark.parametrize("name", SYNC)
-def test_the_same_docstring(name: str) -> None:
-    text = inspect.getdoc(SYNC[name])
+@pytest.mark.parametrize("name", SYNC_METHODS)
+def test_both_clients_have_the_same_docstrings(name: str) -> None:
+    text = inspect.getdoc(SYNC_METHODS[name])
     assert text
-    assert inspect.getdoc(ASYNC[name]) == text
-    for parameter, kind, _ in parameters(SYNC[name]):
+    assert inspect.getdoc(ASYNC_METHODS[name]) == text
+    for parameter, kind, _ in parameters(SYNC_METHODS[name]):
         if "Args:" in text:
             assert f"{parameter}:" in text or f"{parameter}, " in text, (name, kind)
 
 
-@pytest.mark.parametrize("name", SYNC)
-def test_what_is_awaited(name: str) -> None:
-    assert not inspect.iscoroutinefunction(SYNC[name])
-    assert inspect.iscoroutinefunction(ASYNC[name]) == (name not in DIRECT)
+@pytest.mark.parametrize("name", SYNC_METHODS)
+def test_only_methods_that_return_values_are_awaited(name: str) -> None:
+    assert not inspect.iscoroutinefunction(SYNC_METHODS[name])
+    assert inspect.iscoroutinefunction(ASYNC_METHODS[name]) == (name not in NOT_AWAITED)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
-def test_optional_arguments_are_by_keyword(name: str) -> None:
-    found = parameters(SYNC[name])
-    optional = {n: default for n, kind, default in found if default is not inspect.Parameter.empty}
-    assert set(optional) == set(REGISTRY[name])
-    for n, kind, default in found:
-        wanted = REGISTRY[name].get(n)
-        assert (kind is inspect.Parameter.KEYWORD_ONLY) == (n in REGISTRY[name])
-        assert wanted is ... or n not in optional or default == wanted
-    required = [n for n, kind, _ in found if kind is not inspect.Parameter.KEYWORD_ONLY]
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_optional_arguments_are_keyword_only(name: str) -> None:
+    found = parameters(SYNC_METHODS[name])
+    optional = {p: default for p, kind, default in found if default is not inspect.Parameter.empty}
+    assert set(optional) == set(OPTIONAL[name])
+    for parameter, kind, default in found:
+        expected = OPTIONAL[name].get(parameter)
+        assert (kind is inspect.Parameter.KEYWORD_ONLY) == (parameter in OPTIONAL[name])
+        assert expected is ... or parameter not in optional or default == expected
+    required = [p for p, kind, _ in found if kind is not inspect.Parameter.KEYWORD_ONLY]
     assert required == REQUIRED.get(name, required)
 
 
 @pytest.mark.parametrize("kind", [RegistryClient, AsyncRegistryClient, Dockhand, AsyncDockhand])
-def test_all_are_context_managers(kind: type) -> None:
-    world = "a" if "Async" in kind.__name__ else ""
-    for name in (f"__{world}enter__", f"__{world}exit__", "close"):
+def test_clients_and_managers_are_context_managers(kind: type) -> None:
+    prefix = "a" if "Async" in kind.__name__ else ""
+    for name in (f"__{prefix}enter__", f"__{prefix}exit__", "close"):
         assert hasattr(kind, name)
-    assert not hasattr(kind, "__enter__" if world else "__aenter__")
+    assert not hasattr(kind, "__enter__" if prefix else "__aenter__")
 
 
-def test_manager_twins() -> None:
-    ours, theirs = methods(Dockhand), methods(AsyncDockhand)
-    assert list(ours) == list(theirs) == ["close", "connection", "disconnect"]
-    for name, method in ours.items():
-        assert parameters(method) == parameters(theirs[name])
-        assert inspect.iscoroutinefunction(theirs[name]) == (name != "connection")
+def test_both_managers_have_the_same_methods() -> None:
+    sync, async_ = methods(Dockhand), methods(AsyncDockhand)
+    assert list(sync) == list(async_) == ["close", "connection", "disconnect"]
+    for name, method in sync.items():
+        assert parameters(method) == parameters(async_[name])
+        assert inspect.iscoroutinefunction(async_[name]) == (name != "connection")
     connect, twin = dockhand_core.connect, dockhand_core.async_connect
     assert parameters(connect) == parameters(twin)
     assert not inspect.iscoroutinefunction(twin)
 
 
-def test_readers_and_writers() -> None:
-    reader, areader = dockhand_core.BlobReader, dockhand_core.AsyncBlobReader
-    writer, awriter = dockhand_core.BlobWriter, dockhand_core.AsyncBlobWriter
+def test_blob_readers_and_writers_have_the_same_methods() -> None:
+    reader, async_reader = dockhand_core.BlobReader, dockhand_core.AsyncBlobReader
+    writer, async_writer = dockhand_core.BlobWriter, dockhand_core.AsyncBlobWriter
     for kind, names in (
         (reader, ["__enter__", "__exit__", "__iter__", "read"]),
-        (areader, ["__aenter__", "__aexit__", "__aiter__", "read"]),
+        (async_reader, ["__aenter__", "__aexit__", "__aiter__", "read"]),
         (writer, ["__enter__", "__exit__", "write"]),
-        (awriter, ["__aenter__", "__aexit__", "write"]),
+        (async_writer, ["__aenter__", "__aexit__", "write"]),
     ):
         assert all(hasattr(kind, name) for name in names), kind
-    assert set(methods(reader)) == set(methods(areader))
-    assert set(methods(writer)) == set(methods(awriter))
+    assert set(methods(reader)) == set(methods(async_reader))
+    assert set(methods(writer)) == set(methods(async_writer))
 
 
-def test_clients_of_the_distribution_driver() -> None:
+def test_distribution_driver_names_its_clients() -> None:
     assert DistributionDriver.client is DistributionClient
     assert DistributionDriver.async_client is AsyncDistributionClient
     assert issubclass(DistributionClient, RegistryClient)
     assert issubclass(AsyncDistributionClient, AsyncRegistryClient)
 
 
-def test_the_contract_has_no_gaps() -> None:
-    """Distribution does all that a driver can be asked for, with the contract's arguments."""
+def test_distribution_driver_implements_the_whole_contract() -> None:
     contract = methods(RegistryDriver)
     for name, method in contract.items():
         own = getattr(DistributionDriver, name)
@@ -187,7 +190,7 @@ def test_the_contract_has_no_gaps() -> None:
         assert inspect.getdoc(method)
 
 
-def test_what_is_public_is_documented() -> None:
+def test_public_names_are_documented_and_sorted() -> None:
     for name in dockhand_core.__all__:
         thing = getattr(dockhand_core, name)
         if inspect.isclass(thing) or inspect.isfunction(thing):

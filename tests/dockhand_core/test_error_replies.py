@@ -1,4 +1,4 @@
-"""From what a registry, or the proxy before it, answers to an error that helps."""
+"""Error replies of a registry, or of a proxy before it, become exceptions with useful messages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from dockhand_core.http.urls import redacted_url
 URL = "https://registry.example.com/v2/library/nginx/manifests/1.0"
 
 
-def reply(
+def error_of(
     status: int = 404,
     body: bytes = b"",
     kind: str = "manifest",
     url: str = URL,
     **headers: str,
 ) -> RegistryError:
+    """The error of a reply with these headers; `_` in a header's name stands for `-`."""
     return error_from_reply(
         method="GET",
         url=url,
@@ -37,13 +38,14 @@ def reply(
     )
 
 
-def coded(*entries: Any) -> bytes:
+def error_body(*entries: Any) -> bytes:
+    """A JSON body with entries of the list `errors`."""
     return json.dumps({"errors": entries}).encode()
 
 
-def test_one_code() -> None:
+def test_an_error_with_one_code() -> None:
     entry = {"code": "MANIFEST_UNKNOWN", "message": "not here", "detail": {"Tag": "1.0"}}
-    found = reply(404, coded(entry), x_request_id="r-17")
+    found = error_of(404, error_body(entry), x_request_id="r-17")
     assert type(found) is errors.ManifestUnknown
     assert (found.status, found.code, found.detail) == (404, "MANIFEST_UNKNOWN", {"Tag": "1.0"})
     assert (found.errors, found.request_id, found.attempts) == ((entry,), "r-17", 2)
@@ -55,37 +57,38 @@ def test_one_code() -> None:
     assert (type(again), str(again), vars(again)) == (type(found), str(found), vars(found))
 
 
-def test_the_code_counts_more_than_the_status() -> None:
-    assert type(reply(400, coded({"code": "TAG_INVALID"}))) is errors.TagInvalid
-    assert type(reply(403, coded({"code": "UNAUTHORIZED"}))) is errors.Unauthorized
-    assert type(reply(404, coded({"code": "NAME_UNKNOWN"}))) is errors.NameUnknown
+def test_the_code_takes_precedence_over_the_status() -> None:
+    assert type(error_of(400, error_body({"code": "TAG_INVALID"}))) is errors.TagInvalid
+    assert type(error_of(403, error_body({"code": "UNAUTHORIZED"}))) is errors.Unauthorized
+    assert type(error_of(404, error_body({"code": "NAME_UNKNOWN"}))) is errors.NameUnknown
 
 
-def test_several_codes() -> None:
+def test_the_first_known_code_decides() -> None:
     codes = ["STRANGE", "MANIFEST_BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "SIZE_INVALID", "X"]
-    found = reply(400, coded(*({"code": code, "message": "m"} for code in codes)))
-    assert type(found) is errors.ManifestBlobUnknown  # the first that is known
-    assert found.code == "STRANGE"  # as the registry said it
+    found = error_of(400, error_body(*({"code": code, "message": "m"} for code in codes)))
+    assert type(found) is errors.ManifestBlobUnknown  # the first known code
+    assert found.code == "STRANGE"  # the first code of the body
     assert [entry["code"] for entry in found.errors] == codes
     assert "STRANGE: m; MANIFEST_BLOB_UNKNOWN: m" in str(found)
     assert "(and 2 more)" in str(found)
 
 
-def test_a_token_that_zot_does_not_take() -> None:
-    said = {"code": "UNSUPPORTED", "message": "the operation is unsupported"}
-    for body in (coded(said), json.dumps(said).encode()):
-        found = reply(401, body)
+def test_unsupported_with_status_401_is_unauthorized() -> None:
+    """zot sends this if it does not accept a token."""
+    entry = {"code": "UNSUPPORTED", "message": "the operation is unsupported"}
+    for body in (error_body(entry), json.dumps(entry).encode()):
+        found = error_of(401, body)
         assert type(found) is errors.Unauthorized
         assert found.code == "UNSUPPORTED"
-    assert type(reply(405, coded(said))) is errors.Unsupported
+    assert type(error_of(405, error_body(entry))) is errors.Unsupported
 
 
-def test_a_code_that_nobody_knows() -> None:
-    found = reply(400, coded({"code": "QUOTA", "message": "full"}))
+def test_an_unknown_code_is_kept() -> None:
+    found = error_of(400, error_body({"code": "QUOTA", "message": "full"}))
     assert type(found) is RegistryError
     assert (found.code, found.status) == ("QUOTA", 400)
     assert "400 QUOTA: full" in str(found)
-    assert type(reply(404, coded({"code": "QUOTA"}))) is errors.ManifestUnknown
+    assert type(error_of(404, error_body({"code": "QUOTA"}))) is errors.ManifestUnknown
 
 
 @pytest.mark.parametrize(
@@ -99,8 +102,8 @@ def test_a_code_that_nobody_knows() -> None:
         ("catalog", "NotFound"),
     ],
 )
-def test_404_without_a_code(kind: str, name: str) -> None:
-    assert type(reply(404, kind=kind)).__name__ == name
+def test_the_kind_of_request_decides_a_404_without_a_code(kind: str, name: str) -> None:
+    assert type(error_of(404, kind=kind)).__name__ == name
 
 
 @pytest.mark.parametrize(
@@ -122,30 +125,30 @@ def test_404_without_a_code(kind: str, name: str) -> None:
         (302, "ResponseInvalid"),
     ],
 )
-def test_other_statuses_without_a_code(status: int, name: str) -> None:
-    found = reply(status)
+def test_the_status_decides_without_a_code(status: int, name: str) -> None:
+    found = error_of(status)
     assert type(found).__name__ == name
     assert str(found) == f"GET {URL}: {status} (repository library/nginx)"
     assert (found.code, found.errors) == (None, ())
 
 
-def test_5xx_is_the_servers_even_with_a_code() -> None:
-    found = reply(503, coded({"code": "DENIED"}))
+def test_5xx_is_a_server_error_even_with_a_code() -> None:
+    found = error_of(503, error_body({"code": "DENIED"}))
     assert type(found) is errors.ServerError
     assert found.code == "DENIED"
 
 
-def test_plain_text() -> None:
-    found = reply(404, b"404 page not found\n", content_type="text/plain")
+def test_a_plain_text_body_is_shown() -> None:
+    found = error_of(404, b"404 page not found\n", content_type="text/plain")
     assert str(found) == f"GET {URL}: 404: 404 page not found (repository library/nginx)"
 
 
-def test_html_of_a_proxy() -> None:
+def test_only_the_title_of_an_html_page_is_shown() -> None:
     page = b"<html><head><title>502 Bad\nGateway</title></head><body>" + b"x" * 9999
-    for found in (reply(502, page, content_type="text/html"), reply(502, page)):
+    for found in (error_of(502, page, content_type="text/html"), error_of(502, page)):
         assert "502 an HTML page, '502 Bad Gateway'" in str(found)
         assert "xxx" not in str(found)
-    assert "502 an HTML page (" in str(reply(502, b"<html>"))
+    assert "502 an HTML page (" in str(error_of(502, b"<html>"))
 
 
 @pytest.mark.parametrize(
@@ -165,49 +168,49 @@ def test_html_of_a_proxy() -> None:
         b"\xff\xfe\x00",
     ],
 )
-def test_json_that_is_none_of_the_specifications(body: bytes) -> None:
-    found = reply(404, body)
+def test_malformed_error_bodies_are_ignored(body: bytes) -> None:
+    found = error_of(404, body)
     assert type(found) is errors.ManifestUnknown
     assert (found.code, found.errors, found.detail) == (None, (), None)
 
 
-def test_messages_stay_on_one_line_of_bounded_length() -> None:
-    body = coded({"code": "DENIED", "message": "a\nb\r\x1b[31m\u202e" + "x" * 5000})
-    found = str(reply(403, body))
+def test_messages_are_one_printable_line_of_limited_length() -> None:
+    body = error_body({"code": "DENIED", "message": "a\nb\r\x1b[31m\u202e" + "x" * 5000})
+    found = str(error_of(403, body))
     assert found.isprintable()
     assert len(found) < 500
-    assert len(reply(404, coded(*({"code": "X"} for _ in range(5000)))).errors) == 100
+    assert len(error_of(404, error_body(*({"code": "X"} for _ in range(5000)))).errors) == 100
 
 
 def test_retry_after() -> None:
-    assert reply(429, retry_after="7").retry_after == 7.0
-    assert reply(429, retry_after="soon").retry_after is None
-    assert reply(429).retry_after is None
-    assert reply(429, ratelimit_reset="3").retry_after == 3.0  # zot's way
-    past = reply(429, retry_after="Wed, 21 Oct 2015 07:28:00 GMT")
+    assert error_of(429, retry_after="7").retry_after == 7.0
+    assert error_of(429, retry_after="soon").retry_after is None
+    assert error_of(429).retry_after is None
+    assert error_of(429, ratelimit_reset="3").retry_after == 3.0  # zot sends this header
+    past = error_of(429, retry_after="Wed, 21 Oct 2015 07:28:00 GMT")
     assert past.retry_after == 0.0
 
 
 @pytest.mark.parametrize("header", ["x_request_id", "docker_request_id", "x_amzn_requestid"])
-def test_request_ids(header: str) -> None:
+def test_request_id_is_read_and_shown(header: str) -> None:
     headers: dict[str, Any] = {header: "abc-1"}
-    found = reply(500, **headers)
+    found = error_of(500, **headers)
     assert found.request_id == "abc-1"
     assert "request id abc-1" in str(found)
 
 
-def test_what_it_asks_for() -> None:
+def test_a_401_names_the_auth_schemes() -> None:
     challenge = 'Bearer realm="https://auth.example.com/token",service="r", Basic realm="x"'
-    assert "it asks for Bearer or Basic)" in str(reply(401, www_authenticate=challenge))
+    assert "it asks for Bearer or Basic)" in str(error_of(401, www_authenticate=challenge))
 
 
-def test_what_was_wrong_with_a_token() -> None:
-    said = str(reply(401, www_authenticate='Bearer realm="r",error="insufficient_scope"'))
-    assert "it asks for Bearer, and says insufficient_scope" in said
-    assert "s3cret" not in str(reply(401, www_authenticate='Bearer error="s3cret"'))
+def test_a_401_names_only_known_bearer_errors() -> None:
+    message = str(error_of(401, www_authenticate='Bearer realm="r",error="insufficient_scope"'))
+    assert "it asks for Bearer, and says insufficient_scope" in message
+    assert "s3cret" not in str(error_of(401, www_authenticate='Bearer error="s3cret"'))
 
 
-class TestShown:
+class TestRedaction:
     @pytest.mark.parametrize(
         ("url", "text"),
         [
@@ -219,11 +222,11 @@ class TestShown:
             ("https://[::1", "(a URL that cannot be parsed)"),
         ],
     )  # fmt: skip
-    def test_without_secrets(self, url: str, text: str) -> None:
+    def test_urls_are_shown_without_secrets(self, url: str, text: str) -> None:
         assert unquote(redacted_url(url)) == text
 
-    def test_in_messages(self) -> None:
-        found = reply(404, kind="upload", url="https://a:hunter2@r/u?_state=hunter2")
+    def test_messages_have_no_secrets(self) -> None:
+        found = error_of(404, kind="upload", url="https://a:hunter2@r/u?_state=hunter2")
         assert unquote(str(found)).startswith("GET https://r/u?_state=…: 404")
         assert "hunter2" not in str(found)
 
@@ -261,11 +264,11 @@ def test_any_reply_becomes_an_error(status: int, body: bytes, headers: dict[str,
     assert str(found).startswith(f"GET {URL}: {status}")
 
 
-def test_bare_entry() -> None:
-    """zot sends a failed login's error without the list around it."""
+def test_an_error_entry_without_its_list_is_read() -> None:
+    """zot sends the error of a failed login without the list `errors`."""
     body = b'{"code":"UNAUTHORIZED","message":"authentication required","detail":{"a":"x"}}'
-    error = reply(401, body)
+    error = error_of(401, body)
     assert type(error).__name__ == "Unauthorized"
     assert (error.code, error.detail) == ("UNAUTHORIZED", {"a": "x"})
     assert "authentication required" in str(error)
-    assert reply(401, b'{"message":"no code"}').errors == ()
+    assert error_of(401, b'{"message":"no code"}').errors == ()

@@ -1,4 +1,4 @@
-"""API.md's "Errors": each name, its place in the tree, and what survives a pickle."""
+"""The exceptions: their names, parents, codes and attributes, also after pickling."""
 
 from __future__ import annotations
 
@@ -72,47 +72,47 @@ CODES = {
 }
 
 
-def error(name: str) -> type[DockhandError]:
+def error_class(name: str) -> type[DockhandError]:
     found = getattr(dockhand_core, name)
     assert issubclass(found, DockhandError)
     return found  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("name", PARENTS)
-def test_place_in_the_tree(name: str) -> None:
-    assert error(name).__bases__[0].__name__ == PARENTS[name]
-    assert inspect.getdoc(error(name))
+def test_each_error_has_its_parent(name: str) -> None:
+    assert error_class(name).__bases__[0].__name__ == PARENTS[name]
+    assert inspect.getdoc(error_class(name))
     assert name in dockhand_core.__all__
 
 
-def test_there_are_no_others() -> None:
-    there = {
+def test_there_are_no_other_errors() -> None:
+    defined = {
         name
-        for name, thing in vars(errors).items()
-        if inspect.isclass(thing) and issubclass(thing, DockhandError)
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, DockhandError)
     }
-    assert there == {*PARENTS, "DockhandError"} == set(errors.__all__)
+    assert defined == {*PARENTS, "DockhandError"} == set(errors.__all__)
 
 
-def test_the_tree_is_drawn_in_the_docstring() -> None:
+def test_module_docstring_draws_the_whole_tree() -> None:
     drawn = set(re.findall(r"\b[A-Z][A-Za-z]+[a-z]\b", errors.__doc__ or ""))
     assert {*PARENTS, "DockhandError"} <= drawn
 
 
 @pytest.mark.parametrize(("code", "name"), CODES.items())
-def test_one_class_for_each_code(code: str, name: str) -> None:
-    assert RegistryError.by_code[code] is error(name)
+def test_each_code_has_its_class(code: str, name: str) -> None:
+    assert RegistryError.by_code[code] is error_class(name)
 
 
-def test_nothing_else_claims_a_code() -> None:
+def test_the_core_registers_no_other_codes() -> None:
     core = {k: v for k, v in RegistryError.by_code.items() if v.__module__ == errors.__name__}
     assert {k: v.__name__ for k, v in core.items()} == CODES
 
 
-def test_everything_that_is_unknown_is_not_found() -> None:
+def test_unknown_errors_are_not_found_errors() -> None:
     for name in PARENTS:
         assert name.endswith("Unknown") == (
-            issubclass(error(name), dockhand_core.NotFound) and name != "NotFound"
+            issubclass(error_class(name), dockhand_core.NotFound) and name != "NotFound"
         )
 
 
@@ -128,13 +128,13 @@ def test_everything_that_is_unknown_is_not_found() -> None:
         ("DriverMismatch", "TypeError"),
     ],
 )
-def test_python_knows_them_too(name: str, builtin: str) -> None:
-    assert issubclass(error(name), getattr(builtins, builtin))
+def test_some_errors_are_also_builtin_ones(name: str, builtin: str) -> None:
+    assert issubclass(error_class(name), getattr(builtins, builtin))
 
 
-def test_a_plugin_adds_a_code() -> None:
+def test_a_subclass_registers_its_code() -> None:
     class QuotaExceeded(RegistryError, code="TEST_QUOTA_EXCEEDED"):
-        """No room."""
+        """The quota is exceeded."""
 
     try:
         assert RegistryError.by_code["TEST_QUOTA_EXCEEDED"] is QuotaExceeded
@@ -142,7 +142,7 @@ def test_a_plugin_adds_a_code() -> None:
         del RegistryError.by_code["TEST_QUOTA_EXCEEDED"]
 
 
-FULL: dict[str, Any] = {
+ATTRIBUTES: dict[str, Any] = {
     "status": 404,
     "code": "MANIFEST_UNKNOWN",
     "detail": {"Tag": "x"},
@@ -154,26 +154,28 @@ FULL: dict[str, Any] = {
 }
 
 
-def copies(found: Any) -> list[Any]:
-    made = [pickle.loads(pickle.dumps(found, n)) for n in range(2, pickle.HIGHEST_PROTOCOL + 1)]
-    return [*made, copy.copy(found), copy.deepcopy(found)]
+def copies(error: Any) -> list[Any]:
+    """Copies of an error by every pickle protocol and by `copy`."""
+    protocols = range(2, pickle.HIGHEST_PROTOCOL + 1)
+    pickled = [pickle.loads(pickle.dumps(error, protocol)) for protocol in protocols]
+    return [*pickled, copy.copy(error), copy.deepcopy(error)]
 
 
 @pytest.mark.parametrize("name", ["DockhandError", *PARENTS])
-def test_pickles(name: str) -> None:
-    kind = error(name)
-    wanted: dict[str, Any] = {}
+def test_errors_survive_pickling_and_copying(name: str) -> None:
+    kind = error_class(name)
+    attributes: dict[str, Any] = {}
     if issubclass(kind, RegistryError):
-        wanted = FULL
+        attributes = ATTRIBUTES
     elif name == "DigestMismatch":
-        wanted = {"expected": "sha256:a", "actual": "sha256:b"}
-    for found in copies(kind("what happened", **wanted)):
+        attributes = {"expected": "sha256:a", "actual": "sha256:b"}
+    for found in copies(kind("a message", **attributes)):
         assert type(found) is kind
-        assert str(found) == "what happened"
-        assert {key: getattr(found, key) for key in wanted} == wanted
+        assert str(found) == "a message"
+        assert {key: getattr(found, key) for key in attributes} == attributes
 
 
-def test_what_an_error_has_without_a_reply() -> None:
+def test_attributes_of_an_error_without_a_reply() -> None:
     found = RegistryError("no")
     assert (found.status, found.code, found.detail, found.errors) == (None, None, None, ())
     assert (found.request_id, found.repository, found.retry_after) == (None, None, None)
