@@ -1,4 +1,4 @@
-"""The environment over the file: every name in API.md's table, and what it does to credentials."""
+"""Environment variables override the file: every name, and its effect on credentials."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ auth = { driver = "bearer", token = "t0ken" }
 """
 
 
-def loaded(environ: dict[str, str], file: str | None = FILE) -> dict[str, ConnectionConfig]:
+def load(environ: dict[str, str], file: str | None = FILE) -> dict[str, ConnectionConfig]:
     if file is not None:
         Path("dockhand.toml").write_text(file)
     return load_config(environ=environ).connections
@@ -50,11 +50,11 @@ def loaded(environ: dict[str, str], file: str | None = FILE) -> dict[str, Connec
     ],
 )
 @pytest.mark.parametrize("default", [None, "prod"])
-def test_flat_names_are_the_default_connections(
+def test_flat_names_set_keys_of_the_default_connection(
     variable: str, path: tuple[str, ...], default: str | None
 ) -> None:
     environ = {variable: "json", **({"DOCKHAND_CONNECTION": default} if default else {})}
-    connections = loaded(environ, None)
+    connections = load(environ, None)
     assert list(connections) == [default or "default"]
     found: Any = connections[default or "default"]
     for key in path:
@@ -71,42 +71,42 @@ def test_flat_names_are_the_default_connections(
         "DOCKHAND_DISABLE_PLUGINS",
     ],
 )
-def test_names_that_are_not_of_a_connection(variable: str) -> None:
-    assert loaded({variable: "x"}, None) == {}
+def test_other_names_configure_no_connection(variable: str) -> None:
+    assert load({variable: "x"}, None) == {}
 
 
-def test_which_connection() -> None:
+def test_environment_names_the_default_connection() -> None:
     Path("dockhand.toml").write_text(FILE)
     config = load_config(environ={"DOCKHAND_CONNECTION": "other-one"})
     assert config.connection()[0] == "other-one"
 
 
-def test_flat_names_override_the_default_whatever_it_is_called() -> None:
+def test_flat_names_override_the_default_connection_of_any_name() -> None:
     environ = {"DOCKHAND_USERNAME": "bob"}
-    connections = loaded(environ)
+    connections = load(environ)
     assert connections["main"].auth.options == {"username": "bob", "password": "hunter2"}
     assert connections["other-one"].auth.options == {"token": "t0ken"}
-    connections = loaded({**environ, "DOCKHAND_CONNECTION": "other-one"})
+    connections = load({**environ, "DOCKHAND_CONNECTION": "other-one"})
     assert connections["main"].auth.options["username"] == "alice"
     assert connections["other-one"].auth.options == {"token": "t0ken", "username": "bob"}
 
 
 def test_flat_names_override_the_only_connection_of_a_file_without_a_default() -> None:
-    connections = loaded(
+    connections = load(
         {"DOCKHAND_LOG_DRIVER": "json"}, '[connections.single]\nbase_uri = "http://r"'
     )
     assert list(connections) == ["single"]
     assert connections["single"].logging.driver == "json"
 
 
-def test_flat_names_make_the_connection_if_the_file_has_none() -> None:
-    connections = loaded({"DOCKHAND_BASE_URI": "http://new"}, 'default = "fresh"')
+def test_flat_names_create_a_connection_missing_in_the_file() -> None:
+    connections = load({"DOCKHAND_BASE_URI": "http://new"}, 'default = "fresh"')
     assert connections["fresh"].options == {"base_uri": "http://new"}
-    connections = loaded({"DOCKHAND_CONNECTION": "x", "DOCKHAND_BASE_URI": "http://new"})
+    connections = load({"DOCKHAND_CONNECTION": "x", "DOCKHAND_BASE_URI": "http://new"})
     assert sorted(connections) == ["main", "other-one", "x"]
 
 
-def test_they_work_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flat_names_reach_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKHAND_BASE_URI", "http://registry.invalid/v2/")
     monkeypatch.setenv("DOCKHAND_AUTH_DRIVER", "bearer")
     monkeypatch.setenv("DOCKHAND_TOKEN", "t0ken")
@@ -116,8 +116,8 @@ def test_they_work_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
         assert vars(client._runner.endpoint.auth) == {"_header": "Bearer t0ken"}
 
 
-def test_any_key_of_any_connection() -> None:
-    connections = loaded(
+def test_nested_names_set_any_key_of_any_connection() -> None:
+    connections = load(
         {
             "DOCKHAND_CONNECTIONS__STAGING__BASE_URI": "http://staging",
             "DOCKHAND_CONNECTIONS__STAGING__AUTH__DRIVER": "basic",
@@ -132,29 +132,29 @@ def test_any_key_of_any_connection() -> None:
     assert (staging.auth.driver, staging.auth.options) == ("basic", {"username": "carol"})
     assert staging.logging.level == "debug"
     assert connections["main"].timeout == 2.5
-    assert connections["other-one"].retries == 0  # `other_one` in a variable's name
+    assert connections["other-one"].retries == 0  # `OTHER_ONE` in the variable's name
     assert sorted(connections) == ["main", "other-one", "staging"]
 
 
-def test_a_default_that_only_the_environment_knows() -> None:
+def test_environment_creates_its_own_default_connection() -> None:
     environ = {
         "DOCKHAND_CONNECTION": "My-Registry",
         "DOCKHAND_CONNECTIONS__MY_REGISTRY__BASE_URI": "http://r",
         "DOCKHAND_USERNAME": "alice",
     }
-    connections = loaded(environ, None)
+    connections = load(environ, None)
     assert list(connections) == ["My-Registry"]
     assert connections["My-Registry"].options == {"base_uri": "http://r"}
     assert connections["My-Registry"].auth.options == {"username": "alice"}
 
 
-def test_the_only_connection_of_the_environment_is_the_default() -> None:
+def test_the_only_connection_in_the_environment_is_the_default() -> None:
     config = load_config(environ={"DOCKHAND_CONNECTIONS__A__BASE_URI": "http://r"})
     assert config.connection()[0] == "a"
 
 
-def test_flat_names_are_the_stronger() -> None:
-    connections = loaded(
+def test_flat_names_take_precedence_over_nested_ones() -> None:
+    connections = load(
         {
             "DOCKHAND_BASE_URI": "http://flat",
             "DOCKHAND_CONNECTIONS__MAIN__BASE_URI": "http://nested",
@@ -164,9 +164,9 @@ def test_flat_names_are_the_stronger() -> None:
 
 
 @pytest.mark.parametrize("variable", ["DOCKHAND_CONNECTIONS__MAIN", "DOCKHAND_CONNECTIONS____X"])
-def test_half_a_name(variable: str) -> None:
+def test_incomplete_nested_names_are_refused(variable: str) -> None:
     with pytest.raises(ConfigError, match=variable):
-        loaded({variable: "x"})
+        load({variable: "x"})
 
 
 @pytest.mark.parametrize(
@@ -177,27 +177,27 @@ def test_half_a_name(variable: str) -> None:
         ("DOCKHAND_CONNECTIONS", "DOCKHAND_CONNECTION"),
     ],
 )
-def test_a_near_miss_is_a_mistake(variable: str, meant: str) -> None:
+def test_misspelt_names_are_refused_with_a_suggestion(variable: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=f"{variable} is unknown; did you mean '{meant}'"):
-        loaded({variable: "x"})
+        load({variable: "x"})
 
 
 @pytest.mark.parametrize(
     "variable", ["DOCKHAND_RECORD", "DOCKHAND_LIVE_DISTRIBUTION_2", "DOCKHAND_HOME"]
 )
-def test_other_programs_have_variables_too(variable: str) -> None:
-    assert sorted(loaded({variable: "1"})) == ["main", "other-one"]
+def test_unrelated_variables_are_ignored(variable: str) -> None:
+    assert sorted(load({variable: "1"})) == ["main", "other-one"]
 
 
-def test_an_unknown_key_names_the_connection() -> None:
+def test_an_unknown_key_is_refused_with_its_connection() -> None:
     Path("dockhand.toml").write_text(FILE)
     config = load_config(environ={"DOCKHAND_CONNECTIONS__MAIN__TIEMOUT": "1"})
     with pytest.raises(ConfigError, match=r"connection 'main': .*'tiemout'.*mean 'timeout'"):
         Dockhand(config).connection()
 
 
-class TestText:
-    """Everything in the environment is text."""
+class TestConversion:
+    """Values in the environment are text and become the type of their key."""
 
     @pytest.mark.parametrize(
         ("key", "text", "value"),
@@ -211,42 +211,42 @@ class TestText:
             ("max_connections", "4", 4),
         ],
     )
-    def test_becomes_what_the_key_takes(self, key: str, text: str, value: object) -> None:
-        table = loaded({f"DOCKHAND_CONNECTIONS__MAIN__{key.upper()}": text})["main"]
+    def test_text_becomes_the_type_of_the_key(self, key: str, text: str, value: object) -> None:
+        table = load({f"DOCKHAND_CONNECTIONS__MAIN__{key.upper()}": text})["main"]
         found = getattr(table, key)
         assert (found, type(found)) == (value, type(value))
 
-    def test_a_path_starts_at_the_file(self, clean: Path) -> None:
-        table = loaded({"DOCKHAND_CONNECTIONS__MAIN__VERIFY": "ca/false.pem"})["main"]
+    def test_a_relative_path_starts_at_the_file(self, clean: Path) -> None:
+        table = load({"DOCKHAND_CONNECTIONS__MAIN__VERIFY": "ca/false.pem"})["main"]
         assert table.verify == clean / "ca/false.pem"
 
     @pytest.mark.parametrize("text", ["", "3.5", "many"])
-    def test_of_the_wrong_kind(self, text: str) -> None:
+    def test_text_of_another_type_is_refused(self, text: str) -> None:
         with pytest.raises(ConfigError, match=r"connection 'main': retries"):
-            loaded({"DOCKHAND_CONNECTIONS__MAIN__RETRIES": text})
+            load({"DOCKHAND_CONNECTIONS__MAIN__RETRIES": text})
 
 
 class TestSecretFiles:
-    def test_a_file_for_a_flat_name(self) -> None:
+    def test_a_flat_name_can_give_a_secret_file(self) -> None:
         Path("pw").write_text("from-file\n")
-        main = loaded({"DOCKHAND_PASSWORD_FILE": "pw"})["main"]
-        whole = str(Path.cwd() / "pw")  # it starts at the working folder
-        assert main.auth.options == {"username": "alice", "password_file": whole}
+        main = load({"DOCKHAND_PASSWORD_FILE": "pw"})["main"]
+        resolved = str(Path.cwd() / "pw")  # a relative path starts at the working folder
+        assert main.auth.options == {"username": "alice", "password_file": resolved}
 
-    def test_text_instead_of_the_files_file(self) -> None:
+    def test_a_secret_replaces_the_secret_file_of_the_file(self) -> None:
         text = FILE.replace('password = "hunter2"', 'password_file = "pw"')
-        main = loaded({"DOCKHAND_PASSWORD": "from-environment"}, text)["main"]
+        main = load({"DOCKHAND_PASSWORD": "from-environment"}, text)["main"]
         assert main.auth.options == {"username": "alice", "password": "from-environment"}
 
-    def test_both_in_the_environment(self) -> None:
+    def test_a_secret_and_its_file_together_are_refused(self) -> None:
         Path("dockhand.toml").write_text(FILE)
         config = load_config(environ={"DOCKHAND_PASSWORD": "a", "DOCKHAND_PASSWORD_FILE": "b"})
         with pytest.raises(ConfigError, match="both password and password_file"):
             Dockhand(config).connection()
 
 
-class TestCredentialsStayHome:
-    """What belongs to the file's registry does not go to one that the environment names."""
+class TestCredentialsStayWithTheirRegistry:
+    """Credentials in the file are not sent to a registry that the environment names."""
 
     @pytest.mark.parametrize(
         "uri",
@@ -261,17 +261,17 @@ class TestCredentialsStayHome:
     @pytest.mark.parametrize(
         "variable", ["DOCKHAND_BASE_URI", "DOCKHAND_CONNECTIONS__MAIN__BASE_URI"]
     )
-    def test_another_origin(self, uri: str, variable: str) -> None:
-        main = loaded({variable: uri})["main"]
+    def test_another_origin_drops_credentials_of_the_file(self, uri: str, variable: str) -> None:
+        main = load({variable: uri})["main"]
         assert main.options == {"base_uri": uri}
         assert (main.auth.driver, main.auth.options) == ("null", {})
         assert (main.headers, main.client_cert, main.client_key) == ({}, None, None)
 
-    def test_another_origin_with_credentials_of_its_own(self) -> None:
+    def test_another_origin_takes_credentials_of_the_environment(self) -> None:
         environ = {"DOCKHAND_BASE_URI": "https://evil.example.com", "DOCKHAND_USERNAME": "bob"}
-        main = loaded({**environ, "DOCKHAND_AUTH_DRIVER": "basic"})["main"]
+        main = load({**environ, "DOCKHAND_AUTH_DRIVER": "basic"})["main"]
         assert (main.auth.driver, main.auth.options) == ("basic", {"username": "bob"})
-        main = loaded(environ)["main"]
+        main = load(environ)["main"]
         assert main.auth.options == {"username": "bob"}
 
     @pytest.mark.parametrize(
@@ -282,49 +282,49 @@ class TestCredentialsStayHome:
             "https://REGISTRY.example.com:443/team",
         ],
     )
-    def test_the_same_origin(self, uri: str) -> None:
-        main = loaded({"DOCKHAND_BASE_URI": uri})["main"]
+    def test_the_same_origin_keeps_credentials(self, uri: str) -> None:
+        main = load({"DOCKHAND_BASE_URI": uri})["main"]
         assert main.options == {"base_uri": uri}
         assert main.auth.options == {"username": "alice", "password": "hunter2"}
         assert main.headers["X-Key"].get_secret_value() == "from-file"
         assert main.client_cert is not None
 
-    def test_another_auth_driver(self) -> None:
-        main = loaded({"DOCKHAND_AUTH_DRIVER": "bearer", "DOCKHAND_TOKEN": "t"})["main"]
+    def test_another_auth_driver_drops_the_auth_table_only(self) -> None:
+        main = load({"DOCKHAND_AUTH_DRIVER": "bearer", "DOCKHAND_TOKEN": "t"})["main"]
         assert (main.auth.driver, main.auth.options) == ("bearer", {"token": "t"})
         assert main.headers["X-Key"].get_secret_value() == "from-file"
 
-    def test_the_same_auth_driver(self) -> None:
-        main = loaded({"DOCKHAND_AUTH_DRIVER": "basic", "DOCKHAND_PASSWORD": "p"})["main"]
+    def test_the_same_auth_driver_keeps_the_auth_table(self) -> None:
+        main = load({"DOCKHAND_AUTH_DRIVER": "basic", "DOCKHAND_PASSWORD": "p"})["main"]
         assert main.auth.options == {"username": "alice", "password": "p"}
 
-    def test_no_auth(self) -> None:
-        main = loaded({"DOCKHAND_AUTH_DRIVER": "null"})["main"]
+    def test_the_null_driver_drops_the_auth_table(self) -> None:
+        main = load({"DOCKHAND_AUTH_DRIVER": "null"})["main"]
         assert (main.auth.driver, main.auth.options) == ("null", {})
 
-    def test_other_connections_keep_theirs(self) -> None:
-        others = loaded({"DOCKHAND_BASE_URI": "https://evil.example.com"})["other-one"]
+    def test_other_connections_keep_their_credentials(self) -> None:
+        others = load({"DOCKHAND_BASE_URI": "https://evil.example.com"})["other-one"]
         assert others.auth.options == {"token": "t0ken"}
 
-    def test_a_file_without_a_place(self) -> None:
+    def test_a_file_without_base_uri_loses_credentials(self) -> None:
         text = FILE.replace('base_uri = "https://registry.example.com/team"\n', "")
-        assert loaded({"DOCKHAND_BASE_URI": "https://a"}, text)["main"].auth.options == {}
+        assert load({"DOCKHAND_BASE_URI": "https://a"}, text)["main"].auth.options == {}
 
 
 class TestAnotherDriver:
-    def test_at_the_same_place(self) -> None:
-        main = loaded({"DOCKHAND_DRIVER": "zot"})["main"]
+    def test_keeps_the_base_uri_if_it_takes_one(self) -> None:
+        main = load({"DOCKHAND_DRIVER": "zot"})["main"]
         assert (main.driver, main.options) == (
             "zot",
             {"base_uri": "https://registry.example.com/team"},
         )
 
-    def test_that_takes_other_keys(self) -> None:
+    def test_drops_keys_that_it_does_not_take(self) -> None:
         environ = {"DOCKHAND_DRIVER": "embedded", "DOCKHAND_CONNECTIONS__MAIN__ROOT": "folder"}
-        main = loaded(environ)["main"]
+        main = load(environ)["main"]
         assert (main.driver, main.options) == ("embedded", {"root": "folder"})
 
-    def test_the_keys_of_the_files_driver_go(self) -> None:
+    def test_drops_keys_of_the_driver_in_the_file(self) -> None:
         text = '[connections.main]\ndriver = "embedded"\nroot = "folder"'
         environ = {"DOCKHAND_DRIVER": "distribution", "DOCKHAND_BASE_URI": "http://r"}
-        assert loaded(environ, text)["main"].options == {"base_uri": "http://r"}
+        assert load(environ, text)["main"].options == {"base_uri": "http://r"}

@@ -1,4 +1,4 @@
-"""`dockhand.toml`: what it may say, and what its mistakes are answered with."""
+"""The file `dockhand.toml`: its keys, and the messages for wrong ones."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ auth = { driver = "apikey", username = "alice", api_key = "${ZOT_API_KEY}" }
 
 
 def write(text: str, name: str = "dockhand.toml") -> Path:
+    """Write a file, and the folders above it."""
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     return path
 
 
-def mistake(text: str, environ: dict[str, str] | None = None) -> str:
-    """The message that a file is answered with, when its connection is made at the latest."""
+def error_of(text: str, environ: dict[str, str] | None = None) -> str:
+    """The error message of a file, raised when it is loaded or when its connection is made."""
     write(text)
     with pytest.raises(ConfigError) as caught:
         Dockhand(load_config(environ=environ or {})).connection()
     return str(caught.value)
 
 
-def test_every_key_of_the_core(clean: Path) -> None:
+def test_every_key_of_the_core_is_read(clean: Path) -> None:
     write(MAIN)
     config = load_config(environ={"ZOT_API_KEY": "zot-key"})
     assert config.default == "main"
@@ -65,7 +66,9 @@ def test_every_key_of_the_core(clean: Path) -> None:
     assert main.proxy.get_secret_value() == "http://proxy.example.com:3128"
     assert main.retries == 5
     assert main.max_connections == 7
-    assert {k: v.get_secret_value() for k, v in main.headers.items()} == {"X-Team": "red"}
+    assert {name: value.get_secret_value() for name, value in main.headers.items()} == {
+        "X-Team": "red"
+    }
     assert main.transport == "httpx"
     assert main.auth.driver == "basic"
     assert main.auth.options == {"username": "alice", "password": "hunter2"}
@@ -73,7 +76,7 @@ def test_every_key_of_the_core(clean: Path) -> None:
     assert config.connection("staging")[1].auth.options["api_key"] == "zot-key"
 
 
-def test_defaults() -> None:
+def test_defaults_of_a_minimal_file() -> None:
     write('[connections.only]\nbase_uri = "http://r"')
     name, table = load_config(environ={}).connection()
     assert name == "only"
@@ -85,13 +88,13 @@ def test_defaults() -> None:
     assert (table.timeout, table.verify, table.proxy, table.transport) == (30.0, True, None, None)
 
 
-def test_a_dollar_sign_twice_is_a_plain_one() -> None:
+def test_a_doubled_dollar_sign_is_a_literal_one() -> None:
     write('[connections.a]\nbase_uri = "http://r"\n[connections.a.headers]\nX = "$${HOME} ${B}$"')
     table = load_config(environ={"B": "${C}", "C": "no"}).connection("a")[1]
     assert table.headers["X"].get_secret_value() == "${HOME} ${C}$"
 
 
-def test_variables_in_lists_and_below() -> None:
+def test_variables_are_replaced_in_nested_values() -> None:
     write('[connections.a]\nbase_uri = "http://${HOST}"\nlist = ["${HOST}", 1]')
     assert load_config(environ={"HOST": "r"}).connection("a")[1].options == {
         "base_uri": "http://r",
@@ -99,10 +102,10 @@ def test_variables_in_lists_and_below() -> None:
     }
 
 
-def test_a_missing_variable_names_the_key() -> None:
-    said = mistake(MAIN)
-    assert "connections.staging.auth.api_key" in said
-    assert "'ZOT_API_KEY' is not set" in said
+def test_a_missing_variable_is_refused_with_its_key() -> None:
+    message = error_of(MAIN)
+    assert "connections.staging.auth.api_key" in message
+    assert "'ZOT_API_KEY' is not set" in message
 
 
 def test_relative_paths_start_at_the_file(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,26 +120,26 @@ def test_relative_paths_start_at_the_file(clean: Path, monkeypatch: pytest.Monke
     with Dockhand() as dockhand:
         assert dockhand.config.connection()[1].verify == clean / "etc/ca.pem"
         monkeypatch.chdir(clean / "elsewhere")
-        dockhand.connection()  # reads the password's file
+        dockhand.connection()  # reads the password file
 
 
-def test_absolute_paths_stay() -> None:
+def test_absolute_paths_stay_unchanged() -> None:
     write('[connections.a]\nbase_uri = "http://r"\nverify = "/etc/ca.pem"')
     assert load_config(environ={}).connection()[1].verify == Path("/etc/ca.pem")
 
 
-def test_dockhand_config_must_exist() -> None:
+def test_the_file_named_by_dockhand_config_must_exist() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
         load_config(environ={"DOCKHAND_CONFIG": "nowhere.toml"})
 
 
-def test_the_usual_file_need_not_exist() -> None:
+def test_the_default_file_need_not_exist() -> None:
     assert load_config(environ={}).connections == {}
     with pytest.raises(ConfigError, match=r"no connection named 'default'.*DOCKHAND_BASE_URI"):
         Dockhand().connection()
 
 
-def test_what_is_not_toml() -> None:
+def test_invalid_toml_is_refused() -> None:
     path = write("default = [")
     with pytest.raises(ConfigError, match=r"dockhand\.toml: "):
         load_config(environ={})
@@ -145,7 +148,7 @@ def test_what_is_not_toml() -> None:
         load_config(environ={})
 
 
-def test_which_one_is_the_default() -> None:
+def test_choice_of_the_default_connection() -> None:
     two = '[connections.a]\nbase_uri = "http://a"\n[connections.default]\nbase_uri = "http://d"'
     write(two)
     assert load_config(environ={}).connection()[0] == "default"
@@ -156,7 +159,7 @@ def test_which_one_is_the_default() -> None:
         load_config(environ={}).connection()
 
 
-def test_a_connection_that_is_not_there_suggests_the_nearest() -> None:
+def test_an_unknown_connection_is_refused_with_a_suggestion() -> None:
     write('[connections.staging]\nbase_uri = "http://s"')
     with pytest.raises(ConfigError, match=r"'stagin'; configured: staging.*mean 'staging'\?"):
         Dockhand().connection("stagin")
@@ -166,7 +169,7 @@ URI = 'base_uri = "http://r"\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "parts"),
     [
         ('defalt = "a"', ["unknown key 'defalt'", "did you mean 'default'?"]),
         ("[connection.a]\n" + URI, ["unknown key 'connection'", "'connections'"]),
@@ -213,15 +216,15 @@ URI = 'base_uri = "http://r"\n'
         (f"[connections.a]\n{URI}timeout_file = 'x'", ["'a'", "timeout_file"]),
     ],
 )
-def test_mistakes(text: str, said: list[str]) -> None:
-    message = mistake(text)
-    for part in said:
+def test_wrong_settings_are_refused_with_their_key(text: str, parts: list[str]) -> None:
+    message = error_of(text)
+    for part in parts:
         assert part in message
 
 
 @pytest.mark.parametrize("name", ["retries", "max_connections", "timeout"])
-def test_a_boolean_is_no_number(name: str) -> None:
-    assert f"'a': {name}" in mistake(f"[connections.a]\n{URI}{name} = true")
+def test_a_boolean_is_not_a_number(name: str) -> None:
+    assert f"'a': {name}" in error_of(f"[connections.a]\n{URI}{name} = true")
 
 
 class TestSecretFiles:
@@ -239,7 +242,7 @@ class TestSecretFiles:
             ("", ""),
         ],
     )
-    def test_one_newline_at_the_end_is_not_part_of_it(self, content: str, secret: str) -> None:
+    def test_one_trailing_newline_is_removed(self, content: str, secret: str) -> None:
         from base64 import b64encode
 
         write(self.TEXT)
@@ -248,23 +251,23 @@ class TestSecretFiles:
             auth = dockhand.connection()._runner.endpoint.auth
         assert vars(auth)["_header"] == f"Basic {b64encode(f'x:{secret}'.encode()).decode()}"
 
-    def test_the_file_is_missing(self) -> None:
-        assert "'a': auth: password_file: pw: No such file" in mistake(self.TEXT)
+    def test_a_missing_file_is_refused(self) -> None:
+        assert "'a': auth: password_file: pw: No such file" in error_of(self.TEXT)
 
-    def test_the_file_is_not_text(self) -> None:
+    def test_a_binary_file_is_refused(self) -> None:
         Path("pw").write_bytes(b"\xff\xfe\x00")
-        assert "'a': auth: password_file: pw" in mistake(self.TEXT)
+        assert "'a': auth: password_file: pw" in error_of(self.TEXT)
 
-    def test_both_are_given(self) -> None:
+    def test_a_secret_and_its_file_together_are_refused(self) -> None:
         Path("pw").write_text("x")
         text = self.TEXT.replace("password_file", "password = 'hunter2', password_file")
-        assert "'a': auth: both password and password_file" in mistake(text)
+        assert "'a': auth: both password and password_file" in error_of(text)
 
-    def test_only_secrets_have_files(self) -> None:
+    def test_only_secrets_can_be_given_as_files(self) -> None:
         text = self.TEXT.replace("username =", "username_file =")
-        assert "'a': auth: username_file: only a secret" in mistake(text)
+        assert "'a': auth: username_file: only a secret" in error_of(text)
 
-    def test_the_cores_own_secret(self) -> None:
+    def test_a_secret_of_the_core_can_be_given_as_a_file(self) -> None:
         Path("proxy").write_text("http://user:hunter2@proxy:3128\n")
         write(f"[connections.a]\n{URI}proxy_file = 'proxy'")
         proxy = load_config(environ={}).connection()[1].proxy

@@ -43,7 +43,7 @@ def ambient(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("ambient")
-class TestNothingAmbient:
+class TestNothingAmbientIsRead:
     def check(self, config: DockhandConfig) -> None:
         name, table = config.connection()
         assert name == "main"
@@ -53,33 +53,37 @@ class TestNothingAmbient:
         assert (table.auth.driver, table.logging.driver) == ("null", "stdlib")
         assert table.headers["X"].get_secret_value() == "${HOME}"  # taken literally
 
-    def test_a_mapping(self) -> None:
+    def test_by_a_mapping(self) -> None:
         data = {"default": "main", "connections": {"main": TABLE}}
         self.check(Dockhand(data).config)
         self.check(AsyncDockhand(data).config)
 
-    def test_a_config(self) -> None:
+    def test_by_a_config(self) -> None:
         config = DockhandConfig(default="main", connections={"main": ConnectionConfig(**TABLE)})
         assert Dockhand(config).config is config
         self.check(config)
 
-    def test_connect(self) -> None:
+    def test_by_connect(self) -> None:
         with connect("http://r") as client:
-            wire = client._runner.endpoint
-            assert (client.name, wire.base, wire.retry.retries) == ("default", "http://r", 3)
-            assert type(wire.auth).__name__ == "NullAuth"
+            endpoint = client._runner.endpoint
+            assert (client.name, endpoint.base, endpoint.retry.retries) == (
+                "default",
+                "http://r",
+                3,
+            )
+            assert type(endpoint.auth).__name__ == "NullAuth"
             assert type(client).__name__ == "DistributionClient"
 
-    def test_async_connect(self) -> None:
-        wire = async_connect("http://r")._runner.endpoint
-        assert (wire.base, type(wire.auth).__name__) == ("http://r", "NullAuth")
+    def test_by_async_connect(self) -> None:
+        endpoint = async_connect("http://r")._runner.endpoint
+        assert (endpoint.base, type(endpoint.auth).__name__) == ("http://r", "NullAuth")
 
-    def test_an_empty_mapping(self) -> None:
+    def test_by_an_empty_mapping(self) -> None:
         with pytest.raises(ConfigError, match="no connection named 'default'"):
             Dockhand({}).connection()
 
 
-def test_connect_takes_the_keys_of_a_table(tmp_path: Path) -> None:
+def test_connect_takes_the_keys_of_a_connection(tmp_path: Path) -> None:
     (tmp_path / "pw").write_text("hunter2\n")
     client = connect(
         "http://localhost:5000",
@@ -90,20 +94,24 @@ def test_connect_takes_the_keys_of_a_table(tmp_path: Path) -> None:
         headers={"X-Team": "red"},
         logging={"driver": "null"},
     )
-    wire = client._runner.endpoint
-    assert (wire.timeout, wire.retry.retries, wire.headers) == (3.0, 0, {"X-Team": "red"})
-    assert type(wire.auth).__name__ == "BasicAuth"
+    endpoint = client._runner.endpoint
+    assert (endpoint.timeout, endpoint.retry.retries, endpoint.headers) == (
+        3.0,
+        0,
+        {"X-Team": "red"},
+    )
+    assert type(endpoint.auth).__name__ == "BasicAuth"
     with pytest.raises(ConfigError, match=r"unknown key 'timout'; did you mean 'timeout'\?"):
         connect("http://localhost:5000", timout=3)
 
 
-def test_what_is_not_a_mapping() -> None:
+def test_other_types_are_refused() -> None:
     for wrong in ("dockhand.toml", 5, ["a"]):
         with pytest.raises(ConfigError, match="a configuration is a mapping"):
             Dockhand(wrong)  # type: ignore[arg-type]
 
 
-def test_parts_may_be_models() -> None:
+def test_parts_of_a_mapping_may_be_models() -> None:
     table = {**TABLE, "auth": AuthConfig(driver="null")}
     config = DockhandConfig.parse({"connections": {"main": table, "b": ConnectionConfig(**TABLE)}})
     assert config.connection("main")[1].auth.driver == "null"
@@ -111,8 +119,8 @@ def test_parts_may_be_models() -> None:
     assert Dockhand(config).connection("b").name == "b"
 
 
-def test_models_do_not_show_what_they_refuse() -> None:
-    """Made by hand they are pydantic's; a value that is wrong may still be a secret."""
+def test_validation_errors_do_not_contain_values() -> None:
+    """A model made directly raises pydantic's error; a wrong value may still be a secret."""
     for wrong in (
         {"timeout": "hunter2"},
         {"auth": {"driver": ["hunter2"]}},
@@ -138,13 +146,13 @@ def test_models_do_not_show_what_they_refuse() -> None:
         ("HTTPS://example.com", "https://example.com"),
     ],
 )
-def test_base_uri(given: str, base: str) -> None:
+def test_base_uri_is_normalised(given: str, base: str) -> None:
     with connect(given) as client:
         assert client._runner.endpoint.base == base
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ("registry.example.com", "such as 'https://registry.example.com'"),
         ("localhost:5000/v2/", "such as 'https://localhost:5000/v2'"),
@@ -162,29 +170,29 @@ def test_base_uri(given: str, base: str) -> None:
         ("", "base_uri needs"),
     ],
 )
-def test_base_uri_that_is_refused(given: str, said: str) -> None:
+def test_wrong_base_uris_are_refused_without_their_secrets(given: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         connect(given)
     assert str(caught.value).startswith("connection 'default': base_uri ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"transport": "carrier-pigeon"}, "transport 'carrier-pigeon'"),
         ({"verify": "missing.pem"}, "missing.pem"),
         ({"proxy": "socks9://user:hunter2@host"}, "proxy"),
     ],
 )
-def test_what_the_transport_refuses_names_the_connection(
-    settings: dict[str, Any], said: str
+def test_errors_of_the_transport_name_the_connection(
+    settings: dict[str, Any], message: str
 ) -> None:
     dockhand = Dockhand({"connections": {"main": {"base_uri": "https://r.invalid", **settings}}})
     with dockhand, pytest.raises(DockhandError) as caught:
         dockhand.connection().ping()
     assert type(caught.value) is ConfigError
     assert str(caught.value).startswith("connection 'main': ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "hunter2" not in str(caught.value)

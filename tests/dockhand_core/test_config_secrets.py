@@ -1,4 +1,4 @@
-"""No secret is shown: not by what is printed, nor by what is raised."""
+"""Reprs, messages and tracebacks contain no secrets."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def table(**settings: Any) -> dict[str, Any]:
     return {"base_uri": "http://r.invalid", **settings}
 
 
-def redacted_url(error: BaseException) -> str:
-    """All that a traceback prints, what it was chained from included."""
+def full_traceback(error: BaseException) -> str:
+    """The text of a traceback with all chained exceptions."""
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
 @pytest.mark.parametrize("auth", AUTHS, ids="-".join)
-def test_what_is_printed(auth: dict[str, str]) -> None:
+def test_reprs_of_settings_have_no_secrets(auth: dict[str, str]) -> None:
     full = table(
         auth=auth,
         headers={"X-Token": SECRET},
@@ -56,22 +56,22 @@ def test_what_is_printed(auth: dict[str, str]) -> None:
     for thing in (config, main, main.auth, main.logging, main.headers, main.proxy):
         for text in (repr(thing), str(thing), f"{thing}", format(thing)):
             assert SECRET not in text
-    assert "alice" not in repr(main.auth)  # nor whose it is
+    assert "alice" not in repr(main.auth)  # nor user names
 
 
 @pytest.mark.parametrize("auth", AUTHS, ids="-".join)
-def test_clients_and_their_parts(auth: dict[str, str]) -> None:
+def test_reprs_of_clients_have_no_secrets(auth: dict[str, str]) -> None:
     settings = table(auth=auth, headers={"X-Token": SECRET}, proxy=f"http://u:{SECRET}@proxy:1")
     with Dockhand({"connections": {"main": settings}}) as dockhand:
         twins = AsyncDockhand({"connections": {"main": settings}})
         for client in (dockhand.connection(), twins.connection()):
-            wire: Any = client._runner.endpoint
-            for thing in (client, client.driver, wire.auth, dockhand, twins, dockhand.plugins):
+            endpoint: Any = client._runner.endpoint
+            for thing in (client, client.driver, endpoint.auth, dockhand, twins, dockhand.plugins):
                 assert SECRET not in repr(thing)
                 assert SECRET not in str(thing)
 
 
-def test_errors_of_a_client(serve: Any) -> None:
+def test_errors_of_a_client_have_no_secrets(serve: Any) -> None:
     def refuse(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Any:
         assert SECRET in headers["x-token"]
         return 401, {}, b""
@@ -83,13 +83,13 @@ def test_errors_of_a_client(serve: Any) -> None:
     }
     with connect(serve(refuse), **settings) as client, pytest.raises(DockhandError) as caught:
         client.ping()
-    assert SECRET not in redacted_url(caught.value)
+    assert SECRET not in full_traceback(caught.value)
     with (
         connect("http://127.0.0.1:1", retries=0, **settings) as client,
         pytest.raises(DockhandError) as caught,
     ):
         client.ping()
-    assert SECRET not in redacted_url(caught.value)
+    assert SECRET not in full_traceback(caught.value)
     assert SECRET not in repr(pickle.loads(pickle.dumps(copy.copy(caught.value))))
 
 
@@ -123,16 +123,16 @@ def test_errors_of_a_client(serve: Any) -> None:
     ],
     ids=str,
 )
-def test_config_errors(wrong: dict[str, Any]) -> None:
+def test_config_errors_have_no_secrets(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         Dockhand({"connections": {"main": table(**wrong)}}).connection()
-    assert SECRET not in redacted_url(caught.value)
+    assert SECRET not in full_traceback(caught.value)
     with pytest.raises(ConfigError) as caught:
         async_connect(**table(**wrong))
-    assert SECRET not in redacted_url(caught.value)
+    assert SECRET not in full_traceback(caught.value)
 
 
-def test_config_errors_of_files_and_variables() -> None:
+def test_config_errors_of_variables_have_no_secrets() -> None:
     for environ in (
         {"DOCKHAND_TOKN": SECRET},
         {"DOCKHAND_CONNECTIONS__A__TIMEOUT": SECRET},
@@ -141,11 +141,13 @@ def test_config_errors_of_files_and_variables() -> None:
     ):
         with pytest.raises(ConfigError) as caught:
             load_config(environ=environ)
-        assert SECRET not in redacted_url(caught.value)
+        assert SECRET not in full_traceback(caught.value)
 
 
-def test_file_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It starts at the working folder; one that the file names starts at the file."""
+def test_a_secret_file_named_by_a_variable_starts_at_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file named in `dockhand.toml` would start at the folder of that file."""
     (tmp_path / "etc").mkdir()
     (tmp_path / "secret.txt").write_text("from the working folder\n")
     (tmp_path / "etc" / "secret.txt").write_text("beside the file\n")
