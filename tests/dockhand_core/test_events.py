@@ -1,4 +1,4 @@
-"""Notifications of real registries become events; what makes no sense is `EventInvalid`."""
+"""Notifications of real registries become events; malformed ones raise `EventInvalid`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from dockhand_core import EventInvalid, PluginConflict, Plugins, hookimpl, hooks
 from dockhand_core import events as ev
 
 HEADERS = {"Content-Type": DISTRIBUTION}
-EXPECTED = {
+# Start of a recording's name to the class of its event.
+CLASS_BY_CASE = {
     "blob push": "BlobPushed",
     "manifest push": "ManifestPushed",
     "manifest re-push": "ManifestPushed",
@@ -33,7 +34,7 @@ EXPECTED = {
     "HEAD": "ManifestPulled",
     "mount": "BlobMounted",
     "DELETE tag": "TagDeleted",
-    "DELETE blob": "ManifestDeleted",  # nothing tells it apart
+    "DELETE blob": "ManifestDeleted",  # Distribution sends the same event for both
     "DELETE untagged": "ManifestDeleted",
 }
 RECORDED = [
@@ -48,16 +49,16 @@ def parsers() -> ev.EventParsers:
     return ev.EventParsers(Plugins())
 
 
-def one(parsers: ev.EventParsers, headers: Mapping[str, str], body: bytes) -> Any:
+def parse_one(parsers: ev.EventParsers, headers: Mapping[str, str], body: bytes) -> Any:
     [event] = parsers.parse(headers, body)
     return event
 
 
 @pytest.mark.parametrize("sent", RECORDED)
-def test_what_distribution_sends(parsers: ev.EventParsers, sent: Any) -> None:
-    event = one(parsers, sent.headers, sent.body)
+def test_notifications_recorded_from_distribution(parsers: ev.EventParsers, sent: Any) -> None:
+    event = parse_one(parsers, sent.headers, sent.body)
     [raw] = json.loads(sent.body)["events"]
-    kinds = {EXPECTED[begin] for begin in EXPECTED if sent.case.startswith(begin)}
+    kinds = {CLASS_BY_CASE[begin] for begin in CLASS_BY_CASE if sent.case.startswith(begin)}
     if sent.case.startswith(("DELETE manifest", "DELETE index")):
         kinds = {"TagDeleted" if raw["target"].get("tag") else "ManifestDeleted"}
     assert type(event).__name__ == max(kinds, key=lambda kind: kind.startswith("Blob"))
@@ -84,7 +85,7 @@ def test_what_distribution_sends(parsers: ev.EventParsers, sent: Any) -> None:
         assert event.tag == target["tag"]
 
 
-def test_every_class_of_distribution_was_seen(parsers: ev.EventParsers) -> None:
+def test_recordings_of_distribution_cover_its_classes(parsers: ev.EventParsers) -> None:
     seen = Counter(
         type(event).__name__
         for sent in recorded("distribution-3.1.1")
@@ -96,10 +97,10 @@ def test_every_class_of_distribution_was_seen(parsers: ev.EventParsers) -> None:
     }  # fmt: skip
 
 
-def test_what_zot_sends(parsers: ev.EventParsers) -> None:
+def test_notifications_recorded_from_zot(parsers: ev.EventParsers) -> None:
     seen: dict[str, Any] = {}
     for sent in recorded("zot"):
-        event = one(parsers, sent.headers, sent.body)
+        event = parse_one(parsers, sent.headers, sent.body)
         raw = json.loads(sent.body)
         assert event.id == sent.headers["Ce-Id"]
         assert f"zotregistry.{event.action}" == sent.headers["Ce-Type"]
@@ -127,13 +128,13 @@ def test_what_zot_sends(parsers: ev.EventParsers) -> None:
     assert seen["anonymous push 1"].request_user_agent is None
 
 
-def test_whether_it_is_a_blob(parsers: ev.EventParsers) -> None:
+def test_blobs_are_told_from_manifests(parsers: ev.EventParsers) -> None:
     def kind(**target: Any) -> str:
-        return type(one(parsers, HEADERS, envelope(push(**target)))).__name__
+        return type(parse_one(parsers, HEADERS, envelope(push(**target)))).__name__
 
     assert kind(mediaType="application/x.custom") == "ManifestPushed"
     assert kind(mediaType="application/x.custom", url="", tag="") == "ManifestPushed"
-    assert kind(mediaType="application/octet-stream") == "ManifestPushed"  # the URL says so
+    assert kind(mediaType="application/octet-stream") == "ManifestPushed"  # by its URL
     octets = {"mediaType": "application/octet-stream", "tag": ""}
     assert kind(**octets, url="http://h/v2/a/manifests/b/blobs/sha256:0?x=/manifests/") == (
         "BlobPushed"
@@ -142,10 +143,10 @@ def test_whether_it_is_a_blob(parsers: ev.EventParsers) -> None:
     assert kind(**octets, url=None, references=[{"digest": "d"}]) == "ManifestPushed"
 
 
-def test_the_rarer_deletions(parsers: ev.EventParsers) -> None:
+def test_deletions_of_repositories_blobs_and_tags(parsers: ev.EventParsers) -> None:
     def deleted(**target: Any) -> Any:
         event = {**push(), "action": "delete", "target": target}
-        return one(parsers, HEADERS, envelope(event))
+        return parse_one(parsers, HEADERS, envelope(event))
 
     assert type(deleted(repository="a", mediaType="", digest="", size=0)) is ev.RepositoryDeleted
     digest = "sha256:" + "0" * 64
@@ -157,20 +158,20 @@ def test_the_rarer_deletions(parsers: ev.EventParsers) -> None:
     assert not isinstance(both, ev.RegistryEvent)
 
 
-def test_events_are_values(parsers: ev.EventParsers) -> None:
+def test_events_are_immutable_hashable_and_serialisable(parsers: ev.EventParsers) -> None:
     body = envelope(push(id="1"))
-    event = one(parsers, HEADERS, body)
+    event = parse_one(parsers, HEADERS, body)
     with pytest.raises(ValidationError):
         event.id = "2"
-    assert event == one(parsers, HEADERS, body)
-    assert len({event, one(parsers, HEADERS, body)}) == 1
+    assert event == parse_one(parsers, HEADERS, body)
+    assert len({event, parse_one(parsers, HEADERS, body)}) == 1
     again = type(event).model_validate_json(event.model_dump_json())
     assert again == event
     assert event.timestamp == datetime(2026, 11, 23, 12, 16, 30, 389133, UTC)
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b"", "not JSON"),
         (b"\xff\xfe", "not JSON"),
@@ -190,13 +191,15 @@ def test_events_are_values(parsers: ev.EventParsers) -> None:
         (envelope(push(size="large")), "size: "),
     ],
 )
-def test_what_is_no_event(parsers: ev.EventParsers, body: bytes, said: str) -> None:
-    with pytest.raises(EventInvalid, match=said) as caught:
+def test_malformed_notifications_are_invalid(
+    parsers: ev.EventParsers, body: bytes, message: str
+) -> None:
+    with pytest.raises(EventInvalid, match=message) as caught:
         parsers.parse(HEADERS, body)
     assert caught.value.events == ()
 
 
-def test_the_rest_of_the_envelope_is_kept(parsers: ev.EventParsers) -> None:
+def test_error_keeps_the_well_formed_events(parsers: ev.EventParsers) -> None:
     body = envelope(push(id="1"), {**push(), "action": "?"}, push(id="3"))
     with pytest.raises(EventInvalid, match=r"events\[1\]") as caught:
         parsers.parse(HEADERS, body)
@@ -207,12 +210,12 @@ def test_the_rest_of_the_envelope_is_kept(parsers: ev.EventParsers) -> None:
     "headers",
     [{}, {"content-type": "application/json"}, {"Ce-Type": "com.example.pushed", "Ce-Id": "1"}],
 )
-def test_a_format_that_nobody_knows(parsers: ev.EventParsers, headers: dict[str, str]) -> None:
+def test_an_unknown_format_is_invalid(parsers: ev.EventParsers, headers: dict[str, str]) -> None:
     with pytest.raises(EventInvalid, match="no parser"):
         parsers.parse(headers, b"{}")
 
 
-def test_an_unknown_event_of_zot(parsers: ev.EventParsers) -> None:
+def test_an_unknown_event_type_of_zot_is_invalid(parsers: ev.EventParsers) -> None:
     with pytest.raises(EventInvalid, match="'image.painted' is not known"):
         parsers.parse({"Ce-Type": "zotregistry.image.painted", "Ce-Id": "1"}, b"{}")
 
@@ -228,7 +231,9 @@ INNER = st.sampled_from(["mediaType", "digest", "size", "repository", "url", "ta
 
 @settings(max_examples=80, deadline=None)
 @given(st.dictionaries(KEYS, JSON, max_size=2), st.dictionaries(INNER, JSON, max_size=2))
-def test_anything_is_an_event_or_invalid(outer: dict[str, Any], inner: dict[str, Any]) -> None:
+def test_any_json_gives_events_or_event_invalid(
+    outer: dict[str, Any], inner: dict[str, Any]
+) -> None:
     parsers = ev.EventParsers(Plugins())
     event = {**push(**inner), **outer}
     for headers in (HEADERS, {"ce-type": "zotregistry.image.updated", "ce-id": "1"}):
@@ -239,8 +244,8 @@ def test_anything_is_an_event_or_invalid(outer: dict[str, Any], inner: dict[str,
         assert all(isinstance(each, ev.RegistryBaseEvent) for each in found)
 
 
-class Harbor:
-    """Another registry's format, as a plugin brings it."""
+class HarborParser:
+    """A plugin with a parser for another registry's format; `outcome` makes it fail."""
 
     def __init__(self, outcome: Any = None) -> None:
         self.outcome = outcome
@@ -260,26 +265,26 @@ class Harbor:
         ]
 
     @hookimpl
-    def dockhand_event_parsers(self) -> list[Harbor]:
+    def dockhand_event_parsers(self) -> list[HarborParser]:
         return [self]
 
 
-HARBOR = {"content-type": "application/json", "x-harbor": "1"}
+HARBOR_HEADERS = {"content-type": "application/json", "x-harbor": "1"}
 
 
-def with_harbor(outcome: Any = None) -> ev.EventParsers:
+def parsers_with_harbor(outcome: Any = None) -> ev.EventParsers:
     plugins = Plugins()
-    plugins.register(Harbor(outcome), name="harbor")
+    plugins.register(HarborParser(outcome), name="harbor")
     return ev.EventParsers(plugins)
 
 
-def test_a_format_of_a_plugin() -> None:
-    assert one(with_harbor(), HARBOR, b"{}").repository == "a/b"
-    assert one(with_harbor(), HEADERS, envelope(push(id="1"))).id == "1"
+def test_a_plugin_adds_a_format() -> None:
+    assert parse_one(parsers_with_harbor(), HARBOR_HEADERS, b"{}").repository == "a/b"
+    assert parse_one(parsers_with_harbor(), HEADERS, envelope(push(id="1"))).id == "1"
 
 
 @pytest.mark.parametrize(
-    ("outcome", "said"),
+    ("outcome", "message"),
     [
         (LookupError("no"), "plugin 'harbor' failed: LookupError: no"),
         (EventInvalid("mine"), "mine"),
@@ -287,14 +292,14 @@ def test_a_format_of_a_plugin() -> None:
         ("matches", "no parser knows"),
     ],
 )
-def test_a_broken_parser_of_a_plugin(outcome: Any, said: str) -> None:
-    parsers = with_harbor(outcome)
-    with pytest.raises(EventInvalid, match=said):
-        parsers.parse(HARBOR, b"{}")
-    assert one(parsers, HEADERS, envelope(push(id="1"))).id == "1"
+def test_a_broken_parser_of_a_plugin_breaks_only_its_format(outcome: Any, message: str) -> None:
+    parsers = parsers_with_harbor(outcome)
+    with pytest.raises(EventInvalid, match=message):
+        parsers.parse(HARBOR_HEADERS, b"{}")
+    assert parse_one(parsers, HEADERS, envelope(push(id="1"))).id == "1"
 
 
-class Audit:
+class AuditPlugin:
     @hookimpl
     def dockhand_manifest_pushed(self, event: ev.ManifestPushed) -> None: ...
 
@@ -302,12 +307,12 @@ class Audit:
     async def dockhand_event(self, event: ev.RegistryBaseEvent) -> None: ...
 
 
-def test_handlers_have_names_that_stay(parsers: ev.EventParsers) -> None:
+def test_handlers_are_named_by_plugin_and_hook(parsers: ev.EventParsers) -> None:
     plugins = Plugins()
-    plugins.register(Audit(), name="audit")
-    plugins.register(Audit())
+    plugins.register(AuditPlugin(), name="audit")
+    plugins.register(AuditPlugin())
     handlers = ev.event_handlers(plugins)
-    unnamed = f"{__name__}:Audit"
+    unnamed = f"{__name__}:AuditPlugin"
     assert set(handlers) == {
         "audit/dockhand_event",
         "audit/dockhand_manifest_pushed",
@@ -316,24 +321,24 @@ def test_handlers_have_names_that_stay(parsers: ev.EventParsers) -> None:
     }
     assert handlers["audit/dockhand_event"].is_async
     assert not handlers["audit/dockhand_manifest_pushed"].is_async
-    pushed = one(parsers, HEADERS, envelope(push()))
-    deleted = one(parsers, HEADERS, envelope({**push(), "action": "delete"}))
+    pushed = parse_one(parsers, HEADERS, envelope(push()))
+    deleted = parse_one(parsers, HEADERS, envelope({**push(), "action": "delete"}))
     assert [handler.subscribes_to(pushed) for handler in handlers.values()] == [True] * 4
     assert [h.name for h in handlers.values() if h.subscribes_to(deleted)] == [
         "audit/dockhand_event", f"{unnamed}/dockhand_event",
     ]  # fmt: skip
 
 
-def test_two_handlers_of_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_handlers_of_one_name_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
     plugins = Plugins()
-    plugins.register(Audit(), name="audit")
-    plugins.register(Audit(), name="other")
-    monkeypatch.setitem(plugins._names, "other", "audit")  # as two packages' entry points may be
+    plugins.register(AuditPlugin(), name="audit")
+    plugins.register(AuditPlugin(), name="other")
+    monkeypatch.setitem(plugins._names, "other", "audit")  # as entry points of two packages may be
     with pytest.raises(PluginConflict, match="two plugins named 'audit' handle dockhand_event"):
         ev.event_handlers(plugins)
 
 
-def test_every_event_has_its_hook() -> None:
+def test_every_event_class_has_its_hook() -> None:
     hooks = [kind.hook for kind in ev.EVENTS.values()]
     assert len(set(hooks)) == len(hooks) == 12
     assert all(hook and hasattr(hookspecs, hook) for hook in hooks)
@@ -344,7 +349,7 @@ def test_every_event_has_its_hook() -> None:
     assert issubclass(ev.BlobMounted, ev.RegistryEvent)
 
 
-def test_headers_in_any_case() -> None:
+def test_headers_are_found_in_any_case() -> None:
     headers = ev.EventHeaders({"X-One": "1", "x-ONE": "2", "Authorization": "secret"})
     assert headers["x-one"] == headers.get("X-ONE") == "1"
     assert len(headers) == 2

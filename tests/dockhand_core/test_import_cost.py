@@ -1,4 +1,4 @@
-"""`import dockhand_core` is cheap: what is heavy is imported where it is used."""
+"""`import dockhand_core` is cheap: heavy modules are imported when they are used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ HEAVY += ["dockhand_auth_basic", "dockhand_auth_bearer", "dockhand_auth_apikey",
 HEAVY += ["dockhand_auth_jwt", "dockhand_auth_token"]
 
 
-def loaded(code: str) -> set[str]:
+def imported_modules(code: str) -> set[str]:
+    """The top-level modules that a new interpreter has after running some code."""
     code += "\nimport sys; print(*(name for name in sys.modules if '.' not in name))"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
@@ -21,18 +22,19 @@ def loaded(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("module", ["dockhand_core", "dockhand_core.models", "dockhand_core.scope"])
-def test_import(module: str) -> None:
-    found = loaded(f"import {module}") - loaded("import httpx")  # which takes rich if it is there
-    assert "dockhand_core" in found
-    assert found.isdisjoint(HEAVY)
+def test_import_loads_no_heavy_module(module: str) -> None:
+    # httpx imports rich if it is installed
+    modules = imported_modules(f"import {module}") - imported_modules("import httpx")
+    assert "dockhand_core" in modules
+    assert modules.isdisjoint(HEAVY)
 
 
-def test_making_a_manager_loads_hooks_alone() -> None:
-    found = loaded("from dockhand_core import Dockhand; Dockhand({})")
-    assert "dockhand_auth_basic" in found
-    assert found.isdisjoint({"aiohttp", "jwt", "cryptography"})
+def test_making_a_manager_loads_only_hooks() -> None:
+    modules = imported_modules("from dockhand_core import Dockhand; Dockhand({})")
+    assert "dockhand_auth_basic" in modules
+    assert modules.isdisjoint({"aiohttp", "jwt", "cryptography"})
 
 
-def test_a_blocking_client_needs_no_asynchronous_library() -> None:
-    found = loaded("from dockhand_core import connect; connect('http://r').close()")
-    assert found.isdisjoint({"aiohttp", "yarl"})
+def test_a_sync_client_loads_no_async_library() -> None:
+    modules = imported_modules("from dockhand_core import connect; connect('http://r').close()")
+    assert modules.isdisjoint({"aiohttp", "yarl"})

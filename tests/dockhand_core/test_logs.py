@@ -1,4 +1,4 @@
-"""One line a request, of fields that are promised, from a logger of the connection's own."""
+"""Log lines: one for each request with documented fields, from the connection's own logger."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def registry(serve: Serve) -> str:
 
 
 @pytest.fixture(autouse=True)
-def untouched() -> Iterator[None]:
-    """Whatever happens, structlog's global configuration and context stay as they were."""
+def global_structlog_unchanged() -> Iterator[None]:
+    """Check that structlog's global configuration stays unchanged; clear its context after."""
     before = structlog.get_config()
     assert not structlog.is_configured()
     yield
@@ -52,7 +52,8 @@ def untouched() -> Iterator[None]:
     structlog.contextvars.clear_contextvars()
 
 
-def lines(text: str) -> list[dict[str, Any]]:
+def parse_lines(text: str) -> list[dict[str, Any]]:
+    """The JSON object of each line."""
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -71,7 +72,7 @@ def config(registry: str, **logging: Any) -> dict[str, Any]:
     }
 
 
-def test_one_line_a_request(registry: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_request_logs_one_line(registry: str, capsys: pytest.CaptureFixture[str]) -> None:
     with Dockhand(config(registry)) as dockhand:
         client = dockhand.connection()
         client.ping()
@@ -80,7 +81,7 @@ def test_one_line_a_request(registry: str, capsys: pytest.CaptureFixture[str]) -
             client.manifest("library/a", "1.0")
     captured = capsys.readouterr()
     assert captured.out == ""
-    ping, blob, manifest = lines(captured.err)
+    ping, blob, manifest = parse_lines(captured.err)
     for line in (ping, blob, manifest):
         assert set(line) == FIELDS | {"event", "level", "timestamp"}
         assert (line["event"], line["level"], line["attempt"]) == ("request", "info", 1)
@@ -93,35 +94,39 @@ def test_one_line_a_request(registry: str, capsys: pytest.CaptureFixture[str]) -
     assert (manifest["status"], manifest["bytes"]) == (404, 7)
 
 
-def test_the_async_client_too(registry: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_async_client_logs_the_same_line(
+    registry: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def main() -> None:
         async with AsyncDockhand(config(registry)) as dockhand:
             await dockhand.connection().ping()
 
     asyncio.run(main())
-    (line,) = lines(capsys.readouterr().err)
+    (line,) = parse_lines(capsys.readouterr().err)
     assert set(line) >= FIELDS
     assert (line["path"], line["status"]) == ("/v2/", 200)
 
 
-def test_repetitions_and_failures(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+def test_retries_and_failures_are_logged(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     statuses = iter([503, 200])
     url = serve(lambda *_: (next(statuses), {"Retry-After": "0"}, b"{}"))
     settings = config(url)
     settings["connections"]["main"]["retries"] = 1
     with Dockhand(settings) as dockhand:
         dockhand.connection().ping()
-    first, second = lines(capsys.readouterr().err)
+    first, second = parse_lines(capsys.readouterr().err)
     assert [(line["attempt"], line["status"]) for line in (first, second)] == [(1, 503), (2, 200)]
     with Dockhand(config("http://127.0.0.1:1")) as dockhand, pytest.raises(ConnectionFailed):
         dockhand.connection().ping()
-    (failed,) = lines(capsys.readouterr().err)
+    (failed,) = parse_lines(capsys.readouterr().err)
     assert (failed["event"], failed["level"]) == ("request failed", "warning")
     assert "127.0.0.1:1" in failed["error"]
     assert FIELDS - {"status", "bytes"} <= set(failed)
 
 
-def test_no_secret_comes_along(registry: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_have_no_secrets_and_no_query(
+    registry: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     for driver in ("json", "console"):
         with Dockhand(config(registry, driver=driver, level="debug")) as dockhand:
             client = dockhand.connection()
@@ -136,7 +141,7 @@ def test_no_secret_comes_along(registry: str, capsys: pytest.CaptureFixture[str]
         assert "last=" not in text  # no query at all
 
 
-def test_redaction_is_by_an_allow_list() -> None:
+def test_fields_not_on_the_allow_list_are_redacted() -> None:
     event = {"event": "x", "path": "/v2/", "authorization": SECRET, "password": SECRET, "n": 5}
     assert redact(None, "info", event) == {
         "event": "x",
@@ -150,28 +155,32 @@ def test_redaction_is_by_an_allow_list() -> None:
 
 
 @pytest.mark.parametrize("driver", ["json", "console", "stdlib"])
-def test_what_a_driver_says_is_redacted(
+def test_every_builtin_driver_redacts(
     driver: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
         BUILTIN[driver](LogSettings(driver=driver), "main").info("hello", token=SECRET, path="/v2")
-    said = capsys.readouterr().err + caplog.text + str([vars(r) for r in caplog.records])
-    assert "hello" in said
-    assert "/v2" in said
-    assert "[redacted]" in said
-    assert SECRET not in said
+    output = capsys.readouterr().err + caplog.text + str([vars(r) for r in caplog.records])
+    assert "hello" in output
+    assert "/v2" in output
+    assert "[redacted]" in output
+    assert SECRET not in output
 
 
-def test_contextvars_come_along(registry: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_have_the_bound_contextvars(
+    registry: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     structlog.contextvars.bind_contextvars(job="nightly", path="mine")
     with Dockhand(config(registry)) as dockhand:
         dockhand.connection().ping()
-    (line,) = lines(capsys.readouterr().err)
+    (line,) = parse_lines(capsys.readouterr().err)
     assert line["job"] == "nightly"
     assert line["path"] == "/v2/"  # a field of the line is not overwritten
 
 
-def test_contextvars_of_each_task(registry: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_have_the_contextvars_of_their_task(
+    registry: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def ask(dockhand: AsyncDockhand, job: int) -> None:
         structlog.contextvars.bind_contextvars(job=job)
         await dockhand.connection().tag_page(f"repository{job}")
@@ -181,7 +190,7 @@ def test_contextvars_of_each_task(registry: str, capsys: pytest.CaptureFixture[s
             await asyncio.gather(*(ask(dockhand, job) for job in range(5)))
 
     asyncio.run(main())
-    found = lines(capsys.readouterr().err)
+    found = parse_lines(capsys.readouterr().err)
     assert len(found) == 5
     for line in found:
         assert line["path"].startswith(f"/v2/repository{line['job']}/")
@@ -216,7 +225,7 @@ class TestDrivers:
         assert set(values) >= FIELDS
         assert values["path"] == "/v2/"
 
-    def test_stdlib_is_the_default_and_quiet(
+    def test_the_default_driver_prints_nothing(
         self, registry: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with connect(registry) as client:
@@ -224,12 +233,14 @@ class TestDrivers:
         assert capsys.readouterr() == ("", "")
 
     @pytest.mark.parametrize("driver", BUILTIN)
-    def test_keys_that_it_does_not_know(self, driver: str, registry: str) -> None:
+    def test_unknown_keys_are_refused(self, driver: str, registry: str) -> None:
         with pytest.raises(DockhandError, match=r"logging: unknown key 'file' \(known to"):
             connect(registry, logging={"driver": driver, "file": "x"})
 
 
-def test_each_connection_has_its_own(registry: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_connection_has_its_own_level(
+    registry: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     levels = {"loud": "debug", "usual": "info", "quiet": "warning", "silent": "critical"}
     tables = {
         name: {"base_uri": registry, "retries": 0, "logging": {"driver": "json", "level": level}}
@@ -244,11 +255,11 @@ def test_each_connection_has_its_own(registry: str, capsys: pytest.CaptureFixtur
             dockhand.connection(name).ping()
         for name in dead:
             dockhand.connection(name).is_online()
-    said = [line["connection"] for line in lines(capsys.readouterr().err)]
-    assert said == ["loud", "usual", "loud-dead", "usual-dead", "quiet-dead"]
+    connections = [line["connection"] for line in parse_lines(capsys.readouterr().err)]
+    assert connections == ["loud", "usual", "loud-dead", "usual-dead", "quiet-dead"]
 
 
-def test_a_global_configuration_is_neither_used_nor_changed(
+def test_global_configuration_is_neither_used_nor_changed(
     registry: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     captured: list[Any] = []
@@ -265,4 +276,4 @@ def test_a_global_configuration_is_neither_used_nor_changed(
     finally:
         structlog.reset_defaults()
     assert captured == []
-    assert len(lines(capsys.readouterr().err)) == 1
+    assert len(parse_lines(capsys.readouterr().err)) == 1

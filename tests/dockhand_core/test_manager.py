@@ -1,4 +1,4 @@
-"""Named connections: made once, closed, forgotten, made again."""
+"""Managers: connections are made once, disconnected, made again and closed."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from dockhand_core.flow import Flow, call
 pytestmark = pytest.mark.usefixtures("clean")
 
 
-class Carrier(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """A transport for both worlds that counts, and remembers what it was sent."""
+class CountingTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """A transport, sync and async, that keeps the requests and counts `close` calls."""
 
     def __init__(self) -> None:
         self.sent: list[httpx.Request] = []
@@ -54,19 +54,19 @@ class Carrier(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self.closed += 1
 
 
-class Driver(RegistryDriver):
+class FakeDriver(RegistryDriver):
     class Settings(BaseModel):
         number: int = 0
 
     client = RegistryClient
     async_client = AsyncRegistryClient
     made = 0
-    carrier = Carrier()
+    fake_transport = CountingTransport()
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
         type(self).made += 1
-        time.sleep(0.002)  # threads that do not wait for each other would all get here
+        time.sleep(0.002)  # so that a race between threads would make several
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:
@@ -74,13 +74,13 @@ class Driver(RegistryDriver):
 
     @classmethod
     def transport(cls, settings: Any) -> httpx.BaseTransport:
-        return cls.carrier
+        return cls.fake_transport
 
     def ping(self) -> Flow[None]:
         yield from call("GET", "")
 
 
-class Auth(AuthDriver):
+class FakeAuth(AuthDriver):
     made = 0
 
     def __init__(self, settings: Any) -> None:
@@ -93,14 +93,14 @@ class Auth(AuthDriver):
         yield request
 
 
-class Hooks:
+class FakePlugin:
     @hookimpl
     def dockhand_registry_drivers(self) -> dict[str, Any]:
-        return {"fake": Driver}
+        return {"fake": FakeDriver}
 
     @hookimpl
     def dockhand_auth_drivers(self) -> dict[str, Any]:
-        return {"fake": Auth}
+        return {"fake": FakeAuth}
 
 
 CONFIG = {
@@ -114,35 +114,35 @@ CONFIG = {
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> None:
-    Driver.made = Auth.made = 0
-    Driver.carrier = Carrier()
+def reset_fakes() -> None:
+    FakeDriver.made = FakeAuth.made = 0
+    FakeDriver.fake_transport = CountingTransport()
 
 
 @pytest.fixture
 def dockhand() -> Iterator[Dockhand]:
     with Dockhand(CONFIG) as made:
-        made.plugins.register(Hooks())
+        made.plugins.register(FakePlugin())
         yield made
 
 
-def authorizations() -> list[str | None]:
-    return [request.headers.get("Authorization") for request in Driver.carrier.sent]
+def sent_authorizations() -> list[str | None]:
+    return [request.headers.get("Authorization") for request in FakeDriver.fake_transport.sent]
 
 
-def test_made_when_asked_for_and_once(dockhand: Dockhand) -> None:
-    assert Driver.made == 0
+def test_a_connection_is_made_once_and_on_demand(dockhand: Dockhand) -> None:
+    assert FakeDriver.made == 0
     assert dockhand.connections == ("one", "two", "broken")
     one = dockhand.connection()
     assert dockhand.connection("one") is one
     assert dockhand.connection("one", RegistryClient) is one
-    assert (one.name, Driver.made, Auth.made) == ("one", 1, 1)
+    assert (one.name, FakeDriver.made, FakeAuth.made) == ("one", 1, 1)
     two = dockhand.connection("two")
     assert two is not one
     assert two.name == "two"
 
 
-def test_one_that_is_broken_leaves_the_others(dockhand: Dockhand) -> None:
+def test_a_broken_connection_leaves_the_others_usable(dockhand: Dockhand) -> None:
     with pytest.raises(ConfigError, match="connection 'broken': number"):
         dockhand.connection("broken")
     dockhand.connection("two").ping()
@@ -150,7 +150,7 @@ def test_one_that_is_broken_leaves_the_others(dockhand: Dockhand) -> None:
         dockhand.connection("three")
 
 
-def test_many_threads_get_one_object(dockhand: Dockhand) -> None:
+def test_many_threads_get_the_same_client(dockhand: Dockhand) -> None:
     barrier = threading.Barrier(32)
 
     def ask(number: int) -> RegistryClient:
@@ -162,36 +162,37 @@ def test_many_threads_get_one_object(dockhand: Dockhand) -> None:
     with ThreadPoolExecutor(32) as pool:
         clients = list(pool.map(ask, range(32)))
     assert len({id(client) for client in clients}) == 2
-    assert Driver.made == 2
-    assert len(Driver.carrier.sent) == 32
+    assert FakeDriver.made == 2
+    assert len(FakeDriver.fake_transport.sent) == 32
 
 
-def test_disconnect_then_use(dockhand: Dockhand) -> None:
+def test_a_disconnected_client_reconnects_without_its_old_token(dockhand: Dockhand) -> None:
     one = dockhand.connection()
     one.ping()
     one.ping()
     dockhand.disconnect("one")
-    assert Driver.carrier.closed == 1
+    assert FakeDriver.fake_transport.closed == 1
     assert dockhand.connection() is one
     one.ping()
-    assert authorizations() == ["token 1", "token 1", "token 2"]  # a new auth driver: no token kept
+    # a new auth driver has replaced the one that held the token
+    assert sent_authorizations() == ["token 1", "token 1", "token 2"]
 
 
-def test_disconnect_what_was_never_made(dockhand: Dockhand) -> None:
+def test_disconnecting_an_unused_connection_does_nothing(dockhand: Dockhand) -> None:
     dockhand.disconnect()
     dockhand.disconnect("two")
-    assert Driver.made == 0
+    assert FakeDriver.made == 0
     with pytest.raises(ConfigError, match="no connection named 'three'"):
         dockhand.disconnect("three")
 
 
-def test_close_then_use(dockhand: Dockhand) -> None:
+def test_a_closed_manager_and_its_clients_refuse_use(dockhand: Dockhand) -> None:
     one, two = dockhand.connection("one"), dockhand.connection("two")
     one.ping()
     two.ping()
     dockhand.close()
     dockhand.close()
-    assert Driver.carrier.closed == 2
+    assert FakeDriver.fake_transport.closed == 2
     for client in (one, two):
         with pytest.raises(DockhandError, match="this client is closed"):
             client.ping()
@@ -200,16 +201,16 @@ def test_close_then_use(dockhand: Dockhand) -> None:
     dockhand.disconnect()  # nothing left to do
 
 
-def test_a_client_that_was_closed_by_hand(dockhand: Dockhand) -> None:
+def test_a_closed_client_refuses_use(dockhand: Dockhand) -> None:
     with dockhand.connection() as one:
         one.ping()
     with pytest.raises(DockhandError, match="closed"):
         one.ping()
 
 
-def test_a_context_manager_closes() -> None:
+def test_leaving_the_block_closes_even_after_an_error() -> None:
     made = Dockhand(CONFIG)
-    made.plugins.register(Hooks())
+    made.plugins.register(FakePlugin())
     client = made.connection()
     with pytest.raises(KeyError), made:
         raise KeyError(client.name)
@@ -226,13 +227,13 @@ def test_connect_is_a_context_manager() -> None:
         client.ping()
 
 
-def test_reprs(dockhand: Dockhand) -> None:
+def test_reprs_name_connections(dockhand: Dockhand) -> None:
     assert repr(dockhand) == "<Dockhand one, two, broken>"
     assert repr(Dockhand({})) == "<Dockhand without connections>"
     assert repr(dockhand.connection()) == "<RegistryClient 'one' http://fake1>"
 
 
-def test_mismatch(dockhand: Dockhand) -> None:
+def test_another_client_class_is_refused(dockhand: Dockhand) -> None:
     class Other(RegistryClient):
         pass
 
@@ -251,9 +252,9 @@ def test_a_forked_child_makes_its_own_transport() -> None:
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
-            fresh = client._runner._transport is None
-            fresh = fresh and not client.is_online() and client._runner._transport is not before
-            os.write(write, b"yes" if fresh else b"no")
+            renewed = client._runner._transport is None
+            renewed = renewed and not client.is_online() and client._runner._transport is not before
+            os.write(write, b"yes" if renewed else b"no")
             os._exit(0)
         os.waitpid(child, 0)
         assert os.read(read, 3) == b"yes"
@@ -262,18 +263,18 @@ def test_a_forked_child_makes_its_own_transport() -> None:
         assert client._runner._transport is before
 
 
-def test_the_async_twin() -> None:
+def test_async_manager_behaves_the_same() -> None:
     async def main() -> None:
         async with AsyncDockhand(CONFIG) as dockhand:
-            dockhand.plugins.register(Hooks())
+            dockhand.plugins.register(FakePlugin())
             one = dockhand.connection()  # not awaited
             assert dockhand.connection("one", AsyncRegistryClient) is one
             assert one.name == "one"
             await asyncio.gather(*(one.ping() for _ in range(8)))
             await dockhand.disconnect("one")
-            assert Driver.carrier.closed == 1
+            assert FakeDriver.fake_transport.closed == 1
             await one.ping()
-            assert authorizations() == ["token 1"] * 8 + ["token 2"]
+            assert sent_authorizations() == ["token 1"] * 8 + ["token 2"]
             with pytest.raises(ConfigError):
                 await dockhand.disconnect("three")
             assert repr(dockhand) == "<AsyncDockhand one, two, broken>"
@@ -286,7 +287,7 @@ def test_the_async_twin() -> None:
     asyncio.run(main())
 
 
-def test_async_connect() -> None:
+def test_async_connect_is_a_context_manager() -> None:
     async def main() -> None:
         async with async_connect("http://127.0.0.1:1", retries=0) as client:
             assert isinstance(client, AsyncRegistryClient)
@@ -297,7 +298,7 @@ def test_async_connect() -> None:
     asyncio.run(main())
 
 
-def test_async_pages_are_looped_over_directly(serve: Any) -> None:
+def test_async_pages_are_iterated_without_await(serve: Any) -> None:
     url = serve(lambda *_: (200, {}, b'{"repositories": ["a", "b"], "name": "r", "tags": ["t"]}'))
 
     async def main() -> None:
@@ -310,7 +311,7 @@ def test_async_pages_are_looped_over_directly(serve: Any) -> None:
     asyncio.run(main())
 
 
-def test_one_async_client_in_several_loops(serve: Any) -> None:
+def test_one_async_client_works_in_several_event_loops(serve: Any) -> None:
     client = async_connect(serve(lambda *_: (200, {}, b"{}")), logging={"driver": "null"})
 
     async def once() -> None:

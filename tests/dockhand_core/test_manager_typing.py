@@ -1,4 +1,4 @@
-"""What mypy sees: `connection()` has the type of the class that was asked for."""
+"""Static types: `connection()` has the type of the requested class; mypy checks this file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("clean")
 CONFIG = {"connections": {"main": {"base_uri": "http://r"}}}
 
 
-def test_managers() -> None:
+def test_connections_have_the_requested_type() -> None:
     dockhand = Dockhand(CONFIG)
     assert_type(dockhand.connection(), RegistryClient)
     assert_type(dockhand.connection("main"), RegistryClient)
@@ -49,7 +49,7 @@ def test_managers() -> None:
         assert_type(inside, Dockhand)
 
 
-def test_wrong_kinds_are_refused_by_mypy() -> None:
+def test_clients_of_the_other_kind_are_refused() -> None:
     dockhand = Dockhand(CONFIG)
     with pytest.raises(TypeError):
         dockhand.connection("main", AsyncDistributionClient)  # type: ignore[type-var]
@@ -57,8 +57,8 @@ def test_wrong_kinds_are_refused_by_mypy() -> None:
         AsyncDockhand(CONFIG).connection("main", DistributionClient)  # type: ignore[type-var]
 
 
-def operations(registry: RegistryClient, upload: Upload) -> None:
-    """Never called: it is read by mypy."""
+def typed_operations(registry: RegistryClient, upload: Upload) -> None:
+    """Never called; mypy checks the types."""
     assert_type(registry.is_online(), bool)
     assert_type(registry.repositories(), Iterator[str])
     assert_type(registry.repository_page(), Page[str])
@@ -80,8 +80,8 @@ def operations(registry: RegistryClient, upload: Upload) -> None:
     assert_type(registry.referrers("r", "d"), ImageIndex)
 
 
-async def async_operations(registry: AsyncRegistryClient) -> None:
-    """Never called: it is read by mypy."""
+async def typed_async_operations(registry: AsyncRegistryClient) -> None:
+    """Never called; mypy checks the types."""
     assert_type(await registry.is_online(), bool)
     assert_type(registry.repositories(), AsyncIterator[str])
     assert_type(registry.tags("r"), AsyncIterator[str])
@@ -91,6 +91,6 @@ async def async_operations(registry: AsyncRegistryClient) -> None:
     assert_type(await registry.tag_page("r"), Page[str])
 
 
-def test_scopes() -> None:
+def test_parsed_scopes_are_typed() -> None:
     assert_type(Scope.parse("a:b:c"), Scope)
     assert_type(Scope.parse_many("a:b:c"), tuple[Scope, ...])
