@@ -1,4 +1,4 @@
-"""Platforms, parsed and matched as containerd's `platforms` package does."""
+"""Platforms, parsed and matched by the rules of containerd's `platforms` package."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ from dockhand_core import (
 )
 
 
-def index(*platforms: dict[str, Any] | str | None) -> ImageIndex:
-    """An index with an entry for each; the size says which it is."""
+def index_of(*platforms: dict[str, Any] | str | None) -> ImageIndex:
+    """An index with an entry for each platform, whose size is its position."""
     entries = []
-    for position, given_ in enumerate(platforms):
+    for position, platform in enumerate(platforms):
         entry: dict[str, Any] = {"mediaType": "x/y", "digest": Digest.of(b""), "size": position}
-        if isinstance(given_, str):
-            parts = [*given_.split("/"), ""]
-            found = {"os": parts[0], "architecture": parts[1], "variant": parts[2]}
-            entry["platform"] = {key: value for key, value in found.items() if value}
-        elif given_ is not None:
-            entry["platform"] = given_
+        if isinstance(platform, str):
+            parts = [*platform.split("/"), ""]
+            fields = {"os": parts[0], "architecture": parts[1], "variant": parts[2]}
+            entry["platform"] = {key: value for key, value in fields.items() if value}
+        elif platform is not None:
+            entry["platform"] = platform
         entries.append(Descriptor.model_validate(entry))
     return ImageIndex(manifests=tuple(entries))
 
 
-def picked(wanted: str | Platform, *offered: dict[str, Any] | str | None) -> Any:
+def found_in(wanted: str | Platform, *offered: dict[str, Any] | str | None) -> Any:
+    """The offered platform that an index of them finds, or None."""
     try:
-        return offered[index(*offered).find(wanted).size]
+        return offered[index_of(*offered).find(wanted).size]
     except PlatformNotFound:
         return None
 
 
-def test_as_api_md_makes_it() -> None:
+def test_construction_by_position_and_name() -> None:
     platform = Platform("linux", "amd64")
     assert (platform.os, platform.architecture, platform.variant) == ("linux", "amd64", None)
     assert Platform("linux", "arm", "v6") == Platform.parse("linux/arm/v6")
     assert Platform(os="linux", architecture="arm", variant="v7", os_version="1").os_version == "1"
-    assert picked(platform, "linux/arm64", "linux/amd64") == "linux/amd64"
+    assert found_in(platform, "linux/arm64", "linux/amd64") == "linux/amd64"
     with pytest.raises((TypeError, ValueError)):
         Platform("linux")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
@@ -78,7 +79,7 @@ def test_as_api_md_makes_it() -> None:
         ("wasi/wasm", "wasi/wasm"),
     ],
 )
-def test_parse(text: str, shown: str) -> None:
+def test_parsing_normalises(text: str, shown: str) -> None:
     assert str(Platform.parse(text)) == shown
     assert str(Platform.parse(text).normalized()) == shown
 
@@ -86,18 +87,18 @@ def test_parse(text: str, shown: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "linux", "/", "linux/", "a/b/c/d", "li nux/amd64", "l/é", "a/b/"]
 )
-def test_what_is_no_platform(text: str) -> None:
+def test_malformed_texts_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"is not a platform: os/architecture\[/variant\]"):
         Platform.parse(text)
 
 
-WORD = st.sampled_from(
+PARTS = st.sampled_from(
     ["linux", "windows", "arm", "arm64", "amd64", "v8", "8", "v1", "x86_64", "Q"]
 )
 
 
-@given(WORD, WORD, st.none() | WORD)
-def test_normalising_twice_changes_nothing(os: str, arch: str, variant: str | None) -> None:
+@given(PARTS, PARTS, st.none() | PARTS)
+def test_normalising_is_idempotent(os: str, arch: str, variant: str | None) -> None:
     once = Platform(os=os, architecture=arch, variant=variant).normalized()
     assert once.normalized() == once
     assert Platform.parse(str(once)) == once
@@ -109,7 +110,7 @@ def test_normalising_twice_changes_nothing(os: str, arch: str, variant: str | No
         # arm64 is arm64/v8
         ("linux/arm64", ["linux/amd64", "linux/arm64/v8"], "linux/arm64/v8"),
         ("linux/arm64/v8", ["linux/amd64", "linux/arm64"], "linux/arm64"),
-        # arm: the newest that the processor runs, never a newer one
+        # arm: the newest variant that the processor runs
         ("linux/arm/v7", ["linux/arm/v5", "linux/arm/v6", "linux/arm/v8"], "linux/arm/v6"),
         ("linux/arm/v7", ["linux/arm/v5"], "linux/arm/v5"),
         ("linux/arm/v6", ["linux/arm/v5", "linux/arm/v7"], "linux/arm/v5"),
@@ -118,7 +119,7 @@ def test_normalising_twice_changes_nothing(os: str, arch: str, variant: str | No
         ("linux/arm", ["linux/arm/v6", "linux/arm/v7"], "linux/arm/v7"),
         ("linux/arm/v7", ["linux/arm"], "linux/arm"),
         ("linux/arm/v6", ["linux/arm"], None),
-        # a 64-bit processor runs what its 32-bit mode runs, where there is nothing better
+        # a 64-bit processor also runs 32-bit images, if the index has no 64-bit one
         ("linux/arm64", ["linux/arm/v7", "linux/arm64"], "linux/arm64"),
         ("linux/arm64", ["linux/arm/v6", "linux/arm/v7"], "linux/arm/v7"),
         ("linux/arm64", ["linux/arm/v5"], "linux/arm/v5"),
@@ -140,13 +141,13 @@ def test_normalising_twice_changes_nothing(os: str, arch: str, variant: str | No
         ("linux/amd64", [], None),
     ],
 )
-def test_matching(wanted: str, offered: list[str], best: str | None) -> None:
-    assert picked(wanted, *offered) == best
-    assert picked(wanted, *reversed(offered)) == best
+def test_find_chooses_as_containerd_does(wanted: str, offered: list[str], best: str | None) -> None:
+    assert found_in(wanted, *offered) == best
+    assert found_in(wanted, *reversed(offered)) == best
 
 
-def test_the_first_of_equals() -> None:
-    found = index("linux/arm64", "linux/amd64", "linux/amd64").find("linux/amd64")
+def test_find_chooses_the_first_of_equals() -> None:
+    found = index_of("linux/arm64", "linux/amd64", "linux/amd64").find("linux/amd64")
     assert found.size == 1
 
 
@@ -156,27 +157,27 @@ class TestWindows:
         for version in ("10.0.17763.5329", "10.0.20348.2227", "10.0.26100.1")
     )
 
-    def wanted(self, version: str | None) -> Platform:
+    def windows(self, version: str | None) -> Platform:
         return Platform(os="windows", architecture="amd64", os_version=version)
 
-    def test_the_build(self) -> None:
+    def test_the_same_build_matches(self) -> None:
         for version, position in (("10.0.17763.1", 0), ("10.0.20348", 1), ("10.0.26100.9", 2)):
-            assert picked(self.wanted(version), *self.OFFERED) is self.OFFERED[position]
+            assert found_in(self.windows(version), *self.OFFERED) is self.OFFERED[position]
 
-    def test_another_build(self) -> None:
-        assert picked(self.wanted("10.0.14393.1"), *self.OFFERED) is None
+    def test_another_build_does_not_match(self) -> None:
+        assert found_in(self.windows("10.0.14393.1"), *self.OFFERED) is None
 
-    def test_no_build(self) -> None:
-        assert picked("windows/amd64", *self.OFFERED) is self.OFFERED[0]
-        assert picked(self.wanted("10.0.1.1"), "windows/amd64") == "windows/amd64"
+    def test_a_missing_build_matches_any(self) -> None:
+        assert found_in("windows/amd64", *self.OFFERED) is self.OFFERED[0]
+        assert found_in(self.windows("10.0.1.1"), "windows/amd64") == "windows/amd64"
 
-    def test_shown(self) -> None:
-        assert str(self.wanted("10.0.20348.1")) == "windows/amd64 (10.0.20348.1)"
+    def test_text_has_the_build(self) -> None:
+        assert str(self.windows("10.0.20348.1")) == "windows/amd64 (10.0.20348.1)"
 
 
 class TestNotFound:
-    def test_it_lists_what_there_is(self) -> None:
-        there = index("linux/amd64", "linux/arm/v7", "unknown/unknown", None)
+    def test_message_lists_the_platforms(self) -> None:
+        there = index_of("linux/amd64", "linux/arm/v7", "unknown/unknown", None)
         with pytest.raises(PlatformNotFound) as caught:
             there.find(Platform("linux", "s390x"))
         assert str(caught.value) == (
@@ -184,14 +185,14 @@ class TestNotFound:
         )
         assert isinstance(caught.value, DockhandError)
 
-    def test_nothing(self) -> None:
+    def test_message_without_platforms(self) -> None:
         with pytest.raises(PlatformNotFound, match="the index has: none"):
-            index(None, "unknown/unknown").find("linux/amd64")
+            index_of(None, "unknown/unknown").find("linux/amd64")
 
     @pytest.mark.parametrize("wanted", ["linux/amd64", "unknown/unknown", "linux/unknown"])
     def test_attestations_never_match(self, wanted: str) -> None:
-        assert picked(wanted, "unknown/unknown") is None
+        assert found_in(wanted, "unknown/unknown") is None
 
-    def test_text_that_is_no_platform(self) -> None:
+    def test_a_malformed_text_is_a_config_error(self) -> None:
         with pytest.raises(ConfigError):
-            index("linux/amd64").find("linux")
+            index_of("linux/amd64").find("linux")

@@ -1,4 +1,4 @@
-"""Scopes: parsed, built, compared."""
+"""Scopes: parsing, construction and comparison."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ACTIONS = st.frozensets(
     max_size=4,
 )
 SCOPES = st.builds(Scope, TYPES, NAMES, ACTIONS)
-# few resources, so that two scopes often speak of the same
-NEAR = st.builds(
+# few resources, so that two scopes often have the same one
+SIMILAR_SCOPES = st.builds(
     Scope,
     st.sampled_from(["repository", "registry"]),
     st.sampled_from(["a", "b"]),
@@ -28,7 +28,7 @@ NEAR = st.builds(
 
 
 class TestParse:
-    def test_as_in_api_md(self) -> None:
+    def test_parts_of_a_scope(self) -> None:
         scope = Scope.parse("repository:library/nginx:pull,push")
         assert (scope.type, scope.name) == ("repository", "library/nginx")
         assert scope.actions == {"pull", "push"}
@@ -47,7 +47,7 @@ class TestParse:
             ("repository:a:pull,,pull,", ("repository", "a", {"pull"})),
         ],
     )
-    def test_forms(self, text: str, parts: tuple[str, str, set[str]]) -> None:
+    def test_valid_texts(self, text: str, parts: tuple[str, str, set[str]]) -> None:
         scope = Scope.parse(text)
         assert (scope.type, scope.name, set(scope.actions)) == parts
 
@@ -70,13 +70,13 @@ class TestParse:
             "repository():a:pull",
         ],
     )
-    def test_what_is_none(self, text: str) -> None:
+    def test_malformed_texts_are_refused(self, text: str) -> None:
         with pytest.raises(ScopeInvalid) as caught:
             Scope.parse(text)
         assert isinstance(caught.value, ValueError)
         assert str(caught.value)
 
-    def test_many(self) -> None:
+    def test_space_separated_scopes(self) -> None:
         assert Scope.parse_many("a:b:pull  c:d:push\n") == (
             Scope("a", "b", frozenset({"pull"})),
             Scope("c", "d", frozenset({"push"})),
@@ -86,14 +86,14 @@ class TestParse:
             Scope.parse_many("a:b:pull c")
 
     @given(SCOPES)
-    def test_there_and_back(self, scope: Scope) -> None:
+    def test_text_round_trip(self, scope: Scope) -> None:
         assert Scope.parse(str(scope)) == scope
         assert str(Scope.parse(str(scope))) == str(scope)
         assert Scope.parse_many(f"{scope} {scope}") == (scope, scope)
         assert pickle.loads(pickle.dumps(scope)) == scope
 
     @given(st.text(max_size=30) | st.text(alphabet="ab:,* ()", max_size=12))
-    def test_any_text(self, text: str) -> None:
+    def test_any_text_is_a_scope_or_refused(self, text: str) -> None:
         try:
             scope = Scope.parse(text)
         except ScopeInvalid:
@@ -102,14 +102,14 @@ class TestParse:
 
 
 class TestBuild:
-    def test_fluent(self) -> None:
+    def test_each_step_adds_actions(self) -> None:
         scope = Scope.repository("a")
         assert (str(scope), bool(scope)) == ("repository:a:", False)
         assert (
             str(scope.allow_delete().allow_push().allow_pull()) == "repository:a:pull,push,delete"
         )
         assert str(scope.allow(["scan"]).allow_pull()) == "repository:a:pull,scan"
-        assert str(scope) == "repository:a:"  # each step gives a new one
+        assert str(scope) == "repository:a:"  # unchanged: each step returns a new scope
 
     def test_shorthands(self) -> None:
         assert str(Scope.read("library/nginx")) == "repository:library/nginx:pull"
@@ -117,16 +117,16 @@ class TestBuild:
         assert str(Scope.catalog()) == "registry:catalog:*"
         assert str(Scope.repository("a", "push", "pull")) == "repository:a:pull,push"
 
-    def test_everything(self) -> None:
+    def test_a_wildcard_has_every_action(self) -> None:
         scope = Scope.repository("a").allow_all()
         assert (scope.has_pull, scope.has_push, scope.has_delete) == (True, True, True)
 
     @pytest.mark.parametrize("name", ["a b", 'a"', "a,b", "ü", "a\n"])
-    def test_what_a_scope_cannot_carry(self, name: str) -> None:
+    def test_disallowed_characters_are_refused(self, name: str) -> None:
         with pytest.raises(ScopeInvalid):
             Scope.read(name)
 
-    def test_it_is_a_value(self) -> None:
+    def test_scopes_are_frozen_and_hashable(self) -> None:
         scope = Scope.read("a")
         assert len({scope, Scope.parse(str(scope))}) == 1
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -164,19 +164,21 @@ class TestCompare:
             ("a:b:pull", "a:c:pull", "a:b:"),
         ],
     )
-    def test_and(self, one: str, other: str, both: str) -> None:
+    def test_intersection(self, one: str, other: str, both: str) -> None:
         assert str(Scope.parse(one) & Scope.parse(other)) == both
 
-    @given(NEAR, NEAR, NEAR)
-    def test_covers_is_an_order(self, a: Scope, b: Scope, c: Scope) -> None:
+    @given(SIMILAR_SCOPES, SIMILAR_SCOPES, SIMILAR_SCOPES)
+    def test_covers_is_transitive(self, a: Scope, b: Scope, c: Scope) -> None:
         assert a.covers(a)
         if a.covers(b) and b.covers(c):
             assert a.covers(c)
         if a.covers(b) and b.covers(a):
             assert {a.has_pull, a.has_push, a.has_delete} == {b.has_pull, b.has_push, b.has_delete}
 
-    @given(NEAR, NEAR, NEAR)
-    def test_and_is_what_both_cover(self, a: Scope, b: Scope, c: Scope) -> None:
+    @given(SIMILAR_SCOPES, SIMILAR_SCOPES, SIMILAR_SCOPES)
+    def test_intersection_is_the_largest_scope_that_both_cover(
+        self, a: Scope, b: Scope, c: Scope
+    ) -> None:
         both = a & b
         same = (a.type, a.name) == (b.type, b.name)
         assert a.covers(both)
@@ -190,6 +192,6 @@ class TestCompare:
             assert both.covers(b)
         assert a & a == a
 
-    @given(NEAR)
-    def test_nobody_gains_by_and(self, a: Scope) -> None:
+    @given(SIMILAR_SCOPES)
+    def test_intersection_of_different_resources_is_empty(self, a: Scope) -> None:
         assert not (a & Scope("other", "x", frozenset("*")))
