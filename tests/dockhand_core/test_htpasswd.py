@@ -1,4 +1,4 @@
-"""Users and passwords in a file."""
+"""Password files, and credentials of HTTP Basic."""
 
 from __future__ import annotations
 
@@ -15,61 +15,63 @@ from dockhand_core import ConfigError
 from dockhand_core.server import basic_credentials
 from dockhand_core.server.htpasswd import PasswordFile
 
-RIGHT = PASSWORD.encode()
+RIGHT_PASSWORD = PASSWORD.encode()
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def password_file(tmp_path: Path) -> Path:
     path = tmp_path / "htpasswd"
     path.write_text(f"# users\n\n{HTPASSWD}")
     return path
 
 
-def test_password_file(file: Path) -> None:
-    users = PasswordFile(file)
-    assert not users.remembers("alice", RIGHT)
-    assert users.verify("alice", RIGHT)
-    assert users.remembers("alice", RIGHT)
+def test_only_the_right_password_is_verified(password_file: Path) -> None:
+    users = PasswordFile(password_file)
+    assert not users.remembers("alice", RIGHT_PASSWORD)
+    assert users.verify("alice", RIGHT_PASSWORD)
+    assert users.remembers("alice", RIGHT_PASSWORD)
     assert not users.verify("alice", b"wrong")
-    assert not users.verify("alice", RIGHT + b"\0")
-    assert not users.verify("bob", RIGHT)
-    assert not users.remembers("alic", b"e" + RIGHT)
+    assert not users.verify("alice", RIGHT_PASSWORD + b"\0")
+    assert not users.verify("bob", RIGHT_PASSWORD)
+    assert not users.remembers("alic", b"e" + RIGHT_PASSWORD)
     assert users.entry("alice") == HTPASSWD.strip().partition(":")[2].encode()
     assert users.entry("bob") is None
 
 
-def test_a_password_is_remembered_for_a_time(file: Path) -> None:
+def test_a_verified_password_is_remembered_for_a_time(password_file: Path) -> None:
     now = 100.0
-    users = PasswordFile(file, remember=60, clock=lambda: now)
-    assert users.verify("alice", RIGHT)
+    users = PasswordFile(password_file, remember=60, clock=lambda: now)
+    assert users.verify("alice", RIGHT_PASSWORD)
     now += 59.9
-    assert users.remembers("alice", RIGHT)
+    assert users.remembers("alice", RIGHT_PASSWORD)
     now += 0.1
-    assert not users.remembers("alice", RIGHT)
+    assert not users.remembers("alice", RIGHT_PASSWORD)
 
 
-def test_what_is_changed_holds_at_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    users = PasswordFile(file)
-    assert users.verify("alice", RIGHT)
+def test_reload_applies_changes_and_survives_errors(
+    password_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    users = PasswordFile(password_file)
+    assert users.verify("alice", RIGHT_PASSWORD)
     hashed = bcrypt.hashpw(b"other", bcrypt.gensalt(4)).decode()
-    file.write_text(f"alice:{hashed}\nbob:{hashed}\n")
+    password_file.write_text(f"alice:{hashed}\nbob:{hashed}\n")
     users.reload()
-    assert not users.remembers("alice", RIGHT)
-    assert not users.verify("alice", RIGHT)
+    assert not users.remembers("alice", RIGHT_PASSWORD)
+    assert not users.verify("alice", RIGHT_PASSWORD)
     assert users.verify("alice", b"other")
     assert users.verify("bob", b"other")
-    file.write_text("not a line\n")
+    password_file.write_text("not a line\n")
     users.reload()
     assert "line 1 is not user:bcrypt-hash" in caplog.text
     assert users.verify("bob", b"other")
 
 
-def test_unknown_users_take_as_long(file: Path) -> None:
+def test_unknown_users_take_as_long_as_known_ones(password_file: Path) -> None:
     hashed = bcrypt.hashpw(b"other", bcrypt.gensalt(9)).decode()
-    file.write_text(f"alice:{hashed}\n")
-    users = PasswordFile(file)
+    password_file.write_text(f"alice:{hashed}\n")
+    users = PasswordFile(password_file)
 
-    def taken(user: str) -> float:
+    def seconds(user: str) -> float:
         best = 10.0
         for _ in range(3):
             start = time.process_time()
@@ -77,11 +79,11 @@ def test_unknown_users_take_as_long(file: Path) -> None:
             best = min(best, time.process_time() - start)
         return best
 
-    assert 0.3 < taken("nobody") / taken("alice") < 3
+    assert 0.3 < seconds("nobody") / seconds("alice") < 3
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("alice\n", "line 1"),
         ("\nalice:{SHA}abc\n", "line 2"),
@@ -90,13 +92,15 @@ def test_unknown_users_take_as_long(file: Path) -> None:
         (HTPASSWD.replace("$05$", "$03$"), "line 1"),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_a_malformed_line_is_refused_with_its_number(
+    tmp_path: Path, text: str, message: str
+) -> None:
     (tmp_path / "htpasswd").write_text(text)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         PasswordFile(tmp_path / "htpasswd")
 
 
-def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=os.fspath(tmp_path / "none")):
         PasswordFile(tmp_path / "none")
 

@@ -1,4 +1,4 @@
-"""What API.md tells authors of plugins works as told, in both worlds, against a server."""
+"""The interface for plugin authors: auth, registry and log drivers, sync and async, on a server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from dockhand_core.logs import LogSettings
 pytestmark = pytest.mark.usefixtures("clean")
 
 Serve = Callable[[Callable[..., Any]], str]
-made: list[tuple[str, str]] = []
+logged: list[tuple[str, str]] = []
 
 
 class VaultAuth(AuthDriver):
@@ -89,31 +89,31 @@ class QuayClient(RegistryClient):
     driver: QuayDriver
 
     def robots(self) -> list[str]:
-        """The robots."""
-        return self.run(self.driver.robots())
+        """List the robots."""
+        return self._run(self.driver.robots())
 
 
 class AsyncQuayClient(AsyncRegistryClient):
     driver: QuayDriver
 
     async def robots(self) -> list[str]:
-        """The robots."""
-        return await self.run(self.driver.robots())
+        """List the robots."""
+        return await self._run(self.driver.robots())
 
 
 QuayDriver.client = QuayClient
 QuayDriver.async_client = AsyncQuayClient
 
 
-def make_logger(settings: LogSettings, connection: str) -> Any:
+def make_memory_logger(settings: LogSettings, connection: str) -> Any:
     def keep(_: Any, __: str, event: Any) -> str:
-        made.append((settings.options["prefix"] + connection, event["event"]))
+        logged.append((settings.options["prefix"] + connection, event["event"]))
         return ""
 
     return structlog.wrap_logger(structlog.ReturnLogger(), processors=[keep])
 
 
-class Everything:
+class ExamplePlugin:
     @hookimpl
     def dockhand_auth_drivers(self) -> dict[str, Any]:
         return {"vault": VaultAuth}
@@ -124,11 +124,11 @@ class Everything:
 
     @hookimpl
     def dockhand_log_drivers(self) -> dict[str, Any]:
-        return {"memory": make_logger}
+        return {"memory": make_memory_logger}
 
 
 class Server:
-    """A vault and a registry; what they were sent is kept."""
+    """A vault and a registry, which keep the requests that they receive."""
 
     def __init__(self, serve: Serve, refuse: str = "") -> None:
         self.requests: list[tuple[str, str, Mapping[str, str], bytes]] = []
@@ -158,10 +158,10 @@ class Server:
 
 
 def ask(config: dict[str, Any], world: str) -> tuple[list[str], VaultAuth]:
-    """The robots, by either client, and the auth driver that helped."""
+    """The robots by the sync or async client, and the auth driver of the connection."""
     if world == "sync":
         with Dockhand(config) as dockhand:
-            dockhand.plugins.register(Everything())
+            dockhand.plugins.register(ExamplePlugin())
             client = dockhand.connection("main", QuayClient)
             auth = client._runner.endpoint.auth
             found = client.robots()
@@ -169,7 +169,7 @@ def ask(config: dict[str, Any], world: str) -> tuple[list[str], VaultAuth]:
 
         async def main() -> tuple[list[str], AuthDriver]:
             async with AsyncDockhand(config) as dockhand:
-                dockhand.plugins.register(Everything())
+                dockhand.plugins.register(ExamplePlugin())
                 client = dockhand.connection("main", AsyncQuayClient)
                 return await client.robots(), client._runner.endpoint.auth
 
@@ -179,8 +179,8 @@ def ask(config: dict[str, Any], world: str) -> tuple[list[str], VaultAuth]:
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_all_three_together(serve: Serve, world: str) -> None:
-    made.clear()
+def test_registry_auth_and_log_driver_work_together(serve: Serve, world: str) -> None:
+    logged.clear()
     server = Server(serve)
     found, auth = ask(server.config(), world)
     assert found == ["a robot"]
@@ -188,18 +188,18 @@ def test_all_three_together(serve: Serve, world: str) -> None:
     assert vault[:2] == ("POST", "/vault")
     assert json.loads(vault[3]) == {"role": "ci", "secret": "secret of ci"}
     assert vault[2]["x-vault"] == "t0ken"
-    assert "x-own" not in vault[2]  # the connection's own headers stay with its registry
+    assert "x-own" not in vault[2]  # the connection's headers go to its registry only
     assert registry[:2] == ("GET", "/v2/acme/robots")
     assert registry[2]["authorization"] == "Bearer first"
     assert registry[2]["x-own"] == "yes"
     assert auth.asked == [(Scope.read("acme/x"), Scope.catalog())]
     here = threading.current_thread().name
     assert [name == here for name in auth.threads] == [world == "sync"]
-    assert made == [("log-main", "request")]
+    assert logged == [("log-main", "request")]
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_a_second_try(serve: Serve, world: str) -> None:
+def test_auth_driver_may_send_the_request_again(serve: Serve, world: str) -> None:
     server = Server(serve, refuse="Bearer first")
     assert ask(server.config(), world)[0] == ["a robot"]
     sent = [headers.get("authorization") for _, path, headers, _ in server.requests]
@@ -207,7 +207,7 @@ def test_a_second_try(serve: Serve, world: str) -> None:
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_refused_for_good(serve: Serve, world: str) -> None:
+def test_a_final_401_is_unauthorized(serve: Serve, world: str) -> None:
     server = Server(serve)
     server.refuse = "Bearer first"
     config = server.config(auth={"driver": "bearer", "token": "first"})
@@ -216,8 +216,8 @@ def test_refused_for_good(serve: Serve, world: str) -> None:
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_any_auth_of_httpx_can_be_wrapped(serve: Serve, world: str) -> None:
-    """httpx's own digest auth: challenged first, then answered."""
+def test_auth_classes_of_httpx_can_be_wrapped(serve: Serve, world: str) -> None:
+    """httpx's digest auth sends the request, receives a challenge, and sends it again."""
     asked: list[str | None] = []
 
     def registry(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Any:
@@ -257,7 +257,7 @@ def test_any_auth_of_httpx_can_be_wrapped(serve: Serve, world: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"organisatoin": "x"}, "connection 'main': unknown key 'organisatoin'; did you mean 'or"),
         ({"organisation": 5}, "connection 'main': organisation: "),
@@ -265,15 +265,17 @@ def test_any_auth_of_httpx_can_be_wrapped(serve: Serve, world: str) -> None:
         ({"auth": {"driver": "vault", "token": "x"}}, "connection 'main': auth: role: is required"),
     ],
 )
-def test_their_settings_are_checked(serve: Serve, settings: dict[str, Any], said: str) -> None:
+def test_settings_of_plugins_are_validated(
+    serve: Serve, settings: dict[str, Any], message: str
+) -> None:
     with Dockhand(Server(serve).config(**settings)) as dockhand:
-        dockhand.plugins.register(Everything())
+        dockhand.plugins.register(ExamplePlugin())
         with pytest.raises(ConfigError) as caught:
             dockhand.connection()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_their_paths_and_secrets(serve: Serve, clean: Path) -> None:
+def test_paths_and_secrets_of_plugins_are_resolved(serve: Serve, clean: Path) -> None:
     (clean / "vault-token").write_text("from-file\n")
     server = Server(serve)
     config = server.config(mirror="mirror")
@@ -281,16 +283,16 @@ def test_their_paths_and_secrets(serve: Serve, clean: Path) -> None:
     del auth["token"]
     auth["token_file"] = "vault-token"
     with Dockhand(config) as dockhand:
-        dockhand.plugins.register(Everything())
+        dockhand.plugins.register(ExamplePlugin())
         client = dockhand.connection("main", QuayClient)
         assert client.driver.settings.mirror == clean / "mirror"
         client.robots()
     assert server.requests[0][2]["x-vault"] == "from-file"
 
 
-def test_what_it_does_not_implement(serve: Serve) -> None:
+def test_operations_that_a_driver_lacks_are_unsupported(serve: Serve) -> None:
     with Dockhand(Server(serve).config()) as dockhand:
-        dockhand.plugins.register(Everything())
+        dockhand.plugins.register(ExamplePlugin())
         client = dockhand.connection()
         assert client.driver.name == "quay"
         with pytest.raises(Unsupported, match="driver 'quay' cannot read manifests"):
@@ -299,17 +301,17 @@ def test_what_it_does_not_implement(serve: Serve) -> None:
             list(client.tags("a"))
 
 
-def test_driver_mismatch() -> None:
+def test_another_client_class_is_a_driver_mismatch() -> None:
     with Dockhand({"connections": {"main": {"base_uri": "http://r"}}}) as dockhand:
         with pytest.raises(DriverMismatch) as caught:
             dockhand.connection("main", QuayClient)
-        said = "connection 'main' has driver 'distribution', whose client is DistributionClient"
-        assert str(caught.value) == f"{said}, not QuayClient"
+        message = "connection 'main' has driver 'distribution', whose client is DistributionClient"
+        assert str(caught.value) == f"{message}, not QuayClient"
         assert isinstance(dockhand.connection("main", RegistryClient), RegistryClient)
 
 
 @pytest.mark.parametrize("part", ["auth", "registry", "log"])
-def test_one_that_raises_is_named(part: str) -> None:
+def test_a_driver_that_raises_is_reported_by_name(part: str) -> None:
     def fail(*_: Any) -> Any:
         raise LookupError("no keyring")
 
@@ -334,6 +336,6 @@ def test_one_that_raises_is_named(part: str) -> None:
     }
     with Dockhand({"connections": {"main": table | more[part]}}) as dockhand:
         dockhand.plugins.register(Hooks())
-        said = f"connection 'main': {part} driver 'odd': LookupError: no keyring"
-        with pytest.raises(PluginError, match=said):
+        message = f"connection 'main': {part} driver 'odd': LookupError: no keyring"
+        with pytest.raises(PluginError, match=message):
             dockhand.connection()

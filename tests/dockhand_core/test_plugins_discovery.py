@@ -1,4 +1,4 @@
-"""Entry points: each is loaded for itself, and a broken one breaks only itself."""
+"""Discovery of plugins by entry points: each is loaded separately; a broken one is contained."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from dockhand_core import (
 
 Install = Callable[[str, Mapping[str, str], Mapping[str, str]], None]
 
-DRIVER = """
+AUTH_SOURCE = """
 from dockhand_core import AuthDriver
 class Auth(AuthDriver):
     pass
 """
 
 
-def hooks(name: str, value: str = "Auth") -> str:
-    return f"""{DRIVER}
+def plugin_source(name: str, value: str = "Auth") -> str:
+    return f"""{AUTH_SOURCE}
 from dockhand_core import hookimpl
 @hookimpl
 def dockhand_auth_drivers():
@@ -35,12 +35,12 @@ def dockhand_auth_drivers():
 """
 
 
-def info(plugins: Plugins, package: str) -> PluginInfo:
+def info_of(plugins: Plugins, package: str) -> PluginInfo:
     (found,) = [found for found in plugins if found.package == package]
     return found
 
 
-def test_what_is_installed_is_listed() -> None:
+def test_installed_plugins_are_listed() -> None:
     with Dockhand({}) as dockhand:
         found = {i.package: i for i in dockhand.plugins}
     assert len(dockhand.plugins) == len(list(dockhand.plugins))
@@ -53,18 +53,18 @@ def test_what_is_installed_is_listed() -> None:
     assert found["dockhand-distribution"].provides == {"registry": ("distribution",)}
 
 
-def test_a_package_that_pip_installed(package: Install) -> None:
-    package("dockhand-vault", {"vault": "fake_vault"}, {"fake_vault": hooks("vault")})
+def test_a_module_as_entry_point(package: Install) -> None:
+    package("dockhand-vault", {"vault": "fake_vault"}, {"fake_vault": plugin_source("vault")})
     plugins = Plugins()
-    found = info(plugins, "dockhand-vault")
+    found = info_of(plugins, "dockhand-vault")
     assert (found.name, found.version, found.error) == ("vault", "1.2.3", None)
     assert found.provides == {"auth": ("vault",)}
     assert "vault" in plugins.names("auth")
     assert plugins.driver("auth", "vault").__name__ == "Auth"
 
 
-def test_an_object_in_a_module(package: Install) -> None:
-    source = f"""{DRIVER}
+def test_an_object_as_entry_point(package: Install) -> None:
+    source = f"""{AUTH_SOURCE}
 from dockhand_core import hookimpl
 class Hooks:
     @hookimpl
@@ -85,18 +85,26 @@ hooks = Hooks()
         ("raise SystemExit(3)", "SystemExit: 3"),
         ("raise RuntimeError('no vault')", "RuntimeError: no vault"),
         ("raise GeneratorExit", "GeneratorExit"),
-        (hooks("x").replace("drivers():", "drivers(config):"), "Argument(s) {'config'}"),
-        (hooks("x").replace("auth_drivers", "auth_driverz"), "unknown hook"),
-        (hooks("x").replace("return {", "return [{") + "]", "TypeError: dockhand_auth_drivers"),
-        (hooks("x").replace("'x'", "5"), "TypeError: dockhand_auth_drivers must return a mapping"),
-        (hooks("x").replace("return {'x': Auth}", "raise KeyError(7)"), "KeyError: 7"),
-        (hooks("x").replace("return {'x': Auth}", "raise SystemExit(7)"), "SystemExit: 7"),
+        (plugin_source("x").replace("drivers():", "drivers(config):"), "Argument(s) {'config'}"),
+        (plugin_source("x").replace("auth_drivers", "auth_driverz"), "unknown hook"),
+        (
+            plugin_source("x").replace("return {", "return [{") + "]",
+            "TypeError: dockhand_auth_drivers",
+        ),
+        (
+            plugin_source("x").replace("'x'", "5"),
+            "TypeError: dockhand_auth_drivers must return a mapping",
+        ),
+        (plugin_source("x").replace("return {'x': Auth}", "raise KeyError(7)"), "KeyError: 7"),
+        (plugin_source("x").replace("return {'x': Auth}", "raise SystemExit(7)"), "SystemExit: 7"),
     ],
 )
-def test_one_that_cannot_be_loaded(package: Install, source: str, reason: str) -> None:
+def test_a_plugin_that_cannot_be_loaded_breaks_only_itself(
+    package: Install, source: str, reason: str
+) -> None:
     package(
         "dockhand-broken", {"br": "fake_broken", "ok": "fake_ok"},
-        {"fake_broken": source, "fake_ok": hooks("fine")},
+        {"fake_broken": source, "fake_ok": plugin_source("fine")},
     )  # fmt: skip
     plugins = Plugins()
     broken, fine = [i for i in plugins if i.package == "dockhand-broken"]
@@ -112,23 +120,23 @@ def test_one_that_cannot_be_loaded(package: Install, source: str, reason: str) -
     assert f"not loaded: {broken}" in str(caught.value)
 
 
-def test_a_missing_attribute(package: Install) -> None:
+def test_a_missing_attribute_is_reported(package: Install) -> None:
     package("dockhand-empty", {"empty": "fake_empty:hooks"}, {"fake_empty": ""})
-    assert "AttributeError" in (info(Plugins(), "dockhand-empty").error or "")
+    assert "AttributeError" in (info_of(Plugins(), "dockhand-empty").error or "")
 
 
-def test_none_of_its_drivers_where_one_answer_is_wrong(package: Install) -> None:
-    source = hooks("half") + "\n@hookimpl\ndef dockhand_log_drivers():\n    return None\n"
+def test_a_wrong_hook_result_drops_all_drivers_of_the_plugin(package: Install) -> None:
+    source = plugin_source("half") + "\n@hookimpl\ndef dockhand_log_drivers():\n    return None\n"
     package("dockhand-half", {"half": "fake_half"}, {"fake_half": source})
     plugins = Plugins()
-    assert info(plugins, "dockhand-half").error
+    assert info_of(plugins, "dockhand-half").error
     assert "half" not in plugins.names("auth")
 
 
-def test_metadata_without_a_name(package: Install, clean: object) -> None:
+def test_metadata_without_a_name_is_accepted(package: Install, clean: object) -> None:
     from pathlib import Path
 
-    package("dockhand-odd", {"odd": "fake_odd"}, {"fake_odd": hooks("odd")})
+    package("dockhand-odd", {"odd": "fake_odd"}, {"fake_odd": plugin_source("odd")})
     (metadata,) = Path("site").glob("*/METADATA")
     metadata.write_text("Metadata-Version: 2.1\n")
     plugins = Plugins()
@@ -150,9 +158,9 @@ def test_metadata_without_a_name(package: Install, clean: object) -> None:
         ("Auth(None)", "AuthDriver"),
     ],
 )
-def test_a_driver_that_is_none(package: Install, value: str, reason: str) -> None:
-    """It is found out when it is used, and then it is named; the plugin's others work."""
-    source = hooks("lazy", f"{value}, 'good': Auth")
+def test_a_wrong_driver_is_reported_when_used(package: Install, value: str, reason: str) -> None:
+    """The error names driver and package; the plugin's other drivers work."""
+    source = plugin_source("lazy", f"{value}, 'good': Auth")
     package(
         "dockhand-lazy",
         {"lazy": "fake_lazy"},
@@ -167,8 +175,8 @@ def test_a_driver_that_is_none(package: Install, value: str, reason: str) -> Non
 
 
 @pytest.mark.parametrize("kind", ["registry", "log"])
-def test_the_other_kinds_too(package: Install, kind: str) -> None:
-    source = hooks("wrong", "42").replace("auth_drivers", f"{kind}_drivers")
+def test_a_wrong_driver_of_another_kind_is_reported(package: Install, kind: str) -> None:
+    source = plugin_source("wrong", "42").replace("auth_drivers", f"{kind}_drivers")
     package("dockhand-wrong", {"wrong": "fake_wrong"}, {"fake_wrong": source})
     with pytest.raises(PluginError, match=f"{kind} driver 'wrong' of dockhand-wrong"):
         Plugins().driver(kind, "wrong")
@@ -177,8 +185,10 @@ def test_the_other_kinds_too(package: Install, kind: str) -> None:
 def test_a_driver_is_imported_when_it_is_used(package: Install) -> None:
     import sys
 
-    source = hooks("late", "'fake_heavy:Auth'")
-    package("dockhand-late", {"late": "fake_late"}, {"fake_late": source, "fake_heavy": DRIVER})
+    source = plugin_source("late", "'fake_heavy:Auth'")
+    package(
+        "dockhand-late", {"late": "fake_late"}, {"fake_late": source, "fake_heavy": AUTH_SOURCE}
+    )
     plugins = Plugins()
     assert "fake_late" in sys.modules
     assert "fake_heavy" not in sys.modules
@@ -186,14 +196,18 @@ def test_a_driver_is_imported_when_it_is_used(package: Install) -> None:
     assert "fake_heavy" in sys.modules
 
 
-def test_two_packages_with_one_driver(package: Install) -> None:
-    package("dockhand-one", {"a": "fake_one"}, {"fake_one": hooks("twice", "Auth, 'one': Auth")})
-    package("dockhand-two", {"b": "fake_two"}, {"fake_two": hooks("twice", "Auth, 'two': Auth")})
+def test_two_packages_with_one_driver_name_conflict(package: Install) -> None:
+    package(
+        "dockhand-one", {"a": "fake_one"}, {"fake_one": plugin_source("twice", "Auth, 'one': Auth")}
+    )
+    package(
+        "dockhand-two", {"b": "fake_two"}, {"fake_two": plugin_source("twice", "Auth, 'two': Auth")}
+    )
     plugins = Plugins()
     with pytest.raises(PluginConflict) as caught:
         plugins.driver("auth", "twice")
-    said = "auth driver 'twice' is provided by dockhand-one and dockhand-two"
-    assert str(caught.value).startswith(said)
+    message = "auth driver 'twice' is provided by dockhand-one and dockhand-two"
+    assert str(caught.value).startswith(message)
     assert "DOCKHAND_DISABLE_PLUGINS" in str(caught.value)
     with pytest.raises(PluginConflict, match="dockhand-one and dockhand-two"):
         connect("http://r", auth={"driver": "twice"})
@@ -202,9 +216,9 @@ def test_two_packages_with_one_driver(package: Install) -> None:
     assert Plugins(("dockhand-two",)).driver("auth", "twice").__module__ == "fake_one"
 
 
-def test_two_packages_with_one_entry_point_name(package: Install) -> None:
-    package("dockhand-one", {"same": "fake_one"}, {"fake_one": hooks("first")})
-    package("dockhand-two", {"same": "fake_two"}, {"fake_two": hooks("second")})
+def test_two_packages_may_have_one_entry_point_name(package: Install) -> None:
+    package("dockhand-one", {"same": "fake_one"}, {"fake_one": plugin_source("first")})
+    package("dockhand-two", {"same": "fake_two"}, {"fake_two": plugin_source("second")})
     plugins = Plugins()
     assert {"first", "second"} <= set(plugins.names("auth"))
     assert plugins.driver("auth", "first").__module__ == "fake_one"
@@ -215,10 +229,10 @@ class TestDisabled:
     @pytest.mark.parametrize(
         "names", ["vault", "dockhand-vault", "Dockhand_Vault", " x , vault,", "dockhand.vault"]
     )
-    def test_by_either_name(
+    def test_by_plugin_or_package_name(
         self, package: Install, monkeypatch: pytest.MonkeyPatch, names: str
     ) -> None:
-        package("dockhand-vault", {"vault": "fake_vault"}, {"fake_vault": hooks("vault")})
+        package("dockhand-vault", {"vault": "fake_vault"}, {"fake_vault": plugin_source("vault")})
         monkeypatch.setenv("DOCKHAND_DISABLE_PLUGINS", names)
         plugins = Plugins()
         assert "vault" not in plugins.names("auth")
@@ -227,20 +241,22 @@ class TestDisabled:
         with pytest.raises(PluginNotFound, match=r"disabled: .*vault"):
             plugins.driver("auth", "vault")
 
-    def test_several(self, clean: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_several_plugins(self, clean: object, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DOCKHAND_DISABLE_PLUGINS", "basic,dockhand-auth-bearer")
         names = Plugins().names("auth")
         assert "basic" not in names
         assert "bearer" not in names
         assert "apikey" in names
 
-    def test_nothing(self, clean: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_empty_list_disables_nothing(
+        self, clean: object, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("DOCKHAND_DISABLE_PLUGINS", "")
         assert "basic" in Plugins().names("auth")
 
 
 class TestNotFound:
-    def test_auth(self) -> None:
+    def test_message_lists_installed_drivers(self) -> None:
         plugins = Plugins()
         installed = ", ".join(plugins.names("auth"))
         with pytest.raises(PluginNotFound) as caught:
@@ -250,26 +266,26 @@ class TestNotFound:
         )
         assert {"apikey", "basic"} <= set(installed.split(", "))
 
-    def test_a_typing_error(self) -> None:
+    def test_message_suggests_a_similar_name(self) -> None:
         with pytest.raises(PluginNotFound, match=r"did you mean 'basic'\?"):
             Plugins().driver("auth", "bsic")
 
     @pytest.mark.parametrize("name", ["basic", "bearer", "apikey"])
-    def test_what_to_install(self, name: str) -> None:
+    def test_message_names_the_package_to_install(self, name: str) -> None:
         with pytest.raises(PluginNotFound) as caught:
             Plugins((name,)).driver("auth", name)
         assert f'pip install "dockhand-core[{name}]"' in str(caught.value)
 
-    def test_a_registry_driver(self, clean: object) -> None:
+    def test_message_for_a_registry_driver(self, clean: object) -> None:
         with pytest.raises(PluginNotFound, match="registry driver 'quay' is not installed; inst"):
             connect("http://r", driver="quay")
         with pytest.raises(PluginNotFound, match=r"dockhand-core\[distribution\]"):
             Plugins(("distribution",)).driver("registry", "distribution")
 
-    def test_a_log_driver(self, clean: object) -> None:
+    def test_message_for_a_log_driver(self, clean: object) -> None:
         with pytest.raises(PluginNotFound, match="log driver 'syslog' is not installed"):
             connect("http://r", logging={"driver": "syslog"})
 
-    def test_it_is_a_plugin_error(self) -> None:
+    def test_errors_have_their_base_classes(self) -> None:
         assert issubclass(PluginNotFound, PluginError)
         assert issubclass(PluginConflict, dockhand_core.DockhandError)

@@ -1,4 +1,4 @@
-"""Tokens of auth drivers: kept until shortly before they expire, one refresh at a time."""
+"""The token cache of auth drivers: expiry, and one refresh at a time per key."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ Serve = Callable[..., str]
 Steps = Generator[Any, Any, tuple[str, float]]
 
 
-def no_steps(token: str, lifetime: float) -> Steps:
+def obtained(token: str, lifetime: float) -> Steps:
+    """Steps that return a token without waiting."""
     yield from ()
     return token, lifetime
 
 
-def at_once(steps: Generator[Any, Any, str]) -> str:
-    """What steps give that wait for nothing."""
+def run(steps: Generator[Any, Any, str]) -> str:
+    """The result of steps that yield nothing."""
     with pytest.raises(StopIteration) as end:
         next(steps)
     found: str = end.value.value
@@ -42,54 +43,54 @@ def at_once(steps: Generator[Any, Any, str]) -> str:
 
 
 @pytest.mark.parametrize(("lifetime", "until"), [(300, 270), (60, 45), (4, 3)])
-def test_kept_until_shortly_before_it_expires(lifetime: float, until: float) -> None:
+def test_a_token_is_kept_until_shortly_before_it_expires(lifetime: float, until: float) -> None:
     now = 1000.0
     cache = TokenCache(lambda: now)
-    assert at_once(cache.get("k", lambda: no_steps("one", lifetime))) == "one"
+    assert run(cache.get("k", lambda: obtained("one", lifetime))) == "one"
     now += until - 0.1
-    assert at_once(cache.get("k", lambda: no_steps("two", lifetime))) == "one"
+    assert run(cache.get("k", lambda: obtained("two", lifetime))) == "one"
     now += 0.2
-    assert at_once(cache.get("k", lambda: no_steps("three", lifetime))) == "three"
+    assert run(cache.get("k", lambda: obtained("three", lifetime))) == "three"
 
 
-def test_one_that_is_good_for_no_time_is_not_kept() -> None:
+def test_a_token_without_lifetime_is_not_kept() -> None:
     cache = TokenCache()
-    assert at_once(cache.get("k", lambda: no_steps("one", 0))) == "one"
-    assert at_once(cache.get("k", lambda: no_steps("two", 0))) == "two"
+    assert run(cache.get("k", lambda: obtained("one", 0))) == "one"
+    assert run(cache.get("k", lambda: obtained("two", 0))) == "two"
 
 
-def test_the_time_that_it_took_counts() -> None:
+def test_lifetime_starts_when_the_token_is_requested() -> None:
     now = 0.0
 
     def slow() -> Steps:
         nonlocal now
         now += 280
-        return (yield from no_steps("one", 300))
+        return (yield from obtained("one", 300))
 
     cache = TokenCache(lambda: now)
-    assert at_once(cache.get("k", slow)) == "one"
-    assert at_once(cache.get("k", lambda: no_steps("two", 300))) == "two"
+    assert run(cache.get("k", slow)) == "one"
+    assert run(cache.get("k", lambda: obtained("two", 300))) == "two"
 
 
-def test_a_refused_one_is_replaced_once() -> None:
+def test_a_refused_token_is_replaced_once() -> None:
     cache = TokenCache()
-    assert at_once(cache.get("k", lambda: no_steps("one", 300))) == "one"
-    assert at_once(cache.get("k", lambda: no_steps("two", 300), refused="one")) == "two"
-    # somebody else's answer to the old one arrives late
-    assert at_once(cache.get("k", lambda: no_steps("three", 300), refused="one")) == "two"
-    assert at_once(cache.get("other", lambda: no_steps("four", 300))) == "four"
+    assert run(cache.get("k", lambda: obtained("one", 300))) == "one"
+    assert run(cache.get("k", lambda: obtained("two", 300), refused="one")) == "two"
+    # a late refusal of the old token, from another request
+    assert run(cache.get("k", lambda: obtained("three", 300), refused="one")) == "two"
+    assert run(cache.get("other", lambda: obtained("four", 300))) == "four"
 
 
-def test_bounded() -> None:
+def test_the_number_of_tokens_is_limited() -> None:
     cache = TokenCache()
     for number in range(5000):
-        at_once(cache.get(number, lambda: no_steps("one", 300)))
-    assert at_once(cache.get(4999, lambda: no_steps("two", 300))) == "one"
-    assert at_once(cache.get(0, lambda: no_steps("two", 300))) == "two"
+        run(cache.get(number, lambda: obtained("one", 300)))
+    assert run(cache.get(4999, lambda: obtained("two", 300))) == "one"
+    assert run(cache.get(0, lambda: obtained("two", 300))) == "two"
 
 
-class Asking(AuthDriver):
-    """Asks a token endpoint; it may fail, or hold an answer back."""
+class EndpointAuth(AuthDriver):
+    """An auth driver that gets its token from a token endpoint."""
 
     endpoint = ""
 
@@ -108,19 +109,19 @@ class Asking(AuthDriver):
             yield request
 
 
-class Hooks:
+class EndpointPlugin:
     @hookimpl
     def dockhand_auth_drivers(self) -> dict[str, Any]:
-        return {"asking": Asking}
+        return {"asking": EndpointAuth}
 
 
 class RegistryEndpoint:
-    """A token endpoint and a registry that takes its latest token."""
+    """A token endpoint that numbers its tokens, and a registry that accepts one of them."""
 
     def __init__(self, serve: Serve) -> None:
-        self.go = threading.Event()
-        self.go.set()
-        self.asked = 0
+        self.may_reply = threading.Event()
+        self.may_reply.set()
+        self.requests = 0
         self.accepted = 1
         self.served: list[str] = []
         self._lock = threading.Lock()
@@ -129,9 +130,9 @@ class RegistryEndpoint:
     def answer(self, method: str, path: str, headers: Any, body: bytes) -> Any:
         if path == "/token":
             with self._lock:
-                self.asked += 1
-                number = self.asked
-            self.go.wait(10)
+                self.requests += 1
+                number = self.requests
+            self.may_reply.wait(10)
             return 200, {}, str(number).encode()
         self.served.append(headers["authorization"])
         right = headers["authorization"] == f"Bearer {self.accepted}"
@@ -141,9 +142,9 @@ class RegistryEndpoint:
 @pytest.fixture
 def endpoint(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Iterator[RegistryEndpoint]:
     found = RegistryEndpoint(serve)
-    monkeypatch.setattr(Asking, "endpoint", f"{found.url}/token")
+    monkeypatch.setattr(EndpointAuth, "endpoint", f"{found.url}/token")
     yield found
-    found.go.set()
+    found.may_reply.set()
 
 
 def config(endpoint: RegistryEndpoint) -> dict[str, Any]:
@@ -151,12 +152,14 @@ def config(endpoint: RegistryEndpoint) -> dict[str, Any]:
     return {"connections": {"main": {**table, "logging": {"driver": "null"}}}}
 
 
-def pings(endpoint: RegistryEndpoint, count: int, world: str) -> list[BaseException | None]:
-    """Ping that many times at once; the errors."""
+def ping_concurrently(
+    endpoint: RegistryEndpoint, count: int, world: str
+) -> list[BaseException | None]:
+    """Ping that many times at once; return each call's error or None."""
 
     async def main() -> list[BaseException | None]:
         async with AsyncDockhand(config(endpoint)) as dockhand:
-            dockhand.plugins.register(Hooks())
+            dockhand.plugins.register(EndpointPlugin())
             client = dockhand.connection()
             calls = [client.ping() for _ in range(count)]
             return await asyncio.gather(*calls, return_exceptions=True)
@@ -165,113 +168,113 @@ def pings(endpoint: RegistryEndpoint, count: int, world: str) -> list[BaseExcept
         return asyncio.run(main())
     with ExitStack() as stack:
         dockhand = stack.enter_context(Dockhand(config(endpoint)))
-        dockhand.plugins.register(Hooks())
+        dockhand.plugins.register(EndpointPlugin())
         client = dockhand.connection()
         pool = stack.enter_context(ThreadPoolExecutor(count))
         return [future.exception() for future in [pool.submit(client.ping) for _ in range(count)]]
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_one_asks_for_all(endpoint: RegistryEndpoint, world: str) -> None:
-    """More wait than the event loop has threads, and the one they wait for needs one."""
-    assert pings(endpoint, 40, world) == [None] * 40
-    assert endpoint.asked == 1
+def test_concurrent_callers_share_one_request(endpoint: RegistryEndpoint, world: str) -> None:
+    """More callers wait than the event loop has threads, and the first caller needs a thread."""
+    assert ping_concurrently(endpoint, 40, world) == [None] * 40
+    assert endpoint.requests == 1
     assert endpoint.served == ["Bearer 1"] * 40
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_one_refreshes_for_all(endpoint: RegistryEndpoint, world: str) -> None:
+def test_concurrent_callers_share_one_refresh(endpoint: RegistryEndpoint, world: str) -> None:
     endpoint.accepted = 2
-    assert pings(endpoint, 20, world) == [None] * 20
-    assert endpoint.asked == 2
+    assert ping_concurrently(endpoint, 20, world) == [None] * 20
+    assert endpoint.requests == 2
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_refused_for_good_ends(endpoint: RegistryEndpoint, world: str) -> None:
+def test_a_second_refusal_is_an_error(endpoint: RegistryEndpoint, world: str) -> None:
     endpoint.accepted = -1
-    [error] = pings(endpoint, 1, world)
+    [error] = ping_concurrently(endpoint, 1, world)
     assert isinstance(error, Unauthorized)
     assert endpoint.served == ["Bearer 1", "Bearer 2"]
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_an_error_is_everybodys(
+def test_waiting_callers_share_an_error(
     endpoint: RegistryEndpoint, world: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One attempt, not one for each that waits."""
+    """There is one attempt, not one for each waiting caller."""
     attempts: list[int] = []
-    fine = Asking.obtain
+    fine = EndpointAuth.obtain
     begun = threading.Event()
 
-    def fails(self: Asking) -> Steps:
+    def fails(self: EndpointAuth) -> Steps:
         attempts.append(1)
         yield from self.blocking(begun.wait, 0.2)
         yield from self.fetch("GET", "http://127.0.0.1:1/token")
-        raise AssertionError("nobody listens there")
+        raise AssertionError("no server listens there")
 
-    monkeypatch.setattr(Asking, "obtain", fails)
-    errors = pings(endpoint, 8, world)
+    monkeypatch.setattr(EndpointAuth, "obtain", fails)
+    errors = ping_concurrently(endpoint, 8, world)
     assert all(type(error) is ConnectionFailed for error in errors)
     assert len(attempts) == 1
 
-    def caught(self: Asking) -> Steps:
+    def caught(self: EndpointAuth) -> Steps:
         try:
             return (yield from fails(self))
         except ConnectionFailed:
             return (yield from fine(self))
 
-    monkeypatch.setattr(Asking, "obtain", caught)
-    assert pings(endpoint, 2, world) == [None, None]
+    monkeypatch.setattr(EndpointAuth, "obtain", caught)
+    assert ping_concurrently(endpoint, 2, world) == [None, None]
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
-def test_what_a_blocking_step_raises(
+def test_an_error_of_a_blocking_step_is_a_plugin_error(
     endpoint: RegistryEndpoint, world: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(self: Asking) -> Steps:
+    def fails(self: EndpointAuth) -> Steps:
         yield from self.blocking(int, "x")
         raise AssertionError("not a number")
 
-    monkeypatch.setattr(Asking, "obtain", fails)
-    [error] = pings(endpoint, 1, world)
+    monkeypatch.setattr(EndpointAuth, "obtain", fails)
+    [error] = ping_concurrently(endpoint, 1, world)
     assert isinstance(error, PluginError)
-    assert str(error).startswith("Asking: ValueError: ")
+    assert str(error).startswith("EndpointAuth: ValueError: ")
 
 
-def test_the_next_asks_where_one_was_cancelled(endpoint: RegistryEndpoint) -> None:
+def test_a_waiting_caller_takes_over_from_a_cancelled_one(endpoint: RegistryEndpoint) -> None:
     endpoint.accepted = 2
-    endpoint.go.clear()
+    endpoint.may_reply.clear()
 
     async def main() -> None:
         async with AsyncDockhand(config(endpoint)) as dockhand:
-            dockhand.plugins.register(Hooks())
+            dockhand.plugins.register(EndpointPlugin())
             client = dockhand.connection()
             first = asyncio.create_task(client.ping())
-            while not endpoint.asked:
+            while not endpoint.requests:
                 await asyncio.sleep(0.01)
             waiting = [asyncio.create_task(client.ping()) for _ in range(3)]
             await asyncio.sleep(0.05)
             waiting[0].cancel()
             first.cancel()
-            endpoint.go.set()
+            endpoint.may_reply.set()
             await asyncio.gather(*waiting[1:])
             for gone in (first, waiting[0]):
                 with pytest.raises(asyncio.CancelledError):
                     await gone
 
     asyncio.run(main())
-    assert endpoint.asked == 2
+    assert endpoint.requests == 2
     assert endpoint.served == ["Bearer 2"] * 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_fork_does_not_wait_for_its_parent(endpoint: RegistryEndpoint) -> None:
-    auth = Asking(Asking.Settings())
+def test_a_forked_child_does_not_wait_for_its_parent(endpoint: RegistryEndpoint) -> None:
+    auth = EndpointAuth(EndpointAuth.Settings())
     steps = auth.cached_token("k", auth.obtain)
-    next(steps)  # on its way, in a process that will not finish it for the child
+    next(steps)  # a refresh in progress, which the parent cannot finish for the child
     child = os.fork()
     if not child:
-        os._exit(0 if at_once(auth.cached_token("k", lambda: no_steps("mine", 9))) == "mine" else 1)
+        os._exit(0 if run(auth.cached_token("k", lambda: obtained("mine", 9))) == "mine" else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     steps.close()
