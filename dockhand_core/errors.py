@@ -244,7 +244,7 @@ class RegistryError(DockhandError):
 
 
 class ResponseInvalid(RegistryError):
-    """A reply is malformed: it is not JSON, lacks a header, or its pages never end, for example.
+    """A reply is malformed: it is not JSON or lacks a header, or a list has pages without end.
 
     Raised also for a status below 400 that the request does not expect.
     """

@@ -168,7 +168,7 @@ class ManifestDeleted(RegistryBaseEvent):
 
 
 class BlobDeleted(RegistryBaseEvent):
-    """A blob was deleted; `ManifestDeleted` explains why few such events can be recognised."""
+    """A blob was deleted; most such events arrive as `ManifestDeleted`, see there."""
 
     hook = "dockhand_blob_deleted"
 

@@ -43,7 +43,7 @@ def add_listening_options(parser: argparse.ArgumentParser, port: int) -> argpars
         port: default port.
 
     Returns:
-        The group of these options, for more of the kind.
+        The group of these options, to which a server can add its own.
     """
     group = parser.add_argument_group("listening")
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
