@@ -1,4 +1,4 @@
-"""A registry on loopback that looks at tokens as it is told to."""
+"""A fake registry on loopback that records the tokens it receives."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ import pytest
 
 
 class Server(ThreadingHTTPServer):
-    request_queue_size = 128  # with 5, as it is, many that come at once wait for a second
+    request_queue_size = 128  # with the default of 5, simultaneous connections wait a second
     daemon_threads = True
 
 
-class Registry:
-    """Remembers the tokens that it saw; `judge` gives a status and a header for each."""
+class FakeRegistry:
+    """The script of a registry, and the record of its requests.
+
+    Attributes:
+        tokens: the tokens that it received, in order.
+        judge: from a token to the status and the headers of the reply.
+        url: the base URL.
+    """
 
     def __init__(self) -> None:
         self.tokens: list[str] = []
@@ -34,7 +40,7 @@ class Registry:
         return [jwt.get_unverified_header(token) for token in self.tokens]
 
     @property
-    def access(self) -> list[list[str]]:
+    def scopes(self) -> list[list[str]]:
         return [
             [f"{e['type']}:{e['name']}:{','.join(e['actions'])}" for e in claims["access"]]
             for claims in self.claims
@@ -42,20 +48,20 @@ class Registry:
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
-    """A registry that accepts every token until told otherwise."""
-    found = Registry()
+def registry() -> Iterator[FakeRegistry]:
+    """A registry that accepts every token unless `judge` is replaced."""
+    fake = FakeRegistry()
     lock = threading.Lock()
 
-    class Handle(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def _any(self) -> None:
+        def _handle(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             with lock:
-                found.tokens.append(token)
-            status, headers = found.judge(token)
+                fake.tokens.append(token)
+            status, headers = fake.judge(token)
             body = json.dumps({"repositories": ["a"], "name": "a", "tags": ["b"]}).encode()
             self.send_response(status)
             fields = {"Content-Length": str(len(body)), "Content-Type": "application/json"}
@@ -65,14 +71,14 @@ def registry() -> Iterator[Registry]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _any
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _handle
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
-    server = Server(("127.0.0.1", 0), Handle)
+    server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    found.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield found
+    fake.url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield fake
     server.shutdown()
     server.server_close()

@@ -1,4 +1,4 @@
-"""Keys that sign tokens: their files, their names, their certificates."""
+"""Signing keys: PEM files, thumbprints, JWK sets and certificates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from dockhand_auth_jwt import KeyInvalid, SigningKey
-from dockhand_auth_jwt.keys import public_keys, thumbprint
+from dockhand_auth_jwt.certificates import issue_certificate
+from dockhand_auth_jwt.keys import thumbprint
+from dockhand_auth_jwt.pem import load_public_keys
 from pydantic import SecretStr
 
 from dockhand_core import DockhandError
@@ -28,7 +30,7 @@ def keys() -> dict[str, SigningKey]:
     return {name: SigningKey.generate(name) for name in ALGORITHMS}
 
 
-def pem_of(private: Any) -> bytes:
+def traditional_pem(private: Any) -> bytes:
     pem: bytes = private.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.TraditionalOpenSSL,
@@ -38,7 +40,9 @@ def pem_of(private: Any) -> bytes:
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_generated_and_loaded(keys: dict[str, SigningKey], name: str, tmp_path: Path) -> None:
+def test_generated_keys_can_be_loaded_again(
+    keys: dict[str, SigningKey], name: str, tmp_path: Path
+) -> None:
     key = keys[name]
     assert key.algorithm == name
     path = tmp_path / "private.pem"
@@ -56,13 +60,13 @@ def test_generated_and_loaded(keys: dict[str, SigningKey], name: str, tmp_path: 
         assert loaded.libtrust == key.libtrust
 
 
-def test_older_formats() -> None:
-    """SEC 1 and PKCS #1, as openssl wrote them."""
+def test_older_pem_formats_are_loaded() -> None:
+    """SEC 1 and PKCS #1, as older versions of openssl write them."""
     for private in (ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)):
-        assert SigningKey.load(pem_of(private)).public == private.public_key()
+        assert SigningKey.load(traditional_pem(private)).public == private.public_key()
 
 
-def test_what_cannot_be_loaded(tmp_path: Path) -> None:
+def test_unusable_private_keys_are_refused(tmp_path: Path) -> None:
     secret = SigningKey.generate().private_pem()
     broken = secret.replace(b"M", b"N", 3)
     locked = SigningKey.generate().private_pem("right")
@@ -77,31 +81,39 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
         (secret, {"password": "x"}, "is not encrypted"),
         (secret.decode().replace("-----BEGIN", "BEGIN"), {}, "the private key: "),
         (secret, {"algorithm": "RS256"}, "a key for ES256 cannot sign 'RS256'"),
-        (secret, {"key_id": "kid"}, "key_id is one of libtrust, rfc7638, x5c"),
-        (pem_of(rsa.generate_private_key(65537, 1024)), {}, "1024 bits is too short"),
-        (pem_of(ec.generate_private_key(ec.SECP521R1())), {}, "none of EC P-256, EC P-384"),
-        (pem_of(ec.generate_private_key(ec.SECP256K1())), {}, "none of EC P-256, EC P-384"),
-        (pem_of(dsa.generate_private_key(1024)), {}, "none of EC P-256, EC P-384"),
+        (secret, {"key_id": "kid"}, "unknown key_id; use one of libtrust, rfc7638, x5c"),
+        (traditional_pem(rsa.generate_private_key(65537, 1024)), {}, "1024 bits is too short"),
+        (
+            traditional_pem(ec.generate_private_key(ec.SECP521R1())),
+            {},
+            "none of EC P-256, EC P-384",
+        ),
+        (
+            traditional_pem(ec.generate_private_key(ec.SECP256K1())),
+            {},
+            "none of EC P-256, EC P-384",
+        ),
+        (traditional_pem(dsa.generate_private_key(1024)), {}, "none of EC P-256, EC P-384"),
     ]
-    for source, options, said in cases:
+    for source, options, message in cases:
         with pytest.raises(KeyInvalid) as caught:
             SigningKey.load(source, **options)
-        assert said in str(caught.value), said
+        assert message in str(caught.value), message
         assert isinstance(caught.value, DockhandError)
         for line in secret.decode().splitlines()[1:-1]:
             assert line not in str(caught.value)
     for name in ("HS256", "none", "ES512", "PS256", ""):
-        with pytest.raises(KeyInvalid, match="there are ES256, ES384"):
+        with pytest.raises(KeyInvalid, match="use one of ES256, ES384"):
             SigningKey.generate(name)
 
 
-def test_repr_shows_no_key(keys: dict[str, SigningKey]) -> None:
+def test_repr_shows_algorithm_and_kid_only(keys: dict[str, SigningKey]) -> None:
     key = keys["ES256"]
     assert repr(key) == f"<SigningKey ES256 {key.thumbprint}>"
 
 
-def test_thumbprint_of_rfc_7638() -> None:
-    """The example of section 3.1."""
+def test_thumbprint_of_the_rsa_example() -> None:
+    """RFC 7638, section 3.1."""
     document = {
         "kty": "RSA",
         "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSo"
@@ -114,14 +126,14 @@ def test_thumbprint_of_rfc_7638() -> None:
     assert thumbprint(key) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 
-def test_thumbprint_of_rfc_8037() -> None:
-    """The example of appendix A.3: an Ed25519 key."""
+def test_thumbprint_of_the_ed25519_example() -> None:
+    """RFC 8037, appendix A.3."""
     document = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
     key: Any = jwt.PyJWK(document).key
     assert thumbprint(key) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
 
 
-def test_jwks(keys: dict[str, SigningKey]) -> None:
+def test_jwks_hold_the_public_key_under_its_kid(keys: dict[str, SigningKey]) -> None:
     for key in keys.values():
         [entry] = key.jwks()["keys"]
         assert entry["kid"] == key.thumbprint == key.header["kid"]
@@ -129,12 +141,13 @@ def test_jwks(keys: dict[str, SigningKey]) -> None:
         assert "d" not in entry
         found: Any = jwt.PyJWKSet.from_dict(key.jwks())[key.thumbprint].key
         assert found == key.public
-        named = key.identified_by("libtrust")
-        assert named.jwks()["keys"][0]["kid"] == key.libtrust == named.header["kid"]
+        by_libtrust = key.identified_by("libtrust")
+        kid = by_libtrust.jwks()["keys"][0]["kid"]
+        assert kid == key.libtrust == by_libtrust.header["kid"]
 
 
-def test_generated_keys_have_one_thumbprint() -> None:
-    """Distribution 3.1 leaves leading zero bytes out, and so gets another one for some keys."""
+def test_generated_keys_have_no_leading_zeros() -> None:
+    """Distribution 3.1 drops leading zero bytes, and computes another thumbprint for such keys."""
     for _ in range(300):
         [entry] = SigningKey.generate().jwks()["keys"]
         for name in ("x", "y"):
@@ -143,8 +156,8 @@ def test_generated_keys_have_one_thumbprint() -> None:
             assert coordinate[0]
 
 
-def test_leading_zeros_are_kept() -> None:
-    """In the JWK of a key that is not from here, as RFC 7518 6.2.1.2 says."""
+def test_leading_zeros_of_other_keys_are_kept() -> None:
+    """A JWK has coordinates of full length (RFC 7518, section 6.2.1.2)."""
     for _ in range(2000):
         private = ec.generate_private_key(ec.SECP256R1())
         if not private.public_key().public_numbers().x >> 248:
@@ -154,19 +167,19 @@ def test_leading_zeros_are_kept() -> None:
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_certificate(keys: dict[str, SigningKey], name: str) -> None:
+def test_self_signed_certificate(keys: dict[str, SigningKey], name: str) -> None:
     key = keys[name]
     first, second = x509.load_pem_x509_certificates(key.self_signed_certificate("my_auth"))
     assert first.subject.rfc4514_string() == "CN=my_auth"
-    for one in (first, second):
-        one.verify_directly_issued_by(one)
-        assert one.public_key() == key.public
-        assert one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    for root in (first, second):
+        root.verify_directly_issued_by(root)
+        assert root.public_key() == key.public
+        assert root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         now = datetime.now(UTC)
-        assert one.not_valid_before_utc < now - timedelta(minutes=30)
-        assert one.not_valid_after_utc > now + timedelta(days=3600)
-    assert public_keys(key.self_signed_certificate("my_auth")) == [key.public]
-    # what tokens carry leads there, from the key alone
+        assert root.not_valid_before_utc < now - timedelta(minutes=30)
+        assert root.not_valid_after_utc > now + timedelta(days=3600)
+    assert load_public_keys(key.self_signed_certificate("my_auth")) == [key.public]
+    # A key without its certificate makes a chain that ends in the second one.
     again = SigningKey.load(key.private_pem())
     [encoded] = again.header["x5c"]
     leaf = x509.load_der_x509_certificate(base64.b64decode(encoded))
@@ -176,7 +189,7 @@ def test_certificate(keys: dict[str, SigningKey], name: str) -> None:
     assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
-def test_certificate_names() -> None:
+def test_impossible_certificates_are_refused() -> None:
     key = SigningKey.generate()
     for name in ("", "x" * 65):
         with pytest.raises(KeyInvalid, match="a certificate cannot be made"):
@@ -185,28 +198,28 @@ def test_certificate_names() -> None:
         key.self_signed_certificate("fine", timedelta(days=-3))
 
 
-def test_a_certificate_of_ones_own(keys: dict[str, SigningKey]) -> None:
+def test_x5c_from_a_given_certificate(keys: dict[str, SigningKey]) -> None:
     key, other = keys["ES256"], keys["EdDSA"]
     bundle = key.self_signed_certificate("elsewhere")
     alone = bundle[: bundle.index(b"-----END CERTIFICATE-----\n") + 26]
     der = x509.load_pem_x509_certificate(alone).public_bytes(serialization.Encoding.DER)
     for pem in (alone, bundle):
         assert key.identified_by("x5c", pem).header["x5c"] == [base64.b64encode(der).decode()]
-    leaf = key._issue("leaf", "root", timedelta(days=1), ca=False)
-    root = key._issue("root", "root", timedelta(days=1), ca=True)
+    leaf = issue_certificate(key.private, "leaf", "root", timedelta(days=1), ca=False)
+    root = issue_certificate(key.private, "root", "root", timedelta(days=1), ca=True)
     chain = b"".join(c.public_bytes(serialization.Encoding.PEM) for c in (leaf, root)) + alone
     assert len(key.identified_by("x5c", chain).header["x5c"]) == 2
     for wrong in (other.self_signed_certificate("x"), other.public_pem(), b"", b"x"):
         with pytest.raises(KeyInvalid, match="certificate"):
             key.identified_by("x5c", wrong)
-    with pytest.raises(KeyInvalid, match="goes with key_id x5c"):
+    with pytest.raises(KeyInvalid, match="with key_id x5c only"):
         key.identified_by("libtrust", alone)
-    old = key._issue("old", "old", timedelta(seconds=-5), ca=True)
+    expired = issue_certificate(key.private, "old", "old", timedelta(seconds=-5), ca=True)
     with pytest.raises(KeyInvalid, match="the certificate expired on 20"):
-        key.identified_by("x5c", old.public_bytes(serialization.Encoding.PEM))
+        key.identified_by("x5c", expired.public_bytes(serialization.Encoding.PEM))
 
 
-def test_headers(keys: dict[str, SigningKey]) -> None:
+def test_token_header_of_each_key_id(keys: dict[str, SigningKey]) -> None:
     key = keys["RS256"]
     assert set(key.header) == {"kid", "x5c"}
     assert key.identified_by("libtrust").header == {"kid": key.libtrust}
@@ -218,9 +231,9 @@ def test_headers(keys: dict[str, SigningKey]) -> None:
     assert letters <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
 
 
-def test_public_keys() -> None:
+def test_load_public_keys_refuses_other_pem() -> None:
     key = SigningKey.generate()
-    assert public_keys(key.public_pem()) == [key.public]
+    assert load_public_keys(key.public_pem()) == [key.public]
     for pem in (b"", key.private_pem(), b"-----BEGIN CERTIFICATE-----\nAAAA\n", os.urandom(100)):
         with pytest.raises(KeyInvalid):
-            public_keys(pem)
+            load_public_keys(pem)

@@ -1,4 +1,4 @@
-"""`python -m dockhand_auth_jwt keys`, and that what it prints works."""
+"""The command `python -m dockhand_auth_jwt keys`: its files, and the configuration it prints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dockhand_core.config import load_config, validate_table
 FILES = ["certificate.pem", "jwks.json", "private.pem", "public.pem"]
 
 
-def test_keys(tmp_path: Path) -> None:
+def test_files_and_configuration(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "dockhand_auth_jwt", "keys"],
         capture_output=True, text=True, check=True, cwd=tmp_path,
@@ -38,11 +38,11 @@ def test_keys(tmp_path: Path) -> None:
     assert "keep it secret" in done.stderr
 
 
-def dockhand_toml(shown: str) -> str:
-    return shown[shown.index("# Dockhand") :]
+def dockhand_toml(printed: str) -> str:
+    return printed[printed.index("# Dockhand") :]
 
 
-def test_the_configuration_works(
+def test_the_printed_configuration_can_be_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -60,26 +60,28 @@ def test_the_configuration_works(
     assert b"ENCRYPTED" in (tmp_path / "k" / "new" / "private.pem").read_bytes()
 
 
-def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_files_are_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "public.pem").write_text("mine")
-    with pytest.raises(SystemExit, match=r"public\.pem is there already; name another folder"):
+    with pytest.raises(SystemExit, match=r"public\.pem exists already; name another folder"):
         main(["keys", str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["public.pem"]
     assert (tmp_path / "public.pem").read_text() == "mine"
     assert capsys.readouterr().out == ""
 
 
-def test_keys_mistakes(tmp_path: Path) -> None:
+def test_errors_name_the_mistake(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("\n")
     folder = str(tmp_path / "keys")
-    for arguments, said in (
-        (["--algorithm", "HS256"], "no algorithm 'HS256'; there are ES256"),
+    for arguments, message in (
+        (["--algorithm", "HS256"], "unknown algorithm 'HS256'; use one of ES256"),
         (["--authority", "x" * 65], "a certificate cannot be made"),
         (["--password-file", str(tmp_path / "none")], "No such file"),
         (["--password-file", str(tmp_path / "file")], "the first line is empty"),
     ):
-        with pytest.raises(SystemExit, match=said):
+        with pytest.raises(SystemExit, match=message):
             main(["keys", folder, *arguments])
-    with pytest.raises(SystemExit, match="file is there already"):
+    with pytest.raises(SystemExit, match="file exists already"):
         main(["keys", str(tmp_path / "file")])
     assert not Path(folder).exists()

@@ -9,9 +9,9 @@ from dockhand_core import lazy_exports
 if TYPE_CHECKING:
     from dockhand_auth_jwt.driver import JwtAuth
     from dockhand_auth_jwt.errors import KeyInvalid, TokenInvalid
-    from dockhand_auth_jwt.keys import SigningKey
+    from dockhand_auth_jwt.signing_key import SigningKey
     from dockhand_auth_jwt.tokens import Token, TokenService
-    from dockhand_auth_jwt.verify import Claims, TrustedKey, Verifier
+    from dockhand_auth_jwt.verification import Claims, TrustedKey, Verifier
 
 __all__ = [
     "Claims",
@@ -26,15 +26,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Claims": "verify",
+    "Claims": "verification",
     "JwtAuth": "driver",
     "KeyInvalid": "errors",
-    "SigningKey": "keys",
+    "SigningKey": "signing_key",
     "Token": "tokens",
     "TokenInvalid": "errors",
     "TokenService": "tokens",
-    "TrustedKey": "verify",
-    "Verifier": "verify",
+    "TrustedKey": "verification",
+    "Verifier": "verification",
 }
 
 __getattr__ = lazy_exports(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""`python -m dockhand_auth_jwt keys`: a key pair for the first start, and what to configure."""
+"""The command `python -m dockhand_auth_jwt keys`: makes a key pair and prints configuration."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dockhand_auth_jwt.errors import KeyInvalid
-from dockhand_auth_jwt.keys import SigningKey
+from dockhand_auth_jwt.signing_key import SigningKey
 
-_REGISTRY = """\
-# The registry (Distribution 2.8 and 3): its config.yml. It reads the file when it starts.
+_REGISTRY_CONFIG = """\
+# The registry's config.yml (Distribution 2.8 and 3). The registry reads the bundle at its start.
 auth:
   token:
     realm: {realm}
@@ -21,8 +21,8 @@ auth:
     issuer: {issuer}
     rootcertbundle: {certificate}
 """
-_DOCKHAND = """\
-# Dockhand, which signs tokens for itself: dockhand.toml
+_DOCKHAND_CONFIG = """\
+# Dockhand's dockhand.toml. Dockhand signs its own tokens.
 [connections.main]
 base_uri = "https://registry.example.com"
 [connections.main.auth]
@@ -33,74 +33,92 @@ registry_name = {service}
 """
 
 
-def _arguments() -> argparse.ArgumentParser:
+def _argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m dockhand_auth_jwt", description="Dockhand as the token authority."
+        prog="python -m dockhand_auth_jwt", description="Set up Dockhand as a token authority."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     keys = commands.add_parser(
         "keys",
-        help="make a key pair and a certificate, and show the configuration that goes with them",
+        help="make a key pair and a certificate, and print the configuration that uses them",
         description="Write private.pem (mode 0600), public.pem, certificate.pem and jwks.json, and "
-        "show the configuration of the registry and of Dockhand that goes with them. Nothing that "
-        "is there is overwritten.",
+        "print the configuration of the registry and of Dockhand that uses them. Existing files "
+        "are not overwritten.",
     )
-    keys.add_argument("folder", nargs="?", default="keys", help="where to (default: ./keys)")
+    keys.add_argument(
+        "folder", nargs="?", default="keys", help="folder for the files (default: ./keys)"
+    )
     keys.add_argument(
         "--algorithm",
         default="ES256",
-        help="ES256, ES384, RS256, RS384, RS512, or EdDSA, unknown to Distribution 2 (ES256)",
+        help="ES256, ES384, RS256, RS384, RS512, or EdDSA, which Distribution 2 does not support "
+        "(default: ES256)",
     )
-    keys.add_argument("--authority", default="my_auth", help="who signs: `issuer` (my_auth)")
-    keys.add_argument("--registry", default="my_registry", help="the `service` (my_registry)")
+    keys.add_argument(
+        "--authority",
+        default="my_auth",
+        help="name of the authority, the registry's `issuer` (default: my_auth)",
+    )
+    keys.add_argument(
+        "--registry",
+        default="my_registry",
+        help="name of the registry, its `service` (default: my_registry)",
+    )
     keys.add_argument(
         "--realm",
         default="http://localhost:5001/token",
-        help="where clients get tokens (http://localhost:5001/token)",
+        help="URL of the token endpoint (default: http://localhost:5001/token)",
     )
     keys.add_argument(
         "--password-file",
         metavar="FILE",
-        help="encrypt the private key with the password on the file's first line",
+        help="encrypt the private key with the password on the first line of FILE",
     )
     return parser
 
 
-def _write(files: dict[Path, tuple[bytes, int]]) -> None:
-    """Write all files or none; none that is there is touched."""
-    made: list[Path] = []
+def _create_files(files: dict[Path, tuple[bytes, int]]) -> None:
+    """Create all files or none: from each path to content and mode.
+
+    Raises:
+        FileExistsError: one of the files exists already; it is not changed.
+    """
+    created: list[Path] = []
     try:
         for path, (data, mode) in files.items():
-            # with its mode from the start, so that nobody can open it in between
+            # The mode is set at creation, so that nobody can open the file before a chmod.
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            made.append(path)
+            created.append(path)
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
     except BaseException:
-        for path in made:
+        for path in created:
             path.unlink()
         raise
 
 
 def make_keys(options: argparse.Namespace) -> str:
-    """Make what `keys` makes; the configuration to show.
+    """Make the files of the command `keys`, and return the configuration that uses them.
 
     Raises:
-        KeyInvalid: no such algorithm, or a name that a certificate cannot have.
-        OSError: a file is there already, or cannot be written.
+        KeyInvalid: the algorithm is unknown, the authority's name is not possible in a
+            certificate, or the password is empty.
+        OSError: a file exists already, or cannot be read or written.
     """
     password = None
     if options.password_file:
         data = Path(options.password_file).read_bytes()
         password = data.split(b"\n", 1)[0].removesuffix(b"\r")
         if not password:
-            raise KeyInvalid(f"{options.password_file}: the first line is empty")
+            raise KeyInvalid(
+                f"{options.password_file}: the first line is empty; write the password there"
+            )
     key = SigningKey.generate(options.algorithm)
     certificate = key.self_signed_certificate(options.authority)
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
     private = folder / "private.pem"
-    _write(
+    _create_files(
         {
             private: (key.private_pem(password), 0o600),
             folder / "public.pem": (key.public_pem(), 0o644),
@@ -110,28 +128,30 @@ def make_keys(options: argparse.Namespace) -> str:
     )
     names = {"service": _quoted(options.registry), "issuer": _quoted(options.authority)}
     bundle = (folder / "certificate.pem").absolute()
-    registry = _REGISTRY.format(
+    registry = _REGISTRY_CONFIG.format(
         realm=_quoted(options.realm), certificate=_quoted(str(bundle)), **names
     )
-    dockhand = _DOCKHAND.format(key=_quoted(str(private)), **names)
+    dockhand = _DOCKHAND_CONFIG.format(key=_quoted(str(private)), **names)
     if password is not None:
-        locked = f"private_key_password_file = {_quoted(options.password_file)}\nprivate_key ="
-        dockhand = dockhand.replace("private_key =", locked)
+        with_password = (
+            f"private_key_password_file = {_quoted(options.password_file)}\nprivate_key ="
+        )
+        dockhand = dockhand.replace("private_key =", with_password)
     return f"{registry}\n{dockhand}"
 
 
 def _quoted(text: str) -> str:
-    """A string as JSON, YAML and TOML have it."""
+    """Quote a string so that JSON, YAML and TOML read it."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command."""
-    options = _arguments().parse_args(arguments)
+    """Run the command line."""
+    options = _argument_parser().parse_args(arguments)
     try:
-        shown = make_keys(options)
+        configuration = make_keys(options)
     except FileExistsError as error:
-        sys.exit(f"{error.filename} is there already; name another folder, or move it away")
+        sys.exit(f"{error.filename} exists already; name another folder, or move it away")
     except OSError as error:
         sys.exit(f"{error.filename}: {error.strerror}")
     except KeyInvalid as error:
@@ -140,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"written to {options.folder}: private.pem (keep it secret), public.pem,", file=sys.stderr
     )
     print("certificate.pem, jwks.json\n", file=sys.stderr)
-    print(shown, end="")
+    print(configuration, end="")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The auth driver `jwt`: Dockhand signs the tokens that it shows."""
+"""The auth driver `jwt`: Dockhand signs the tokens that it sends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Annotated, Any, TypeAlias, get_args
 from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
 
 from dockhand_auth_jwt.errors import KeyInvalid
-from dockhand_auth_jwt.keys import KeyId, SigningKey, public_keys, read_pem
+from dockhand_auth_jwt.keys import KeyId
+from dockhand_auth_jwt.pem import load_public_keys, read_pem
+from dockhand_auth_jwt.signing_key import SigningKey
 from dockhand_auth_jwt.tokens import TokenService
 from dockhand_core import Scope
 from dockhand_core.auth import AuthDriver, Request, Response
@@ -22,11 +24,11 @@ Pem: TypeAlias = Path | SecretStr
 
 
 class JwtAuth(AuthDriver):
-    """Signs a token for exactly the scopes of each request, and keeps it while it is good.
+    """Signs a token for exactly the scopes of each request, and caches it until it expires.
 
-    A token that is refused (401) is replaced once. Where no `key_id` is given and the registry
-    says `invalid_token` from the start, the other token names the key in another way; what is
-    taken is kept to.
+    A token that the registry refuses (401) is replaced once. If no `key_id` is set and the registry
+    answers the first token with `invalid_token`, the second one names the key in another way. The
+    first way that the registry accepts is used from then on.
 
     Follows: Distribution's "Token Authentication Implementation".
     """
@@ -36,15 +38,16 @@ class JwtAuth(AuthDriver):
 
         Args:
             private_key: a PEM file, or the PEM itself.
-            private_key_password: what the PEM is encrypted with.
-            authority_name: who signs: the registry's `issuer`.
-            registry_name: who the tokens are for: the registry's `service`.
-            public_key: a PEM file, or the PEM itself, which must be of that key; a certificate
-                is used like `certificate`.
-            certificate: the registry's own (its `rootcertbundle`), or a chain that ends in it.
+            private_key_password: the password that the PEM is encrypted with.
+            authority_name: the name of the authority; the registry's setting `issuer`.
+            registry_name: the name of the registry; its setting `service`.
+            public_key: a PEM file, or the PEM itself. It must belong to the private key. A
+                certificate is used like `certificate`.
+            certificate: the certificate that the registry trusts (its `rootcertbundle`), or a
+                chain that ends in it; a PEM file, or the PEM itself.
             key_id: how tokens name the key: `libtrust`, `rfc7638` or `x5c`.
-            subject: who the registry's log and notifications shall name.
-            lifetime: of each token, in seconds.
+            subject: the user that the registry's log and notifications show.
+            lifetime: the lifetime of each token, in seconds.
         """
 
         private_key: Pem
@@ -61,16 +64,16 @@ class JwtAuth(AuthDriver):
 
         @field_validator("private_key", "public_key", "certificate", mode="before")
         @classmethod
-        def _file_or_text(cls, value: object, info: ValidationInfo) -> object:
+        def _path_or_pem(cls, value: object, info: ValidationInfo) -> object:
             if isinstance(value, str):
                 return SecretStr(value) if is_pem(value) else Path(value)
-            absent = value is None and info.field_name != "private_key"
-            if not absent and not isinstance(value, Path | SecretStr):
+            omitted = value is None and info.field_name != "private_key"
+            if not omitted and not isinstance(value, Path | SecretStr):
                 raise ValueError("a PEM file, or the PEM itself, is expected")
             return value
 
         @model_validator(mode="after")
-        def _load(self) -> JwtAuth.Settings:
+        def _load_key(self) -> JwtAuth.Settings:
             try:
                 name = "private_key"
                 key = SigningKey.load(self.private_key, password=self.private_key_password)
@@ -78,8 +81,8 @@ class JwtAuth(AuthDriver):
                 if self.public_key is not None:
                     name = "public_key"
                     pem, where = read_pem(self.public_key, "public key")
-                    if key.public not in public_keys(pem, where):
-                        raise KeyInvalid(f"{where} is not of this private key")
+                    if key.public not in load_public_keys(pem, where):
+                        raise KeyInvalid(f"{where} does not belong to this private key")
                     if b"BEGIN CERTIFICATE" in pem and self.key_id in {None, "x5c"}:
                         certificate = pem
                 if self.certificate is not None:
@@ -93,58 +96,59 @@ class JwtAuth(AuthDriver):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         key = settings._key
-        self._settled = settings.key_id is not None
-        ways: tuple[KeyId, ...] = (key.key_id,) if self._settled else get_args(KeyId)
+        self._key_id_known = settings.key_id is not None
+        key_ids: tuple[KeyId, ...] = (key.key_id,) if self._key_id_known else get_args(KeyId)
         self._services: dict[KeyId, TokenService] = {
-            way: TokenService(
-                key if way == key.key_id else key.identified_by(way),
+            key_id: TokenService(
+                key if key_id == key.key_id else key.identified_by(key_id),
                 issuer=settings.authority_name,
                 audience=settings.registry_name,
                 lifetime=timedelta(seconds=settings.lifetime),
             )
-            for way in ways
+            for key_id in key_ids
         }
-        # The one that is used comes first: at the start `x5c`, which every version understands.
-        self._ways = sorted(ways, key=lambda way: way != "x5c")
+        # The first one is in use: in the beginning `x5c`, which every version understands.
+        self._key_ids = sorted(key_ids, key=lambda key_id: key_id != "x5c")
 
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
-        """Sign, or take the token that is kept; once more where it is refused."""
+        """Send the request with a token; if it is refused, send it once more with another one."""
         scopes = tuple(sorted(set(self.scopes(request)), key=str))
-        way = self._ways[0]
-        token = yield from self._token(scopes, way)
+        key_id = self._key_ids[0]
+        token = yield from self._token(scopes, key_id)
         request.headers["Authorization"] = f"Bearer {token}"
         response = yield request
-        self._learn(way, response)
+        self._update_key_id(key_id, response)
         if response.status_code == 401:
-            way = self._ways[0]
-            token = yield from self._token(scopes, way, refused=token)
+            key_id = self._key_ids[0]
+            token = yield from self._token(scopes, key_id, refused=token)
             request.headers["Authorization"] = f"Bearer {token}"
             response = yield request
-            self._learn(way, response)
+            self._update_key_id(key_id, response)
 
     def _token(
-        self, scopes: tuple[Scope, ...], way: KeyId, refused: str | None = None
+        self, scopes: tuple[Scope, ...], key_id: KeyId, refused: str | None = None
     ) -> Generator[Any, Any, str]:
+        """A token for scopes: the cached one, or a new one if there is none or it was refused."""
         settings = self.settings
 
-        def obtain() -> Generator[Any, Any, tuple[str, float]]:
-            service = self._services[way]
+        def sign() -> Generator[Any, Any, tuple[str, float]]:
+            service = self._services[key_id]
             builder = service.builder().related_to(settings.subject).with_scope(*scopes)
             return (yield from self.blocking(service.sign, builder)), settings.lifetime
 
-        key = (settings.authority_name, settings.registry_name, scopes, settings.subject, way)
-        return (yield from self.cached_token(key, obtain, refused=refused))
+        key = (settings.authority_name, settings.registry_name, scopes, settings.subject, key_id)
+        return (yield from self.cached_token(key, sign, refused=refused))
 
-    def _learn(self, way: KeyId, response: Response) -> None:
-        """Whether the registry knows the key by that name; if not, try another from now on."""
-        if self._settled or way != self._ways[0]:
+    def _update_key_id(self, key_id: KeyId, response: Response) -> None:
+        """Learn from a response whether the registry accepts a key id; if not, use the next one."""
+        if self._key_id_known or key_id != self._key_ids[0]:
             return
         challenge = response.headers.get("www-authenticate", "")
         if response.status_code != 401 or "insufficient_scope" in challenge:
-            self._settled = True
+            self._key_id_known = True
         elif "invalid_token" in challenge:
-            others = self._ways[1:]
-            # Distribution 2 names the charset of its refusals, and 3 does not.
-            if way == "x5c" and "charset" not in response.headers.get("content-type", ""):
+            others = self._key_ids[1:]
+            # Distribution 2 sends its refusals with a charset, and Distribution 3 without one.
+            if key_id == "x5c" and "charset" not in response.headers.get("content-type", ""):
                 others.reverse()
-            self._ways = [*others, way]
+            self._key_ids = [*others, key_id]

@@ -1,4 +1,4 @@
-"""What this package raises."""
+"""The errors of this package."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ __all__ = ["KeyInvalid", "TokenInvalid"]
 
 
 class KeyInvalid(DockhandError, ValueError):
-    """Not a key or certificate that can be used; the message never shows what was given."""
+    """A key or certificate cannot be used; the message never contains the key itself."""
 
 
 class TokenInvalid(DockhandError, ValueError):
-    """A token that must not be accepted, or cannot be made.
+    """A token must not be accepted, or cannot be made.
 
     Attributes:
         reason: `malformed`, `algorithm`, `signature`, `issuer`, `audience`, `expired`,
-            `not-yet-valid`, `claims` (one is missing or of a wrong type) or `check` (the
-            caller's own).
+            `not-yet-valid`, `claims` (one is missing or has the wrong type) or `check` (the
+            caller's own check refused it).
     """
 
     def __init__(self, reason: str, message: str) -> None:

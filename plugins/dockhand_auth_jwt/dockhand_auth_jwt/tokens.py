@@ -1,4 +1,4 @@
-"""Making tokens that registries accept, and checking them.
+"""Tokens: the builder, and the service that signs and validates them.
 
 Follows: Distribution's "Token Authentication Implementation" and "Token Scope Documentation";
 RFC 7519 (JWT).
@@ -17,31 +17,31 @@ from typing import Any
 import jwt
 
 from dockhand_auth_jwt.errors import TokenInvalid
-from dockhand_auth_jwt.keys import SigningKey
-from dockhand_auth_jwt.verify import Claims, TrustedKey, Verifier
+from dockhand_auth_jwt.signing_key import SigningKey
+from dockhand_auth_jwt.verification import Claims, TrustedKey, Verifier
 from dockhand_core import Scope
 
 __all__ = ["Token", "TokenService"]
 
-_BACK = 30  # seconds that `nbf` lies before now: clocks differ
-_OURS = frozenset({"iss", "aud", "sub", "exp", "nbf", "iat", "jti", "access"})
+_NOT_BEFORE_MARGIN = 30  # seconds between `nbf` and now, since clocks differ
+_BUILDER_CLAIMS = frozenset({"iss", "aud", "sub", "exp", "nbf", "iat", "jti", "access"})
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token in the making. Each method gives a new one, so that half-made ones can be shared::
+    """A builder of tokens. Each method returns a new builder, so that builders can be shared::
 
         Token.issued_by("my_auth").permitted_for("my_registry").related_to("alice")
             .expires_in(minutes=5).with_scope(Scope.read("library/nginx")).sign(key)
 
     Attributes:
-        issuer: the authority, as the registry's `issuer` has it.
-        audience: the registry, as its `service` has it.
-        subject: who it is for; shown in the registry's log and notifications.
-        lifetime: seconds from when it is signed.
-        scopes: what it allows.
-        claims: others to add.
-        clock: the time, in seconds since 1970.
+        issuer: the name of the authority; the registry's setting `issuer`.
+        audience: the name of the registry; its setting `service`.
+        subject: the user; shown in the registry's log and notifications.
+        lifetime: seconds between signing and expiry.
+        scopes: the access that the token grants.
+        claims: further claims.
+        clock: returns the time, in seconds since 1970.
     """
 
     issuer: str
@@ -54,32 +54,32 @@ class Token:
 
     @classmethod
     def issued_by(cls, issuer: str) -> Token:
-        """Begin a token, by the name of the authority."""
+        """Start a builder with the name of the authority."""
         return cls(issuer)
 
     def permitted_for(self, audience: str) -> Token:
-        """Name the registry: one, since Distribution 2 refuses a list."""
+        """Set the audience, the name of one registry: Distribution 2 refuses a list."""
         return replace(self, audience=audience)
 
     def related_to(self, subject: str) -> Token:
-        """Name whoever it is for."""
+        """Set the subject, the name of the user."""
         return replace(self, subject=subject)
 
     def expires_in(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
     ) -> Token:
-        """Say how long it is good for; whole seconds, rounded up. Five minutes unless said.
+        """Set the lifetime, rounded up to whole seconds; the default is five minutes.
 
-        With less than nothing it has expired already, which tests need.
+        A negative lifetime makes a token that has expired already, for tests.
         """
-        time_ = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-        return replace(self, lifetime=math.ceil(time_.total_seconds()))
+        lifetime = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        return replace(self, lifetime=math.ceil(lifetime.total_seconds()))
 
     def with_scope(self, *scopes: Scope | str) -> Token:
-        """Allow more; what concerns the same resource is joined.
+        """Add scopes. Those of the same resource are merged when the token is signed.
 
         Raises:
-            ScopeInvalid: a text is not a scope.
+            ScopeInvalid: a string is not a scope.
         """
         new = [s if isinstance(s, Scope) else Scope.parse(s) for s in scopes]
         return replace(self, scopes=(*self.scopes, *new))
@@ -88,30 +88,34 @@ class Token:
         """Add a claim of your own.
 
         Raises:
-            TokenInvalid: it is one of those that the other methods set.
+            TokenInvalid: the builder itself sets that claim.
         """
-        if name in _OURS:
-            raise TokenInvalid("claims", f"the claim {name!r} is set by a method of its own")
+        if name in _BUILDER_CLAIMS:
+            raise TokenInvalid(
+                "claims", f"the claim {name!r} is set by the builder itself, not by with_claim"
+            )
         return replace(self, claims={**self.claims, name: value})
 
     def sign(self, key: SigningKey) -> str:
-        """The token, signed.
+        """Sign the token with a key, and return it as a JWT.
 
         Raises:
-            TokenInvalid: issuer or audience is missing, or a claim is not JSON.
+            TokenInvalid: the issuer or the audience is missing, or a claim is not JSON.
         """
         if not self.issuer or not self.audience:
-            raise TokenInvalid("claims", "a token names its issuer and its audience (the service)")
-        now = int(self.clock())  # registries refuse times that are not integers
+            raise TokenInvalid(
+                "claims", "a token needs an issuer (issued_by) and an audience (permitted_for)"
+            )
+        now = int(self.clock())  # registries accept integer times only
         claims = {
             **self.claims,
             "iss": self.issuer,
             "aud": self.audience,
             "exp": now + self.lifetime,
-            "nbf": now - _BACK,
+            "nbf": now - _NOT_BEFORE_MARGIN,
             "iat": now,
             "jti": secrets.token_urlsafe(16),
-            "access": access(self.scopes),
+            "access": _access_claim(self.scopes),
         }
         if self.subject:
             claims["sub"] = self.subject
@@ -121,8 +125,8 @@ class Token:
             raise TokenInvalid("claims", f"a claim cannot be written as JSON: {error}") from None
 
 
-def access(scopes: Iterable[Scope]) -> list[dict[str, Any]]:
-    """The claim `access`: an entry for each resource that there is any action on."""
+def _access_claim(scopes: Iterable[Scope]) -> list[dict[str, Any]]:
+    """The value of the claim `access`: one entry for each resource with at least one action."""
     return [
         {
             "type": scope.type,
@@ -134,11 +138,13 @@ def access(scopes: Iterable[Scope]) -> list[dict[str, Any]]:
 
 
 class TokenService:
-    """An authority: a key, and the names that its tokens carry. Safe to share between threads.
+    """A token authority: signs and validates tokens with one key, one issuer and one audience.
+
+    Safe to share between threads.
 
     Attributes:
-        key: what signs.
-        issuer, audience: the authority's name, and the registry's.
+        key: the key that signs.
+        issuer, audience: the name of the authority, and that of the registry.
     """
 
     def __init__(
@@ -152,22 +158,23 @@ class TokenService:
         leeway: float = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Sign and check tokens.
+        """Create an authority.
 
         Args:
-            key: what signs, and verifies.
-            issuer: the authority's name.
-            audience: the registry's name, its `service`.
-            retired: keys that no longer sign, whose tokens are good until they expire.
-            lifetime: how long tokens are good for unless the builder says otherwise.
-            leeway: seconds that clocks may differ when a token is checked.
-            clock: the time, in seconds since 1970.
+            key: the key that signs, and whose tokens are valid.
+            issuer: the name of the authority.
+            audience: the name of the registry; its setting `service`.
+            retired: keys that no longer sign. Tokens that they signed stay valid until they
+                expire.
+            lifetime: the lifetime of tokens whose builder sets none.
+            leeway: seconds that clocks may differ when a token is validated.
+            clock: returns the time, in seconds since 1970.
         """
         self.key, self.issuer, self.audience = key, issuer, audience
         self._lifetime, self._clock = lifetime, clock
-        known = [k if isinstance(k, TrustedKey) else TrustedKey.of(k.public) for k in retired]
+        trusted = [k if isinstance(k, TrustedKey) else TrustedKey.of(k.public) for k in retired]
         self._verifier = Verifier(
-            [TrustedKey.of(key.public), *known],
+            [TrustedKey.of(key.public), *trusted],
             issuer=issuer,
             audience=audience,
             leeway=leeway,
@@ -175,12 +182,12 @@ class TokenService:
         )
 
     def builder(self) -> Token:
-        """A token in the making, with issuer, audience and lifetime."""
+        """A builder with this authority's issuer, audience and lifetime."""
         lifetime = math.ceil(self._lifetime.total_seconds())
         return Token(self.issuer, self.audience, lifetime=lifetime, clock=self._clock)
 
     def sign(self, token: Token) -> str:
-        """A token, signed with this authority's key.
+        """Sign a token with this authority's key, and return it as a JWT.
 
         Raises:
             TokenInvalid: see `Token.sign`.
@@ -188,13 +195,14 @@ class TokenService:
         return token.sign(self.key)
 
     def validate(self, token: str, check: Callable[[Claims], object] | None = None) -> Claims:
-        """The claims of a token of this authority for this registry that is good now.
+        """Validate a token of this authority for this registry, and return its claims.
 
         Args:
             token: the JWT.
-            check: asked last; the token is refused if it says no (anything false) or raises.
+            check: called with the claims of a token that is valid otherwise. The token is refused
+                if it returns a false value or raises.
 
         Raises:
-            TokenInvalid: it must not be accepted; `reason` says why.
+            TokenInvalid: the token must not be accepted; `reason` tells why.
         """
         return self._verifier.verify(token, check)

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from dockhand_auth_jwt import KeyInvalid, SigningKey
-from dockhand_auth_jwt.keys import PublicKey, algorithms, jwk, libtrust, public_keys, thumbprint
+from dockhand_auth_jwt.keys import (
+    PublicKey,
+    jwk,
+    libtrust_fingerprint,
+    thumbprint,
+    usable_algorithms,
+)
+from dockhand_auth_jwt.pem import load_public_keys
 
 from dockhand_core import ConfigError
 from dockhand_token_server.settings import Settings
@@ -75,7 +82,7 @@ class KeyRing:
         others = [
             public
             for file in settings.other_keys
-            for public in public_keys(file.read_bytes(), f"other_keys: {file}")
+            for public in load_public_keys(file.read_bytes(), f"other_keys: {file}")
         ]
         assert key.header  # whose certificates are signed now, not with the first token
         return key, others
@@ -106,9 +113,9 @@ class KeyRing:
         self._retired = [(until, key) for until, key in self._retired if until > now]
         for _, key in self._retired:
             keys += key.jwks()["keys"]
-        name = libtrust if self._settings.key_id == "libtrust" else thumbprint
+        name = libtrust_fingerprint if self._settings.key_id == "libtrust" else thumbprint
         keys += [
-            {**jwk(public), "kid": name(public), "use": "sig", "alg": algorithms(public)[0]}
+            {**jwk(public), "kid": name(public), "use": "sig", "alg": usable_algorithms(public)[0]}
             for public in self._others
         ]
         # One that was announced beforehand may sign by now.

@@ -1,7 +1,7 @@
-"""Checking tokens with keys that were decided on beforehand.
+"""Verification of tokens with keys that are trusted beforehand.
 
-Follows: RFC 7519 7.2, RFC 8725 (best current practices: algorithms are allowed by key, and no key
-is taken from a token).
+Follows: RFC 7519 7.2 (validating a JWT), RFC 8725 (best current practices: each key allows its own
+algorithms only, and no key is taken from a token).
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 from jwt.types import Options
 
 from dockhand_auth_jwt.errors import KeyInvalid, TokenInvalid
-from dockhand_auth_jwt.keys import PublicKey, algorithms, libtrust, public_keys, thumbprint
+from dockhand_auth_jwt.keys import PublicKey, libtrust_fingerprint, thumbprint, usable_algorithms
+from dockhand_auth_jwt.pem import load_public_keys
 from dockhand_core import Scope, ScopeInvalid
 
 __all__ = ["Claims", "TrustedKey", "Verifier"]
 
-_LONGEST = 64 << 10  # characters of a token; no server takes a header of that size
-_TIMES = ("exp", "nbf", "iat")
-_REASONS: list[tuple[type[jwt.PyJWTError], str, str]] = [
+_MAX_TOKEN_LENGTH = 64 << 10  # characters; no server accepts a header of that size
+_TIME_CLAIMS = ("exp", "nbf", "iat")
+_REFUSALS: list[tuple[type[jwt.PyJWTError], str, str]] = [
     (jwt.ExpiredSignatureError, "expired", "the token has expired"),
     (jwt.ImmatureSignatureError, "not-yet-valid", "the token is not valid yet"),
-    (jwt.InvalidIssuerError, "issuer", "the token is from another issuer"),
+    (jwt.InvalidIssuerError, "issuer", "the token was issued by another authority"),
     (jwt.InvalidAudienceError, "audience", "the token is for another service"),
-    (jwt.InvalidSignatureError, "signature", "the signature is not of a key that is trusted"),
+    (jwt.InvalidSignatureError, "signature", "the signature was not made by a trusted key"),
 ]
-# times are checked here, since a registry takes integers alone, and `iat` says nothing of validity
+# `_check_times` replaces PyJWT's checks of times: registries accept integers only, and `iat` has
+# no influence on validity.
 _OPTIONS: Options = {
     "require": ["exp", "iss", "aud"],
     "verify_exp": False,
@@ -40,28 +42,28 @@ _OPTIONS: Options = {
 
 
 class Claims(dict[str, Any]):
-    """A verified token's claims."""
+    """The claims of a verified token."""
 
     @property
     def subject(self) -> str:
-        """Who the token is for; empty where it does not say."""
+        """The user that the token is for; empty if the token has no subject."""
         return str(self.get("sub", ""))
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """What it allows. An entry that cannot be a scope allows nothing."""
+        """The scopes of the claim `access`; entries that are not valid scopes are left out."""
         entries = self.get("access")
-        found = (_scope(entry) for entry in entries) if isinstance(entries, list) else ()
+        found = map(_parse_access_entry, entries) if isinstance(entries, list) else ()
         return tuple(scope for scope in found if scope)
 
     def allows(self, scope: Scope) -> bool:
-        """Whether it allows all that a scope names."""
-        held = [s for s in self.scopes if (s.type, s.name) == (scope.type, scope.name)]
-        joined = Scope(scope.type, scope.name, frozenset().union(*(s.actions for s in held)))
-        return joined.covers(scope)
+        """Whether the token grants every action of a scope."""
+        granted = [s for s in self.scopes if (s.type, s.name) == (scope.type, scope.name)]
+        merged = Scope(scope.type, scope.name, frozenset().union(*(s.actions for s in granted)))
+        return merged.covers(scope)
 
 
-def _scope(entry: object) -> Scope | None:
+def _parse_access_entry(entry: object) -> Scope | None:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("actions"), list):
         return None
     try:
@@ -72,7 +74,13 @@ def _scope(entry: object) -> Scope | None:
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A public key, what it may be used with, and what it may be called in `kid`."""
+    """A public key whose tokens are accepted.
+
+    Attributes:
+        public: the key, of the `cryptography` library.
+        algorithms: the algorithms that its tokens may use.
+        names: the values of `kid` that mean this key.
+    """
 
     public: PublicKey
     algorithms: tuple[str, ...]
@@ -80,29 +88,38 @@ class TrustedKey:
 
     @classmethod
     def of(cls, public: PublicKey, *names: str) -> TrustedKey:
-        """A key known by its fingerprints, and by other names.
+        """Trust a key under its libtrust fingerprint, its thumbprint, and further names.
 
         Raises:
-            KeyInvalid: it is of a kind that is not used for tokens.
+            KeyInvalid: keys of this kind are not used for tokens.
         """
-        known = frozenset({libtrust(public), thumbprint(public), *names})
-        return cls(public, algorithms(public), known)
+        all_names = frozenset({libtrust_fingerprint(public), thumbprint(public), *names})
+        return cls(public, usable_algorithms(public), all_names)
 
     @classmethod
     def from_pem(cls, pem: bytes, where: str = "the certificate") -> list[TrustedKey]:
-        """The keys of certificates (a `rootcertbundle`), or a public key.
+        """Trust the keys of a PEM of certificates (a `rootcertbundle`), or one public key.
+
+        Args:
+            pem: the certificates or the public key.
+            where: a name for the PEM in error messages.
 
         Raises:
-            KeyInvalid: it is neither.
+            KeyInvalid: the PEM holds neither, or a key that is not used for tokens.
         """
-        return [cls.of(key) for key in public_keys(pem, where)]
+        return [cls.of(key) for key in load_public_keys(pem, where)]
 
     @classmethod
     def from_jwks(cls, document: object, where: str = "the JWKS") -> list[TrustedKey]:
-        """The keys of a JWK set that sign; there must be one.
+        """Trust the signing keys of a JWK set.
+
+        Args:
+            document: the JWK set, parsed from JSON.
+            where: a name for the set in error messages.
 
         Raises:
-            KeyInvalid: it is not a JWK set, or holds a key that is not used for tokens.
+            KeyInvalid: the document is not a JWK set, has no key that signs, or holds a key that
+                is not used for tokens.
         """
         entries = document.get("keys") if isinstance(document, Mapping) else None
         if not isinstance(entries, list) or not entries:
@@ -110,7 +127,9 @@ class TrustedKey:
         found = []
         for number, entry in enumerate(entries):
             if not isinstance(entry, Mapping) or entry.get("kty") not in {"EC", "RSA", "OKP"}:
-                raise KeyInvalid(f"{where}: keys[{number}] is no public key of kty EC, RSA or OKP")
+                raise KeyInvalid(
+                    f"{where}: keys[{number}] is not a public key of kty EC, RSA or OKP"
+                )
             if entry.get("use", "sig") != "sig":
                 continue
             try:
@@ -121,12 +140,14 @@ class TrustedKey:
             kid = entry.get("kid")
             found.append(cls.of(public, *([kid] if isinstance(kid, str) else [])))
         if not found:
-            raise KeyInvalid(f"{where} has no key that signs")
+            raise KeyInvalid(
+                f"{where} has no key that signs: every key has another 'use' than 'sig'"
+            )
         return found
 
 
 class Verifier:
-    """Accepts tokens of one issuer for one audience, signed by keys that are trusted."""
+    """Verifies tokens of one issuer for one audience, signed by trusted keys."""
 
     def __init__(
         self,
@@ -137,45 +158,46 @@ class Verifier:
         leeway: float = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Check tokens.
+        """Create a verifier.
 
         Args:
-            keys: whose signatures count.
-            issuer, audience: what `iss` and `aud` must be.
+            keys: the trusted keys.
+            issuer, audience: the values that `iss` and `aud` must have.
             leeway: seconds that clocks may differ.
-            clock: the time, in seconds since 1970.
+            clock: returns the time, in seconds since 1970.
         """
         self._keys, self._issuer, self._audience = tuple(keys), issuer, audience
         self._leeway, self._clock = leeway, clock
 
     def verify(self, token: str, check: Callable[[Claims], object] | None = None) -> Claims:
-        """The claims of a token that may be accepted; see `TokenService.validate`.
+        """Verify a token, and return its claims; see `TokenService.validate`.
 
         Raises:
-            TokenInvalid: it must not be accepted; `reason` says why.
+            TokenInvalid: the token must not be accepted; `reason` tells why.
         """
-        claims = self._claims(token)
+        claims = self._decode(token)
         self._check_times(claims)
         if check is not None:
             try:
-                fine = check(claims)
+                accepted = check(claims)
             except TokenInvalid:
                 raise
             except Exception as error:
                 name = type(error).__name__
                 raise TokenInvalid("check", f"the check of the claims failed: {name}") from error
-            if not fine:
-                raise TokenInvalid("check", "the claims were refused by the check that was given")
+            if not accepted:
+                raise TokenInvalid("check", "the claims were refused by the caller's check")
         return claims
 
-    def _claims(self, token: str) -> Claims:
-        if not isinstance(token, str) or len(token) > _LONGEST:
-            raise TokenInvalid("malformed", "not a token")
+    def _decode(self, token: str) -> Claims:
+        """Check all but times and scopes: signature, issuer, audience and types of claims."""
+        if not isinstance(token, str) or len(token) > _MAX_TOKEN_LENGTH:
+            raise _malformed()
         try:
             header = jwt.get_unverified_header(token)
-        except Exception:  # whatever else a stranger's bytes may provoke
-            raise TokenInvalid("malformed", "not a token") from None
-        candidates = self._candidates(header)
+        except Exception:  # an untrusted token can make PyJWT raise more than its own errors
+            raise _malformed() from None
+        candidates = self._candidate_keys(header)
         for number, key in enumerate(candidates, 1):
             try:
                 return Claims(
@@ -190,38 +212,43 @@ class Verifier:
                 )
             except jwt.InvalidSignatureError as error:
                 if number == len(candidates):
-                    raise _refused(error) from None
+                    raise _token_invalid(error) from None
             except jwt.PyJWTError as error:
-                raise _refused(error) from None
+                raise _token_invalid(error) from None
             except Exception:
-                raise TokenInvalid("malformed", "not a token") from None
-        raise AssertionError("a key or an error is found above")
+                raise _malformed() from None
+        raise AssertionError("the loop returns or raises")
 
-    def _candidates(self, header: Mapping[str, Any]) -> list[TrustedKey]:
-        """The keys that may have signed: those of that name, else those of that algorithm."""
+    def _candidate_keys(self, header: Mapping[str, Any]) -> list[TrustedKey]:
+        """The keys that may have signed: those with the token's `kid`, or else all of its `alg`."""
         algorithm, kid = header.get("alg"), header.get("kid")
         fitting = [key for key in self._keys if algorithm in key.algorithms]
         if not fitting:
-            raise TokenInvalid("algorithm", "the token's algorithm is not one of a trusted key")
+            raise TokenInvalid("algorithm", "no trusted key allows the token's algorithm")
         return [key for key in fitting if kid in key.names] or fitting
 
     def _check_times(self, claims: Claims) -> None:
-        for name in _TIMES:
+        for name in _TIME_CLAIMS:
             if name in claims and type(claims[name]) is not int:
                 raise TokenInvalid("claims", f"the claim {name!r} is not an integer")
         now = self._clock()
         if claims["exp"] <= now - self._leeway:
-            raise _refused(jwt.ExpiredSignatureError())
+            raise _token_invalid(jwt.ExpiredSignatureError())
         if claims.get("nbf", 0) > now + self._leeway:
-            raise _refused(jwt.ImmatureSignatureError())
+            raise _token_invalid(jwt.ImmatureSignatureError())
 
 
-def _refused(error: jwt.PyJWTError) -> TokenInvalid:
-    for kind, reason, message in _REASONS:
+def _malformed() -> TokenInvalid:
+    return TokenInvalid("malformed", "the token is not a valid JWT")
+
+
+def _token_invalid(error: jwt.PyJWTError) -> TokenInvalid:
+    """The error that stands for one of PyJWT's."""
+    for kind, reason, message in _REFUSALS:
         if isinstance(error, kind):
             return TokenInvalid(reason, message)
     if isinstance(error, jwt.MissingRequiredClaimError):
         return TokenInvalid("claims", f"the token has no claim {error.claim!r}")
     if isinstance(error, InvalidSubjectError | InvalidJTIError):
-        return TokenInvalid("claims", "a claim of the token is of a wrong type")
-    return TokenInvalid("malformed", "not a token")
+        return TokenInvalid("claims", "the claim 'sub' or 'jti' is not a string")
+    return _malformed()
