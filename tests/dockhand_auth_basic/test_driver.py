@@ -17,7 +17,7 @@ from dockhand_core import AuthDriver, ConfigError, connect
 PASSWORD = "hunter2-s3cret"
 
 
-def sent(username: str, password: str) -> str:
+def authorization(username: str, password: str) -> str:
     auth = BasicAuth(BasicAuth.Settings(username=username, password=SecretStr(password)))
     request = httpx.Request("GET", "http://r/v2/")
     requests = list(auth.auth_flow(request))
@@ -36,25 +36,25 @@ def sent(username: str, password: str) -> str:
         ("_json_key", '{"type": "service_account",\n "key": "x"}'),
     ],
 )
-def test_header(username: str, password: str) -> None:
+def test_header_of_user_name_and_password(username: str, password: str) -> None:
     assert (
-        sent(username, password) == f"Basic {b64encode(f'{username}:{password}'.encode()).decode()}"
+        authorization(username, password)
+        == f"Basic {b64encode(f'{username}:{password}'.encode()).decode()}"
     )
 
 
-def test_rfc_7617() -> None:
-    """The RFC's own examples."""
-    assert sent("Aladdin", "open sesame") == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
-    assert sent("test", "123£") == "Basic dGVzdDoxMjPCow=="
+def test_examples_of_rfc_7617() -> None:
+    assert authorization("Aladdin", "open sesame") == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+    assert authorization("test", "123£") == "Basic dGVzdDoxMjPCow=="
 
 
-def test_it_is_one_headers_worth() -> None:
+def test_long_credentials_stay_on_one_line() -> None:
     assert issubclass(BasicAuth, AuthDriver)
-    assert "\n" not in sent("a" * 200, "b" * 2000)
+    assert "\n" not in authorization("a" * 200, "b" * 2000)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({}, "auth: username: is required"),
         ({"username": "a"}, "auth: password: is required"),
@@ -65,10 +65,11 @@ def test_it_is_one_headers_worth() -> None:
         ({"username": "a", "token": PASSWORD}, "unknown key 'token'"),
     ],
 )
-def test_mistakes(settings: dict[str, Any], said: str) -> None:
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         connect("http://r", auth={"driver": "basic", **settings})
-    assert f"connection 'default': {said}" in str(caught.value) or said in str(caught.value)
+    text = str(caught.value)
+    assert f"connection 'default': {message}" in text or message in text
     assert PASSWORD not in str(caught.value)
 
 
@@ -81,12 +82,12 @@ def test_nothing_shows_the_password() -> None:
         settings.username = "bob"  # type: ignore[misc]
 
 
-def test_from_a_file(tmp_path: Path) -> None:
+def test_password_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(f"{PASSWORD}\n")
     auth = {"driver": "basic", "username": "alice", "password_file": file}
     with connect("http://r", auth=auth) as client:
         request = httpx.Request("GET", "http://r/v2/")
         next(client._runner.endpoint.auth.auth_flow(request))
-    wanted = b64encode(f"alice:{PASSWORD}".encode()).decode()
-    assert request.headers["Authorization"] == f"Basic {wanted}"
+    expected = b64encode(f"alice:{PASSWORD}".encode()).decode()
+    assert request.headers["Authorization"] == f"Basic {expected}"

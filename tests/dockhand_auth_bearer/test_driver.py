@@ -15,7 +15,7 @@ from dockhand_core import ConfigError, connect
 TOKEN = "eyJhbGciOi.J9-_~+/==.s3cret"
 
 
-def test_header() -> None:
+def test_header_on_every_request() -> None:
     auth = BearerAuth(BearerAuth.Settings(token=SecretStr(TOKEN)))
     for path in ("/v2/", "/v2/a/blobs/b"):
         request = httpx.Request("GET", f"http://r{path}")
@@ -24,7 +24,7 @@ def test_header() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({}, "auth: token: is required"),
         ({"token": ""}, "auth: token: a token is printable ASCII without spaces"),
@@ -37,11 +37,11 @@ def test_header() -> None:
         ({"token_file": "/nowhere/token"}, "auth: token_file: /nowhere/token: No such file"),
     ],
 )
-def test_mistakes(settings: dict[str, Any], said: str) -> None:
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         connect("http://r", auth={"driver": "bearer", **settings})
     assert str(caught.value).startswith("connection 'default': auth: ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert TOKEN not in str(caught.value)
 
 
@@ -52,7 +52,7 @@ def test_nothing_shows_the_token() -> None:
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-def test_from_a_file(tmp_path: Path, end: str) -> None:
+def test_token_from_a_file(tmp_path: Path, end: str) -> None:
     file = tmp_path / "token"
     file.write_bytes(f"{TOKEN}{end}".encode())
     with connect("http://r", auth={"driver": "bearer", "token_file": str(file)}) as client:

@@ -1,4 +1,4 @@
-"""The auth driver `apikey`: a key in the place where the registry wants it."""
+"""The auth driver `apikey`: an API key as a password, or in a header of its own."""
 
 from dockhand_auth_apikey.driver import ApiKeyAuth
 

@@ -1,4 +1,4 @@
-"""The auth driver `apikey`."""
+"""The auth driver `apikey`: an API key as a password, or in a header of its own."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["ApiKeyAuth"]
 
 
 class ApiKeyAuth(AuthDriver):
-    """Sends an API key: as `Basic user:key`, as zot wants it, or in a header of its own."""
+    """Sends an API key with every request: as `Basic user:key` (zot), or in a header of its own."""
 
     class Settings(AuthDriver.Settings):
         """The connection's `auth` table.
 
         Args:
-            api_key: or `api_key_file`, a file that holds it.
-            username: whose key it is; sends `Basic user:key`.
-            header: the name of a header that takes the key instead.
-            prefix: what stands before the key in that header, such as `"Token "`.
+            api_key: the key; or `api_key_file`, a file that holds it.
+            username: the owner of the key; sends `Authorization: Basic` of `username:api_key`.
+            header: the name of the header that carries the key; instead of `username`.
+            prefix: the text before the key in that header, such as `"Token "`.
         """
 
         api_key: SecretStr
@@ -35,7 +35,7 @@ class ApiKeyAuth(AuthDriver):
         @classmethod
         def _one_line(cls, value: SecretStr) -> SecretStr:
             if not value.get_secret_value() or not value.get_secret_value().isprintable():
-                raise ValueError("an API key is not empty, and one line")
+                raise ValueError("an API key is one line, and not empty")
             return value
 
         @field_validator("username")
@@ -47,26 +47,28 @@ class ApiKeyAuth(AuthDriver):
 
         @field_validator("prefix")
         @classmethod
-        def _fits_a_header(cls, value: str) -> str:
+        def _header_safe(cls, value: str) -> str:
             if not value.isascii() or not value.isprintable():
-                raise ValueError("printable ASCII is expected")
+                raise ValueError("only printable ASCII is allowed")
             return value
 
         @field_validator("header")
         @classmethod
-        def _a_header(cls, value: str | None) -> str | None:
+        def _header_name(cls, value: str | None) -> str | None:
             if value is not None and not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
-                raise ValueError("not the name of a header")
+                raise ValueError("not a valid name of an HTTP header")
             return value
 
         @model_validator(mode="after")
-        def _one_way(self) -> ApiKeyAuth.Settings:
+        def _username_or_header(self) -> ApiKeyAuth.Settings:
             if (self.username is None) == (self.header is None):
-                raise ValueError("either username (for Basic) or header is needed, not both")
+                raise ValueError("give either username (sends Basic) or header, not both")
             if self.prefix and self.header is None:
-                raise ValueError("prefix goes with header")
+                raise ValueError("prefix can be given with header only")
             if self.header is not None and not self.api_key.get_secret_value().isascii():
-                raise ValueError("a header takes only ASCII, and the API key has other characters")
+                raise ValueError(
+                    "a header can carry ASCII only, and the API key has other characters"
+                )
             return self
 
     def __init__(self, settings: Settings) -> None:
@@ -78,6 +80,6 @@ class ApiKeyAuth(AuthDriver):
             self._name, self._value = "Authorization", f"Basic {pair}"
 
     def auth_flow(self, request: Request) -> Generator[Request, Response, None]:
-        """Add the header."""
+        """Send the request with the header."""
         request.headers[self._name] = self._value
         yield request

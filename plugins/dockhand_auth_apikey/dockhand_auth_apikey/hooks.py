@@ -1,9 +1,9 @@
-"""The hooks of this package; light, since they are loaded at start."""
+"""The hooks of this package. Light: every start of Dockhand imports this module."""
 
 from dockhand_core import hookimpl
 
 
 @hookimpl
 def dockhand_auth_drivers() -> dict[str, str]:
-    """The driver `apikey`."""
+    """Provide the driver `apikey`."""
     return {"apikey": "dockhand_auth_apikey.driver:ApiKeyAuth"}

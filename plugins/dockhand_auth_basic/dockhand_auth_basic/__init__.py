@@ -1,4 +1,4 @@
-"""The auth driver `basic`: a user name and a password."""
+"""The auth driver `basic`: a user name and a password in every request."""
 
 from dockhand_auth_basic.driver import BasicAuth
 

@@ -1,4 +1,4 @@
-"""The auth driver `basic`."""
+"""The auth driver `basic`: a user name and a password in every request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BasicAuth"]
 
 
 class BasicAuth(AuthDriver):
-    """Sends `Basic` credentials with every request.
+    """Sends a user name and a password with every request, as `Authorization: Basic`.
 
     Follows: RFC 7617.
     """
@@ -22,8 +22,8 @@ class BasicAuth(AuthDriver):
         """The connection's `auth` table.
 
         Args:
-            username: may not contain a colon.
-            password: or `password_file`, a file that holds it.
+            username: the user name, without a colon.
+            password: the password; or `password_file`, a file that holds it.
         """
 
         username: str
@@ -41,6 +41,6 @@ class BasicAuth(AuthDriver):
         self._header = f"Basic {b64encode(pair.encode()).decode()}"
 
     def auth_flow(self, request: Request) -> Generator[Request, Response, None]:
-        """Add the header."""
+        """Send the request with the header."""
         request.headers["Authorization"] = self._header
         yield request

@@ -1,4 +1,4 @@
-"""The auth driver `bearer`: a token that somebody else made."""
+"""The auth driver `bearer`: one fixed token in every request."""
 
 from dockhand_auth_bearer.driver import BearerAuth
 

@@ -1,4 +1,4 @@
-"""The auth driver `bearer`."""
+"""The auth driver `bearer`: one fixed token in every request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ __all__ = ["BearerAuth"]
 
 
 class BearerAuth(AuthDriver):
-    """Sends one `Bearer` token with every request; it is neither looked into nor renewed.
+    """Sends the same token with every request, as `Authorization: Bearer`.
+
+    The token is not parsed and not renewed.
 
     Follows: RFC 6750, section 2.1.
     """
@@ -21,14 +23,14 @@ class BearerAuth(AuthDriver):
         """The connection's `auth` table.
 
         Args:
-            token: or `token_file`, a file that holds it.
+            token: the token; or `token_file`, a file that holds it.
         """
 
         token: SecretStr
 
         @field_validator("token")
         @classmethod
-        def _one_line(cls, value: SecretStr) -> SecretStr:
+        def _header_safe(cls, value: SecretStr) -> SecretStr:
             text = value.get_secret_value()
             if not text or not text.isascii() or not text.isprintable() or " " in text:
                 raise ValueError("a token is printable ASCII without spaces")
@@ -38,6 +40,6 @@ class BearerAuth(AuthDriver):
         self._header = f"Bearer {settings.token.get_secret_value()}"
 
     def auth_flow(self, request: Request) -> Generator[Request, Response, None]:
-        """Add the header."""
+        """Send the request with the header."""
         request.headers["Authorization"] = self._header
         yield request
