@@ -1,4 +1,4 @@
-"""The exchange with a real registry and a real endpoint, replayed."""
+"""The driver against recordings of Distribution 3.1 and a real token endpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALICE = {"driver": "token", "username": "alice", "password": PASSWORD}
 
 @pytest.fixture(params=["sync"] if RECORDING else ["sync", "async"])
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RegistryClient]:
-    """Distribution 3.1 with `auth: token`, and the token endpoint that it names."""
+    """A client of Distribution 3.1 with `auth: token` and a token endpoint."""
     with ExitStack() as stack:
         url = REPLAYED
         if RECORDING:
@@ -33,8 +33,8 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
         settings: dict[str, Any] = {
             "auth": ALICE, "transport": "httpx", "retries": 0, "logging": {"driver": "null"},
         }  # fmt: skip
-        made = connect if request.param == "sync" else AsyncAsSync
-        yield stack.enter_context(made(url, **settings))
+        connect_to = connect if request.param == "sync" else AsyncAsSync
+        yield stack.enter_context(connect_to(url, **settings))
 
 
 def test_push_pull_and_mount(registry: RegistryClient) -> None:

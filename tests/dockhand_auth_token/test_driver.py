@@ -1,4 +1,4 @@
-"""The driver before a registry and an endpoint that do as the test says."""
+"""The driver against a scripted registry and a scripted token endpoint."""
 
 from __future__ import annotations
 
@@ -29,29 +29,38 @@ from dockhand_core import (
 
 QUIET = {"driver": "null"}
 ALICE = {"driver": "token", "username": "alice", "password": "s3cret"}
-Answer = tuple[int, dict[str, str], bytes]
+Reply = tuple[int, dict[str, str], bytes]
 
 
 class Site(http.server.ThreadingHTTPServer):
-    """A registry, and below /token its authority."""
+    """A registry, and its token endpoint below /token.
+
+    Attributes:
+        token_requests: method, parameters and `Authorization` of each request for a token.
+        registry_requests: path and `Authorization` of each request to the registry.
+        issued: the number of tokens that `grant` has made.
+        accepted: the values of `Authorization` that the registry accepts.
+        challenge: the registry's `WWW-Authenticate`; empty for none.
+        token: the script of the token endpoint; from method and parameters to a reply.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.asked: list[tuple[str, dict[str, list[str]], str | None]] = []
-        self.seen: list[tuple[str, str | None]] = []
+        self.token_requests: list[tuple[str, dict[str, list[str]], str | None]] = []
+        self.registry_requests: list[tuple[str, str | None]] = []
         self.issued = 0
-        self.good: set[str] = set()
+        self.accepted: set[str] = set()
         self.challenge = f'Bearer realm="{self.url}/token",service="reg"'
-        self.token: Callable[[str, dict[str, list[str]]], Answer] = self.grant
+        self.token: Callable[[str, dict[str, list[str]]], Reply] = self.grant
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
-    def grant(self, method: str, form: dict[str, list[str]]) -> Answer:
+    def grant(self, method: str, form: dict[str, list[str]]) -> Reply:
         self.issued += 1
         token = f"token{self.issued}"
-        self.good.add(f"Bearer {token}")
+        self.accepted.add(f"Bearer {token}")
         return 200, {}, json.dumps({"token": token, "expires_in": 300}).encode()
 
 
@@ -65,19 +74,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         sent = self.headers.get("Authorization")
         if parts.path.startswith("/token"):
             form = parse_qs(parts.query or body.decode())
-            self.server.asked.append((self.command, form, sent))
-            self.answer(*self.server.token(self.command, form))
+            self.server.token_requests.append((self.command, form, sent))
+            self.reply(*self.server.token(self.command, form))
             return
-        self.server.seen.append((self.path, sent))
-        if sent in self.server.good:
-            self.answer(200, {}, json.dumps({"name": "a/b", "tags": ["v1"]}).encode())
+        self.server.registry_requests.append((self.path, sent))
+        if sent in self.server.accepted:
+            self.reply(200, {}, json.dumps({"name": "a/b", "tags": ["v1"]}).encode())
         else:
             headers = {"WWW-Authenticate": self.server.challenge} if self.server.challenge else {}
-            self.answer(401, headers, b'{"errors":[{"code":"UNAUTHORIZED"}]}')
+            self.reply(401, headers, b'{"errors":[{"code":"UNAUTHORIZED"}]}')
 
     do_GET = do_POST = do_HEAD = handle_any
 
-    def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def reply(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
@@ -85,7 +94,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Keep the test's output clean."""
 
 
 @pytest.fixture
@@ -97,38 +106,38 @@ def site() -> Iterator[Site]:
 
 
 def tags(site: Site, **auth: Any) -> list[str]:
+    """The tags of a/b, read by a new client."""
     settings = {**(auth or ALICE), "driver": "token"}
     with connect(site.url, auth=settings, logging=QUIET, retries=0) as registry:
         return list(registry.tags("a/b"))
 
 
-def test_what_is_asked(site: Site) -> None:
+def test_the_challenge_is_answered_with_a_cached_token(site: Site) -> None:
     with connect(site.url, auth=ALICE, logging=QUIET) as registry:
         assert list(registry.tags("a/b")) == ["v1"]
         assert list(registry.tags("a/b")) == ["v1"]
     basic = "Basic " + b64encode(b"alice:s3cret").decode()
-    [(method, form, sent)] = site.asked  # once: the token is kept
+    [(method, form, sent)] = site.token_requests  # one request: the token is cached
     assert (method, sent) == ("GET", basic)
     assert form["service"] == ["reg"]
     assert form["scope"] == ["repository:a/b:pull"]
     assert form["account"] == ["alice"]
-    # The first time bare, and from then on with what is known.
-    assert [sent for _, sent in site.seen] == [None, "Bearer token1", "Bearer token1"]
+    # The first request has no credentials; later ones have the token at once.
+    assert [sent for _, sent in site.registry_requests] == [None, "Bearer token1", "Bearer token1"]
 
 
-def test_what_the_registry_wants_besides(site: Site) -> None:
-    """What it asks for is asked for, beside what the request is known to need."""
+def test_scopes_of_the_challenge_are_added_to_those_of_the_request(site: Site) -> None:
     site.challenge += ',scope="repository:a/b:push other:thing:use"'
     assert tags(site) == ["v1"]
-    assert site.asked[0][1]["scope"] == ["other:thing:use", "repository:a/b:pull,push"]
-    site.asked.clear()
+    assert site.token_requests[0][1]["scope"] == ["other:thing:use", "repository:a/b:pull,push"]
+    site.token_requests.clear()
     site.challenge = f'Bearer realm="{site.url}/token",scope="NO SCOPE"'
     assert tags(site) == ["v1"]
-    assert site.asked[0][1]["scope"] == ["repository:a/b:pull"]
+    assert site.token_requests[0][1]["scope"] == ["repository:a/b:pull"]
 
 
-def test_async_asks_once_for_many(site: Site) -> None:
-    def slow(method: str, form: dict[str, list[str]]) -> Answer:
+def test_concurrent_requests_share_one_token_request(site: Site) -> None:
+    def slow(method: str, form: dict[str, list[str]]) -> Reply:
         time.sleep(0.1)
         return site.grant(method, form)
 
@@ -137,13 +146,13 @@ def test_async_asks_once_for_many(site: Site) -> None:
     async def main() -> None:
         async with async_connect(site.url, auth=ALICE, logging=QUIET) as registry:
 
-            async def one() -> None:
+            async def list_tags() -> None:
                 assert [tag async for tag in registry.tags("a/b")] == ["v1"]
 
-            await asyncio.gather(*(one() for _ in range(8)))
+            await asyncio.gather(*(list_tags() for _ in range(8)))
 
     asyncio.run(main())
-    assert len(site.asked) == 1
+    assert len(site.token_requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -156,88 +165,87 @@ def test_async_asks_once_for_many(site: Site) -> None:
         'Negotiate, Bearer realm="{url}/token", service="reg"',
     ],
 )
-def test_challenges_as_they_come(site: Site, challenge: str) -> None:
+def test_forms_of_challenges(site: Site, challenge: str) -> None:
     site.challenge = challenge.format(url=site.url)
     assert tags(site) == ["v1"]
-    assert site.asked[0][1]["service"] == ["reg"]
+    assert site.token_requests[0][1]["service"] == ["reg"]
 
 
-def test_a_registry_that_wants_a_password(site: Site) -> None:
+def test_a_basic_challenge_gets_the_password(site: Site) -> None:
     site.challenge = 'Basic realm="registry"'
-    site.good.add("Basic " + b64encode(b"alice:s3cret").decode())
+    site.accepted.add("Basic " + b64encode(b"alice:s3cret").decode())
     assert tags(site) == ["v1"]
-    assert site.asked == []
+    assert site.token_requests == []
 
 
-def test_no_credentials(site: Site, tmp_path: Path) -> None:
-    """Asked for as nobody."""
+def test_anonymous_tokens_without_credentials(site: Site, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert tags(site, config=str(tmp_path / "config.json")) == ["v1"]
-    assert site.asked[0][2] is None
+    assert site.token_requests[0][2] is None
     site.challenge = 'Basic realm="registry"'
-    site.good.clear()
+    site.accepted.clear()
     with pytest.raises(Unauthorized):
         tags(site, config=str(tmp_path / "config.json"))
 
 
-def test_an_identity_token(site: Site, tmp_path: Path) -> None:
+def test_an_identity_token_is_exchanged_by_post_or_else_get(site: Site, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     host = site.url.removeprefix("http://")
     config.write_text(json.dumps({"auths": {host: {"identitytoken": "r3fresh"}}}))
     assert tags(site, config=str(config)) == ["v1"]
-    [(method, form, sent)] = site.asked
+    [(method, form, sent)] = site.token_requests
     assert (method, sent) == ("POST", None)
     assert form["grant_type"] == ["refresh_token"]
     assert form["refresh_token"] == ["r3fresh"]
     assert form["scope"] == ["repository:a/b:pull"]
-    site.asked.clear()
+    site.token_requests.clear()
     site.token = lambda m, form: (405, {}, b"") if m == "POST" else site.grant(m, form)
     assert tags(site, config=str(config)) == ["v1"]
-    assert [method for method, *_ in site.asked] == ["POST", "GET"]
-    assert site.asked[1][2] == "Basic " + b64encode(b"<token>:r3fresh").decode()
+    assert [method for method, *_ in site.token_requests] == ["POST", "GET"]
+    assert site.token_requests[1][2] == "Basic " + b64encode(b"<token>:r3fresh").decode()
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
-def test_a_helper_is_asked_for_a_token_and_not_for_each_request(
+def test_a_helper_runs_once_for_each_token(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    log = tmp_path / "asked"
+    log = tmp_path / "runs"
     helper = tmp_path / "docker-credential-counting"
     answer = json.dumps({"Username": "alice", "Secret": "s3cret"})
-    helper.write_text(f"#!/bin/sh\necho asked >> {log}\necho '{answer}'\n")
+    helper.write_text(f"#!/bin/sh\necho ran >> {log}\necho '{answer}'\n")
     helper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     (tmp_path / "config.json").write_text('{"credsStore": "counting"}')
     if scheme == "Basic":
         site.challenge = 'Basic realm="registry"'
-        site.good.add("Basic " + b64encode(b"alice:s3cret").decode())
+        site.accepted.add("Basic " + b64encode(b"alice:s3cret").decode())
     auth = {"driver": "token", "config": str(tmp_path / "config.json")}
     with connect(site.url, auth=auth, logging=QUIET) as registry:
         for _ in range(3):
             assert list(registry.tags("a/b")) == ["v1"]
-    assert log.read_text() == "asked\n"
+    assert log.read_text() == "ran\n"
 
 
-def test_a_token_that_is_refused(site: Site) -> None:
-    """With a challenge or without one (zot): once anew, and not for ever."""
+def test_a_refused_token_is_replaced_once(site: Site) -> None:
+    """Also if the refusal has no challenge, as with zot."""
     with connect(site.url, auth=ALICE, logging=QUIET) as registry:
         assert list(registry.tags("a/b")) == ["v1"]
-        site.good.clear()
+        site.accepted.clear()
         challenge, site.challenge = site.challenge, ""
         assert list(registry.tags("a/b")) == ["v1"]
-        site.good.clear()
+        site.accepted.clear()
         site.challenge = challenge
         assert list(registry.tags("a/b")) == ["v1"]
         site.token = lambda *_: (200, {}, b'{"token":"bad"}')
-        site.good.clear()
-        site.seen.clear()
+        site.accepted.clear()
+        site.registry_requests.clear()
         with pytest.raises(Unauthorized):
             list(registry.tags("a/b"))
-        assert len(site.seen) == 2
+        assert len(site.registry_requests) == 2
 
 
-def test_tokens_expire(site: Site) -> None:
-    def short(method: str, form: dict[str, list[str]]) -> Answer:
+def test_expired_tokens_are_replaced(site: Site) -> None:
+    def short(method: str, form: dict[str, list[str]]) -> Reply:
         status, headers, body = site.grant(method, form)
         return status, headers, body.replace(b"300", b"1")
 
@@ -246,11 +254,11 @@ def test_tokens_expire(site: Site) -> None:
         list(registry.tags("a/b"))
         time.sleep(0.9)
         list(registry.tags("a/b"))
-    assert [sent for _, sent in site.seen] == [None, "Bearer token1", "Bearer token2"]
+    assert [sent for _, sent in site.registry_requests] == [None, "Bearer token1", "Bearer token2"]
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("reply", "error"),
     [
         ((401, {}, b'{"details":"s3cret is wrong"}'), Unauthorized),
         ((403, {}, b"s3cret"), Denied),
@@ -265,28 +273,29 @@ def test_tokens_expire(site: Site) -> None:
         ((302, {"Location": "/token?again"}, b""), TokenEndpointFailed),
     ],
 )
-def test_endpoints_that_fail(site: Site, answer: Answer, error: type[Exception]) -> None:
-    site.token = lambda *_: answer
+def test_failing_token_endpoints_raise(site: Site, reply: Reply, error: type[Exception]) -> None:
+    site.token = lambda *_: reply
     with pytest.raises(error) as caught:
         tags(site)
     assert "s3cret" not in str(caught.value)
 
 
-def test_redirects(site: Site) -> None:
-    """On the same origin with the credentials, elsewhere without, and never where not allowed."""
+def test_redirects_keep_credentials_on_the_same_origin_only(site: Site) -> None:
     other = Site()
     try:
         moved = "/token/new?service=reg&scope=repository:a/b:pull"
         site.token = lambda m, form: (
-            (307, {"Location": moved}, b"") if len(site.asked) == 1 else site.grant(m, form)
+            (307, {"Location": moved}, b"")
+            if len(site.token_requests) == 1
+            else site.grant(m, form)
         )
         assert tags(site) == ["v1"]
-        assert site.asked[1][2] is not None
-        site.asked.clear()
+        assert site.token_requests[1][2] is not None
+        site.token_requests.clear()
         site.token = lambda *_: (307, {"Location": f"{other.url}/token?service=reg"}, b"")
         other.token = site.grant
         assert tags(site) == ["v1"]
-        assert [sent for *_, sent in other.asked] == [None]
+        assert [sent for *_, sent in other.token_requests] == [None]
         site.token = lambda *_: (302, {"Location": "http://10.0.0.1/token"}, b"")
         with pytest.raises(RealmNotAllowed, match="10.0.0.1"):
             tags(site)
@@ -298,18 +307,18 @@ def test_redirects(site: Site) -> None:
         other.server_close()
 
 
-def test_a_realm_that_is_not_allowed(site: Site) -> None:
+def test_a_private_realm_is_refused(site: Site) -> None:
     site.challenge = 'Bearer realm="http://10.1.2.3/token",service="reg"'
     with pytest.raises(RealmNotAllowed, match=r"10\.1\.2\.3.*realms = "):
         tags(site)
-    assert site.asked == []
+    assert site.token_requests == []
 
 
 @pytest.mark.parametrize(
     ("auth", "hint"),
     [
-        ({"username": "alice"}, "given together"),
-        ({"password": "s3cret"}, "given together"),
+        ({"username": "alice"}, "must be given together"),
+        ({"password": "s3cret"}, "must be given together"),
         ({"username": "a:b", "password": "s3cret"}, "colon"),
         ({"username": "a", "password": "s3cret", "config": "x"}, "either"),
         ({"realms": ["nonsense"]}, "origin"),
@@ -317,7 +326,7 @@ def test_a_realm_that_is_not_allowed(site: Site) -> None:
         ({"usrname": "a"}, "usrname"),
     ],
 )
-def test_settings_that_are_wrong(auth: dict[str, Any], hint: str) -> None:
+def test_wrong_settings_are_refused(auth: dict[str, Any], hint: str) -> None:
     main = {"driver": "distribution", "base_uri": "http://127.0.0.1:9"}
     with pytest.raises(ConfigError, match=hint) as caught:
         Dockhand(
@@ -326,7 +335,7 @@ def test_settings_that_are_wrong(auth: dict[str, Any], hint: str) -> None:
     assert "s3cret" not in str(caught.value)
 
 
-def test_settings_are_documented() -> None:
+def test_the_readme_names_every_setting() -> None:
     from dockhand_auth_token.driver import TokenAuth
 
     path = Path(__file__).parents[2] / "plugins/dockhand_auth_token/README.md"

@@ -1,4 +1,4 @@
-"""Where credentials may go."""
+"""Realms: token endpoints that may and may not receive credentials."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ NAMES = {
 
 
 @pytest.fixture(autouse=True)
-def names(monkeypatch: pytest.MonkeyPatch) -> None:
-    def look_up(host: str, port: object, **_: object) -> list[object]:
+def fake_dns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(host: str, port: object, **_: object) -> list[object]:
         try:
             socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
-            found = [host]
+            addresses = [host]
         except OSError:
-            found = NAMES.get(host, [])
-        if not found:
+            addresses = NAMES.get(host, [])
+        if not addresses:
             raise socket.gaierror(-2, "not known")
-        return [(0, 0, 0, "", (address, port)) for address in found]
+        return [(0, 0, 0, "", (address, port)) for address in addresses]
 
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 PUBLIC = "https://registry.example.com/v2/"
@@ -57,7 +57,7 @@ LOCAL = "http://127.0.0.1:5000/v2/"
         ("http://inside.example.com/token", "http://10.0.0.7:5000/v2/"),
     ],
 )
-def test_allowed(realm: str, registry: str) -> None:
+def test_public_and_own_hosts_are_allowed(realm: str, registry: str) -> None:
     check_realm(realm, registry, None)
 
 
@@ -78,22 +78,22 @@ def test_allowed(realm: str, registry: str) -> None:
         ("http://169.254.169.254/latest", "http://registry.example.com/v2/", "private address"),
         ("http://10.0.0.1/token", LOCAL, "private address"),
         ("http://localhost/token", "http://10.0.0.7:5000/v2/", "private address"),
-        # Its DNS is the registry's own, and proves nothing.
+        # The registry controls its DNS, which therefore proves nothing.
         ("http://10.0.0.7/token", "http://registry.inside.example.com/v2/", "private address"),
-        ("ftp://auth.example.com/token", PUBLIC, "no http or https URL"),
-        ("https://user:pw@auth.example.com/", PUBLIC, "no http or https URL"),
-        ("/token", PUBLIC, "no http or https URL"),
-        ("https://[", PUBLIC, "no URL"),
+        ("ftp://auth.example.com/token", PUBLIC, "not an http or https URL"),
+        ("https://user:pw@auth.example.com/", PUBLIC, "not an http or https URL"),
+        ("/token", PUBLIC, "not an http or https URL"),
+        ("https://[", PUBLIC, "not a URL"),
     ],
 )
-def test_refused(realm: str, registry: str, why: str) -> None:
+def test_private_hosts_and_other_schemes_are_refused(realm: str, registry: str, why: str) -> None:
     with pytest.raises(RealmNotAllowed, match=why) as caught:
         check_realm(realm, registry, None)
     assert "pw" not in str(caught.value)
 
 
-def test_pinned() -> None:
-    """A list is all that counts, but for https to http."""
+def test_configured_realms_replace_the_check_of_addresses() -> None:
+    """Only the refusal to go from https to http remains."""
     allowed = ["https://auth.example.com", "https://10.0.0.1:8080", "http://auth.example.com"]
     check_realm("https://auth.example.com:443/token", PUBLIC, allowed)
     check_realm("https://10.0.0.1:8080/token", PUBLIC, allowed)
@@ -109,6 +109,6 @@ def test_pinned() -> None:
         check_realm("https://auth.example.com/", PUBLIC, [])
 
 
-def test_a_name_that_is_none() -> None:
+def test_an_unknown_host_name_fails_the_connection() -> None:
     with pytest.raises(ConnectionFailed, match="looked up"):
         check_realm("https://nowhere.example.com/", PUBLIC, None)

@@ -1,4 +1,4 @@
-"""The auth driver `token`: the registry names an authority, and tokens are asked of it."""
+"""The auth driver `token`: gets tokens from the authority that the registry names."""
 
 from dockhand_auth_token.errors import CredentialsInvalid, RealmNotAllowed, TokenEndpointFailed
 

@@ -1,4 +1,4 @@
-"""Credentials that docker, podman and their helpers keep.
+"""Credentials: those that docker, podman and credential helpers store.
 
 Follows: docker's `config.json` (`auths`, `credHelpers`, `credsStore`), containers-auth.json(5), and
 the protocol of docker-credential-helpers.
@@ -25,20 +25,20 @@ from dockhand_auth_token.errors import CredentialsInvalid
 
 __all__ = ["Credentials", "find_credentials"]
 
-_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_FILE_LIMIT = 1 << 20
-_IDENTITY = "<token>"  # the user name by which helpers say that the secret is an identity token
+_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MAX_FILE_SIZE = 1 << 20
+_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105  # marks a helper's secret as an identity token
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What to show a token endpoint; nothing, for an anonymous client.
+    """Credentials for a token endpoint; empty for an anonymous client.
 
     Attributes:
-        username: whose they are.
-        password: theirs.
-        identity_token: a refresh token, to be shown instead.
-        registry_token: a token for the registry itself.
+        username: the user name.
+        password: the password.
+        identity_token: a refresh token, sent instead of the password.
+        registry_token: a token for the registry itself; no token endpoint is needed.
     """
 
     username: str = ""
@@ -55,27 +55,29 @@ def find_credentials(
     environ: Mapping[str, str],
     timeout: float,
 ) -> Credentials:
-    """What the first file says that knows this registry; nothing where none does.
+    """The credentials of the first file with an entry for the registry; empty if none has one.
 
     Args:
-        host: the registry's, with its port if it has one.
-        repository: what is asked for, since podman keeps credentials for parts of a registry.
-        config: the only file to read, if one is given.
-        environ: where variables are read from.
+        host: the registry's host, with its port if it has one.
+        repository: the repository of the request: podman stores credentials for parts of a
+            registry, too.
+        config: the only file to read; None for the usual places.
+        environ: the environment variables.
         timeout: seconds that a helper may take.
 
     Raises:
         CredentialsInvalid: a file cannot be read, or a helper failed.
     """
-    for path in [config] if config is not None else _files(environ):
-        document = _read(path, wanted=config is not None)
-        found = _look(document, host, repository, environ, timeout)
+    for path in [config] if config is not None else _credential_files(environ):
+        document = _read_config(path, required=config is not None)
+        found = _look_up(document, host, repository, environ, timeout)
         if found is not None:
             return found
     return Credentials()
 
 
-def _files(environ: Mapping[str, str]) -> Iterator[Path]:
+def _credential_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """The usual places of credentials, the first to be read first."""
     home = Path(environ.get("HOME") or Path.home())
     if environ.get("REGISTRY_AUTH_FILE"):
         yield Path(environ["REGISTRY_AUTH_FILE"])
@@ -88,51 +90,54 @@ def _files(environ: Mapping[str, str]) -> Iterator[Path]:
     yield home / ".config/containers/auth.json"
 
 
-def _read(path: Path, *, wanted: bool) -> Mapping[str, Any]:
+def _read_config(path: Path, *, required: bool) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
-            data = file.read(_FILE_LIMIT + 1)
-        document = json.loads(data) if len(data) <= _FILE_LIMIT else None
+            data = file.read(_MAX_FILE_SIZE + 1)
+        document = json.loads(data) if len(data) <= _MAX_FILE_SIZE else None
     except FileNotFoundError:
-        if wanted:
-            raise CredentialsInvalid(f"{path}: there is no such file") from None
+        if required:
+            raise CredentialsInvalid(f"{path}: no such file") from None
         return {}
     except OSError as error:
         raise CredentialsInvalid(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise CredentialsInvalid(f"{path}: not JSON") from None
+        raise CredentialsInvalid(f"{path}: the file is not JSON") from None
     if not isinstance(document, dict):
-        raise CredentialsInvalid(f"{path}: not a JSON object of at most {_FILE_LIMIT} bytes")
+        raise CredentialsInvalid(
+            f"{path}: the file is not a JSON object of at most {_MAX_FILE_SIZE} bytes"
+        )
     return document
 
 
-def _look(
+def _look_up(
     document: Mapping[str, Any],
     host: str,
     repository: str,
     environ: Mapping[str, str],
     timeout: float,
 ) -> Credentials | None:
-    names = _names(host, repository)
+    """The credentials that a file holds for a registry, or that its helpers return."""
+    names = _entry_names(host, repository)
     helpers = _table(document, "credHelpers")
     for name in names:
         if isinstance(helpers.get(name), str):
-            return _ask(helpers[name], name, environ, timeout) or Credentials()
+            return _ask_helper(helpers[name], name, environ, timeout) or Credentials()
     store = document.get("credsStore")
     if isinstance(store, str) and store:
-        found = _ask(store, host, environ, timeout)
+        found = _ask_helper(store, host, environ, timeout)
         if found is not None:
             return found
     auths = _table(document, "auths")
     for name in (*names, f"https://{host}", f"https://{host}/v1/", f"https://{host}/v2/"):
         entry = auths.get(name)
-        if isinstance(entry, dict) and (found := _entry(entry, name)) is not None:
+        if isinstance(entry, dict) and (found := _parse_entry(entry, name)) is not None:
             return found
     return None
 
 
-def _names(host: str, repository: str) -> Sequence[str]:
-    """The most particular first: `host/team/app`, `host/team`, `host`."""
+def _entry_names(host: str, repository: str) -> Sequence[str]:
+    """The names of entries for a repository, most specific first: `host/team/app`, …, `host`."""
     parts = repository.split("/") if repository else []
     return ["/".join([host, *parts[:count]]) for count in range(len(parts), -1, -1)]
 
@@ -142,20 +147,20 @@ def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _entry(entry: Mapping[str, Any], name: str) -> Credentials | None:
-    """An entry of `auths`; None for one that is empty since a store has what belongs to it."""
+def _parse_entry(entry: Mapping[str, Any], name: str) -> Credentials | None:
+    """The credentials of an entry of `auths`; None if it is empty, as entries of a store are."""
     username, password = entry.get("username"), entry.get("password")
     if isinstance(entry.get("auth"), str) and entry["auth"]:
         try:
             decoded = base64.b64decode(entry["auth"], validate=True).decode()
         except (binascii.Error, ValueError):
             raise CredentialsInvalid(
-                f"auths: {name}: auth is not base64 of user:password"
+                f"auths: {name}: auth is not the base64 of user:password"
             ) from None
         username, colon, password = decoded.partition(":")
         password = password.rstrip("\0")
         if not colon:
-            raise CredentialsInvalid(f"auths: {name}: auth is not base64 of user:password")
+            raise CredentialsInvalid(f"auths: {name}: auth is not the base64 of user:password")
     found = Credentials(
         username if isinstance(username, str) else "",
         _secret(password),
@@ -169,14 +174,14 @@ def _secret(value: object) -> SecretStr | None:
     return SecretStr(value) if isinstance(value, str) and value else None
 
 
-def _ask(
+def _ask_helper(
     helper: str, server: str, environ: Mapping[str, str], timeout: float
 ) -> Credentials | None:
-    """What a helper knows; what it prints is never shown."""
-    if not _HELPER.fullmatch(helper):
+    """The credentials that a helper returns, or None. Errors never contain its output."""
+    if not _HELPER_NAME.fullmatch(helper):
         raise CredentialsInvalid(f"{helper[:100]!r} cannot be the name of a credential helper")
     program = f"docker-credential-{helper}"
-    status, output = _run(program, server, environ, timeout)
+    status, output = _run_helper(program, server, environ, timeout)
     if status:
         if b"credentials not found" in output:
             return None
@@ -185,21 +190,21 @@ def _ask(
         answer = json.loads(output)
         username, secret = answer["Username"], answer["Secret"]
     except (ValueError, TypeError, KeyError):
-        raise CredentialsInvalid(f"{program} did not answer with a user and a secret") from None
+        raise CredentialsInvalid(f"{program} did not answer with a Username and a Secret") from None
     if not isinstance(username, str) or not isinstance(secret, str) or not secret:
         return None
-    if username == _IDENTITY:
+    if username == _IDENTITY_TOKEN_USER:
         return Credentials(identity_token=SecretStr(secret))
     return Credentials(username, SecretStr(secret))
 
 
-def _run(
+def _run_helper(
     program: str, server: str, environ: Mapping[str, str], timeout: float
 ) -> tuple[int, bytes]:
-    """A helper's status and output."""
+    """Run a helper for a server, and return its exit status and its output."""
     try:
-        # No shell, and the name was checked. A session of its own, so that all it started can be
-        # ended with it: whoever else holds the pipe would be waited for.
+        # No shell, and the name was checked. The helper gets a session of its own, so that its
+        # children are killed with it: communicate() waits for every process that holds the pipe.
         helper = subprocess.Popen(  # noqa: S603
             [program, "get"],
             stdin=subprocess.PIPE,
@@ -209,22 +214,22 @@ def _run(
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise CredentialsInvalid(f"{program} is not installed") from None
+        raise CredentialsInvalid(f"{program} is not installed, or not on the PATH") from None
     except OSError as error:
         raise CredentialsInvalid(f"{program} cannot be run: {error.strerror}") from None
     with helper:
         try:
             output, _ = helper.communicate(server.encode(), timeout)
         except subprocess.TimeoutExpired:
-            _end(helper)
+            _kill_helper(helper)
             raise CredentialsInvalid(f"{program} did not answer within {timeout:g} s") from None
         except BaseException:
-            _end(helper)
+            _kill_helper(helper)
             raise
     return helper.returncode, output
 
 
-def _end(helper: subprocess.Popen[bytes]) -> None:
+def _kill_helper(helper: subprocess.Popen[bytes]) -> None:
     if hasattr(os, "killpg"):
         with suppress(ProcessLookupError):
             os.killpg(helper.pid, signal.SIGKILL)

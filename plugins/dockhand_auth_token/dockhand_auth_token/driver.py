@@ -1,4 +1,4 @@
-"""The auth driver `token`."""
+"""The auth driver `token`: answers challenges with tokens of the authority they name."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ from dockhand_core.http.urls import origin_of, redacted_url
 
 __all__ = ["TokenAuth"]
 
-_CLIENT = "dockhand"
-_SHORTEST, _USUAL, _LONGEST = 1, 60, 86_400  # seconds; a reply without expires_in means 60
-_HOPS = 3
-_TOKEN_LIMIT = 64 << 10
+_CLIENT_ID = "dockhand"
+# Seconds that a token is valid; the specification's default for a reply without expires_in is 60.
+_MIN_LIFETIME, _DEFAULT_LIFETIME, _MAX_LIFETIME = 1, 60, 86_400
+_MAX_REQUESTS = 3  # for one token: the first, and two redirects
+_MAX_TOKEN_LENGTH = 64 << 10
 
 
 class TokenAuth(AuthDriver):
-    """Shows what the registry's challenge asks for: a token of the authority it names, or Basic.
+    """Sends the credentials that the registry's challenge asks for: a token, or Basic.
 
-    Tokens are kept for each realm, service, scopes and user until shortly before they expire, and
-    one request at a time asks for each. Where no credentials are given they are those of docker
-    and podman; where there are none, tokens are asked for as nobody.
+    The driver gets tokens from the authority that the challenge names. It caches each token by
+    realm, service and scopes until shortly before it expires; concurrent requests for the same
+    token wait for one request to the authority. Without configured credentials the driver uses
+    those of docker and podman; without any credentials it gets anonymous tokens.
 
     Follows: Distribution's "Token Authentication Specification" and "Docker Registry v2
     authentication using OAuth2".
@@ -43,10 +45,12 @@ class TokenAuth(AuthDriver):
         """The connection's `auth` table.
 
         Args:
-            username, password: or `password_file`; both or none.
-            config: the only file to read credentials from, in the form of docker's `config.json`.
-            realms: the origins that may be asked for tokens, such as
-                `["https://auth.example.com"]`; any other is refused.
+            username, password: the credentials; both or none. `password_file` instead of
+                `password`: a file that holds it.
+            config: the only file to read credentials from, in the format of docker's
+                `config.json`.
+            realms: the origins of token endpoints that may receive the credentials, such as
+                `["https://auth.example.com"]`; all others are refused.
             helper_timeout: seconds that a credential helper may take.
         """
 
@@ -65,150 +69,167 @@ class TokenAuth(AuthDriver):
 
         @field_validator("realms", mode="before")
         @classmethod
-        def _are_origins(cls, value: object) -> object:
+        def _check_origins(cls, value: object) -> object:
             for each in value if isinstance(value, list | tuple) else ():
                 scheme, host, _ = origin_of(str(each))
                 if scheme not in {"http", "https"} or not host:
-                    raise ValueError("each is an origin such as https://auth.example.com")
+                    raise ValueError("each entry is an origin, such as https://auth.example.com")
             return value
 
         @model_validator(mode="after")
-        def _both(self) -> TokenAuth.Settings:
+        def _check_credentials(self) -> TokenAuth.Settings:
             if (self.username is None) != (self.password is None):
-                raise ValueError("username and password are given together")
+                raise ValueError("username and password must be given together")
             if self.username is not None and self.config is not None:
-                raise ValueError("either username and password are given, or config")
+                raise ValueError("give either username and password, or config")
             return self
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        # What the registry asked for last, so that most requests need no refusal first.
-        self._asked: Challenge | None = None
+        # The registry's last challenge: later requests answer it at once, without a 401 first.
+        self._challenge: Challenge | None = None
 
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
-        """Send what is known to be wanted, and once more what the refusal asks for."""
+        """Answer the last known challenge; on a 401, answer its challenge and send once more."""
         scopes = self.scopes(request)
         sent = None
-        if self._asked is not None:
-            sent = yield from self._authorize(request, self._asked, scopes)
+        if self._challenge is not None:
+            sent = yield from self._set_authorization(request, self._challenge, scopes)
         response = yield request
         if response.status_code != 401:
             return
-        asked = _wanted(response) or (self._asked if sent is not None else None)
-        if asked is None:
+        challenge = _preferred_challenge(response) or (
+            self._challenge if sent is not None else None
+        )
+        if challenge is None:
             return
-        # Where the tokens are to be had; the scope is of this request alone.
-        parameters = {name: value for name, value in asked.parameters.items() if name != "scope"}
-        self._asked = Challenge(asked.scheme, parameters)
-        again = yield from self._authorize(request, asked, scopes, refused=sent)
-        if again is not None and again != sent:
+        # The challenge is kept without its scope, which belongs to this request alone.
+        parameters = {
+            name: value for name, value in challenge.parameters.items() if name != "scope"
+        }
+        self._challenge = Challenge(challenge.scheme, parameters)
+        renewed = yield from self._set_authorization(request, challenge, scopes, refused=sent)
+        if renewed is not None and renewed != sent:
             yield request
 
-    def _authorize(
+    def _set_authorization(
         self,
         request: Request,
-        asked: Challenge,
+        challenge: Challenge,
         scopes: tuple[Scope, ...],
         refused: str | None = None,
     ) -> Generator[Any, Any, str | None]:
-        """Set the header; gives its value, or None where there is nothing to send."""
+        """Set the header `Authorization`, and return its value; None without credentials."""
         old = refused.partition(" ")[2] if refused is not None else None
         scheme, steps = (
-            ("Basic", self._password(request, scopes, old))
-            if asked.scheme == "basic"
-            else ("Bearer", self._token(request, asked, scopes, old))
+            ("Basic", self._basic_credentials(request, scopes, old))
+            if challenge.scheme == "basic"
+            else ("Bearer", self._token(request, challenge, scopes, old))
         )
-        found = yield from steps
-        if not found:
+        credentials = yield from steps
+        if not credentials:
             return None
-        value = f"{scheme} {found}"
+        value = f"{scheme} {credentials}"
         request.headers["Authorization"] = value
         return value
 
     def _credentials(
         self, request: Request, scopes: tuple[Scope, ...]
     ) -> Generator[Any, Any, Credentials]:
-        """Files are read, and helpers run: for a token that is kept, not for each request."""
+        """Find the credentials: from the settings, or from files and helpers, which is slow.
+
+        Called once for each cached token, not for each request.
+        """
         settings = self.settings
         if settings.username is not None:
             return Credentials(settings.username, settings.password)
         host = request.url.netloc.decode("ascii")
-        found: Credentials = yield from self.blocking(
+        credentials: Credentials = yield from self.blocking(
             lambda: find_credentials(
                 host,
-                _repository(scopes),
+                _first_repository(scopes),
                 config=settings.config,
                 environ=os.environ,
                 timeout=settings.helper_timeout,
             )
         )
-        return found
+        return credentials
 
-    def _password(
+    def _basic_credentials(
         self, request: Request, scopes: tuple[Scope, ...], refused: str | None
     ) -> Generator[Any, Any, str]:
-        """What stands behind `Basic`; nothing where nobody knows a password."""
+        """The credentials of `Authorization: Basic`; empty if no password is known."""
 
         def obtain() -> Generator[Any, Any, tuple[str, float]]:
-            found = yield from self._credentials(request, scopes)
-            return (_encoded(found) if found.password is not None else ""), _USUAL
+            credentials = yield from self._credentials(request, scopes)
+            return (
+                _encode_basic(credentials) if credentials.password is not None else ""
+            ), _DEFAULT_LIFETIME
 
-        key = ("basic", _repository(scopes))
+        key = ("basic", _first_repository(scopes))
         return (yield from self.cached_token(key, obtain, refused=refused))
 
     def _token(
-        self, request: Request, asked: Challenge, scopes: tuple[Scope, ...], refused: str | None
+        self,
+        request: Request,
+        challenge: Challenge,
+        scopes: tuple[Scope, ...],
+        refused: str | None,
     ) -> Generator[Any, Any, str]:
-        realm, service = asked.parameters["realm"], asked.parameters.get("service", "")
-        besides = _parsed(asked.parameters.get("scope", ""))
-        wanted = tuple(sorted(map(str, Scope.merged((*scopes, *besides)))))
+        """A token for the scopes of the request and of the challenge: cached or new."""
+        realm, service = challenge.parameters["realm"], challenge.parameters.get("service", "")
+        demanded = _parse_scopes(challenge.parameters.get("scope", ""))
+        wanted = tuple(sorted(map(str, Scope.merged((*scopes, *demanded)))))
         registry = str(request.url)
 
         def obtain() -> Generator[Any, Any, tuple[str, float]]:
-            found = yield from self._credentials(request, scopes)
-            if found.registry_token is not None:
-                return found.registry_token.get_secret_value(), _USUAL
-            return (yield from self._ask(realm, registry, service, wanted, found))
+            credentials = yield from self._credentials(request, scopes)
+            if credentials.registry_token is not None:
+                return credentials.registry_token.get_secret_value(), _DEFAULT_LIFETIME
+            return (yield from self._request_token(realm, registry, service, wanted, credentials))
 
         return (yield from self.cached_token((realm, service, wanted), obtain, refused=refused))
 
-    def _ask(
+    def _request_token(
         self,
         realm: str,
         registry: str,
         service: str,
         scopes: tuple[str, ...],
-        found: Credentials,
+        credentials: Credentials,
     ) -> Generator[Any, Any, tuple[str, float]]:
-        if found.identity_token is not None:
+        """Get a token from the authority; returns the token and the seconds that it is valid."""
+        if credentials.identity_token is not None:
             form = {
                 "grant_type": "refresh_token",
                 "service": service,
-                "client_id": _CLIENT,
+                "client_id": _CLIENT_ID,
                 "scope": " ".join(scopes),
-                "refresh_token": found.identity_token.get_secret_value(),
+                "refresh_token": credentials.identity_token.get_secret_value(),
             }
-            reply = yield from self._send("POST", realm, registry, data=form)
-            # Endpoints that know no POST get the token as a password.
+            reply = yield from self._send_if_allowed("POST", realm, registry, data=form)
+            # Endpoints without the OAuth2 POST accept the identity token as a password.
             if reply.status_code not in {404, 405, 501}:
-                return _read(reply, realm)
-            found = Credentials(found.username or "<token>", found.identity_token)
+                return _parse_token_reply(reply, realm)
+            credentials = Credentials(credentials.username or "<token>", credentials.identity_token)
         params = [("service", service)] if service else []
         params += [("scope", scope) for scope in scopes]
-        params.append(("client_id", _CLIENT))
+        params.append(("client_id", _CLIENT_ID))
         headers = {}
-        if found.password is not None:
-            params.append(("account", found.username))
-            headers["Authorization"] = f"Basic {_encoded(found)}"
-        reply = yield from self._send("GET", realm, registry, params=params, headers=headers)
-        return _read(reply, realm)
+        if credentials.password is not None:
+            params.append(("account", credentials.username))
+            headers["Authorization"] = f"Basic {_encode_basic(credentials)}"
+        reply = yield from self._send_if_allowed(
+            "GET", realm, registry, params=params, headers=headers
+        )
+        return _parse_token_reply(reply, realm)
 
-    def _send(
+    def _send_if_allowed(
         self, method: str, realm: str, registry: str, **options: Any
     ) -> Generator[Any, Any, Response]:
-        """Ask where it is allowed, and where that leads if that is allowed, too."""
+        """Send a request to a realm if that is allowed, and follow redirects that are allowed."""
         url = realm
-        for _ in range(_HOPS):
+        for _ in range(_MAX_REQUESTS):
             yield from self.blocking(check_realm, url, registry, self.settings.realms)
             reply: Response = yield from self.fetch(method, url, **options)
             target = reply.headers.get("location")
@@ -219,48 +240,50 @@ class TokenAuth(AuthDriver):
             following = urljoin(url, target)
             if urlsplit(url).scheme == "https" and urlsplit(following).scheme != "https":
                 raise RealmNotAllowed(
-                    f"{origin_text(url)} leads to {redacted_url(following)}: credentials do not "
-                    "go from https to http",
+                    f"the token endpoint {origin_text(url)} redirects to "
+                    f"{redacted_url(following)}: credentials must not go from https to http",
                     realm=origin_text(following),
                 )
             if origin_of(following) != origin_of(url):
-                # Whoever it is, the credentials were for another.
+                # The credentials are meant for the first origin only.
                 if method == "POST":
                     return reply
                 options["headers"] = {}
             options.pop("params", None)  # the target has a query of its own
             url = following
-        raise TokenEndpointFailed(f"{redacted_url(realm)} leads on and on")
+        raise TokenEndpointFailed(f"token endpoint {redacted_url(realm)}: too many redirects")
 
 
-def _wanted(response: Response) -> Challenge | None:
-    """Of the challenges the one to answer: a token, or else a password."""
-    found = parse_challenges(", ".join(response.headers.get_list("www-authenticate")))
-    named = [Challenge(each.scheme.lower(), each.parameters) for each in found]
-    tokens = [each for each in named if each.scheme == "bearer" and each.parameters.get("realm")]
-    basics = [each for each in named if each.scheme == "basic"]
+def _preferred_challenge(response: Response) -> Challenge | None:
+    """The challenge to answer: the first for a token, or else the first for a password."""
+    challenges = parse_challenges(", ".join(response.headers.get_list("www-authenticate")))
+    lowered = [Challenge(each.scheme.lower(), each.parameters) for each in challenges]
+    tokens = [each for each in lowered if each.scheme == "bearer" and each.parameters.get("realm")]
+    basics = [each for each in lowered if each.scheme == "basic"]
     return next(iter([*tokens, *basics]), None)
 
 
-def _repository(scopes: tuple[Scope, ...]) -> str:
+def _first_repository(scopes: tuple[Scope, ...]) -> str:
     return next((scope.name for scope in scopes if scope.type == "repository" and scope.name), "")
 
 
-def _parsed(text: str) -> tuple[Scope, ...]:
+def _parse_scopes(text: str) -> tuple[Scope, ...]:
     try:
         return tuple(Scope.parse_many(text))
     except ScopeInvalid:
-        return ()  # the request's own scopes are what counts
+        return ()  # the request's own scopes are enough
 
 
-def _encoded(found: Credentials) -> str:
-    password = found.password.get_secret_value() if found.password is not None else ""
-    return b64encode(f"{found.username}:{password}".encode()).decode("ascii")
+def _encode_basic(credentials: Credentials) -> str:
+    password = credentials.password.get_secret_value() if credentials.password is not None else ""
+    return b64encode(f"{credentials.username}:{password}".encode()).decode("ascii")
 
 
-def _read(reply: Response, realm: str) -> tuple[str, float]:
-    """The token of a reply, and for how many seconds it is good. What else it says is not shown:
-    it may echo what it was sent."""
+def _parse_token_reply(reply: Response, realm: str) -> tuple[str, float]:
+    """The token of a reply, and the seconds that it is valid.
+
+    Errors contain no text of the reply: it may repeat the credentials that it was sent.
+    """
     where = f"token endpoint {redacted_url(realm.partition('?')[0])}"
     status = reply.status_code
     if status != 200:
@@ -271,7 +294,7 @@ def _read(reply: Response, realm: str) -> tuple[str, float]:
                 status=status,
                 retry_after=retry_after(reply.headers),
             )
-        raise TokenEndpointFailed(f"{where}: {status} instead of a token")
+        raise TokenEndpointFailed(f"{where}: status {status} instead of a token")
     try:
         document = json.loads(reply.content)
     except (ValueError, RecursionError):
@@ -279,10 +302,12 @@ def _read(reply: Response, realm: str) -> tuple[str, float]:
     document = document if isinstance(document, dict) else {}
     token = document.get("token") or document.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise TokenEndpointFailed(f"{where}: an answer without a token")
-    if len(token) > _TOKEN_LIMIT:
-        raise TokenEndpointFailed(f"{where}: a token of {len(token)} characters")
+        raise TokenEndpointFailed(f"{where}: the reply holds no valid token")
+    if len(token) > _MAX_TOKEN_LENGTH:
+        raise TokenEndpointFailed(
+            f"{where}: the token has {len(token)} characters, more than {_MAX_TOKEN_LENGTH}"
+        )
     seconds = document.get("expires_in")
     if isinstance(seconds, bool) or not isinstance(seconds, int):
-        seconds = _USUAL
-    return token, float(min(max(seconds, _SHORTEST), _LONGEST))
+        seconds = _DEFAULT_LIFETIME
+    return token, float(min(max(seconds, _MIN_LIFETIME), _MAX_LIFETIME))

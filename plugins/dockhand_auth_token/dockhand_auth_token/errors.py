@@ -1,4 +1,4 @@
-"""What can go wrong on the way to a token."""
+"""The errors of this package."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ __all__ = ["CredentialsInvalid", "RealmNotAllowed", "TokenEndpointFailed"]
 
 
 class RealmNotAllowed(DockhandError):
-    """The registry names a token endpoint that credentials must not go to.
+    """The registry names a token endpoint that must not receive credentials.
 
     Attributes:
-        realm: its origin, such as `http://10.0.0.1:8080`.
+        realm: the origin of the endpoint, such as `http://10.0.0.1:8080`; empty if the registry
+            did not name an http or https URL.
     """
 
     def __init__(self, message: str, *, realm: str) -> None:
@@ -20,8 +21,8 @@ class RealmNotAllowed(DockhandError):
 
 
 class CredentialsInvalid(ConfigError):
-    """A file with credentials cannot be read, or a credential helper failed."""
+    """A credentials file cannot be read, or a credential helper failed."""
 
 
 class TokenEndpointFailed(DockhandError):
-    """The token endpoint answered with something that is no token."""
+    """The token endpoint answered with an error, or without a token."""

@@ -1,9 +1,9 @@
-"""The hooks of this package; light, since they are loaded at start."""
+"""The hooks of this package. Light: every start of Dockhand imports this module."""
 
 from dockhand_core import hookimpl
 
 
 @hookimpl
 def dockhand_auth_drivers() -> dict[str, str]:
-    """The driver `token`."""
+    """Provide the driver `token`."""
     return {"token": "dockhand_auth_token.driver:TokenAuth"}

@@ -1,4 +1,6 @@
-"""Where credentials may go: a realm is a URL that an attacker may have chosen.
+"""Realms: the check whether a token endpoint may receive credentials.
+
+A registry names its token endpoint itself, so an attacker may have chosen that URL.
 
 Follows: Distribution's "Token Authentication Specification"; RFC 6750, section 5.2 ("Threat
 Mitigation").
@@ -22,76 +24,85 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def origin_text(url: str) -> str:
-    """Scheme, host and port of a URL, for messages and for comparing."""
+    """The scheme, host and port of a URL, as text for messages and comparisons."""
     scheme, host, port = origin_of(url)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def check_realm(realm: str, registry: str, allowed: Sequence[str] | None) -> None:
-    """Refuse a realm that must not see credentials; looks its name up, and so waits.
+    """Refuse a realm that must not receive credentials. Blocks while the host name is resolved.
+
+    An http realm is refused unless the registry is http, too.
 
     Args:
-        realm: the URL that the registry, or a redirect, names.
+        realm: the URL that the registry or a redirect names.
         registry: the registry's URL.
-        allowed: the origins that are allowed, and no others; None where the address decides: it
-            has to be public, unless the registry itself is on that host (the same name or
-            address; all of loopback is one host). In any case, http only where the registry is
-            http.
+        allowed: the only origins that are allowed. With None, the address decides: it must be
+            public, unless the registry itself is on that host (the same name or address; all
+            loopback addresses count as one host).
 
     Raises:
-        RealmNotAllowed: it is refused.
-        ConnectionFailed: its name cannot be looked up.
+        RealmNotAllowed: the realm is refused.
+        ConnectionFailed: the host name cannot be resolved.
     """
     try:
         parts = urlsplit(realm)
         scheme, host = parts.scheme.lower(), (parts.hostname or "").lower()
         port = parts.port
     except ValueError:
-        raise RealmNotAllowed("the realm is no URL", realm="") from None
+        raise RealmNotAllowed(
+            "the token endpoint that the registry names is not a URL", realm=""
+        ) from None
     if scheme not in {"http", "https"} or not host or parts.username is not None:
         raise RealmNotAllowed(
-            f"the realm is no http or https URL: {one_line(redacted_url(realm))!r}", realm=""
+            "the token endpoint that the registry names is not an http or https URL: "
+            f"{one_line(redacted_url(realm))!r}",
+            realm="",
         )
-    mine = urlsplit(registry)
-    if scheme == "http" and mine.scheme.lower() != "http":
-        _refuse(realm, registry, "credentials do not go from https to http", hint=False)
+    registry_parts = urlsplit(registry)
+    if scheme == "http" and registry_parts.scheme.lower() != "http":
+        _refuse(realm, registry, "credentials must not go from https to http", hint=False)
     if allowed is not None:
         if origin_text(realm) not in {origin_text(each) for each in allowed}:
             _refuse(realm, registry, "it is not among the connection's realms")
         return
-    if host == (mine.hostname or "").lower():
+    registry_host = registry_parts.hostname or ""
+    if host == registry_host.lower():
         return
-    hidden = [each for each in _addresses(host, port) if not each.is_global or each.is_multicast]
-    if not hidden:
+    private = [each for each in _resolve(host, port) if not each.is_global or each.is_multicast]
+    if not private:
         return
-    own = _literal(mine.hostname or "")
-    at_home = any(each.is_loopback for each in own)
-    if all(each in own or (each.is_loopback and at_home) for each in hidden):
+    registry_addresses = _literal_addresses(registry_host)
+    on_loopback = any(each.is_loopback for each in registry_addresses)
+    if all(each in registry_addresses or (each.is_loopback and on_loopback) for each in private):
         return
     _refuse(realm, registry, "it is on a private address, and the registry is not on that host")
 
 
-def _literal(host: str) -> set[Address]:
-    """The address that a host is by its name. What DNS says of a registry is the registry's."""
+def _literal_addresses(host: str) -> set[Address]:
+    """The address that a registry's host name spells out, if it does.
+
+    DNS is not asked: the owner of the registry controls its DNS, which therefore proves nothing.
+    """
     if host.lower() == "localhost":
-        return {_address("127.0.0.1")}
+        return {_parse_address("127.0.0.1")}
     try:
-        return {_address(host)}
+        return {_parse_address(host)}
     except ValueError:
         return set()
 
 
-def _addresses(host: str, port: int | None) -> set[Address]:
+def _resolve(host: str, port: int | None) -> set[Address]:
     try:
         found = socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise ConnectionFailed(
-            f"{one_line(host)}: its address cannot be looked up: {error}"
+            f"the address of the token endpoint {one_line(host)} cannot be looked up: {error}"
         ) from None
-    return {_address(str(each[4][0])) for each in found}
+    return {_parse_address(str(each[4][0])) for each in found}
 
 
-def _address(text: str) -> Address:
+def _parse_address(text: str) -> Address:
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
@@ -99,9 +110,10 @@ def _address(text: str) -> Address:
 
 def _refuse(realm: str, registry: str, why: str, *, hint: bool = True) -> NoReturn:
     origin = origin_text(realm)
-    message = f"the registry at {origin_text(registry)} wants tokens of {origin}: {why}"
+    message = (
+        f"the registry at {origin_text(registry)} refers to the token endpoint {origin}, which "
+        f"must not receive credentials: {why}"
+    )
     if hint:
-        message += (
-            f'; if it may see the credentials, say so in the auth table: realms = ["{origin}"]'
-        )
+        message += f'; if it may receive them, set in the auth table: realms = ["{origin}"]'
     raise RealmNotAllowed(message, realm=origin)
