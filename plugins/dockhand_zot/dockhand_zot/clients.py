@@ -1,4 +1,4 @@
-"""The clients of this driver: a line for each operation of zot's extensions."""
+"""The clients of the driver `zot`: one line for each operation of zot's extensions."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = ["AsyncZotClient", "ZotClient"]
 
 
 class ZotClient(DistributionClient):
-    """A connection to a zot: what every registry can, and zot's extensions.
+    """A connection to a zot: the operations of every registry, and those of zot's extensions.
 
-    An operation whose extension is off raises `ExtensionNotEnabled`, which says what turns it on.
-    Those that search raise `SearchError`: `SearchUnknown` for what is not there, `SearchForbidden`
-    for what these credentials may not read.
+    An operation whose extension is off raises `ExtensionNotEnabled`, which names the setting that
+    turns it on. Operations that search raise `SearchError`: `SearchUnknown` if the repository or
+    image does not exist, `SearchForbidden` if these credentials may not read it.
     """
 
     driver: ZotDriver
@@ -40,11 +40,11 @@ class ZotClient(DistributionClient):
     def extensions(self) -> list[Extension]:
         """The extensions that this registry lists, with their endpoints.
 
-        zot lists one, `_zot`, with an endpoint for each thing that is on, or none. API keys,
-        events and metrics are not among them.
+        zot lists one extension, `_zot`, with an endpoint for each feature that is on, or no
+        extension at all. API keys, events and metrics are not listed.
 
         Raises:
-            ExtensionNotEnabled: the registry is no zot.
+            ExtensionNotEnabled: the registry is not a zot.
 
         Follows: Distribution specification, "Extensions API".
         """
@@ -59,79 +59,80 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.supports(extension))
 
     def mgmt(self) -> ServerInfo:
-        """What this zot says of itself: its version, and how one can log in."""
-        return self.run(self.driver.mgmt())
+        """The version of this zot, and the ways to log in."""
+        return self._run(self.driver.mgmt())
 
     # -- search ----------------------------------------------------------------------------
 
     def search(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Run a GraphQL query, and give its `data`.
+        """Run a GraphQL query, and return its `data`.
 
         Args:
-            query: one operation; if one of several fails, zot answers nothing of the others.
-            variables: what the query declares, such as `query($repo: String!) {…}`. Put no value
-                into the query's text.
+            query: one operation. If one of several operations fails, zot returns no result of the
+                others.
+            variables: the values of the variables that the query declares, as in
+                `query($repo: String!) {…}`. Pass values here, never inside the query's text.
 
         Raises:
-            SearchError: zot does not understand the query, or it failed.
+            SearchError: zot does not understand the query, or the query failed.
 
         Follows: zot's GraphQL schema.
         """
         return self.run(self.driver.search(query, variables))
 
     def global_search(self, text: str) -> SearchResult:
-        """Search everywhere.
+        """Search all repositories.
 
         Args:
-            text: a part of a repository's name finds repositories; `repository:tag`, with a part
-                of a tag or none, and a digest find images.
+            text: part of a repository's name, to find repositories; or, to find images, a digest
+                or `repository:tag`, where the tag may be partial or empty.
         """
         return self.run(self.driver.global_search(text))
 
     def image_summary(self, repository: str, tag: str) -> ImageSummary:
-        """What zot knows of an image.
+        """An image with its details: sizes, times, platforms, signatures, vulnerabilities.
 
         Args:
             repository: the repository's name.
-            tag: a tag; zot takes no digest here.
+            tag: a tag; zot accepts no digest here.
         """
         return self.run(self.driver.image_summary(repository, tag))
 
     def images(self, repository: str) -> list[ImageSummary]:
-        """What zot knows of every image of a repository that has a tag."""
-        return self.run(self.driver.images(repository))
+        """The tagged images of a repository, with their details."""
+        return self._run(self.driver.images(repository))
 
     def repository_info(self, repository: str) -> RepositoryInfo:
-        """A repository, whether this user starred it, and its images."""
-        return self.run(self.driver.repository_info(repository))
+        """A repository with its images, and whether this user has starred it."""
+        return self._run(self.driver.repository_info(repository))
 
     def newest_images(self) -> list[ImageSummary]:
-        """The newest image of every repository that may be read, newest first."""
-        return self.run(self.driver.newest_images())
+        """The newest image of every repository that these credentials may read, newest first."""
+        return self._run(self.driver.newest_images())
 
     def images_for_digest(self, digest: str) -> list[ImageSummary]:
         """Images that have a manifest, index, config or layer of that digest."""
         return self.run(self.driver.images_for_digest(digest))
 
     def base_images(self, image: str) -> list[ImageSummary]:
-        """Images that another one may be built on: it begins with all their layers.
+        """The possible base images of an image: its first layers are all of theirs.
 
         Args:
             image: `repository:tag`.
 
         Raises:
-            ImageInvalid: it is not that.
+            ImageInvalid: `image` does not have that form.
         """
         return self.run(self.driver.base_images(image))
 
     def derived_images(self, image: str) -> list[ImageSummary]:
-        """Images that may be built on this one: they begin with all its layers.
+        """The images that are possibly built on an image: their first layers are all of its.
 
         Args:
             image: `repository:tag`.
 
         Raises:
-            ImageInvalid: it is not that.
+            ImageInvalid: `image` does not have that form.
         """
         return self.run(self.driver.derived_images(image))
 
@@ -150,19 +151,19 @@ class ZotClient(DistributionClient):
         Args:
             repository: the repository's name.
             reference: a tag or a digest.
-            severity: only those of this one, a `Severity` or its name.
-            search: only those with this text in their id, title or packages.
+            severity: only vulnerabilities of this severity, a `Severity` or its name.
+            search: only vulnerabilities with this text in their id, title or packages.
 
         Raises:
-            ScannerDisabled: this zot does not scan.
-            ScannerNotReady: its database has not arrived yet.
-            ScanFailed: this image cannot be scanned.
-            SeverityInvalid: there is no such severity.
+            ScannerDisabled: this zot does not scan images.
+            ScannerNotReady: zot has not downloaded its vulnerability database yet.
+            ScanFailed: zot cannot scan this image.
+            SeverityInvalid: `severity` is not a severity.
         """
         return self.run(self.driver.cves(repository, reference, severity=severity, search=search))
 
     def images_with_cve(self, cve: str) -> list[ImageSummary]:
-        """Images of all repositories with a vulnerability, such as `CVE-2021-44228`.
+        """The images of all repositories that have a vulnerability, such as `CVE-2021-44228`.
 
         Raises:
             ScannerDisabled, ScannerNotReady: as with `cves`.
@@ -170,7 +171,7 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.images_with_cve(cve))
 
     def images_with_cve_fixed(self, cve: str, repository: str) -> list[ImageSummary]:
-        """Images of a repository without a vulnerability; also such as never had it.
+        """The images of a repository that do not have a vulnerability, or never had it.
 
         Raises:
             ScannerDisabled, ScannerNotReady: as with `cves`.
@@ -180,84 +181,85 @@ class ZotClient(DistributionClient):
     def cve_diff(
         self, image: str, other: str, *, platform: Platform | str | None = None
     ) -> list[CVE]:
-        """The vulnerabilities that one image has and another one has not, worst first.
+        """The vulnerabilities that one image has and another one does not have, worst first.
 
         Args:
             image, other: `repository:tag`.
-            platform: which of an index's images is meant, such as `linux/amd64`.
+            platform: the platform to compare if one is an index, such as `linux/amd64`.
 
         Raises:
-            ImageInvalid: one is not that.
+            ImageInvalid: `image` or `other` does not have that form.
             ScannerDisabled, ScannerNotReady, ScanFailed: as with `cves`.
         """
         return self.run(self.driver.cve_diff(image, other, platform=platform))
 
-    # -- what a user likes -----------------------------------------------------------------
+    # -- stars and bookmarks ---------------------------------------------------------------
 
     def star(self, repository: str) -> bool:
-        """Star a repository; whether it was not starred before.
+        """Star a repository, and return whether this changed anything.
 
-        zot can only toggle. It is read, toggled if need be, and read again, until it is as wanted:
-        two programs that star it at once come to an end with it starred. Between its last look
-        and its return, another one may still change it.
+        zot can only toggle a star, so the star is read, toggled if needed, and read again until
+        it is set. If two programs star a repository at the same time, it is starred in the end.
+        Another program may still change the star after it was read for the last time.
 
         Raises:
-            SearchError: it was changed by somebody else each time.
-            Denied: nobody is logged in.
+            SearchError: another program changed the star after every attempt.
+            Denied: the connection is anonymous.
         """
         return self.run(self.driver.star(repository))
 
     def unstar(self, repository: str) -> bool:
-        """Take the star away; whether there was one. See `star`."""
-        return self.run(self.driver.unstar(repository))
+        """Remove the star, and return whether there was one. See `star`."""
+        return self._run(self.driver.unstar(repository))
 
     def bookmark(self, repository: str) -> bool:
-        """Bookmark a repository; whether it was not bookmarked before. See `star`."""
-        return self.run(self.driver.bookmark(repository))
+        """Bookmark a repository, and return whether this changed anything. See `star`."""
+        return self._run(self.driver.bookmark(repository))
 
     def unbookmark(self, repository: str) -> bool:
-        """Take the bookmark away; whether there was one. See `star`."""
-        return self.run(self.driver.unbookmark(repository))
+        """Remove the bookmark, and return whether there was one. See `star`."""
+        return self._run(self.driver.unbookmark(repository))
 
     def starred(self) -> list[RepositorySummary]:
-        """The repositories that this user starred."""
-        return self.run(self.driver.starred())
+        """The repositories that this user has starred."""
+        return self._run(self.driver.starred())
 
     def bookmarked(self) -> list[RepositorySummary]:
-        """The repositories that this user bookmarked."""
-        return self.run(self.driver.bookmarked())
+        """The repositories that this user has bookmarked."""
+        return self._run(self.driver.bookmarked())
 
     # -- API keys --------------------------------------------------------------------------
 
     def api_keys(self) -> list[ApiKey]:
-        """This user's API keys, oldest first, without the keys themselves."""
-        return self.run(self.driver.api_keys())
+        """This user's API keys, oldest first, without their secrets."""
+        return self._run(self.driver.api_keys())
 
     def create_api_key(
         self, label: str, *, scopes: Iterable[str] = (), expires_at: datetime | None = None
     ) -> NewApiKey:
-        """Make an API key for this user; the auth driver `apikey` logs in with it.
+        """Create an API key for this user, for use with the auth driver `apikey`.
 
         Args:
-            label: for people; labels can repeat.
-            scopes: names of repositories. zot keeps them, and lets the key do everything.
-            expires_at: when it ends, with a time zone; None for never.
+            label: a description for people; several keys can have the same label.
+            scopes: names of repositories. zot stores them but does not enforce them: the key is
+                not limited to them.
+            expires_at: the time of expiry, with a time zone; None for never.
 
         Returns:
-            the key, whose `api_key` is shown this once.
+            the key with its secret, `api_key`, which zot never shows again.
 
         Raises:
-            ApiKeyInvalid: `expires_at` has no time zone, or is over.
+            ApiKeyInvalid: `expires_at` has no time zone, or is in the past.
         """
         return self.run(
             self.driver.create_api_key(label, scopes=tuple(scopes), expires_at=expires_at)
         )
 
     def revoke_api_key(self, id: str) -> None:  # noqa: A002
-        """Make an API key worthless.
+        """Revoke an API key.
 
         Args:
-            id: as `api_keys` lists it.
+            id: the key's `id`, as in `api_keys`.
 
         Raises:
             NotFound: this user has no such key.
@@ -265,8 +267,8 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.revoke_api_key(id))
 
 
-class AsyncZotClient(AsyncDistributionClient, twin=ZotClient):
-    """A connection to a zot: what `ZotClient` does, under the same names, awaited."""
+class AsyncZotClient(AsyncDistributionClient):
+    """The async twin of `ZotClient`: the same methods, awaited."""
 
     driver: ZotDriver
 
@@ -335,7 +337,7 @@ class AsyncZotClient(AsyncDistributionClient, twin=ZotClient):
     ) -> list[CVE]:
         return await self.run(self.driver.cve_diff(image, other, platform=platform))
 
-    # -- what a user likes -----------------------------------------------------------------
+    # -- stars and bookmarks ---------------------------------------------------------------
 
     async def star(self, repository: str) -> bool:
         return await self.run(self.driver.star(repository))

@@ -1,16 +1,16 @@
-"""What can go wrong with zot's extensions.
+"""The errors of zot's extensions.
 
 DockhandError
-├── ExtensionNotEnabled         the extension is off, or this is no zot
-├── ApiKeyInvalid               an API key cannot be made so
+├── ExtensionNotEnabled         the extension is off, or the registry is not a zot
+├── ApiKeyInvalid               an API key cannot have these properties
 ├── ImageInvalid                not `repository:tag` or `repository@digest`
 ├── SeverityInvalid             not one of zot's severities
-└── SearchError                 GraphQL errors (.errors .status)
-    ├── SearchUnknown           no such repository or image
-    ├── SearchForbidden         it is there for others
-    ├── ScannerDisabled         this zot does not look for vulnerabilities
-    ├── ScannerNotReady         its database has not arrived yet
-    └── ScanFailed              this image cannot be scanned
+└── SearchError                 zot's search failed with GraphQL errors (.errors .status)
+    ├── SearchUnknown           the repository or image does not exist
+    ├── SearchForbidden         these credentials may not read it
+    ├── ScannerDisabled         this zot does not scan images
+    ├── ScannerNotReady         zot has not downloaded its vulnerability database yet
+    └── ScanFailed              zot cannot scan this image
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ __all__ = [
 
 
 class ExtensionNotEnabled(DockhandError):
-    """The extension that an operation needs is off, or the registry is no zot.
+    """The extension that an operation needs is off, or the registry is not a zot.
 
     Attributes:
-        extension: such as `search`.
-        setting: what turns it on in zot's configuration; None where the registry is no zot.
+        extension: the name of the extension, such as `search`.
+        setting: the part of zot's configuration that turns it on; None if the registry is not a
+            zot.
     """
 
     def __init__(self, message: str, *, extension: str, setting: str | None) -> None:
@@ -49,7 +50,7 @@ class ExtensionNotEnabled(DockhandError):
 
 
 class ApiKeyInvalid(DockhandError, ValueError):
-    """An API key with these properties cannot be made."""
+    """An API key cannot be created with these properties."""
 
 
 class ImageInvalid(DockhandError, ValueError):
@@ -57,7 +58,7 @@ class ImageInvalid(DockhandError, ValueError):
 
 
 class SeverityInvalid(DockhandError, ValueError):
-    """A text is none of `Severity`."""
+    """A text is not the name of a `Severity`."""
 
 
 class SearchError(DockhandError):
@@ -65,7 +66,7 @@ class SearchError(DockhandError):
 
     Attributes:
         errors: as zot sent them, each with a `message`.
-        status: HTTP status: 422 where zot does not understand the query, 200 where it failed.
+        status: HTTP status: 422 if zot does not understand the query, 200 if the query failed.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class SearchError(DockhandError):
 
 
 class SearchUnknown(SearchError):
-    """There is no such repository or image, as far as zot's search knows."""
+    """zot's search knows no such repository or image."""
 
 
 class SearchForbidden(SearchError):
@@ -85,11 +86,11 @@ class SearchForbidden(SearchError):
 
 
 class ScannerDisabled(SearchError):
-    """This zot does not look for vulnerabilities: `extensions.search.cve` is missing."""
+    """This zot does not scan images: `extensions.search.cve` is missing in its configuration."""
 
 
 class ScannerNotReady(SearchError):
-    """The vulnerability database has not arrived yet: ask again later."""
+    """zot has not downloaded its vulnerability database yet: try again later."""
 
 
 class ScanFailed(SearchError):

@@ -1,6 +1,6 @@
-"""What zot's extensions answer. Attributes are named as in the rest of Dockhand.
+"""Results of zot's extensions. Their attributes have the same names as elsewhere in Dockhand.
 
-Sizes, which zot sends as text, are numbers; a time that it sends as the year 1 is None.
+Sizes are numbers, although zot sends them as text. A time that zot sends as the year 1 is None.
 
 Follows: zot's GraphQL schema, and its API documentation.
 """
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Severity(StrEnum):
-    """How bad a vulnerability is; they compare in that order."""
+    """The severity of a vulnerability. Severities compare in the order below."""
 
     UNKNOWN = "UNKNOWN"
     LOW = "LOW"
@@ -47,7 +47,7 @@ class Severity(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Its place from 0, UNKNOWN, to 4, CRITICAL."""
+        """The position in that order, from 0 (UNKNOWN) to 4 (CRITICAL)."""
         return list(Severity).index(self)
 
     def __lt__(self, other: str) -> bool:
@@ -64,7 +64,7 @@ class Severity(StrEnum):
 
 
 def _severity(value: object) -> object:
-    """zot says nothing, or NONE, of an image without vulnerabilities."""
+    """zot sends nothing, or NONE, for an image without vulnerabilities."""
     if value in (None, "", "NONE"):
         return None
     return value if value in set(Severity) else Severity.UNKNOWN
@@ -75,7 +75,7 @@ def _time(value: object) -> object:
 
 
 def _platform(value: object) -> object:
-    """zot's `Os` and `Arch`; an artifact has neither."""
+    """The platform of zot's `Os` and `Arch`; None for an artifact, which has neither."""
     if not isinstance(value, dict):
         return value
     os, architecture = value.get("Os"), value.get("Arch")
@@ -89,7 +89,7 @@ def _platforms(value: object) -> object:
 
 
 def _present(value: object) -> object:
-    """zot sends null for an empty list, and null for what is not there in one."""
+    """The items of a list without nulls: zot sends null for empty lists and missing items."""
     return [item for item in value if item is not None] if isinstance(value, list) else value or ()
 
 
@@ -123,7 +123,7 @@ class Layer(_Model):
 
 
 class Signature(_Model):
-    """A signature: the tool (`cosign`, `notation`), whether it is trusted, and by whom it is."""
+    """A signature: its tool (`cosign`, `notation`), whether zot trusts it, and its author."""
 
     tool: Text = ""
     trusted: Flag = Field(False, alias="IsTrusted")
@@ -131,7 +131,7 @@ class Signature(_Model):
 
 
 class Vulnerabilities(_Model):
-    """How many vulnerabilities an image has, by severity."""
+    """The number of vulnerabilities of an image, by severity."""
 
     worst: Worst = Field(None, alias="MaxSeverity")
     count: Number = 0
@@ -143,7 +143,7 @@ class Vulnerabilities(_Model):
 
 
 class Referrer(_Model):
-    """A manifest that refers to another one."""
+    """A referrer: a manifest whose subject is the image."""
 
     media_type: Text = ""
     artifact_type: Text = ""
@@ -158,7 +158,7 @@ class Referrer(_Model):
 
 
 class ManifestSummary(_Model):
-    """A manifest of an image: one, or one for each platform."""
+    """A manifest of an image; an image has one for each platform."""
 
     digest: Text = ""
     config_digest: Text = ""
@@ -172,17 +172,17 @@ class ManifestSummary(_Model):
 
 
 class ImageSummary(_Model):
-    """What zot knows of an image.
+    """An image with the details that zot stores.
 
     Attributes:
-        repository, tag, digest, media_type: which it is.
-        size: of it all, in bytes.
-        pushed_at, tagged_at, last_pulled_at: when; None where zot does not know.
-        last_updated: when it was built, as its configuration says.
-        pushed_by: a user's name.
+        repository, tag, digest, media_type: the identity of the image.
+        size: the total size, in bytes.
+        pushed_at, tagged_at, last_pulled_at: times; None if zot does not know them.
+        last_updated: the time of the build, from the image's config.
+        pushed_by: the name of the user who pushed it.
         manifests: one for each platform.
-        vulnerabilities: as far as a scanner is on.
-        title, description, …: what its annotations or labels say.
+        vulnerabilities: their numbers, if zot's scanner is on.
+        title, description, …: values of the image's annotations or labels.
     """
 
     repository: Text = Field("", alias="RepoName")
@@ -215,7 +215,10 @@ class ImageSummary(_Model):
 
 
 class RepositorySummary(_Model):
-    """What zot knows of a repository; `starred` and `bookmarked` are the asking user's."""
+    """A repository with the details that zot stores.
+
+    `starred` and `bookmarked` are those of the user who is logged in.
+    """
 
     name: Text = ""
     last_updated: Time = None
@@ -238,7 +241,7 @@ class RepositoryInfo(_Model):
 
 
 class SearchResult(_Model):
-    """What a search found: a part of a name finds repositories, `repository:tag` finds images."""
+    """The results of a search: repositories for part of a name, images for `repository:tag`."""
 
     repositories: Annotated[tuple[RepositorySummary, ...], BeforeValidator(_present)] = Field(
         (), alias="Repos"
@@ -248,7 +251,7 @@ class SearchResult(_Model):
 
 
 class Package(_Model):
-    """A package that has a vulnerability; `fixed_version` is empty where no fix is known."""
+    """A package that has a vulnerability; `fixed_version` is empty if no fix is known."""
 
     name: Text = ""
     path: Text = Field("", alias="PackagePath")
@@ -272,7 +275,7 @@ class CVE(_Model):
 
 
 class Extension(BaseModel):
-    """A part of a registry's API beyond the specification; zot has one, with many endpoints."""
+    """An extension of a registry's API; zot has one, with many endpoints."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -283,7 +286,7 @@ class Extension(BaseModel):
 
 
 class ApiKey(BaseModel):
-    """An API key, without the key itself, which nobody is shown twice."""
+    """An API key without its secret, which zot shows only once, in `NewApiKey`."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
@@ -297,19 +300,20 @@ class ApiKey(BaseModel):
 
 
 class NewApiKey(ApiKey):
-    """An API key that was just made: `api_key` is the secret, shown this once."""
+    """An API key that was just created; `api_key` is its secret, which zot never shows again."""
 
     api_key: SecretStr = Field(alias="apiKey")
 
 
 class ServerInfo(BaseModel):
-    """What a zot says of itself.
+    """The version of a zot, and the ways to log in.
 
     Attributes:
-        version: its release, such as `v2.1.20`.
-        commit, binary_type, spec_version: of the program, and of the specification it follows.
-        auth: how one can log in: `htpasswd`, `bearer`, `ldap`, `openid`, `apikey` …, and what is
-            to be known of each.
+        version: the release, such as `v2.1.20`.
+        commit, binary_type: the commit and the kind of build.
+        spec_version: the version of the Distribution specification that zot implements.
+        auth: the ways to log in (`htpasswd`, `bearer`, `ldap`, `openid`, `apikey` …), with the
+            details of each.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)

@@ -1,4 +1,4 @@
-"""What a user starred and bookmarked, and their API keys.
+"""Stars, bookmarks and API keys of a user.
 
 Follows: zot's documentation of `userprefs` and of its API keys.
 """
@@ -20,7 +20,7 @@ from dockhand_zot.models import ApiKey, NewApiKey, RepositorySummary
 from dockhand_zot.search import Search
 
 USERPREFS = "_zot/ext/userprefs"
-# Beside /v2/, also where a proxy puts a prefix before both.
+# Relative to /v2/, since a proxy may add a prefix to both paths.
 API_KEYS = "../zot/auth/apikey"
 _ATTEMPTS = 6
 
@@ -29,31 +29,31 @@ class Preferences(Search):
     """The operations on stars and bookmarks."""
 
     def star(self, repository: str) -> Flow[bool]:
-        """Star it, unless it is."""
+        """Star a repository unless it is starred; whether that changed anything."""
         return (yield from self._set(repository, "toggleStar", "starred", wanted=True))
 
     def unstar(self, repository: str) -> Flow[bool]:
-        """Take the star away, if there is one."""
+        """Remove the star of a repository; whether there was one."""
         return (yield from self._set(repository, "toggleStar", "starred", wanted=False))
 
     def bookmark(self, repository: str) -> Flow[bool]:
-        """Bookmark it, unless it is."""
+        """Bookmark a repository unless it is bookmarked; whether that changed anything."""
         return (yield from self._set(repository, "toggleBookmark", "bookmarked", wanted=True))
 
     def unbookmark(self, repository: str) -> Flow[bool]:
-        """Take the bookmark away, if there is one."""
+        """Remove the bookmark of a repository; whether there was one."""
         return (yield from self._set(repository, "toggleBookmark", "bookmarked", wanted=False))
 
     def _set(self, repository: str, action: str, field: str, *, wanted: bool) -> Flow[bool]:
-        """Read, toggle if it is otherwise, read again: zot has nothing but toggles."""
+        """Read the field, toggle it if it differs, and read again: zot offers toggles only."""
         changed = False
         for attempt in range(_ATTEMPTS):
-            if attempt > 1:  # others toggle it at the same time: do not go on in step with them
+            if attempt > 1:  # another program toggles it too: fall out of step with it
                 yield from pause(random.uniform(0, 0.05 * 2**attempt))
             summary, _, _ = yield from self._summary(queries.MARKS, repository)
             if getattr(summary, field) == wanted:
                 return changed
-            # Not to be repeated by itself: twice is as good as never.
+            # Never retried automatically: a second toggle undoes the first.
             yield from self._extension(
                 "userprefs",
                 "PUT",
@@ -64,16 +64,16 @@ class Preferences(Search):
             )
             changed = True
         raise SearchError(
-            f"repository {repository}: it does not stay {'' if wanted else 'un'}{field}: "
-            "somebody else with this user's credentials changes it all the time"
+            f"repository {repository} does not stay {'' if wanted else 'un'}{field}: "
+            "another program with this user's credentials keeps changing it"
         )
 
     def starred(self) -> Flow[list[RepositorySummary]]:
-        """What this user starred."""
+        """The repositories that this user has starred."""
         return (yield from self._pages(RepositorySummary, queries.STARRED, "StarredRepos"))
 
     def bookmarked(self) -> Flow[list[RepositorySummary]]:
-        """What this user bookmarked."""
+        """The repositories that this user has bookmarked."""
         return (yield from self._pages(RepositorySummary, queries.BOOKMARKED, "BookmarkedRepos"))
 
 
@@ -81,7 +81,7 @@ class ApiKeys(Extensions):
     """The operations on API keys."""
 
     def api_keys(self) -> Flow[list[ApiKey]]:
-        """This user's, in the order that they were made in."""
+        """This user's API keys, oldest first."""
         reply = yield from self._extension("apikey", "GET", API_KEYS)
         found = validated_items(reply, ApiKey, reply.json().get("apiKeys") or ())
         start = datetime.min.replace(tzinfo=UTC)
@@ -90,15 +90,15 @@ class ApiKeys(Extensions):
     def create_api_key(
         self, label: str, *, scopes: tuple[str, ...], expires_at: datetime | None
     ) -> Flow[NewApiKey]:
-        """Make one."""
+        """Create an API key for this user."""
         wanted: dict[str, Any] = {"label": label}
         if scopes:
             wanted["scopes"] = list(scopes)
         if expires_at is not None:
             if expires_at.tzinfo is None:
-                raise ApiKeyInvalid("expires_at has no time zone: datetime.now(UTC) has one")
+                raise ApiKeyInvalid("expires_at needs a time zone, as datetime.now(UTC) has")
             if expires_at <= datetime.now(UTC):
-                raise ApiKeyInvalid(f"expires_at is over: {expires_at.isoformat()}")
+                raise ApiKeyInvalid(f"expires_at is in the past: {expires_at.isoformat()}")
             wanted["expirationDate"] = expires_at.isoformat()
         reply = yield from self._extension(
             "apikey",
@@ -107,13 +107,13 @@ class ApiKeys(Extensions):
             headers={"Content-Type": "application/json"},
             body=BytesSource(json.dumps(wanted).encode()),
             expect=frozenset({200, 201}),
-            repeatable=False,  # a second key would be one that nobody knows of
+            repeatable=False,  # a retry could leave a second key behind
         )
         return reply.validated(NewApiKey, reply.json())
 
     def revoke_api_key(self, key_id: str) -> Flow[None]:
-        """Look for it first: zot says that it revoked whatever it is asked to."""
+        """Revoke an API key after looking it up: zot reports success for unknown keys, too."""
         known = yield from self.api_keys()
         if key_id not in {key.id for key in known}:
-            raise NotFound(f"no API key {key_id[:100]!r} of this user")
+            raise NotFound(f"no API key {key_id[:100]!r} belongs to this user")
         yield from call("DELETE", API_KEYS, query=[("id", key_id)], expect=frozenset({200, 204}))

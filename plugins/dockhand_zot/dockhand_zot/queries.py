@@ -1,4 +1,4 @@
-"""The texts of the queries. They never change: what a caller gives goes into their variables.
+"""GraphQL queries: constant texts, since a caller's values are passed as variables.
 
 Follows: zot's GraphQL schema.
 """

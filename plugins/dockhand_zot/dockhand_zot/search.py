@@ -1,7 +1,8 @@
-"""zot's search: GraphQL, with typed results.
+"""zot's search: GraphQL queries with typed results.
 
-Values travel as GraphQL variables, never inside a query's text. Queries go out by GET, which needs
-the right to read alone. One operation a request: if one fails, zot answers nothing of the others.
+Values are sent as GraphQL variables, never inside a query's text. Queries are sent by GET, which
+needs read access only. Each request has one operation: if one of several fails, zot returns no
+result of the others.
 
 Follows: zot's GraphQL schema.
 """
@@ -41,7 +42,7 @@ M = TypeVar("M", bound=BaseModel)
 PATH = "_zot/ext/search"
 PAGE = 100
 _MAX_PAGES = 1000
-# zot tells its failures apart by their text alone.
+# zot's GraphQL errors have no codes: their texts are the only difference.
 _BY_TEXT: tuple[tuple[str, type[SearchError]], ...] = (
     ("cve search is disabled", ScannerDisabled),
     ("cve-db is not present", ScannerNotReady),
@@ -53,10 +54,10 @@ _BY_TEXT: tuple[tuple[str, type[SearchError]], ...] = (
 
 
 class Search(Extensions):
-    """The operations on zot's search."""
+    """The operations of zot's search."""
 
     def search(self, query: str, variables: Mapping[str, Any] | None) -> Flow[dict[str, Any]]:
-        """Run a query of the caller's own."""
+        """Run a query that the caller wrote."""
         data, _ = yield from self._query(query, variables or {})
         return data
 
@@ -81,15 +82,15 @@ class Search(Extensions):
             raise failure(errors, reply)
         data = document.get("data")
         if not isinstance(data, dict):
-            raise ResponseInvalid(f"{redacted_url(reply.url)}: an answer without data")
+            raise ResponseInvalid(f"{redacted_url(reply.url)}: the reply has no data")
         return data, reply
 
     def _ask(self, query: str, key: str, **variables: Any) -> Flow[tuple[dict[str, Any], Reply]]:
-        """The one thing that a query asks for."""
+        """Run a query with one field, and return the value of that field."""
         data, reply = yield from self._query(query, variables)
         found = data.get(key)
         if not isinstance(found, dict):
-            raise ResponseInvalid(f"{redacted_url(reply.url)}: an answer without {key}")
+            raise ResponseInvalid(f"{redacted_url(reply.url)}: the reply has no {key}")
         return found, reply
 
     def _walk(
@@ -101,7 +102,7 @@ class Search(Extensions):
         sort: str = "ALPHABETIC_ASC",
         **variables: Any,
     ) -> Flow[None]:
-        """Page after page of a query, to a function that says how many things it took from one."""
+        """Pass every page of a query to `take`, which returns the number of items on that page."""
         seen = 0
         for _ in range(_MAX_PAGES):
             page = {"limit": PAGE, "offset": seen, "sortBy": sort}
@@ -115,7 +116,7 @@ class Search(Extensions):
     def _pages(
         self, model: type[M], query: str, key: str, items: str = "Results", **variables: Any
     ) -> Flow[list[M]]:
-        """Everything that a paged query finds."""
+        """The items of all pages of a query."""
         everything: list[M] = []
 
         def take(found: Mapping[str, Any], reply: Reply) -> int:
@@ -126,10 +127,10 @@ class Search(Extensions):
         yield from self._walk(query, key, take, **variables)
         return everything
 
-    # -- what there is ---------------------------------------------------------------------
+    # -- repositories and images -----------------------------------------------------------
 
     def global_search(self, text: str) -> Flow[SearchResult]:
-        """Repositories by a part of their name, or images by `repository:tag`, or by a digest."""
+        """Search repositories by part of a name, or images by `repository:tag` or digest."""
         parts: list[SearchResult] = []
 
         def take(found: Mapping[str, Any], reply: Reply) -> int:
@@ -147,7 +148,7 @@ class Search(Extensions):
         )
 
     def image_summary(self, repository: str, tag: str) -> Flow[ImageSummary]:
-        """One image; by its tag, since zot takes no digest here."""
+        """One image, by its tag: zot accepts no digest here."""
         name = f"{check_repository(repository)}:{check_tag(tag)}"
         found, reply = yield from self._ask(queries.IMAGE, "Image", image=name)
         image = reply.validated(ImageSummary, found)
@@ -156,17 +157,17 @@ class Search(Extensions):
         return image
 
     def images(self, repository: str) -> Flow[list[ImageSummary]]:
-        """The images of a repository that have a tag."""
+        """The tagged images of a repository."""
         check_repository(repository)
         found = yield from self._pages(
             ImageSummary, queries.IMAGES, "ImageList", repository=repository
         )
-        if not found:  # also of a repository that is not there, or not to be read
+        if not found:  # also if the repository does not exist or may not be read
             yield from self._summary(queries.MARKS, repository)
         return found
 
     def repository_info(self, repository: str) -> Flow[RepositoryInfo]:
-        """A repository and its images."""
+        """A repository with its images."""
         summary, found, reply = yield from self._summary(queries.REPOSITORY, repository)
         images = validated_items(reply, ImageSummary, _list(found, "Images", reply))
         return RepositoryInfo(summary=summary, images=tuple(images))
@@ -174,7 +175,7 @@ class Search(Extensions):
     def _summary(
         self, query: str, repository: str
     ) -> Flow[tuple[RepositorySummary, Mapping[str, Any], Reply]]:
-        """What a query on a repository says of it, and all that it says."""
+        """Run a query on a repository; its summary, the whole result, and the reply."""
         check_repository(repository)
         found, reply = yield from self._ask(query, "ExpandedRepoInfo", repository=repository)
         summary = found.get("Summary")
@@ -190,7 +191,7 @@ class Search(Extensions):
         return [each.newest_image for each in found if each.newest_image]
 
     def images_for_digest(self, digest: str) -> Flow[list[ImageSummary]]:
-        """Images with that manifest, index, config or layer."""
+        """The images that have a manifest, index, config or layer of that digest."""
         return (
             yield from self._pages(
                 ImageSummary, queries.FOR_DIGEST, "ImageListForDigest", digest=str(Digest(digest))
@@ -198,13 +199,13 @@ class Search(Extensions):
         )
 
     def base_images(self, image: str) -> Flow[list[ImageSummary]]:
-        """Images that this one may be built on: all their layers are its first."""
+        """The possible base images of an image: its first layers are all of theirs."""
         return (
             yield from self._pages(ImageSummary, queries.BASE, "BaseImageList", image=tagged(image))
         )
 
     def derived_images(self, image: str) -> Flow[list[ImageSummary]]:
-        """Images that may be built on this one."""
+        """The images that are possibly built on an image."""
         return (
             yield from self._pages(
                 ImageSummary, queries.DERIVED, "DerivedImageList", image=tagged(image)
@@ -213,21 +214,21 @@ class Search(Extensions):
 
 
 def failure(errors: Any, reply: Reply) -> SearchError:
-    """The error for what GraphQL complains of."""
+    """The error that stands for a reply's GraphQL errors."""
     entries = [error for error in errors if isinstance(error, dict)] if errors else []
     texts = [str(entry.get("message", "")) for entry in entries] or ["an error without a message"]
     kind = next((kind for text, kind in _BY_TEXT if any(text in t for t in texts)), SearchError)
     message = f"{redacted_url(reply.url.partition('?')[0])}: {one_line('; '.join(texts))}"
     if reply.status == 422 and any("Cannot query field" in text for text in texts):
-        message += " (this zot may be of an older version)"
+        message += " (this zot may be an older version)"
     return kind(message, errors=entries, status=reply.status)
 
 
 def split_image(image: str) -> tuple[str, str]:
-    """Repository and tag, or repository and digest, of a text.
+    """Split `repository:tag` or `repository@digest` into its two parts.
 
     Raises:
-        ImageInvalid: it names no image so.
+        ImageInvalid: the text has neither form.
     """
     name, at, digest = image.partition("@")
     repository, colon, tag = name.rpartition(":")
@@ -237,20 +238,20 @@ def split_image(image: str) -> tuple[str, str]:
         if colon:
             return check_repository(repository), check_tag(tag)
     except RegistryError as error:
-        raise ImageInvalid(f"{one_line(image)!r} names no image: {error}") from None
-    raise ImageInvalid(f"{one_line(image)!r} names no image: repository:tag is expected")
+        raise ImageInvalid(f"{one_line(image)!r} does not name an image: {error}") from None
+    raise ImageInvalid(f"{one_line(image)!r} does not name an image: repository:tag is expected")
 
 
 def tagged(image: str) -> str:
-    """`repository:tag`, checked."""
+    """Check that a text has the form `repository:tag`, and return it."""
     repository, reference = split_image(image)
     if ":" in reference:
-        raise ImageInvalid(f"{one_line(image)!r}: zot finds these by a tag, not by a digest")
+        raise ImageInvalid(f"{one_line(image)!r}: zot looks these up by tag, not by digest")
     return f"{repository}:{reference}"
 
 
 def _hidden(what: str) -> SearchForbidden:
-    """zot answers with empty fields what these credentials may not read."""
+    """The error for a reply with empty fields: zot sends those if reading is not allowed."""
     return SearchForbidden(f"{what}: these credentials may not read it", status=200)
 
 
@@ -262,7 +263,7 @@ def _list(found: Mapping[str, Any], key: str, reply: Reply) -> Iterable[object]:
 
 
 def _total(found: Mapping[str, Any]) -> int:
-    """How many things there are on all pages; a difference of images says so in its summary."""
+    """The number of items on all pages; a CVE diff has it in `Summary`, other queries in `Page`."""
     for key, name in (("Summary", "Count"), ("Page", "TotalCount")):
         said = found.get(key)
         if isinstance(said, dict) and isinstance(said.get(name), int):

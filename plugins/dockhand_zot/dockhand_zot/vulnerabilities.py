@@ -1,4 +1,4 @@
-"""Vulnerabilities that zot's scanner knows of.
+"""Vulnerabilities: the results of zot's scanner.
 
 Follows: zot's GraphQL schema.
 """
@@ -28,7 +28,7 @@ class Scans(Search):
     def cves(
         self, repository: str, reference: str, *, severity: str | None, search: str | None
     ) -> Flow[list[CVE]]:
-        """Those of an image, worst first."""
+        """The vulnerabilities of an image, worst first."""
         name = f"{check_repository(repository)}"
         name += f"@{reference}" if ":" in check_reference(reference) else f":{reference}"
         return (
@@ -45,14 +45,14 @@ class Scans(Search):
         )
 
     def images_with_cve(self, cve: str) -> Flow[list[ImageSummary]]:
-        """Images of any repository that have it."""
+        """The images of all repositories that have a vulnerability."""
         found = yield from self._pages(ImageSummary, queries.WITH_CVE, "ImageListForCVE", cve=cve)
         if not found:
             yield from self._check_scanner("")
         return found
 
     def images_with_cve_fixed(self, cve: str, repository: str) -> Flow[list[ImageSummary]]:
-        """Images of a repository that do not have it."""
+        """The images of a repository that do not have a vulnerability."""
         check_repository(repository)
         found = yield from self._pages(
             ImageSummary,
@@ -68,7 +68,7 @@ class Scans(Search):
     def cve_diff(
         self, image: str, other: str, *, platform: Platform | str | None
     ) -> Flow[list[CVE]]:
-        """Those that an image has and another one has not."""
+        """The vulnerabilities that one image has and another one does not have."""
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
         return (
             yield from self._pages(
@@ -83,8 +83,11 @@ class Scans(Search):
         )
 
     def _check_scanner(self, repository: str) -> Flow[None]:
-        """Without its database zot finds nothing here, and does not say so; asked of an image, it
-        does."""
+        """Raise if the scanner is off or not ready, by a query on one image.
+
+        Without its database, zot answers queries over several images with an empty result instead
+        of an error.
+        """
         found, _ = yield from self._ask(queries.ANY_IMAGE, "ImageList", repository=repository)
         images = [each for each in found.get("Results") or () if isinstance(each, dict)]
         if not images:
@@ -100,14 +103,14 @@ class Scans(Search):
         except (ScannerDisabled, ScannerNotReady):
             raise
         except SearchError:
-            pass  # of this image alone
+            pass  # an error of this image, not of the scanner
 
 
 def _severity(text: str) -> Severity:
     try:
         return Severity(text.upper())
     except ValueError:
-        # zot would take it for UNKNOWN
+        # zot treats an unknown name as UNKNOWN
         raise SeverityInvalid(f"severity {text[:40]!r} is none of {', '.join(Severity)}") from None
 
 
