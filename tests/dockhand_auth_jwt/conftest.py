@@ -22,7 +22,7 @@ class FakeRegistry:
 
     Attributes:
         tokens: the tokens that it received, in order.
-        judge: from a token to the status and the headers of the reply.
+        judge: maps a token to the status and the headers of the reply.
         url: the base URL.
     """
 

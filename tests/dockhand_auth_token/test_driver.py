@@ -41,7 +41,7 @@ class Site(http.server.ThreadingHTTPServer):
         issued: the number of tokens that `grant` has made.
         accepted: the values of `Authorization` that the registry accepts.
         challenge: the registry's `WWW-Authenticate`; empty for none.
-        token: the script of the token endpoint; from method and parameters to a reply.
+        token: maps method and parameters of a token request to the reply.
     """
 
     daemon_threads = True

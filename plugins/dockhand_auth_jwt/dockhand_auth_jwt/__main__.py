@@ -78,7 +78,10 @@ def _argument_parser() -> argparse.ArgumentParser:
 
 
 def _create_files(files: dict[Path, tuple[bytes, int]]) -> None:
-    """Create all files or none: from each path to content and mode.
+    """Create all files or none.
+
+    Args:
+        files: content and mode by path.
 
     Raises:
         FileExistsError: one of the files exists already; it is not changed.

@@ -65,10 +65,10 @@ def issue_certificate(
 
 
 def check_certificate(pem: bytes, public: PublicKey) -> None:
-    """Check that the first certificate of a PEM is a key's own and has not expired.
+    """Check that the first certificate of a PEM belongs to a key and has not expired.
 
     Raises:
-        KeyInvalid: it is another key's, has expired, or cannot be read.
+        KeyInvalid: it belongs to another key, has expired, or cannot be read.
     """
     chain = load_certificates(pem)
     if not chain or public_key_der(chain[0].public_key()) != public_key_der(public):

@@ -24,11 +24,12 @@ Pem: TypeAlias = Path | SecretStr
 
 
 class JwtAuth(AuthDriver):
-    """Signs a token for exactly the scopes of each request, and caches it until it expires.
+    """Signs tokens for exactly the scopes of each request.
 
-    A token that the registry refuses (401) is replaced once. If no `key_id` is set and the registry
-    answers the first token with `invalid_token`, the second one names the key in another way. The
-    first way that the registry accepts is used from then on.
+    A token is cached until shortly before it expires. One that the registry refuses (401) is
+    replaced once. If no `key_id` is set and the registry answers the first token with
+    `invalid_token`, the next one uses another key id; the first key id that the registry accepts
+    is kept.
 
     Follows: Distribution's "Token Authentication Implementation".
     """

@@ -45,7 +45,7 @@ Password: TypeAlias = str | bytes | SecretStr | None
 class SigningKey:
     """A private key, and the way in which tokens name it.
 
-    Unless told otherwise, tokens carry `x5c`, a chain of certificates: the only way that every
+    By default, tokens carry `x5c`, a chain of certificates: the only way that every
     version of Distribution understands. If no certificate is given, the chain is made from the
     key; it is valid for registries whose bundle was written by `self_signed_certificate`.
 
@@ -250,8 +250,7 @@ class SigningKey:
 def _without_leading_zeros(curve: ec.EllipticCurve) -> ec.EllipticCurvePrivateKey:
     """Make a key whose coordinates have no leading zero bytes.
 
-    Distribution 3 leaves such bytes out when it computes a thumbprint, and so gets another one
-    than everybody else.
+    Distribution 3 leaves such bytes out when it computes a thumbprint, and so gets a wrong one.
     """
     while True:
         private = ec.generate_private_key(curve)

@@ -190,7 +190,7 @@ class Verifier:
         return claims
 
     def _decode(self, token: str) -> Claims:
-        """Check all but times and scopes: signature, issuer, audience and types of claims."""
+        """Check the signature, issuer and audience, but not the times; return the claims."""
         if not isinstance(token, str) or len(token) > _MAX_TOKEN_LENGTH:
             raise _malformed()
         try:

@@ -80,7 +80,7 @@ def check_realm(realm: str, registry: str, allowed: Sequence[str] | None) -> Non
 
 
 def _literal_addresses(host: str) -> set[Address]:
-    """The address that a registry's host name spells out, if it does.
+    """The address of a host that is `localhost` or an address itself; empty for other names.
 
     DNS is not asked: the owner of the registry controls its DNS, which therefore proves nothing.
     """

@@ -115,7 +115,7 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.images_for_digest(digest))
 
     def base_images(self, image: str) -> list[ImageSummary]:
-        """The possible base images of an image: its first layers are all of theirs.
+        """The possible base images of an image: it begins with all their layers.
 
         Args:
             image: `repository:tag`.
@@ -126,7 +126,7 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.base_images(image))
 
     def derived_images(self, image: str) -> list[ImageSummary]:
-        """The images that are possibly built on an image: their first layers are all of its.
+        """The images possibly built on an image: they begin with all its layers.
 
         Args:
             image: `repository:tag`.
@@ -171,7 +171,7 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.images_with_cve(cve))
 
     def images_with_cve_fixed(self, cve: str, repository: str) -> list[ImageSummary]:
-        """The images of a repository that do not have a vulnerability, or never had it.
+        """The images of a repository without a vulnerability: fixed, or never affected.
 
         Raises:
             ScannerDisabled, ScannerNotReady: as with `cves`.

@@ -48,7 +48,7 @@ class Preferences(Search):
         """Read the field, toggle it if it differs, and read again: zot offers toggles only."""
         changed = False
         for attempt in range(_ATTEMPTS):
-            if attempt > 1:  # another program toggles it too: fall out of step with it
+            if attempt > 1:  # another program toggles it too: get out of step
                 yield from pause(random.uniform(0, 0.05 * 2**attempt))
             summary, _, _ = yield from self._summary(queries.MARKS, repository)
             if getattr(summary, field) == wanted:

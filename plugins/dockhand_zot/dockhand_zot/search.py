@@ -199,13 +199,13 @@ class Search(Extensions):
         )
 
     def base_images(self, image: str) -> Flow[list[ImageSummary]]:
-        """The possible base images of an image: its first layers are all of theirs."""
+        """The possible base images of an image: it begins with all their layers."""
         return (
             yield from self._pages(ImageSummary, queries.BASE, "BaseImageList", image=tagged(image))
         )
 
     def derived_images(self, image: str) -> Flow[list[ImageSummary]]:
-        """The images that are possibly built on an image."""
+        """The images possibly built on an image: they begin with all its layers."""
         return (
             yield from self._pages(
                 ImageSummary, queries.DERIVED, "DerivedImageList", image=tagged(image)

@@ -52,7 +52,7 @@ class Scans(Search):
         return found
 
     def images_with_cve_fixed(self, cve: str, repository: str) -> Flow[list[ImageSummary]]:
-        """The images of a repository that do not have a vulnerability."""
+        """The images of a repository without a vulnerability: fixed, or never affected."""
         check_repository(repository)
         found = yield from self._pages(
             ImageSummary,
