@@ -1,8 +1,10 @@
-"""The endpoint without a socket, asked from blocking tests."""
+"""Fixtures: the token endpoint without a socket, called from synchronous tests."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 import tomllib
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ T = TypeVar("T")
 
 
 class Endpoint:
-    """An authority of two users, alice and bob, and what it answers."""
+    """A token endpoint with the users alice and bob, requests to it, and checks of its replies."""
 
     def __init__(self, folder: Path, key: SigningKey, runner: asyncio.Runner) -> None:
         self.folder, self.key, self._runner = folder, key, runner
@@ -28,7 +30,7 @@ class Endpoint:
         self.app: Any = None
 
     def serve(self, **settings: Any) -> Endpoint:
-        """Make the application, with settings beside those of every test; None leaves one out."""
+        """Create the application; settings override those of every test, None removes one."""
         table = {
             "issuer": ISSUER,
             "services": [SERVICE],
@@ -38,15 +40,26 @@ class Endpoint:
             **tomllib.loads(RULES),
             **settings,
         }
-        given = {key: value for key, value in table.items() if value is not None}
-        self.app = create_app(given, plugins=self.plugins)
+        present = {key: value for key, value in table.items() if value is not None}
+        self.app = create_app(present, plugins=self.plugins)
         return self
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for a coroutine, in the loop of all requests of this test."""
-        return self._runner.run(work)
+    def overwrite(self, name: str, data: bytes) -> None:
+        """Overwrite a file of the authority, with a modification time that differs for certain.
 
-    async def ask(
+        The endpoint notices a change by inode, modification time and size, and two writes within
+        one tick of the file system's clock would have the same time.
+        """
+        file = self.folder / name
+        modified = file.stat().st_mtime_ns if file.exists() else time.time_ns()
+        file.write_bytes(data)
+        os.utime(file, ns=(modified + 10**9, modified + 10**9))
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the event loop of this test."""
+        return self._runner.run(coroutine)
+
+    async def request(
         self,
         method: str = "GET",
         *,
@@ -57,7 +70,7 @@ class Endpoint:
         params: Any = None,
         **options: Any,
     ) -> httpx.Response:
-        """A request, as a user where one is named; the right password is theirs unless given."""
+        """Send a request, as a user if one is given; the default password is the right one."""
         if self.app is None:
             self.serve()
         transport = httpx.ASGITransport(self.app, client=(peer, 1234))
@@ -68,28 +81,28 @@ class Endpoint:
             return await client.request(method, path, params=params, **options)
 
     def get(self, *scopes: str, offline: bool = False, **options: Any) -> httpx.Response:
-        """GET /token, a field `scope` for each; `offline` asks for a refresh token."""
+        """GET /token with a `scope` field for each scope; `offline` asks for a refresh token."""
         query = [("service", SERVICE), *(("scope", scope) for scope in scopes)]
         if offline:
             query += [("offline_token", "true"), ("client_id", "docker")]
-        return self.run(self.ask(params=query, **options))
+        return self.run(self.request(params=query, **options))
 
     def post(self, **fields: str) -> httpx.Response:
         """POST /token with a form."""
-        return self.run(self.ask("POST", data={"service": SERVICE, **fields}))
+        return self.run(self.request("POST", data={"service": SERVICE, **fields}))
 
     def claims(self, reply: httpx.Response, service: str = SERVICE) -> Claims:
-        """The claims of the token in a reply, verified."""
+        """Verify the token in a reply, and return its claims."""
         assert reply.status_code == 200, reply.text
         verifier = TokenService(self.key, issuer=ISSUER, audience=service)
         return verifier.validate(reply.json()["token"])
 
-    def granted(self, reply: httpx.Response) -> set[str]:
+    def granted_scopes(self, reply: httpx.Response) -> set[str]:
         """The scopes of the token in a reply."""
         return {str(scope) for scope in self.claims(reply).scopes}
 
-    def refused(self, reply: httpx.Response, status: int) -> str:
-        """That it was refused, in the form that clients read; the message."""
+    def assert_refused(self, reply: httpx.Response, status: int) -> str:
+        """Assert that a reply is a refusal that clients can parse, and return its message."""
         assert reply.status_code == status, reply.text
         body = reply.json()
         [error] = body["errors"]
@@ -106,13 +119,15 @@ def signing_key() -> SigningKey:
 
 @pytest.fixture
 def endpoint(tmp_path: Path, signing_key: SigningKey) -> Iterator[Endpoint]:
-    """An endpoint that is made with its first request, or by `serve`."""
+    """An endpoint whose application is created by the first request, or by `serve`."""
     write_authority(tmp_path, key=signing_key)
     with asyncio.Runner() as runner:
         yield Endpoint(tmp_path, signing_key, runner)
 
 
 @pytest.fixture
-def another(tmp_path: Path, signing_key: SigningKey, endpoint: Endpoint) -> Callable[[], Endpoint]:
-    """One more endpoint over the same files, as another process has it."""
+def another_endpoint(
+    tmp_path: Path, signing_key: SigningKey, endpoint: Endpoint
+) -> Callable[[], Endpoint]:
+    """Creates an endpoint over the same files, as another process would."""
     return lambda: Endpoint(tmp_path, signing_key, endpoint._runner)

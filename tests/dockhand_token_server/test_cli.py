@@ -1,4 +1,4 @@
-"""`python -m dockhand_token_server`."""
+"""The command `python -m dockhand_token_server`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dockhand_token_server.__main__ import main
 from dockhand_core import Identity
 
 
-def test_served_alone(tmp_path: Path) -> None:
+def test_serving(tmp_path: Path) -> None:
     config = write_authority(tmp_path)
     with token_server(config) as url:
         auth = httpx.BasicAuth("alice", USERS["alice"])
         reply = httpx.get(f"{url}/token", params={"service": SERVICE}, auth=auth)
         assert reply.json()["token"].count(".") == 2
         assert httpx.get(f"{url}/.well-known/jwks.json").json()["keys"]
-        # whoever is not told to trust it does not believe where a client says that it is
+        # X-Forwarded-For is ignored without trusted_proxies
         headers = {"X-Forwarded-For": "203.0.113.1"}
         assert httpx.get(f"{url}/token", headers=headers).status_code == 200
     log = (tmp_path / "log").read_text()
@@ -31,17 +31,17 @@ def test_served_alone(tmp_path: Path) -> None:
     assert "203.0.113.1" not in log
 
 
-def program(config: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run_program(config: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dockhand_token_server", "--config", str(config), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def said(capsys: pytest.CaptureFixture[str], config: Path, *options: str) -> str:
+def output(capsys: pytest.CaptureFixture[str], config: Path, *options: str) -> str:
     main(["--config", str(config), *options])
     return capsys.readouterr().out
 
 
-def refused(config: Path, *options: str) -> str:
+def error_message(config: Path, *options: str) -> str:
     with pytest.raises(SystemExit) as caught:
         main(["--config", str(config), *options])
     assert isinstance(caught.value.code, str)
@@ -54,51 +54,55 @@ def test_refresh_tokens_are_listed_and_revoked(
     config = write_authority(tmp_path)
     store = RefreshTokens(tmp_path / "refresh_tokens.db", 3600)
     for user in ("alice", "alice", "bob"):
-        store.issue(Identity(user), source="users", stamp=b"", service=SERVICE, client="docker")
-    one, *_ = store.held()
-    listed = said(capsys, config, "--list-refresh-tokens").splitlines()
+        store.issue(
+            Identity(user), source="users", entry_hash=b"", service=SERVICE, client_id="docker"
+        )
+    first, *_ = store.list_valid()
+    listed = output(capsys, config, "--list-refresh-tokens").splitlines()
     assert len(listed) == 4
-    assert listed[1].split()[:3] == [one.id, "alice", SERVICE]
+    assert listed[1].split()[:3] == [first.id, "alice", SERVICE]
     assert listed[1].endswith("docker")
-    assert said(capsys, config, "--revoke-refresh-token", one.id) == "1 revoked\n"
-    assert refused(config, "--revoke-refresh-token", one.id) == (
-        f"no refresh token {one.id!r} is held"
+    assert output(capsys, config, "--revoke-refresh-token", first.id) == "1 revoked\n"
+    assert error_message(config, "--revoke-refresh-token", first.id) == (
+        f"there is no refresh token {first.id!r}; --list-refresh-tokens lists them"
     )
-    assert said(capsys, config, "--revoke-user", "alice") == "1 revoked\n"
-    assert [held.identity.name for held in store.held()] == ["bob"]
+    assert output(capsys, config, "--revoke-user", "alice") == "1 revoked\n"
+    assert [record.identity.name for record in store.list_valid()] == ["bob"]
 
 
-def test_settings_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_whether_the_settings_are_valid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = write_authority(tmp_path)
-    assert said(capsys, config, "--check") == f"{config}: fine\n"
+    assert output(capsys, config, "--check") == f"{config}: the settings are valid\n"
     config.write_text(config.read_text().replace("issuer", "isuer"))
-    assert "unknown key 'isuer'; did you mean 'issuer'?" in refused(config, "--check")
+    assert "unknown key 'isuer'; did you mean 'issuer'?" in error_message(config, "--check")
     off = write_authority(tmp_path / "off", "refresh_tokens = false")
-    assert "there are none" in refused(off, "--list-refresh-tokens")
+    assert "refresh tokens are disabled" in error_message(off, "--list-refresh-tokens")
 
 
-def test_others_are_not_let_in_by_mistake(tmp_path: Path) -> None:
+def test_listening_beyond_loopback_requires_tls_or_plain_http(tmp_path: Path) -> None:
     config = write_authority(tmp_path)
-    assert "--plain-http" in refused(config, "--host", "0.0.0.0", "--port", "0")
-    assert "belong together" in refused(config, "--tls-certificate", "x", "--port", "0")
+    assert "--plain-http" in error_message(config, "--host", "0.0.0.0", "--port", "0")
+    assert "belong together" in error_message(config, "--tls-certificate", "x", "--port", "0")
 
 
-def test_a_port_that_is_taken(tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
     config = write_authority(tmp_path)
     with token_server(config) as url:
-        message = refused(config, "--port", url.rpartition(":")[2])
+        message = error_message(config, "--port", url.rpartition(":")[2])
     assert message.startswith("cannot listen on 127.0.0.1:")
 
 
-def test_a_mistake_ends_the_program(tmp_path: Path) -> None:
-    done = program(tmp_path / "none.toml")
+def test_a_missing_settings_file_is_an_error_without_traceback(tmp_path: Path) -> None:
+    done = run_program(tmp_path / "none.toml")
     assert done.returncode == 1
     assert "none.toml: No such file or directory" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: "])
-def test_endless_headers_are_not_kept(tmp_path: Path, start: bytes) -> None:
+def test_endless_headers_end_the_connection(tmp_path: Path, start: bytes) -> None:
     config = write_authority(tmp_path)
     with token_server(config) as url:
         host, _, port = url.removeprefix("http://").partition(":")

@@ -1,4 +1,4 @@
-"""Requests for tokens as clients send them, and the replies that they read."""
+"""Token requests as clients send them, and the replies that they parse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from starlette.routing import Mount
 FORM = "application/x-www-form-urlencoded"
 
 
-def test_a_token(endpoint: Any) -> None:
+def test_the_fields_of_a_reply(endpoint: Any) -> None:
     before = int(time.time())
     reply = endpoint.get("repository:alice/app:pull,push", user="alice")
     body = reply.json()
@@ -35,7 +35,7 @@ def test_a_token(endpoint: Any) -> None:
     assert claims.subject == "alice"
     assert claims["exp"] - claims["iat"] == 300
     assert claims["nbf"] < claims["iat"]
-    assert endpoint.granted(reply) == {"repository:alice/app:pull,push"}
+    assert endpoint.granted_scopes(reply) == {"repository:alice/app:pull,push"}
     assert body["scope"] == "repository:alice/app:pull,push"
 
 
@@ -50,32 +50,39 @@ def test_a_token(endpoint: Any) -> None:
 )
 def test_several_scopes(endpoint: Any, query: str) -> None:
     path = f"/token?account=alice&service={SERVICE}&{query}"
-    reply = endpoint.run(endpoint.ask(path=path, user="alice"))
-    assert endpoint.granted(reply) == {"repository:alice/app:pull,push", "registry:catalog:*"}
+    reply = endpoint.run(endpoint.request(path=path, user="alice"))
+    assert endpoint.granted_scopes(reply) == {
+        "repository:alice/app:pull,push",
+        "registry:catalog:*",
+    }
 
 
-def test_less_is_granted_than_asked(endpoint: Any) -> None:
+def test_scopes_are_narrowed_to_the_rules(endpoint: Any) -> None:
     asked = ["repository:alice/shared:pull,push", "repository:bob/x:pull,delete"]
     reply = endpoint.get(*asked, user="bob")
-    assert endpoint.granted(reply) == {"repository:alice/shared:pull", "repository:bob/x:pull"}
+    assert endpoint.granted_scopes(reply) == {
+        "repository:alice/shared:pull",
+        "repository:bob/x:pull",
+    }
     reply = endpoint.get("repository:alice/app:pull", user="bob")
     assert endpoint.claims(reply)["access"] == []
-    # all that skopeo asks for to delete
+    # skopeo requests `*` in order to delete
     reply = endpoint.get("repository:alice/app:*", user="alice")
-    assert endpoint.granted(reply) == {"repository:alice/app:pull,push,delete"}
+    assert endpoint.granted_scopes(reply) == {"repository:alice/app:pull,push,delete"}
 
 
 def test_an_anonymous_client(endpoint: Any) -> None:
     reply = endpoint.get("repository:public/app:pull,push", "repository:alice/app:pull")
-    assert endpoint.granted(reply) == {"repository:public/app:pull"}
+    assert endpoint.granted_scopes(reply) == {"repository:public/app:pull"}
     assert "sub" not in endpoint.claims(reply)
-    # to be named is not to be proved
+    # the parameter `account` proves nothing
     reply = endpoint.run(
-        endpoint.ask(params={"account": "alice", "scope": "repository:alice/app:pull"})
+        endpoint.request(params={"account": "alice", "scope": "repository:alice/app:pull"})
     )
-    assert endpoint.granted(reply) == set()
+    assert endpoint.granted_scopes(reply) == set()
     assert (
-        "refresh_token" not in endpoint.run(endpoint.ask(params={"offline_token": "true"})).json()
+        "refresh_token"
+        not in endpoint.run(endpoint.request(params={"offline_token": "true"})).json()
     )
 
 
@@ -94,7 +101,7 @@ def test_an_anonymous_client(endpoint: Any) -> None:
 )
 def test_wrong_passwords(endpoint: Any, user: str, password: str) -> None:
     reply = endpoint.get("repository:public/app:pull", user=user, password=password)
-    endpoint.refused(reply, 401)
+    endpoint.assert_refused(reply, 401)
     assert reply.json()["errors"][0]["code"] == "UNAUTHORIZED"
     assert reply.headers["www-authenticate"].startswith('Basic realm="')
     fields = {"grant_type": "password", "username": user, "password": password}
@@ -113,24 +120,27 @@ def test_wrong_passwords(endpoint: Any, user: str, password: str) -> None:
         "Basic " + b64encode(b"a" * 9000).decode(),
     ],
 )
-def test_odd_headers(endpoint: Any, header: str) -> None:
-    endpoint.refused(endpoint.get(headers={"Authorization": header}), 401)
+def test_invalid_authorization_headers(endpoint: Any, header: str) -> None:
+    endpoint.assert_refused(endpoint.get(headers={"Authorization": header}), 401)
 
 
-def test_two_headers(endpoint: Any) -> None:
+def test_two_authorization_headers(endpoint: Any) -> None:
     header = ("Authorization", "Basic " + b64encode(f"alice:{USERS['alice']}".encode()).decode())
-    endpoint.refused(endpoint.get(headers=[header, header]), 401)
+    endpoint.assert_refused(endpoint.get(headers=[header, header]), 401)
 
 
 def test_services(endpoint: Any) -> None:
-    ask = endpoint.ask
-    assert endpoint.claims(endpoint.run(ask(user="alice")))["aud"] == SERVICE  # there is one alone
-    message = endpoint.refused(endpoint.run(ask(params={"service": "other"})), 403)
+    request = endpoint.request
+    # the only service is the default
+    assert endpoint.claims(endpoint.run(request(user="alice")))["aud"] == SERVICE
+    message = endpoint.assert_refused(endpoint.run(request(params={"service": "other"})), 403)
     assert "'other'" in message
     endpoint.serve(services=["one", "two"])
-    assert endpoint.claims(endpoint.run(ask(params={"service": "two"})), "two")["aud"] == "two"
-    endpoint.refused(endpoint.run(ask()), 400)
-    endpoint.refused(endpoint.run(ask(params=[("service", "one"), ("service", "two")])), 400)
+    assert endpoint.claims(endpoint.run(request(params={"service": "two"})), "two")["aud"] == "two"
+    endpoint.assert_refused(endpoint.run(request()), 400)
+    endpoint.assert_refused(
+        endpoint.run(request(params=[("service", "one"), ("service", "two")])), 400
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,14 +160,14 @@ def test_services(endpoint: Any) -> None:
         ("service=s&service=s", 400),
     ],
 )
-def test_odd_queries(endpoint: Any, query: str, status: int) -> None:
-    reply = endpoint.run(endpoint.ask(path=f"/token?{query}", user="alice"))
-    assert len(endpoint.refused(reply, status)) < 500
+def test_invalid_queries(endpoint: Any, query: str, status: int) -> None:
+    reply = endpoint.run(endpoint.request(path=f"/token?{query}", user="alice"))
+    assert len(endpoint.assert_refused(reply, status)) < 500
 
 
-def test_as_many_scopes_as_there_may_be(endpoint: Any) -> None:
+def test_the_maximum_number_of_scopes(endpoint: Any) -> None:
     scopes = [f"repository:alice/a{number}:pull" for number in range(100)]
-    assert endpoint.granted(endpoint.get(*scopes, user="alice")) == set(scopes)
+    assert endpoint.granted_scopes(endpoint.get(*scopes, user="alice")) == set(scopes)
 
 
 def test_a_form_with_a_password(endpoint: Any) -> None:
@@ -166,12 +176,12 @@ def test_a_form_with_a_password(endpoint: Any) -> None:
         scope="repository:bob/x:pull,push repository:alice/shared:pull,push",
     )  # fmt: skip
     expected = {"repository:bob/x:pull,push", "repository:alice/shared:pull"}
-    assert endpoint.granted(reply) == expected
+    assert endpoint.granted_scopes(reply) == expected
     assert "refresh_token" not in reply.json()
 
 
 def test_a_form_in_chunks(endpoint: Any) -> None:
-    """As skopeo sends it: no Content-Length."""
+    """skopeo sends no Content-Length."""
     text = urlencode(
         {"grant_type": "password", "username": "bob", "password": USERS["bob"], "service": SERVICE}
     ).encode()
@@ -181,13 +191,15 @@ def test_a_form_in_chunks(endpoint: Any) -> None:
             yield text[start : start + 7]
 
     reply = endpoint.run(
-        endpoint.ask("POST", content=pieces(), headers={"Content-Type": f"{FORM}; charset=UTF-8"})
+        endpoint.request(
+            "POST", content=pieces(), headers={"Content-Type": f"{FORM}; charset=UTF-8"}
+        )
     )
     assert endpoint.claims(reply).subject == "bob"
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "status", "error"),
+    ("body", "media_type", "status", "error"),
     [
         (b"", FORM, 400, "invalid_request"),
         (b"grant_type=client_credentials", FORM, 400, "unsupported_grant_type"),
@@ -203,14 +215,20 @@ def test_a_form_in_chunks(endpoint: Any) -> None:
         (b"", "", 415, "invalid_request"),
     ],
 )
-def test_odd_forms(endpoint: Any, body: bytes, kind: str, status: int, error: str) -> None:
-    reply = endpoint.run(endpoint.ask("POST", content=body, headers={"Content-Type": kind}))
-    endpoint.refused(reply, status)
+def test_invalid_forms(
+    endpoint: Any, body: bytes, media_type: str, status: int, error: str
+) -> None:
+    reply = endpoint.run(
+        endpoint.request("POST", content=body, headers={"Content-Type": media_type})
+    )
+    endpoint.assert_refused(reply, status)
     assert reply.json()["error"] == error
 
 
-def test_a_body_that_does_not_end(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dockhand_token_server.requests._BODY_SECONDS", 0.05)
+def test_an_endless_body_is_refused_after_a_time(
+    endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dockhand_token_server.token_requests._BODY_SECONDS", 0.05)
     endpoint.serve()
     scope = {
         "type": "http", "method": "POST", "path": "/token", "query_string": b"", "root_path": "",
@@ -232,29 +250,29 @@ def test_a_body_that_does_not_end(endpoint: Any, monkeypatch: pytest.MonkeyPatch
     assert sent[0]["status"] == 408
 
 
-def test_what_there_is_not(endpoint: Any) -> None:
-    endpoint.refused(endpoint.run(endpoint.ask(path="/other")), 404)
-    reply = endpoint.run(endpoint.ask("DELETE"))
-    endpoint.refused(reply, 405)
+def test_unknown_paths_and_methods(endpoint: Any) -> None:
+    endpoint.assert_refused(endpoint.run(endpoint.request(path="/other")), 404)
+    reply = endpoint.run(endpoint.request("DELETE"))
+    endpoint.assert_refused(reply, 405)
     assert {"GET", "POST"} <= {each.strip() for each in reply.headers["allow"].split(",")}
 
 
 def test_mounted_in_an_application(endpoint: Any) -> None:
     endpoint.serve()
     endpoint.app = Starlette(routes=[Mount("/auth", endpoint.app)])
-    reply = endpoint.run(endpoint.ask(path="/auth/token", user="alice"))
+    reply = endpoint.run(endpoint.request(path="/auth/token", user="alice"))
     assert endpoint.claims(reply).subject == "alice"
-    endpoint.refused(endpoint.run(endpoint.ask("PUT", path="/auth/token")), 405)
-    assert endpoint.run(endpoint.ask(path="/auth/.well-known/jwks.json")).json()["keys"]
+    endpoint.assert_refused(endpoint.run(endpoint.request("PUT", path="/auth/token")), 405)
+    assert endpoint.run(endpoint.request(path="/auth/.well-known/jwks.json")).json()["keys"]
 
 
-def test_several_share_the_key(endpoint: Any, another: Any) -> None:
-    """What one signs, whoever knows the key of another accepts."""
-    reply = another().get("repository:alice/app:pull", user="alice")
-    assert endpoint.granted(reply) == {"repository:alice/app:pull"}
+def test_endpoints_share_a_key(endpoint: Any, another_endpoint: Any) -> None:
+    """A registry that knows the key accepts the tokens of all endpoints that sign with it."""
+    reply = another_endpoint().get("repository:alice/app:pull", user="alice")
+    assert endpoint.granted_scopes(reply) == {"repository:alice/app:pull"}
 
 
-def test_each_token_is_another(endpoint: Any) -> None:
+def test_each_token_has_an_id_of_its_own(endpoint: Any) -> None:
     replies = [endpoint.get(user="alice") for _ in range(2)]
     assert len({endpoint.claims(reply)["jti"] for reply in replies}) == 2
     header = jwt.get_unverified_header(replies[0].json()["token"])
@@ -262,12 +280,12 @@ def test_each_token_is_another(endpoint: Any) -> None:
     assert len(header["x5c"]) == 1
 
 
-def test_names_of_keys(endpoint: Any) -> None:
+def test_a_key_id_in_the_settings(endpoint: Any) -> None:
     endpoint.serve(key_id="libtrust")
     header = jwt.get_unverified_header(endpoint.get(user="alice").json()["token"])
     assert header["kid"] == endpoint.key.libtrust
     assert "x5c" not in header
-    reply = endpoint.run(endpoint.ask(path="/.well-known/jwks.json"))
+    reply = endpoint.run(endpoint.request(path="/.well-known/jwks.json"))
     assert [key["kid"] for key in reply.json()["keys"]] == [endpoint.key.libtrust]
 
 

@@ -1,4 +1,4 @@
-"""What the README shows works, and every setting is named."""
+"""The README: its examples run, and it names every setting and option."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from dockhand_auth_jwt import SigningKey
 from dockhand_token_server import LoginLimit, Rule, Settings, load_settings
-from dockhand_token_server.__main__ import _arguments
+from dockhand_token_server.__main__ import _argument_parser
 
 README = Path(__file__).parents[2] / "plugins" / "dockhand_token_server" / "README.md"
 TEXT = README.read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
+def code_blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -27,14 +27,14 @@ def test_every_setting_is_named() -> None:
         assert f"`{name}`" in TEXT
 
 
-def test_every_option_is_there() -> None:
-    known = _arguments()._option_string_actions
+def test_every_named_option_exists() -> None:
+    known = _argument_parser()._option_string_actions
     for option in re.findall(r"(?<![-|])--[a-z][a-z-]+", TEXT):
         assert option in known, option
 
 
-def test_the_examples(endpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [toml], [mounted, plugin] = blocks("toml"), blocks("python")
+def test_the_examples_run(endpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [toml], [mounted, plugin] = code_blocks("toml"), code_blocks("python")
     (tmp_path / "keys").mkdir()
     shutil.copy(tmp_path / "private.pem", tmp_path / "keys" / "private.pem")
     (tmp_path / "authority.toml").write_text(toml)
@@ -43,9 +43,11 @@ def test_the_examples(endpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     exec(compile(mounted, str(README), "exec"), names)
     endpoint.app = names["app"]
     reply = endpoint.run(
-        endpoint.ask(path="/auth/token", user="alice", params={"scope": "repository:alice/a:pull"})
+        endpoint.request(
+            path="/auth/token", user="alice", params={"scope": "repository:alice/a:pull"}
+        )
     )
-    assert endpoint.granted(reply) == {"repository:alice/a:pull"}
+    assert endpoint.granted_scopes(reply) == {"repository:alice/a:pull"}
     assert SigningKey.load(tmp_path / "keys" / "private.pem").thumbprint == endpoint.key.thumbprint
 
     exec(compile(plugin, str(README), "exec"), names)
@@ -53,6 +55,6 @@ def test_the_examples(endpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     endpoint.serve(rules=list(load_settings("authority.toml").rules))
     asked = "pull,push"
     reply = endpoint.get(f"repository:carol/x:{asked}", user="carol", password="s3cret")
-    assert endpoint.granted(reply) == {"repository:carol/x:pull,push"}
+    assert endpoint.granted_scopes(reply) == {"repository:carol/x:pull,push"}
     reply = endpoint.get(f"repository:bob/x:{asked}", user="bob")
-    assert endpoint.granted(reply) == {"repository:bob/x:pull"}
+    assert endpoint.granted_scopes(reply) == {"repository:bob/x:pull"}

@@ -1,4 +1,4 @@
-"""What patterns match, and what rules grant."""
+"""Patterns of rules, and the scopes that rules grant."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import itertools
 import pytest
 from dockhand_token_server import Rule
 from dockhand_token_server.patterns import Pattern
-from dockhand_token_server.rules import Rules, narrowed
+from dockhand_token_server.rules import Rules, intersection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dockhand_core import Identity, Scope
 
-ALICE, NOBODY = Identity("alice"), Identity("")
+ALICE, ANONYMOUS = Identity("alice"), Identity("")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ ALICE, NOBODY = Identity("alice"), Identity("")
         ("a.b", "axb", False),
     ],
 )
-def test_patterns(pattern: str, name: str, matches: bool) -> None:
+def test_pattern_matches(pattern: str, name: str, matches: bool) -> None:
     assert Pattern.parse(pattern).matches(name, "alice") is matches
 
 
@@ -67,11 +67,11 @@ def test_patterns(pattern: str, name: str, matches: bool) -> None:
         ("alice@example.com", "alice@example.com/app", False),
     ],
 )
-def test_the_user_is_taken_literally(user: str, name: str, matches: bool) -> None:
+def test_a_user_name_is_taken_literally(user: str, name: str, matches: bool) -> None:
     assert Pattern.parse("{user}/*").matches(name, user) is matches
 
 
-def test_the_user_within_a_component() -> None:
+def test_a_user_name_within_a_component() -> None:
     pattern = Pattern.parse("home-{user}/**")
     assert pattern.matches("home-alice/a/b", "alice")
     assert not pattern.matches("home-alice/a/b", "bob")
@@ -81,14 +81,14 @@ def test_the_user_within_a_component() -> None:
 COMPONENTS = st.sampled_from(["a", "b", "*", "**"])
 
 
-def matched(pattern: list[str], name: list[str]) -> bool:
-    """The definition, taken at its word."""
+def matches_by_definition(pattern: list[str], name: list[str]) -> bool:
+    """The definition of matching, as a simple recursion."""
     if not pattern:
         return not name
     first, rest = pattern[0], pattern[1:]
     if first == "**":
-        return any(matched(rest, name[count:]) for count in range(len(name) + 1))
-    return bool(name) and first in {"*", name[0]} and matched(rest, name[1:])
+        return any(matches_by_definition(rest, name[count:]) for count in range(len(name) + 1))
+    return bool(name) and first in {"*", name[0]} and matches_by_definition(rest, name[1:])
 
 
 @settings(max_examples=150, deadline=None)
@@ -96,12 +96,12 @@ def matched(pattern: list[str], name: list[str]) -> bool:
     st.lists(COMPONENTS, min_size=1, max_size=6),
     st.lists(st.sampled_from("ab"), min_size=1, max_size=6),
 )
-def test_patterns_as_defined(pattern: list[str], name: list[str]) -> None:
+def test_patterns_match_by_definition(pattern: list[str], name: list[str]) -> None:
     found = Pattern.parse("/".join(pattern)).matches("/".join(name), "")
-    assert found is matched(pattern, name)
+    assert found is matches_by_definition(pattern, name)
 
 
-def test_a_pattern_of_many_stars_takes_no_time() -> None:
+def test_a_pattern_of_many_stars_is_fast() -> None:
     pattern = Pattern.parse("/".join(["**/a"] * 60))
     assert not pattern.matches("/".join(["a"] * 59 + ["b"] * 60), "")
 
@@ -113,7 +113,7 @@ def rule(**values: object) -> Rule:
 def granted(rules: list[Rule], identity: Identity, *scopes: str, **groups: list[str]) -> list[str]:
     known = Rules(rules, groups)
     asked = Scope.merged(Scope.parse(scope) for scope in scopes)
-    return [str(scope) for scope in known.grant(known.member(identity), asked)]
+    return [str(scope) for scope in known.grant(known.with_groups(identity), asked)]
 
 
 PULL = rule(user="alice", repository="a/*", actions=["pull"])
@@ -129,11 +129,11 @@ def test_every_rule_that_matches_adds_its_actions() -> None:
     assert granted(rules, ALICE, asked) == ["repository:a/b:pull,push"]
     assert granted(rules, ALICE, "repository:a/c:pull,push") == ["repository:a/c:pull"]
     assert granted(rules, Identity("bob"), "repository:a/c:pull,push") == []
-    assert granted(rules, NOBODY, asked) == []
+    assert granted(rules, ANONYMOUS, asked) == []
     assert granted([], ALICE, asked) == []
 
 
-def test_actions_are_never_wider_than_asked() -> None:
+def test_actions_never_exceed_the_request() -> None:
     assert granted([ALL], ALICE, "repository:all:pull") == ["repository:all:pull"]
     assert granted([ALL], ALICE, "repository:all:*") == ["repository:all:*"]
     assert granted([PUSH], ALICE, "repository:a/b:*") == ["repository:a/b:pull,push"]
@@ -141,17 +141,17 @@ def test_actions_are_never_wider_than_asked() -> None:
     assert granted([ALL], ALICE, "repository:all:") == []
 
 
-def test_each_resource_once() -> None:
+def test_each_resource_is_granted_once() -> None:
     asked = ["repository:all:pull", "repository:b:pull", "repository:all:push"]
     assert granted([ALL], ALICE, *asked) == ["repository:all:pull,push"]
 
 
-def test_anonymous_and_logged_in_are_apart() -> None:
+def test_rules_for_anonymous_clients_apply_to_them_alone() -> None:
     asked = "repository:public/x:pull,push"
-    assert granted([PUBLIC], NOBODY, asked) == ["repository:public/x:pull"]
+    assert granted([PUBLIC], ANONYMOUS, asked) == ["repository:public/x:pull"]
     assert granted([PUBLIC], ALICE, asked) == []
     star = rule(user="*", repository="**", actions=["pull"])
-    assert granted([star], NOBODY, asked) == []
+    assert granted([star], ANONYMOUS, asked) == []
 
 
 def test_groups() -> None:
@@ -160,13 +160,13 @@ def test_groups() -> None:
     assert granted(rules, ALICE, asked) == []
     assert granted(rules, ALICE, asked, staff=["alice"]) == [asked]
     assert granted(rules, ALICE, asked, staff=["bob"], other=["alice"]) == []
-    # a plugin's groups hold beside those of the configuration
+    # groups from a plugin count in addition to those of the settings
     assert granted(rules, Identity("eve", frozenset({"staff"})), asked, other=["eve"]) == [asked]
-    # nobody is in a group
+    # an anonymous client is in no group
     assert granted(rules, Identity("", frozenset({"staff"})), asked, staff=[""]) == []
 
 
-def test_resources_that_are_no_repositories() -> None:
+def test_resources_other_than_repositories() -> None:
     rules = [CATALOG, rule(user="*", repository="**", actions=["*"])]
     assert granted(rules, ALICE, "registry:catalog:*") == ["registry:catalog:*"]
     assert granted(rules, Identity("bob"), "registry:catalog:*") == []
@@ -176,13 +176,13 @@ def test_resources_that_are_no_repositories() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "A/b", "a//b", "../a", "a/../b", "a:5000/b", "/a", "a/"])
-def test_what_is_no_repository_gets_nothing(name: str) -> None:
+def test_invalid_repository_names_get_nothing(name: str) -> None:
     rules = [rule(user="*", repository="**", actions=["*"])]
     assert granted(rules, ALICE, f"repository:{name}:pull") == []
 
 
-def test_an_empty_name_has_to_be_meant() -> None:
-    """zot asks for it where repositories are listed."""
+def test_an_empty_name_needs_a_rule_of_its_own() -> None:
+    """zot requests this scope to list repositories."""
     rules = [rule(user="*", type="repository", name="", actions=["pull"])]
     assert granted(rules, ALICE, "repository::pull") == ["repository::pull"]
     assert granted(rules, ALICE, "repository:a:pull") == []
@@ -198,9 +198,9 @@ SCOPES = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(SCOPES), st.lists(SCOPES))
-def test_an_answer_only_narrows(asked: list[Scope], answer: list[Scope]) -> None:
+def test_an_intersection_is_as_wide_as_both_allow(asked: list[Scope], answer: list[Scope]) -> None:
     before = Scope.merged(asked)
-    after = narrowed(before, answer)
+    after = intersection(before, answer)
     for scope in after:
         assert any(wide.covers(scope) for wide in before)
         assert scope.actions

@@ -1,4 +1,4 @@
-"""`authority.toml`: what it may say, and what is said of mistakes."""
+"""`authority.toml`: its keys, and the error messages for mistakes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from dockhand_core import ConfigError, PluginError, PluginNotFound
 
-LEAST: dict[str, Any] = {"issuer": "a", "services": ["s"], "private_key": "k.pem"}
+REQUIRED: dict[str, Any] = {"issuer": "a", "services": ["s"], "private_key": "k.pem"}
 RULE = {"user": "alice", "repository": "a", "actions": ["pull"]}
 
 
@@ -98,15 +98,15 @@ def test_paths_of_a_mapping_start_at_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = Settings.parse({**LEAST, "users": "~/users"})
+    settings = Settings.parse({**REQUIRED, "users": "~/users"})
     assert settings.private_key == tmp_path / "k.pem"
     assert settings.users == Path("~/users").expanduser()
     assert settings.rules == ()
 
 
-def test_rules_may_be_objects() -> None:
+def test_rules_as_objects() -> None:
     rule = Rule(user="alice", repository="a", actions=frozenset({"pull"}))
-    assert Settings.parse({**LEAST, "rules": [rule, RULE]}).rules == (rule, rule)
+    assert Settings.parse({**REQUIRED, "rules": [rule, RULE]}).rules == (rule, rule)
     assert Settings(
         issuer="a", services=("s",), private_key=Path("k.pem"), rules=(rule,)
     ).rules == (rule,)
@@ -118,59 +118,95 @@ def rules(**change: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"issuer": None}, "auth.toml: issuer: is required"),
         ({"issuer": ""}, "auth.toml: issuer: "),
         ({"isuer": "x"}, "auth.toml: unknown key 'isuer'; did you mean 'issuer'?"),
         ({"services": []}, "auth.toml: services: "),
-        ({"services": "s"}, "auth.toml: services: is a list"),
+        ({"services": "s"}, "auth.toml: services: must be a list"),
         ({"services": [1]}, "auth.toml: services.0: "),
         ({"private_key": None}, "auth.toml: private_key: is required"),
         ({"private_key": 5}, "auth.toml: private_key"),
         ({"key_id": "md5"}, "auth.toml: key_id: "),
-        ({"other_keys": "a.pem"}, "auth.toml: other_keys: is a list"),
+        ({"other_keys": "a.pem"}, "auth.toml: other_keys: must be a list"),
         ({"token_lifetime": 5}, "auth.toml: token_lifetime: "),
-        ({"token_lifetime": True}, "auth.toml: token_lifetime: a number is expected"),
+        ({"token_lifetime": True}, "auth.toml: token_lifetime: must be a number"),
         ({"refresh_tokens": True}, "auth.toml: refresh_tokens"),
         ({"trusted_proxies": ["proxy"]}, "auth.toml: trusted_proxies.0"),
-        ({"trusted_proxies": "10.0.0.0/8"}, "auth.toml: trusted_proxies: is a list"),
+        ({"trusted_proxies": "10.0.0.0/8"}, "auth.toml: trusted_proxies: must be a list"),
         ({"login_limit": {"failure": 3}}, "auth.toml: login_limit: unknown key 'failure'"),
         ({"login_limit": {"failures": 0}}, "auth.toml: login_limit: failures: "),
         ({"login_limit": 3}, "auth.toml: login_limit: "),
         ({"groups": {"a": "alice"}}, "auth.toml: groups.a: "),
-        ({"rules": {}}, "auth.toml: rules: is a list of tables, each begun by a line [[rules]]"),
-        ({"rules": ["alice"]}, "auth.toml: rules: number 1: is not a table"),
-        (rules(actoins=["pull"]), "rules: number 2: unknown key 'actoins'; did you mean 'actions'"),
+        (
+            {"rules": {}},
+            "auth.toml: rules: must be a list of tables; begin each with a line [[rules]]",
+        ),
+        ({"rules": ["alice"]}, "auth.toml: rules: number 1: must be a table"),
+        (
+            rules(actoins=["pull"]),
+            "rules: number 2: unknown key 'actoins'; did you mean 'actions'",
+        ),
         (rules(actions=None), "rules: number 2: actions: is required"),
-        (rules(actions=[]), "rules: number 2: actions: is a list of at least one action"),
-        (rules(actions="pull"), "rules: number 2: actions: is a list of at least one action"),
+        (
+            rules(actions=[]),
+            "rules: number 2: actions: must be a list of at least one action",
+        ),
+        (
+            rules(actions="pull"),
+            "rules: number 2: actions: must be a list of at least one action",
+        ),
         (rules(actions=["Pull"]), "rules: number 2: actions: 'Pull' is neither"),
-        (rules(user=None), "rules: number 2: either user or group is given"),
-        (rules(group="g"), "rules: number 2: either user or group is given"),
-        (rules(user=None, group=""), "rules: number 2: group is empty"),
+        (rules(user=None), "rules: number 2: give either user or group"),
+        (rules(group="g"), "rules: number 2: give either user or group"),
+        (rules(user=None, group=""), "rules: number 2: group must not be empty"),
         (rules(user="a:b"), "rules: number 2: user: "),
         (rules(user="a\nb"), "rules: number 2: user: "),
-        (rules(repository=None), "rules: number 2: either repository, or type and name"),
-        (rules(type="registry", name="c"), "rules: number 2: either repository, or type and name"),
-        (rules(name="c"), "rules: number 2: type and name are given together"),
-        (rules(repository=None, type="r"), "rules: number 2: type and name are given together"),
-        (rules(repository=None, type="R", name="c"), "rules: number 2: type: is a lower-case word"),
-        (rules(repository=""), "rules: number 2: repository: is empty; '**' matches every"),
-        (rules(repository="team-*/app"), "repository: 'team-*' in 'team-*/app': '*' stands for"),
+        (
+            rules(repository=None),
+            "rules: number 2: give either repository, or type and name",
+        ),
+        (
+            rules(type="registry", name="c"),
+            "rules: number 2: give either repository, or type and name",
+        ),
+        (rules(name="c"), "rules: number 2: give type and name together"),
+        (
+            rules(repository=None, type="r"),
+            "rules: number 2: give type and name together",
+        ),
+        (
+            rules(repository=None, type="R", name="c"),
+            "rules: number 2: type: must be a lower-case word",
+        ),
+        (
+            rules(repository=""),
+            "rules: number 2: repository: must not be empty; '**' matches every",
+        ),
+        (
+            rules(repository="team-*/app"),
+            "repository: 'team-*' in 'team-*/app': '*' stands for",
+        ),
         (rules(repository="a/***"), "rules: number 2: repository: '***' in 'a/***'"),
-        (rules(repository="{usr}/*"), "'{usr}' is no part of any name; the only name in braces is"),
-        (rules(repository="Alice/*"), "no repository's name has a component 'Alice'"),
-        (rules(repository="a//b"), "'a//b': '' is no part of any name"),
-        (rules(repository="/a"), "'/a': '' is no part of any name"),
-        ({"backend": "ldap", **rules()}, "auth.toml: backend is the plugin 'ldap', so that the"),
+        (
+            rules(repository="{usr}/*"),
+            "'{usr}' cannot be part of a name; the only placeholder is",
+        ),
+        (rules(repository="Alice/*"), "'Alice/*': 'Alice' is not valid as a component"),
+        (rules(repository="a//b"), "'a//b': '' cannot be part of a name"),
+        (rules(repository="/a"), "'/a': '' cannot be part of a name"),
+        (
+            {"backend": "ldap", **rules()},
+            "auth.toml: backend is the plugin 'ldap', so that the",
+        ),
     ],
 )
-def test_mistakes_are_named(change: dict[str, Any], said: str) -> None:
-    table = {key: value for key, value in {**LEAST, **change}.items() if value is not None}
+def test_mistakes(change: dict[str, Any], message: str) -> None:
+    table = {key: value for key, value in {**REQUIRED, **change}.items() if value is not None}
     with pytest.raises(ConfigError) as caught:
         Settings.parse(table, where="auth.toml")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.__cause__ is None
 
 
@@ -184,12 +220,12 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
     file.write_text('issuer = "${NOT_THERE}"')
     with pytest.raises(ConfigError, match=r"authority\.toml: issuer: .*NOT_THERE"):
         load_settings(file, {})
-    with pytest.raises(ConfigError, match="settings are a mapping, not list"):
+    with pytest.raises(ConfigError, match="settings must be a mapping, not list"):
         create_app([])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("private.pem", None, "private_key: .*private.pem: No such file"),
         ("private.pem", "-----BEGIN nothing", "private_key: .*private.pem is not a private key"),
@@ -198,16 +234,18 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
         ("refresh_tokens.db", "no database, but long enough" * 99, "refresh_tokens: .*not a data"),
     ],
 )
-def test_files_that_are_wrong(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+def test_unreadable_or_invalid_files(
+    tmp_path: Path, name: str, text: str | None, message: str
+) -> None:
     config = write_authority(tmp_path)
     (tmp_path / name).unlink(missing_ok=True)
     if text is not None:
         (tmp_path / name).write_text(text)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         create_app(config)
 
 
-def test_certificates_that_are_wrong(tmp_path: Path) -> None:
+def test_invalid_certificates(tmp_path: Path) -> None:
     config = write_authority(tmp_path, 'certificate = "other.pem"')
     with pytest.raises(ConfigError, match=r"other.pem: No such file"):
         create_app(config)
@@ -216,16 +254,16 @@ def test_certificates_that_are_wrong(tmp_path: Path) -> None:
         create_app(config)
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_an_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     config = write_authority(tmp_path, 'refresh_tokens = "file/tokens.db"')
-    with pytest.raises(ConfigError, match="or say refresh_tokens = false"):
+    with pytest.raises(ConfigError, match="or set refresh_tokens = false"):
         create_app(os.fspath(config))
 
 
-def test_a_backend_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_backend(tmp_path: Path) -> None:
     write_authority(tmp_path)
-    table = {**LEAST, "private_key": str(tmp_path / "private.pem"), "refresh_tokens": False}
+    table = {**REQUIRED, "private_key": str(tmp_path / "private.pem"), "refresh_tokens": False}
     with pytest.raises(PluginNotFound, match="no plugin 'ldap' implements dockhand_authorize"):
         create_app({**table, "backend": "ldap"})
     assert issubclass(PluginNotFound, PluginError)

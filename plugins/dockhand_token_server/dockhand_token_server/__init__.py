@@ -1,4 +1,4 @@
-"""The token endpoint that docker, skopeo, crane and containerd ask for a registry's tokens."""
+"""The token endpoint of a registry, which docker, skopeo, crane and containerd get tokens from."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dockhand_core import lazy_exports
 
 if TYPE_CHECKING:
     from dockhand_token_server.app import create_app
-    from dockhand_token_server.refresh import RefreshTokens
+    from dockhand_token_server.refresh_tokens import RefreshTokens
     from dockhand_token_server.settings import LoginLimit, Rule, Settings, load_settings
 
 __all__ = ["LoginLimit", "RefreshTokens", "Rule", "Settings", "create_app", "load_settings"]
 
 _HOMES = {
     "LoginLimit": "settings",
-    "RefreshTokens": "refresh",
+    "RefreshTokens": "refresh_tokens",
     "Rule": "settings",
     "Settings": "settings",
     "create_app": "app",

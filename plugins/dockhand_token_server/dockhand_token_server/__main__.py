@@ -1,4 +1,4 @@
-"""`python -m dockhand_token_server`: serve the token endpoint, and see to its refresh tokens."""
+"""The command `python -m dockhand_token_server`: the token endpoint, and its refresh tokens."""
 
 from __future__ import annotations
 
@@ -14,86 +14,97 @@ from dockhand_core.server import (
     refuse_plain_http,
     serve_options,
 )
-from dockhand_token_server.refresh import RefreshTokens
+from dockhand_token_server.refresh_tokens import RefreshTokens
 from dockhand_token_server.settings import Settings, load_settings
 
 _CONFIG = "authority.toml"
-_HEADERS = 32 << 10  # bytes of a request's line and headers
+_MAX_HEAD = 32 << 10  # bytes of a request's line and headers
 
 
-def _arguments() -> argparse.ArgumentParser:
+def _argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dockhand_token_server",
         description="Serve the endpoint where docker, skopeo, crane and containerd get their "
         "tokens for a registry: GET and POST /token, and the keys at /.well-known/jwks.json.",
-        epilog="The registry's realm is this endpoint's URL with /token.",
+        epilog="The registry's realm is the URL of this endpoint with the path /token.",
     )
     parser.add_argument(
-        "--config", default=_CONFIG, metavar="FILE", help=f"the authority's settings ({_CONFIG})"
+        "--config", default=_CONFIG, metavar="FILE", help=f"the settings file ({_CONFIG})"
     )
     listening = add_listening_options(parser, 5001)
     add_plain_http_option(listening)
     listening.add_argument(
-        "--verbose", action="store_true", help="a line on standard error for every token"
+        "--verbose", action="store_true", help="log every issued token on standard error"
     )
     instead = parser.add_argument_group(
-        "instead of serving", "Servers may go on with the same file meanwhile."
+        "instead of serving", "Servers that use the same file can keep running."
     )
-    chosen = instead.add_mutually_exclusive_group()
-    chosen.add_argument(
-        "--check", action="store_true", help="say whether the settings are right, and end"
+    exclusive = instead.add_mutually_exclusive_group()
+    exclusive.add_argument("--check", action="store_true", help="check the settings, and exit")
+    exclusive.add_argument(
+        "--list-refresh-tokens", action="store_true", help="list the valid refresh tokens"
     )
-    chosen.add_argument(
-        "--list-refresh-tokens", action="store_true", help="the refresh tokens that hold"
+    exclusive.add_argument(
+        "--revoke-refresh-token", metavar="ID", help="revoke the refresh token listed with this id"
     )
-    chosen.add_argument(
-        "--revoke-refresh-token", metavar="ID", help="make the one void that is listed so"
-    )
-    chosen.add_argument(
-        "--revoke-user", metavar="NAME", help="make all refresh tokens of a user void"
+    exclusive.add_argument(
+        "--revoke-user", metavar="NAME", help="revoke all refresh tokens of a user"
     )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, or do what is asked instead."""
-    options = _arguments().parse_args(arguments)
-    with program(sqlite3.Error, verbose=options.verbose):
+    """Serve until SIGINT or SIGTERM, or run the command that an option names.
+
+    Args:
+        arguments: the command line; the process's arguments unless given.
+    """
+    options = _argument_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if options.verbose:
+        logging.getLogger("dockhand").setLevel(logging.INFO)
+    try:
         settings = load_settings(options.config)
         if options.list_refresh_tokens:
-            _list(_store(settings))
+            _print_refresh_tokens(_refresh_tokens(settings))
         elif options.revoke_refresh_token is not None:
-            revoked = _store(settings).revoke(id=options.revoke_refresh_token)
+            revoked = _refresh_tokens(settings).revoke(id=options.revoke_refresh_token)
             if not revoked:
-                sys.exit(f"no refresh token {options.revoke_refresh_token!r} is held")
+                sys.exit(
+                    f"there is no refresh token {options.revoke_refresh_token!r}; "
+                    "--list-refresh-tokens lists them"
+                )
             print(f"{revoked} revoked")
         elif options.revoke_user is not None:
-            print(f"{_store(settings).revoke(user=options.revoke_user)} revoked")
+            print(f"{_refresh_tokens(settings).revoke(user=options.revoke_user)} revoked")
         else:
-            _run(options, settings)
+            _check_or_serve(options, settings)
+    except (DockhandError, sqlite3.Error) as error:
+        sys.exit(str(error))
 
 
-def _store(settings: Settings) -> RefreshTokens:
+def _refresh_tokens(settings: Settings) -> RefreshTokens:
     if not settings.refresh_tokens:
-        sys.exit("refresh_tokens is false: there are none")
+        sys.exit("refresh tokens are disabled: the settings say refresh_tokens = false")
     return RefreshTokens(settings.refresh_tokens, settings.refresh_token_lifetime)
 
 
-def _list(tokens: RefreshTokens) -> None:
+def _print_refresh_tokens(tokens: RefreshTokens) -> None:
     print("id                user                  service               issued      expires")
-    for held in tokens.held():
+    for record in tokens.list_valid():
         print(
-            f"{held.id}  {held.identity.name:20}  {held.service:20}  "
-            f"{held.issued:%Y-%m-%d}  {held.expires:%Y-%m-%d}  {held.client}".rstrip()
+            f"{record.id}  {record.identity.name:20}  {record.service:20}  "
+            f"{record.issued_at:%Y-%m-%d}  {record.expires_at:%Y-%m-%d}  "
+            f"{record.client_id}".rstrip()
         )
 
 
-def _run(options: argparse.Namespace, settings: Settings) -> None:
+def _check_or_serve(options: argparse.Namespace, settings: Settings) -> None:
     from dockhand_token_server.app import create_app
 
     app = create_app(settings)
     if options.check:
-        print(f"{options.config}: fine")
+        print(f"{options.config}: the settings are valid")
         return
     refuse_plain_http(options, "passwords")
     serve_options(
@@ -101,9 +112,9 @@ def _run(options: argparse.Namespace, settings: Settings) -> None:
         options,
         package="dockhand-token-server",
         lifespan="off",
-        proxy_headers=False,  # the settings say whose are believed
-        http="h11",  # whose limit can be set
-        h11_max_incomplete_event_size=_HEADERS,
+        proxy_headers=False,  # the application itself reads X-Forwarded-For, by trusted_proxies
+        http="h11",  # has a configurable limit on the size of headers
+        h11_max_incomplete_event_size=_MAX_HEAD,
     )
 
 

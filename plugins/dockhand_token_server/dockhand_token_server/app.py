@@ -13,15 +13,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dockhand_core import Plugins
-from dockhand_token_server.authority import Authority, Grant
-from dockhand_token_server.limits import client_address
-from dockhand_token_server.requests import Refused, read_form, read_query
+from dockhand_token_server.client_address import client_address
 from dockhand_token_server.settings import Settings, load_settings
+from dockhand_token_server.token_issuer import IssuedToken, TokenIssuer
+from dockhand_token_server.token_requests import TokenRequestError, read_form, read_query
 
 __all__ = ["create_app"]
 
 _CHALLENGE = 'Basic realm="dockhand", charset="UTF-8"'
-_JWKS_SECONDS = 300  # so long may those who verify keep what they fetched
+_JWKS_MAX_AGE = 300  # seconds that clients may cache the JWKS
 
 
 def create_app(
@@ -29,82 +29,91 @@ def create_app(
     *,
     plugins: Plugins | None = None,
 ) -> Starlette:
-    """An ASGI application that answers `/token` and `/.well-known/jwks.json`.
+    """Create an ASGI application that answers `/token` and `/.well-known/jwks.json`.
 
     Serve it alone, or mount it: `Mount("/auth", create_app("authority.toml"))`. It needs no
     lifespan.
 
     Args:
-        settings: what the authority is told: a file such as `authority.toml`, a mapping with the
-            same keys (relative paths start at the working folder), or `Settings`.
-        plugins: whose hooks are asked; those installed unless given (`dockhand.plugins` has those
-            registered on a manager as well).
+        settings: the path of a file such as `authority.toml`, a mapping with the same keys
+            (relative paths start at the working folder), or `Settings`.
+        plugins: the plugins whose hooks are called. The default is the installed plugins;
+            `dockhand.plugins` also holds those registered on a manager.
 
     Raises:
-        ConfigError: something in the settings is wrong; the message names it.
-        PluginError: the plugin that is to be the backend is not there.
+        ConfigError: a setting is wrong; the message names it.
+        PluginError: no plugin has the name that the setting `backend` gives.
 
     Follows: Distribution's "Docker Registry v2 authentication via central service" and "… using
-    OAuth2"; RFC 7517, section 5, for the set of keys.
+    OAuth2"; RFC 7517, section 5, for the JWKS.
     """
     if isinstance(settings, str | os.PathLike):
         settings = load_settings(settings)
     elif not isinstance(settings, Settings):
         settings = Settings.parse(settings)
-    endpoint = _Endpoint(settings, Authority(settings, plugins or Plugins()))
+    handlers = _RequestHandlers(settings, TokenIssuer(settings, plugins or Plugins()))
     return Starlette(
         routes=[
-            Route("/token", endpoint.token, methods=["GET", "POST"]),
-            Route("/.well-known/jwks.json", endpoint.jwks, methods=["GET"]),
+            Route("/token", handlers.token, methods=["GET", "POST"]),
+            Route("/.well-known/jwks.json", handlers.jwks, methods=["GET"]),
         ],
-        exception_handlers={Refused: _refusal, HTTPException: _http_error},
+        exception_handlers={
+            TokenRequestError: _token_request_error_response,
+            HTTPException: _http_exception_response,
+        },
     )
 
 
-class _Endpoint:
-    def __init__(self, settings: Settings, authority: Authority) -> None:
-        self._trusted = settings.trusted_proxies
-        self._authority = authority
+class _RequestHandlers:
+    """The handlers of the application's routes."""
+
+    def __init__(self, settings: Settings, issuer: TokenIssuer) -> None:
+        self._trusted_proxies = settings.trusted_proxies
+        self._issuer = issuer
 
     async def token(self, request: Request) -> Response:
-        wanted = await read_form(request) if request.method == "POST" else read_query(request)
+        token_request = (
+            await read_form(request) if request.method == "POST" else read_query(request)
+        )
         peer = request.client.host if request.client else ""
         forwarded = request.headers.getlist("x-forwarded-for")
-        address = client_address(peer, forwarded, self._trusted)
-        return _reply(await self._authority.answer(wanted, address))
+        address = client_address(peer, forwarded, self._trusted_proxies)
+        return _token_response(await self._issuer.issue(token_request, address))
 
     async def jwks(self, _: Request) -> Response:
         return JSONResponse(
-            await self._authority.keys.jwks(),
+            await self._issuer.keys.jwks(),
             media_type="application/jwk-set+json",
-            headers={"Cache-Control": f"public, max-age={_JWKS_SECONDS}"},
+            headers={"Cache-Control": f"public, max-age={_JWKS_MAX_AGE}"},
         )
 
 
-def _reply(grant: Grant) -> Response:
+def _token_response(issued: IssuedToken) -> Response:
     content = {
-        "token": grant.token,
-        "access_token": grant.token,  # some clients read this one
+        "token": issued.token,
+        "access_token": issued.token,  # some clients read this field instead of `token`
         "token_type": "Bearer",
-        "expires_in": grant.lifetime,
-        "issued_at": grant.issued.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "scope": " ".join(map(str, grant.scopes)),
+        "expires_in": issued.lifetime,
+        "issued_at": issued.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "scope": " ".join(map(str, issued.scopes)),
     }
-    if grant.refresh_token is not None:
-        content["refresh_token"] = grant.refresh_token
+    if issued.refresh_token is not None:
+        content["refresh_token"] = issued.refresh_token
     return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
 
-async def _refusal(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+async def _token_request_error_response(_: Request, error: Exception) -> Response:
+    assert isinstance(error, TokenRequestError)
     headers = {"Cache-Control": "no-store", **error.headers}
     if error.status == 401:
         headers["WWW-Authenticate"] = _CHALLENGE
     return JSONResponse(error.body, error.status, headers)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    """A path or a method that there is not, in the form that clients read."""
+async def _http_exception_response(request: Request, error: Exception) -> Response:
+    """Reply to an unknown path or method with the error body that clients read."""
     assert isinstance(error, HTTPException)
-    refused = Refused(error.status_code, "UNSUPPORTED", f"{request.method}: {error.detail}")
-    return JSONResponse(refused.body, error.status_code, error.headers)
+    body = TokenRequestError(
+        error.status_code, "UNSUPPORTED", f"{request.method}: {error.detail}"
+    ).body
+    return JSONResponse(body, error.status_code, error.headers)

@@ -1,4 +1,5 @@
-"""What this package announces: that it is installed. It provides no driver; it asks for hooks.
+"""The entry point of this package, which lists it among the installed plugins.
 
-The endpoint calls `dockhand_authenticate` and `dockhand_authorize` of other plugins.
+It implements no hook. The token endpoint calls the hooks `dockhand_authenticate` and
+`dockhand_authorize` of other plugins.
 """

@@ -1,4 +1,4 @@
-"""The key that signs, and those that are shown beside it."""
+"""Signing keys: loading, rotation and the JWKS."""
 
 from __future__ import annotations
 
@@ -24,48 +24,49 @@ from dockhand_token_server.settings import Settings
 
 __all__ = ["KeyRing"]
 
-_LOOK = 1.0
-_LEEWAY = 60  # by which registries let clocks differ
+_CHECK_INTERVAL = 1.0  # seconds between looks at the files
+_LEEWAY = 60  # seconds by which registries allow clocks to differ
 _log = logging.getLogger("dockhand.token_server")
-Mark = tuple[tuple[int, int, int], ...]
+FileStates = tuple[tuple[int, int, int], ...]
 
 
 class KeyRing:
-    """The keys of an authority, loaded anew when their files change.
+    """The keys of a token endpoint, reloaded when their files change.
 
-    A key whose file is replaced signs no more, and stays in the JWKS until the tokens that it
-    signed have expired.
+    A new private key signs within a second of replacing the old one, and the old one stays in the
+    JWKS until the tokens that it signed have expired.
 
     Args:
-        settings: which files, and how long tokens live.
-        clock: seconds, from any start.
+        settings: the key files, and the lifetime of tokens.
+        clock: the current time in seconds, from any start.
 
     Raises:
-        ConfigError: a file cannot be read, or is not what it should be.
+        ConfigError: a file cannot be read, or does not hold a key.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings, self._clock = settings, clock
         files = [("private_key", settings.private_key), ("certificate", settings.certificate)]
         files += [("other_keys", file) for file in settings.other_keys]
-        self._files = [(key, file) for key, file in files if isinstance(file, Path)]
+        self._files = [(setting, file) for setting, file in files if isinstance(file, Path)]
         self._retired: list[tuple[float, SigningKey]] = []
-        self._looked = clock()
+        self._checked_at = clock()
         try:
-            self._mark = self._look()
-            self._key, self._others = self._load()
+            self._loaded_states = self._file_states()
+            self._signing_key, self._others = self._load()
         except (OSError, KeyInvalid) as error:
-            raise ConfigError(_said(error)) from None
+            raise ConfigError(_error_text(error)) from None
 
-    def _look(self) -> Mark:
-        found = []
-        for key, file in self._files:
+    def _file_states(self) -> FileStates:
+        """Inode, modification time and size of each file: a change means that a file changed."""
+        states = []
+        for setting, file in self._files:
             try:
                 status = file.stat()
             except OSError as error:
-                raise KeyInvalid(f"{key}: {file}: {error.strerror}") from None
-            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
-        return tuple(found)
+                raise KeyInvalid(f"{setting}: {file}: {error.strerror}") from None
+            states.append((status.st_ino, status.st_mtime_ns, status.st_size))
+        return tuple(states)
 
     def _load(self) -> tuple[SigningKey, list[PublicKey]]:
         settings = self._settings
@@ -84,45 +85,48 @@ class KeyRing:
             for file in settings.other_keys
             for public in load_public_keys(file.read_bytes(), f"other_keys: {file}")
         ]
-        assert key.header  # whose certificates are signed now, not with the first token
+        assert key.header  # makes the x5c certificate now, so that the first token need not wait
         return key, others
 
-    async def current(self) -> SigningKey:
-        """The key that signs."""
+    async def signing_key(self) -> SigningKey:
+        """The private key that signs now.
+
+        Where changed files cannot be loaded, this logs an error and keeps the previous key.
+        """
         now = self._clock()
-        if now - self._looked < _LOOK:
-            return self._key
-        self._looked = now  # others that come meanwhile go on with what there is
+        if now - self._checked_at < _CHECK_INTERVAL:
+            return self._signing_key
+        self._checked_at = now  # concurrent calls use the previous key while this one reloads
         try:
-            mark = self._look()
-            if mark != self._mark:
+            states = self._file_states()
+            if states != self._loaded_states:
                 key, others = await asyncio.to_thread(self._load)
-                if thumbprint(key.public) != thumbprint(self._key.public):
+                if thumbprint(key.public) != thumbprint(self._signing_key.public):
                     until = self._clock() + self._settings.token_lifetime + _LEEWAY
-                    self._retired.append((until, self._key))
-                    _log.warning("key %s signs from now on", key.kid)
-                self._key, self._others, self._mark = key, others, mark
+                    self._retired.append((until, self._signing_key))
+                    _log.warning("the private key changed: key %s signs from now on", key.kid)
+                self._signing_key, self._others, self._loaded_states = key, others, states
         except (OSError, KeyInvalid) as error:
-            _log.error("%s; the key known before goes on signing", _said(error))
-        return self._key
+            _log.error("%s; the key loaded before goes on signing", _error_text(error))
+        return self._signing_key
 
     async def jwks(self) -> dict[str, Any]:
-        """A JWK set of all keys by which tokens may be signed that are still good."""
-        keys: list[dict[str, Any]] = list((await self.current()).jwks()["keys"])
+        """A JWK set of the signing key, retired keys with unexpired tokens, and `other_keys`."""
+        keys: list[dict[str, Any]] = list((await self.signing_key()).jwks()["keys"])
         now = self._clock()
         self._retired = [(until, key) for until, key in self._retired if until > now]
         for _, key in self._retired:
             keys += key.jwks()["keys"]
-        name = libtrust_fingerprint if self._settings.key_id == "libtrust" else thumbprint
+        key_name = libtrust if self._settings.key_id == "libtrust" else thumbprint
         keys += [
-            {**jwk(public), "kid": name(public), "use": "sig", "alg": usable_algorithms(public)[0]}
+            {**jwk(public), "kid": key_name(public), "use": "sig", "alg": algorithms(public)[0]}
             for public in self._others
         ]
-        # One that was announced beforehand may sign by now.
+        # `other_keys` may name the signing key too: each `kid` appears once.
         return {"keys": list({key["kid"]: key for key in reversed(keys)}.values())[::-1]}
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}"
     return str(error)

@@ -1,4 +1,4 @@
-"""Patterns for the names of repositories, as rules have them."""
+"""Patterns of rules, which match the names of repositories and other resources."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dockhand_core.models import check_repository
 
-__all__ = ["Pattern"]
+__all__ = ["Pattern", "is_component", "is_repository_name"]
 
 _USER = "{user}"
 _ANY = "*"
@@ -17,59 +17,60 @@ _LITERAL = re.compile(r"[A-Za-z0-9._:-]+")
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Names, component by component.
+    """A pattern that matches names, path component by path component.
 
-    `*` stands for one path component, `**` for any number of them, none included. `{user}` is the
-    name of whoever asks, taken literally, and matches only where that name could be a component of
-    a repository's name: neither `a/b` nor `*` as a user's name makes the pattern wider.
+    `*` matches one component, and `**` any number of them, including none. `{user}` is replaced by
+    the user's name, taken literally, and matches only where that name is valid in a repository
+    component. So a user called `a/b` or `*` cannot widen the pattern.
     """
 
-    parts: tuple[str, ...]
+    components: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """The pattern that a text is; an empty one matches the empty name alone.
+        """Parse a pattern; an empty text matches the empty name alone.
 
         Raises:
-            ValueError: it matches nothing, or not what it looks like.
+            ValueError: the pattern cannot match any name, or has a `*` within a component.
         """
-        parts = tuple(text.split("/"))
-        for part in parts if text else ():
-            if part in {_ANY, _ANY_NUMBER}:
+        components = tuple(text.split("/"))
+        for component in components if text else ():
+            if component in {_ANY, _ANY_NUMBER}:
                 continue
-            if _ANY in part:
+            if _ANY in component:
                 raise ValueError(
-                    f"{part!r} in {text!r}: '*' stands for a whole path component, '**' for any "
-                    "number of them; neither is a part of one"
+                    f"{component!r} in {text!r}: '*' stands for one whole path component, '**' for "
+                    "any number of them; neither can be part of a component"
                 )
-            plain = part.replace(_USER, "u")
+            plain = component.replace(_USER, "u")
             if not _LITERAL.fullmatch(plain):
-                hint = f"; the only name in braces is {_USER}" if "{" in plain else ""
-                raise ValueError(f"{text!r}: {part!r} is no part of any name{hint}")
-        return cls(parts)
+                hint = f"; the only placeholder is {_USER}" if "{" in plain else ""
+                raise ValueError(f"{text!r}: {component!r} cannot be part of a name{hint}")
+        return cls(components)
 
     def matches(self, name: str, user: str) -> bool:
-        """Whether a name is among those that the pattern describes for a user."""
+        """Whether the pattern matches a name, for this user."""
         if not name:
-            return self.parts == ("",)
-        expected, given = self.parts, name.split("/")
-        here = there = 0  # in `expected` and in `given`
-        star, taken = -1, 0  # the last `**`, and where what it takes ends
-        while there < len(given):
-            if here < len(expected) and expected[here] == _ANY_NUMBER:
-                star, taken = here, there
-                here += 1
-            elif here < len(expected) and _fits(expected[here], given[there], user):
-                here, there = here + 1, there + 1
-            elif star >= 0:  # it takes one more component
-                taken += 1
-                here, there = star + 1, taken
+            return self.components == ("",)
+        expected, given = self.components, name.split("/")
+        e = g = 0  # positions in `expected` and `given`
+        # For backtracking: the position of the last `**`, and the end of the components it matches.
+        star, star_end = -1, 0
+        while g < len(given):
+            if e < len(expected) and expected[e] == _ANY_NUMBER:
+                star, star_end = e, g
+                e += 1
+            elif e < len(expected) and _component_matches(expected[e], given[g], user):
+                e, g = e + 1, g + 1
+            elif star >= 0:  # let the last `**` match one more component
+                star_end += 1
+                e, g = star + 1, star_end
             else:
                 return False
-        return all(part == _ANY_NUMBER for part in expected[here:])
+        return all(component == _ANY_NUMBER for component in expected[e:])
 
 
-def _fits(expected: str, given: str, user: str) -> bool:
+def _component_matches(expected: str, given: str, user: str) -> bool:
     if expected == _ANY:
         return bool(given)
     if _USER not in expected:
@@ -78,12 +79,12 @@ def _fits(expected: str, given: str, user: str) -> bool:
 
 
 def is_component(text: str) -> bool:
-    """Whether a repository's name can have this as one of its components."""
-    return "/" not in text and is_repository(text)
+    """Whether a text is valid as one component of a repository's name."""
+    return "/" not in text and is_repository_name(text)
 
 
-def is_repository(text: str) -> bool:
-    """Whether a repository can have this name."""
+def is_repository_name(text: str) -> bool:
+    """Whether a text is valid as a repository's name."""
     try:
         check_repository(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What an authority is told: `authority.toml`, or the same as a mapping."""
+"""Settings of the token endpoint, from `authority.toml` or a mapping with the same keys."""
 
 from __future__ import annotations
 
@@ -27,25 +27,24 @@ from dockhand_token_server.patterns import Pattern, is_component
 __all__ = ["LoginLimit", "Rule", "Settings", "load_settings"]
 
 _ACTION = re.compile(r"[a-z]+|\*")
-_TYPE = re.compile(r"[a-z0-9]+(\([a-z0-9]+\))?")
-_NAME_LIMIT = 255
+_RESOURCE_TYPE = re.compile(r"[a-z0-9]+(\([a-z0-9]+\))?")
+_MAX_NAME = 255
 
 
-def _no_boolean(value: object) -> object:
-    """Pydantic takes `true` for 1."""
+def _refuse_boolean(value: object) -> object:
+    """Refuse `true` and `false`, which pydantic would read as the numbers 1 and 0."""
     if isinstance(value, bool):
-        raise ValueError("a number is expected")
+        raise ValueError("must be a number")
     return value
 
 
-def _key(value: object) -> object:
-    """A key is a file, or the PEM itself."""
+def _path_or_pem(value: object) -> object:
     if isinstance(value, str):
         return SecretStr(value) if is_pem(value) else Path(value)
     return value
 
 
-Number = BeforeValidator(_no_boolean)
+NotBoolean = BeforeValidator(_refuse_boolean)
 
 
 class _Table(BaseModel):
@@ -55,16 +54,19 @@ class _Table(BaseModel):
 
 
 class Rule(_Table):
-    """Who may do what. Every rule that matches adds its actions to what is granted.
+    """A rule: allows actions on resources to a user or a group.
+
+    All matching rules together define the actions that are granted.
 
     Args:
-        user: a user's name; `*` is whoever is logged in, the empty string an anonymous client.
-        group: instead of `user`: whoever is in that group.
-        repository: a pattern: `*` is one path component, `**` any number of them, `{user}` the
-            name of whoever asks.
-        type: instead of `repository`: the kind of resource, such as `registry`.
+        user: a user's name; `*` matches every authenticated user, the empty string an anonymous
+            client.
+        group: instead of `user`: a group whose members the rule applies to.
+        repository: a pattern for the repository's name. `*` matches one path component, `**` any
+            number of them, and `{user}` the name of the user.
+        type: instead of `repository`: the type of another resource, such as `registry`.
         name: with `type`: a pattern for the resource's name, such as `catalog`.
-        actions: `pull`, `push`, `delete`; `*` is all of them.
+        actions: `pull`, `push`, `delete`, or `*` for all of them.
     """
 
     user: str | None = None
@@ -76,18 +78,19 @@ class Rule(_Table):
 
     @field_validator("user", "group")
     @classmethod
-    def _plain(cls, value: str | None) -> str | None:
-        if value is not None and not _is_name(value):
+    def _check_user_or_group(cls, value: str | None) -> str | None:
+        if value is not None and not _is_user_or_group_name(value):
             raise ValueError(
-                f"is a name of {_NAME_LIMIT} characters at most, without control characters or ':'"
+                f"must be a name of at most {_MAX_NAME} characters, without control characters or "
+                "':'"
             )
         return value
 
     @field_validator("actions", mode="before")
     @classmethod
-    def _are_actions(cls, value: object) -> object:
+    def _check_actions(cls, value: object) -> object:
         if not isinstance(value, list | tuple | set | frozenset) or not value:
-            raise ValueError('is a list of at least one action, such as ["pull", "push"]')
+            raise ValueError('must be a list of at least one action, such as ["pull", "push"]')
         for action in value:
             if not isinstance(action, str) or not _ACTION.fullmatch(action):
                 raise ValueError(f"{action!r} is neither a lower-case word nor '*'")
@@ -95,90 +98,94 @@ class Rule(_Table):
 
     @field_validator("repository")
     @classmethod
-    def _is_repository(cls, value: str | None) -> str | None:
+    def _check_repository(cls, value: str | None) -> str | None:
         if value is None:
             return None
         if not value:
-            raise ValueError("is empty; '**' matches every repository")
-        for part in Pattern.parse(value).parts:
-            if part not in {"*", "**"} and not is_component(part.replace("{user}", "u")):
-                raise ValueError(f"{value!r}: no repository's name has a component {part!r}")
+            raise ValueError("must not be empty; '**' matches every repository")
+        for component in Pattern.parse(value).components:
+            literal = component.replace("{user}", "u")
+            if component not in {"*", "**"} and not is_component(literal):
+                raise ValueError(
+                    f"{value!r}: {component!r} is not valid as a component of a repository's name"
+                )
         return value
 
     @field_validator("type")
     @classmethod
-    def _is_type(cls, value: str | None) -> str | None:
-        if value is not None and not _TYPE.fullmatch(value):
-            raise ValueError("is a lower-case word, such as 'registry'")
+    def _check_type(cls, value: str | None) -> str | None:
+        if value is not None and not _RESOURCE_TYPE.fullmatch(value):
+            raise ValueError("must be a lower-case word, such as 'registry'")
         return value
 
     @field_validator("name")
     @classmethod
-    def _is_pattern(cls, value: str | None) -> str | None:
+    def _check_name(cls, value: str | None) -> str | None:
         if value is not None:
             Pattern.parse(value)
         return value
 
     @model_validator(mode="after")
-    def _whole(self) -> Rule:
+    def _check_combination(self) -> Rule:
         if (self.user is None) == (self.group is None):
-            raise ValueError("either user or group is given")
+            raise ValueError("give either user or group")
         if self.group == "":
-            raise ValueError("group is empty")
+            raise ValueError("group must not be empty")
         if (self.repository is None) == (self.type is None):
-            raise ValueError("either repository, or type and name are given")
+            raise ValueError("give either repository, or type and name")
         if (self.type is None) != (self.name is None):
-            raise ValueError("type and name are given together")
+            raise ValueError("give type and name together")
         return self
 
     @property
     def pattern(self) -> Pattern:
-        """What the resource's name has to be like."""
+        """The pattern for the resource's name."""
         return Pattern.parse(self.repository if self.repository is not None else self.name or "")
 
 
 class LoginLimit(_Table):
-    """How many failed logins there may be, from one address and for one user.
+    """The limit on failed logins, for each address and for each user.
 
     Args:
-        failures: so many at once, before more are refused with 429.
-        seconds: in which that number is forgotten again, little by little.
+        failures: the number of failures after which logins are refused with status 429.
+        seconds: the time in which that number of failures is forgotten, one after the other.
     """
 
-    failures: Annotated[int, Field(ge=1, le=10_000), Number] = 10
-    seconds: Annotated[float, Field(gt=0, le=86_400), Number] = 60.0
+    failures: Annotated[int, Field(ge=1, le=10_000), NotBoolean] = 10
+    seconds: Annotated[float, Field(gt=0, le=86_400), NotBoolean] = 60.0
 
 
 class Settings(_Table):
-    """An authority.
+    """The settings of a token endpoint.
 
     Args:
-        issuer: the authority's name, which the registry knows it by.
-        services: the registries that it signs tokens for, by the names they call themselves.
-        private_key: what signs: a PEM file, or the PEM itself.
-        private_key_password: where that is encrypted.
-        certificate: a PEM file that goes out with every token (`x5c`); one is made from the key
-            unless given.
-        key_id: how a token says which key signed it: `x5c`, `libtrust` or `rfc7638`.
-        other_keys: PEM files of keys that the JWKS shows as well: the one before, as long as its
-            tokens live, and the one to come.
+        issuer: the authority's name; the registry's setting `issuer`.
+        services: the names of the registries that it signs tokens for; a registry's setting
+            `service`.
+        private_key: the key that signs: a PEM file, or the PEM itself.
+        private_key_password: the password of an encrypted private key.
+        certificate: a PEM file with the certificate that goes out with every token (`x5c`). The
+            default is a certificate made from the private key.
+        key_id: the way in which a token names its key: `x5c`, `libtrust` or `rfc7638`.
+        other_keys: PEM files of more keys for the JWKS: the previous key while its tokens are
+            valid, or the next key.
         users: an htpasswd file with bcrypt hashes.
         groups: the members of each group.
-        rules: who may do what.
-        backend: `rules`, or the name of a plugin whose `dockhand_authorize` says it instead.
+        rules: the rules that grant actions.
+        backend: `rules`, or the name of a plugin whose `dockhand_authorize` replaces the rules.
         token_lifetime: seconds.
-        refresh_tokens: an SQLite file for refresh tokens, made if it is not there; or false, and
-            none are given.
+        refresh_tokens: an SQLite file for refresh tokens, created if it does not exist; false
+            disables refresh tokens.
         refresh_token_lifetime: seconds.
-        login_limit: of failed logins.
-        trusted_proxies: networks of the proxies whose `X-Forwarded-For` says where a client is.
+        login_limit: the limit on failed logins.
+        trusted_proxies: networks of the proxies whose `X-Forwarded-For` header is trusted.
     """
 
-    issuer: str = Field(min_length=1, max_length=_NAME_LIMIT)
-    services: tuple[Annotated[str, Field(min_length=1, max_length=_NAME_LIMIT)], ...] = Field(
+    issuer: str = Field(min_length=1, max_length=_MAX_NAME)
+    services: tuple[Annotated[str, Field(min_length=1, max_length=_MAX_NAME)], ...] = Field(
         min_length=1
     )
-    private_key: Annotated[Path | SecretStr, BeforeValidator(_key)]
+    private_key: Annotated[Path | SecretStr, BeforeValidator(_path_or_pem)]
     private_key_password: SecretStr | None = None
     certificate: Path | None = None
     key_id: KeyId | None = None
@@ -187,26 +194,26 @@ class Settings(_Table):
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     backend: str = Field("rules", min_length=1)
-    # docker's client takes less for this much
-    token_lifetime: Annotated[int, Field(ge=60, le=86_400), Number] = 300
+    # docker takes a lifetime below 60 seconds for 60 seconds
+    token_lifetime: Annotated[int, Field(ge=60, le=86_400), NotBoolean] = 300
     refresh_tokens: Path | Literal[False] = Path("refresh_tokens.db")
-    refresh_token_lifetime: Annotated[int, Field(ge=60), Number] = 90 * 86_400
+    refresh_token_lifetime: Annotated[int, Field(ge=60), NotBoolean] = 90 * 86_400
     login_limit: LoginLimit = Field(default_factory=LoginLimit)
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
 
     @field_validator("services", "trusted_proxies", "other_keys", mode="before")
     @classmethod
-    def _is_list(cls, value: object) -> object:
+    def _check_is_list(cls, value: object) -> object:
         if not isinstance(value, list | tuple):
-            raise ValueError("is a list")
+            raise ValueError("must be a list")
         return value
 
     @model_validator(mode="after")
-    def _one_backend(self) -> Settings:
+    def _check_backend(self) -> Settings:
         if self.backend != "rules" and self.rules:
             raise ValueError(
-                f"backend is the plugin {self.backend!r}, so that the rules would not be asked: "
-                "leave out one of the two"
+                f"backend is the plugin {self.backend!r}, so that the rules would have no effect: "
+                "remove one of the two"
             )
         return self
 
@@ -218,18 +225,20 @@ class Settings(_Table):
         base: str | os.PathLike[str] | None = None,
         where: str = "authority",
     ) -> Settings:
-        """The settings that a mapping holds; nothing else is read but what `<secret>_file` names.
+        """Parse settings from a mapping.
+
+        The only files that this reads are those that a `<secret>_file` names.
 
         Args:
-            data: as in `authority.toml`.
-            base: the folder that relative paths start at; the working folder unless given.
-            where: what a message begins with.
+            data: the keys of `authority.toml`.
+            base: the folder that relative paths start at. The default is the working folder.
+            where: the beginning of error messages.
 
         Raises:
             ConfigError: a key is unknown, missing or has a wrong value; the message names it.
         """
         if not isinstance(data, Mapping):
-            raise ConfigError(f"{where}: settings are a mapping, not {type(data).__name__}")
+            raise ConfigError(f"{where}: settings must be a mapping, not {type(data).__name__}")
         folder = Path(base) if base is not None else Path.cwd()
         table = dict(data)
         table.setdefault("refresh_tokens", "refresh_tokens.db")
@@ -238,7 +247,7 @@ class Settings(_Table):
                 folder / Path(each).expanduser() if isinstance(each, str) else each
                 for each in table["other_keys"]
             ]
-        table["rules"] = _rules(table.get("rules", ()), f"{where}: rules", folder)
+        table["rules"] = _parse_rules(table.get("rules", ()), f"{where}: rules", folder)
         if isinstance(table.get("login_limit"), Mapping):
             place = f"{where}: login_limit"
             table["login_limit"] = validate_table(
@@ -247,9 +256,9 @@ class Settings(_Table):
         return validate_table(cls, table, where=where, base=folder)
 
 
-def _rules(values: Any, where: str, base: Path) -> tuple[Rule, ...]:
+def _parse_rules(values: Any, where: str, base: Path) -> tuple[Rule, ...]:
     if not isinstance(values, list | tuple):
-        raise ConfigError(f"{where}: is a list of tables, each begun by a line [[rules]]")
+        raise ConfigError(f"{where}: must be a list of tables; begin each with a line [[rules]]")
     rules = []
     for number, value in enumerate(values, 1):
         place = f"{where}: number {number}"
@@ -258,26 +267,26 @@ def _rules(values: Any, where: str, base: Path) -> tuple[Rule, ...]:
         elif isinstance(value, Mapping):
             rules.append(validate_table(Rule, value, where=place, base=base))
         else:
-            raise ConfigError(f"{place}: is not a table")
+            raise ConfigError(f"{place}: must be a table")
     return tuple(rules)
 
 
-def _is_name(text: str) -> bool:
-    """Whether a user or a group can be called so."""
-    return len(text) <= _NAME_LIMIT and ":" not in text and (text == "" or text.isprintable())
+def _is_user_or_group_name(text: str) -> bool:
+    return len(text) <= _MAX_NAME and ":" not in text and (text == "" or text.isprintable())
 
 
 def load_settings(
     path: str | os.PathLike[str], environ: Mapping[str, str] | None = None
 ) -> Settings:
-    """What a file says.
+    """Load settings from a TOML file.
 
     Args:
-        path: a TOML file; `${NAME}` in it reads the environment, and relative paths start at it.
-        environ: the environment; the process's unless given.
+        path: the file. `${NAME}` in it stands for an environment variable; relative paths start at
+            its folder.
+        environ: the environment variables. The default is the environment of the process.
 
     Raises:
-        ConfigError: something is wrong; the message names the file, the table and the key.
+        ConfigError: a setting is wrong; the message names the file, the table and the key.
     """
     file = Path(path).absolute()
     try:

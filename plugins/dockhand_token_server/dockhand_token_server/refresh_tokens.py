@@ -1,7 +1,7 @@
-"""Refresh tokens: what a client keeps instead of a password.
+"""Refresh tokens in SQLite: clients store one instead of the password.
 
-Opaque, and stored as a hash, so that whoever reads the file can log in with none of them. Every
-operation opens the file anew: several processes of one machine share it.
+They are random, and stored as hashes: reading the file gives no usable token. Each operation opens
+the file anew, so that several processes of one machine can share it.
 
 Follows: Distribution's "Docker Registry v2 authentication using OAuth2".
 """
@@ -22,13 +22,13 @@ from pathlib import Path
 
 from dockhand_core import ConfigError, Identity
 
-__all__ = ["Held", "RefreshTokens"]
+__all__ = ["RefreshTokenRecord", "RefreshTokens"]
 
-_PREFIX = "dhr_"  # by which those who look for lost secrets know one
-_BYTES = 32
-_LONGEST = 128
-_EACH = 1000  # for one user; the oldest go
-_BUSY = 5.0
+_PREFIX = "dhr_"  # lets secret scanners recognize a leaked token
+_RANDOM_BYTES = 32
+_MAX_LENGTH = 128
+_MAX_PER_USER = 1000
+_BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS refresh_tokens (
@@ -48,39 +48,41 @@ CREATE INDEX IF NOT EXISTS refresh_tokens_user ON refresh_tokens (user, issued);
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What is known of a refresh token.
+class RefreshTokenRecord:
+    """The stored facts about a refresh token, without the token itself.
 
     Attributes:
-        id: what it is called in lists, and revoked by; no secret.
-        identity: whose it is, with the groups that a plugin named when they logged in.
-        source: who said that it is them: `users` for the htpasswd file, or a plugin's name.
-        stamp: what has to be the same for the token to hold: a hash of the user's entry.
-        service: the registry that it is for.
-        client: what the client called itself.
-        issued, expires: when.
+        id: the public name of the token, for lists and for revoking it.
+        identity: the user, with the groups that a plugin named at the login.
+        source: the source that authenticated the user: `users` for the htpasswd file, otherwise a
+            plugin's name.
+        entry_hash: the hash of the user's entry in the htpasswd file at the login; the token is
+            invalid if the entry has changed since.
+        service: the registry that the token is for.
+        client_id: the name that the client gave for itself.
+        issued_at, expires_at: times in UTC.
     """
 
     id: str
     identity: Identity
     source: str
-    stamp: bytes
+    entry_hash: bytes
     service: str
-    client: str
-    issued: datetime
-    expires: datetime
+    client_id: str
+    issued_at: datetime
+    expires_at: datetime
 
 
 class RefreshTokens:
     """The refresh tokens in an SQLite file.
 
     Args:
-        path: the file, made readable for its owner alone if it is not there.
-        lifetime: seconds.
-        clock: seconds since 1970.
+        path: the file. If it does not exist, it is created, readable for its owner only.
+        lifetime: seconds that a new token is valid.
+        clock: the current time in seconds since 1970.
 
     Raises:
-        ConfigError: the file cannot be used.
+        ConfigError: the file cannot be opened, or is not such a database.
     """
 
     def __init__(self, path: Path, lifetime: int, clock: Callable[[], float] = time.time) -> None:
@@ -91,31 +93,40 @@ class RefreshTokens:
             with self._open() as database:
                 (version,) = database.execute("PRAGMA user_version").fetchone()
                 if version not in {0, _VERSION}:
-                    raise ConfigError(f"refresh_tokens: {path}: written by a newer version of this")
+                    raise ConfigError(
+                        f"refresh_tokens: {path}: written by a newer version of "
+                        "dockhand-token-server; upgrade this one, or name another file"
+                    )
                 if not version:
                     database.executescript(_SCHEMA)
                     database.execute(f"PRAGMA user_version = {_VERSION}")
         except (OSError, sqlite3.Error) as error:
             reason = getattr(error, "strerror", None) or error
             raise ConfigError(
-                f"refresh_tokens: {path}: {reason}; name an SQLite file that can be written, or "
-                "say refresh_tokens = false"
+                f"refresh_tokens: {path}: {reason}; name a writable SQLite file, or set "
+                "refresh_tokens = false"
             ) from None
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self._path, timeout=_BUSY)) as database, database:
+        with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT)) as database, database:
             yield database
 
     def issue(
-        self, identity: Identity, *, source: str, stamp: bytes, service: str, client: str
+        self, identity: Identity, *, source: str, entry_hash: bytes, service: str, client_id: str
     ) -> str:
-        """A new token. See `Held` for the arguments."""
-        token = _PREFIX + secrets.token_urlsafe(_BYTES)
+        """Store and return a new token.
+
+        This also deletes expired tokens, and the user's oldest ones beyond 1000.
+
+        Args:
+            identity, source, entry_hash, service, client_id: see `RefreshTokenRecord`.
+        """
+        token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         now = int(self._clock())
         row = (
             secrets.token_hex(8), _hash(token), identity.name, json.dumps(sorted(identity.groups)),
-            source, stamp, service, client, now, now + self._lifetime,
+            source, entry_hash, service, client_id, now, now + self._lifetime,
         )  # fmt: skip
         with self._open() as database:
             database.execute("DELETE FROM refresh_tokens WHERE expires <= ?", (now,))
@@ -123,49 +134,50 @@ class RefreshTokens:
             database.execute(
                 "DELETE FROM refresh_tokens WHERE id IN (SELECT id FROM refresh_tokens "
                 "WHERE user = ? ORDER BY issued DESC, rowid DESC LIMIT -1 OFFSET ?)",
-                (identity.name, _EACH),
+                (identity.name, _MAX_PER_USER),
             )
         return token
 
-    def find(self, token: str, service: str) -> Held | None:
-        """What is known of a token; None where it is unknown, expired or for another registry."""
-        if not token.startswith(_PREFIX) or len(token) > _LONGEST:
+    def find(self, token: str, service: str) -> RefreshTokenRecord | None:
+        """The record of a token; None if it is unknown, expired or for another registry."""
+        if not token.startswith(_PREFIX) or len(token) > _MAX_LENGTH:
             return None
-        # Looking up a hash tells by its time nothing of the token.
+        # A lookup by hash is safe against timing attacks: its time does not depend on how much of
+        # the token was guessed.
         found = self._select("hash = ? AND service = ?", _hash(token), service)
         return found[0] if found else None
 
-    def held(self, user: str | None = None) -> list[Held]:
-        """The tokens that hold, of one user or of all, the oldest first."""
+    def list_valid(self, user: str | None = None) -> list[RefreshTokenRecord]:
+        """The records of unexpired tokens, of one user or of all, oldest first."""
         return self._select("user = ?", user) if user is not None else self._select("1")
 
-    def _select(self, condition: str, *values: object) -> list[Held]:
+    def _select(self, condition: str, *values: object) -> list[RefreshTokenRecord]:
         with self._open() as database:
             rows = database.execute(
-                "SELECT id, user, groups, source, stamp, service, client, issued, expires "  # noqa: S608  # ours
+                "SELECT id, user, groups, source, stamp, service, client, issued, expires "  # noqa: S608  # the condition is a constant of this class
                 f"FROM refresh_tokens WHERE {condition} AND expires > ? ORDER BY issued, rowid",
                 (*values, int(self._clock())),
             ).fetchall()
         return [
-            Held(
+            RefreshTokenRecord(
                 id=row[0],
                 identity=Identity(row[1], frozenset(json.loads(row[2]))),
                 source=row[3],
-                stamp=row[4],
+                entry_hash=row[4],
                 service=row[5],
-                client=row[6],
-                issued=datetime.fromtimestamp(row[7], UTC),
-                expires=datetime.fromtimestamp(row[8], UTC),
+                client_id=row[6],
+                issued_at=datetime.fromtimestamp(row[7], UTC),
+                expires_at=datetime.fromtimestamp(row[8], UTC),
             )
             for row in rows
         ]
 
     def revoke(self, *, id: str | None = None, user: str | None = None) -> int:  # noqa: A002
-        """Make tokens void; gives how many.
+        """Revoke tokens, and return how many there were.
 
         Args:
-            id: the one that is listed so.
-            user: all of a user.
+            id: revoke the token with this `RefreshTokenRecord.id`.
+            user: revoke all tokens of this user.
         """
         with self._open() as database:
             return database.execute(
@@ -174,5 +186,5 @@ class RefreshTokens:
 
 
 def _hash(token: str) -> bytes:
-    # The token is 256 random bits: there is nothing to guess that a slow hash would make slower.
+    # A token is 256 random bits, beyond guessing: a slow hash would add nothing.
     return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,52 @@
+"""The limit on failed logins."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+__all__ = ["FailureLimiter"]
+
+_MAX_KEYS = 20_000
+
+
+class FailureLimiter:
+    """Counts failures per key in leaky buckets: counts decrease steadily with time.
+
+    Args:
+        failures: the capacity of a bucket.
+        seconds: the time in which a full bucket drains.
+        clock: the current time in seconds, from any start.
+    """
+
+    def __init__(
+        self, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._capacity = failures
+        self._rate = failures / seconds
+        self._clock = clock
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def _level(self, key: str) -> float:
+        level, updated_at = self._levels.get(key, (0.0, 0.0))
+        return max(0.0, level - (self._clock() - updated_at) * self._rate)
+
+    def seconds_to_wait(self, key: str) -> int:
+        """Whole seconds until the next attempt is allowed; 0 if it is allowed now."""
+        with self._lock:
+            excess = self._level(key) + 1 - self._capacity
+        return max(0, math.ceil(excess / self._rate - 1e-6))  # tolerates rounding errors of floats
+
+    def add(self, key: str, failures: int = 1) -> None:
+        """Add failures to a key's count; -1 takes one back that turned out to be a success."""
+        with self._lock:
+            level = max(0.0, self._level(key) + failures)
+            self._levels.pop(key, None)
+            if level:
+                self._levels[key] = level, self._clock()
+                while len(self._levels) > _MAX_KEYS:
+                    self._levels.popitem(last=False)

@@ -1,0 +1,252 @@
+"""The token issuer: authentication, authorization and signing of one token request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dockhand_auth_jwt import Token
+
+from dockhand_core import Identity, PluginConflict, PluginError, PluginNotFound, Plugins, Scope
+from dockhand_core.config import did_you_mean
+from dockhand_core.server.htpasswd import PasswordFile
+from dockhand_token_server.authentication import Authentication, Authenticator, call_hook
+from dockhand_token_server.client_address import network_of
+from dockhand_token_server.failure_limiter import FailureLimiter
+from dockhand_token_server.keys import KeyRing
+from dockhand_token_server.refresh_tokens import RefreshTokens
+from dockhand_token_server.rules import Rules, intersection
+from dockhand_token_server.settings import Settings
+from dockhand_token_server.token_requests import TokenRequest, TokenRequestError
+
+__all__ = ["IssuedToken", "TokenIssuer"]
+
+_RULES = "rules"
+_log = logging.getLogger("dockhand.token_server")
+Implementations = dict[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A signed token with the facts that the reply states beside it.
+
+    Attributes:
+        token: the JWT.
+        scopes: the scopes that the token grants.
+        issued_at: the time of signing, in whole seconds.
+        lifetime: seconds.
+        refresh_token: a new refresh token, if the client asked for one and they are enabled.
+    """
+
+    token: str
+    scopes: tuple[Scope, ...]
+    issued_at: datetime
+    lifetime: int
+    refresh_token: str | None = None
+
+
+class TokenIssuer:
+    """Issues tokens for token requests.
+
+    Args:
+        settings: the settings of the token endpoint.
+        plugins: the plugins whose hooks are called.
+
+    Raises:
+        ConfigError: a file that the settings name cannot be read, or has a wrong content.
+        PluginError: the plugin of the setting `backend` is missing, or two plugins have one name.
+    """
+
+    def __init__(self, settings: Settings, plugins: Plugins) -> None:
+        self._settings = settings
+        self._rules = Rules(settings.rules, settings.groups)
+        self._authorizers = _hook_implementations(plugins, "dockhand_authorize")
+        self._backend = self._remove_backend_from_authorizers(plugins)
+        limit = settings.login_limit
+        users = PasswordFile(settings.users) if settings.users is not None else None
+        self._authenticator = Authenticator(
+            users,
+            _hook_implementations(plugins, "dockhand_authenticate"),
+            FailureLimiter(limit.failures, limit.seconds),
+        )
+        self.keys = KeyRing(settings)
+        self._refresh_tokens = (
+            RefreshTokens(settings.refresh_tokens, settings.refresh_token_lifetime)
+            if settings.refresh_tokens
+            else None
+        )
+
+    def _remove_backend_from_authorizers(self, plugins: Plugins) -> Callable[..., Any] | None:
+        name = self._settings.backend
+        if name == _RULES:
+            return None
+        if name not in self._authorizers:
+            available = sorted(self._authorizers)
+            broken = "; ".join(str(info) for info in plugins if info.error)
+            raise PluginNotFound(
+                f"backend: no plugin {name!r} implements dockhand_authorize; plugins that do: "
+                f"{', '.join(available) or 'none'}{did_you_mean(name, available)}"
+                + (f"; plugins that failed to load: {broken}" if broken else "")
+            )
+        return self._authorizers.pop(name)
+
+    async def issue(self, request: TokenRequest, address: str) -> IssuedToken:
+        """Issue the token for a request.
+
+        The token grants the requested scopes as far as the client may have them, possibly none.
+
+        Args:
+            request: the client's request.
+            address: the client's address, for logs and for the limit on failed logins.
+
+        Raises:
+            TokenRequestError: the request is refused: a failed login, or an unknown service.
+        """
+        service = self._requested_service(request)
+        authentication = await self._authenticate(request, service, address)
+        identity = self._rules.with_groups(authentication.identity)
+        scopes = await self._granted_scopes(identity, request.scopes, service)
+        lifetime = self._settings.token_lifetime
+        # The claims of a token are whole seconds; the reply states the same time.
+        issued_at = datetime.now(UTC).replace(microsecond=0)
+        token = await self._sign(identity, scopes, service)
+        refresh_token = None
+        if request.offline and self._refresh_tokens is not None and not identity.anonymous:
+            refresh_token = await asyncio.to_thread(
+                self._refresh_tokens.issue,
+                authentication.identity,
+                source=authentication.source,
+                entry_hash=authentication.entry_hash,
+                service=service,
+                client_id=request.client_id,
+            )
+        _log.info(
+            "token for %r from %s: %s: %s", identity.name, address, service,
+            " ".join(map(str, scopes)) or "nothing",
+        )  # fmt: skip
+        return IssuedToken(token, scopes, issued_at, lifetime, refresh_token)
+
+    def _requested_service(self, request: TokenRequest) -> str:
+        services = self._settings.services
+        if request.service is None and len(services) == 1:
+            return services[0]
+        if request.service is None:
+            raise TokenRequestError(
+                400, "UNSUPPORTED", "service is missing: name the registry that the token is for"
+            )
+        if request.service not in services:
+            raise TokenRequestError(
+                403, "DENIED", f"this authority issues no tokens for {request.service!r}",
+                "invalid_target",
+            )  # fmt: skip
+        return request.service
+
+    async def _authenticate(
+        self, request: TokenRequest, service: str, address: str
+    ) -> Authentication:
+        if request.refresh_token is not None:
+            token = request.refresh_token.get_secret_value()
+            return await self._authenticate_refresh_token(token, service, address)
+        if request.username is None:
+            return Authentication(Identity(""), "")
+        return await self._authenticator.authenticate(
+            request.username, request.password, service=service, address=address
+        )
+
+    async def _authenticate_refresh_token(
+        self, token: str, service: str, address: str
+    ) -> Authentication:
+        network = network_of(address)
+        self._authenticator.check_limit(network)
+        if self._refresh_tokens is not None:
+            record = await asyncio.to_thread(self._refresh_tokens.find, token, service)
+            if record is not None:
+                authentication = Authentication(record.identity, record.source, record.entry_hash)
+                if self._authenticator.is_still_valid(authentication):
+                    return authentication
+        self._authenticator.count_failure(network)
+        _log.warning("invalid refresh token from %s", address)
+        raise TokenRequestError(
+            401, "UNAUTHORIZED", "the refresh token is unknown, expired or revoked; log in again",
+            "invalid_grant",
+        )  # fmt: skip
+
+    async def _granted_scopes(
+        self, identity: Identity, scopes: tuple[Scope, ...], service: str
+    ) -> tuple[Scope, ...]:
+        if self._backend is None:
+            granted = self._rules.grant(identity, scopes)
+        else:
+            name = self._settings.backend
+            answer = await _call_authorizer(name, self._backend, identity, scopes, service)
+            granted = answer if answer is not None else ()
+        for name, function in self._authorizers.items():
+            answer = await _call_authorizer(name, function, identity, granted, service)
+            granted = answer if answer is not None else granted
+        return granted
+
+    async def _sign(self, identity: Identity, scopes: tuple[Scope, ...], service: str) -> str:
+        key = await self.keys.signing_key()
+        token = (
+            Token.issued_by(self._settings.issuer)
+            .permitted_for(service)
+            .expires_in(seconds=self._settings.token_lifetime)
+        )
+        if not identity.anonymous:
+            token = token.related_to(identity.name)
+        for scope in scopes:
+            token = token.with_scope(scope)
+        if key.algorithm.startswith("RS"):  # takes milliseconds, which would block the event loop
+            return await asyncio.to_thread(token.sign, key)
+        return token.sign(key)
+
+
+async def _call_authorizer(
+    plugin: str,
+    function: Callable[..., Any],
+    identity: Identity,
+    scopes: tuple[Scope, ...],
+    service: str,
+) -> tuple[Scope, ...] | None:
+    """Call a plugin's `dockhand_authorize`.
+
+    Returns:
+        the scopes that the plugin grants, none of them wider than in `scopes`; an empty tuple if
+        it fails; None if it abstains, or if there are no scopes to ask about.
+    """
+    if not scopes:
+        return None
+    arguments: Mapping[str, Any] = {"identity": identity, "scopes": scopes, "service": service}
+    try:
+        answer = await call_hook(function, arguments)
+        if answer is None:
+            return None
+        allowed = tuple(answer)
+        if not all(isinstance(scope, Scope) for scope in allowed):
+            raise TypeError("dockhand_authorize must return Scope objects")
+    except Exception as error:  # a plugin may raise anything
+        _log.error("plugin %s denies everything: %s", plugin, type(error).__name__, exc_info=True)
+        return ()
+    return intersection(scopes, allowed)
+
+
+def _hook_implementations(plugins: Plugins, hook: str) -> Implementations:
+    """The implementations of a hook, by plugin name."""
+    found: Implementations = {}
+    for name, function in plugins.implementations(hook):
+        if name in found:
+            raise PluginConflict(
+                f"two plugins named {name!r} implement {hook}; uninstall one of them, or name its "
+                "package in DOCKHAND_DISABLE_PLUGINS"
+            )
+        found[name] = function
+    if _RULES in found:
+        raise PluginError(
+            f"a plugin that implements {hook} is called {_RULES!r}, which the setting backend "
+            "reserves; rename the plugin"
+        )
+    return found
