@@ -1,4 +1,4 @@
-"""An authority for the tests: its files, the endpoint served alone, and a registry's `auth`."""
+"""An authority for tests: its files, a token server process, and a registry's `auth` section."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from registries import HTPASSWD, PASSWORD, announced
 SERVICE = "my_registry"
 ISSUER = "my_auth"
 USERS = {"alice": PASSWORD, "bob": "builder"}
-# bob's is of "builder"
 _HTPASSWD = HTPASSWD + "bob:$2b$04$qdXQsO7gqzKHCozPcHtSkuj7dzUeyN/hPDWLFn3KyWLvNlG48jrWu\n"
 
-# As in the documentation, and a group.
+# The rules of the README, and a group.
 RULES = """
 [groups]
 readers = ["bob"]
@@ -55,12 +54,12 @@ actions = ["*"]
 
 
 def write_authority(folder: Path, *lines: str, key: SigningKey | None = None) -> Path:
-    """An authority's files in a folder; gives `authority.toml`.
+    """Write an authority's files, and return the path of `authority.toml`.
 
     Args:
-        folder: made if it is not there.
-        lines: more of `authority.toml`, before the rules.
-        key: what signs; a new one unless given.
+        folder: the folder of the files, created if it does not exist.
+        lines: more lines of `authority.toml`, before the rules.
+        key: the private key; a new one unless given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     key = key or SigningKey.generate()
@@ -78,7 +77,10 @@ def write_authority(folder: Path, *lines: str, key: SigningKey | None = None) ->
 
 @contextmanager
 def token_server(config: Path) -> Iterator[str]:
-    """The endpoint, served alone; its URL, without a path. The file `log` says what it granted."""
+    """A token server in a process of its own; its URL without a path.
+
+    It logs every issued token in the file `log` beside its settings.
+    """
     with (
         (config.parent / "log").open("wb") as log,
         announced("dockhand_token_server", "--config", str(config), "--verbose", stderr=log) as url,
@@ -87,8 +89,8 @@ def token_server(config: Path) -> Iterator[str]:
 
 
 def registry_auth(folder: Path, url: str) -> dict[str, Any]:
-    """The section `auth` of a registry that trusts an authority."""
-    # crane refuses the address of loopback as a realm, but not its name
+    """The `auth` section of a registry that trusts the authority at a URL."""
+    # crane refuses a loopback address as the host of a realm, but not its name
     realm = url.replace("127.0.0.1", "localhost") + "/token"
     bundle = str(folder / "bundle.pem")
     token = {"realm": realm, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": bundle}
