@@ -1,4 +1,4 @@
-"""The token endpoint: tokens per second on one core, beside what signing alone costs."""
+"""Tokens per second of the token server on one core, compared with signing alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dockhand_core import Scope
 
 __all__ = ["tokens_per_second"]
 
-AT_ONCE = 8
+CONNECTIONS = 8
 QUERY = "/token?service=bench&scope=repository:alice/app:pull,push"
 SETTINGS = """
 issuer = "bench"
@@ -36,40 +36,47 @@ user = "*"
 repository = "{user}/**"
 actions = ["pull", "push"]
 """
-WHY = "The rest is HTTP, the rules, and the JWT around the signature."
+WHY = "The token server also handles HTTP, the rules, and the JWT around the signature."
 
 
 def tokens_per_second(folder: Path, rounds: int) -> list[Row]:
-    """Rows for anonymous clients and for ones with a password, against ES256 and against a JWT."""
+    """Measure requests with and without a password, against an ES256 signature and a whole JWT.
+
+    Args:
+        folder: a folder for the files of the token server.
+        rounds: rounds that count; one more warms up.
+    """
     key = SigningKey.generate("ES256")
     (folder / "private.pem").write_bytes(key.private_pem())
     hashed = bcrypt.hashpw(b"password", bcrypt.gensalt(4)).decode()
     (folder / "htpasswd").write_text(f"alice:{hashed}\n")
     config = folder / "authority.toml"
     config.write_text(SETTINGS)
-    count = 40 * AT_ONCE
+    count = 40 * CONNECTIONS
     basic = base64.b64encode(b"alice:password").decode()
-    with _served(config) as port, _clients(port) as clients:
-        sides: dict[str, Callable[[], None]] = {
-            "es256": _signer(key, count),
-            "jwt": _token_maker(key, count),
-            "anonymous": lambda: _ask(clients, "", count),
-            "password": lambda: _ask(clients, f"Authorization: Basic {basic}\r\n", count),
+    with _token_server(config) as port, _open_connections(port) as connections:
+        tasks: dict[str, Callable[[], None]] = {
+            "es256": _sign_bytes(key, count),
+            "jwt": _sign_jwts(key, count),
+            "anonymous": lambda: _request_tokens(connections, "", count),
+            "password": lambda: _request_tokens(
+                connections, f"Authorization: Basic {basic}\r\n", count
+            ),
         }
-        taken: dict[str, list[float]] = {name: [] for name in sides}
+        seconds: dict[str, list[float]] = {name: [] for name in tasks}
         for number in range(rounds + 1):
-            for name, side in sides.items():
+            for name, task in tasks.items():
                 start = time.perf_counter()
-                side()
+                task()
                 if number:  # the first warms up
-                    taken[name].append((time.perf_counter() - start) / count)
+                    seconds[name].append((time.perf_counter() - start) / count)
     pairs = [
         ("anonymous", "es256", "an ES256 signature alone"),
         ("password", "es256", "an ES256 signature alone"),
         ("password", "jwt", "Token.sign in the process"),
     ]
     return [
-        _row(f"tokens over HTTP on one core, {ours}", against, taken[ours], taken[theirs])
+        _row(f"tokens over HTTP on one core, {ours}", against, seconds[ours], seconds[theirs])
         for ours, theirs, against in pairs
     ]
 
@@ -88,7 +95,7 @@ def _row(what: str, against: str, ours: list[float], theirs: list[float]) -> Row
     )
 
 
-def _signer(key: SigningKey, count: int) -> Callable[[], None]:
+def _sign_bytes(key: SigningKey, count: int) -> Callable[[], None]:
     private, data = key.private, b"x" * 2000
     assert isinstance(private, ec.EllipticCurvePrivateKey)
 
@@ -99,7 +106,7 @@ def _signer(key: SigningKey, count: int) -> Callable[[], None]:
     return sign
 
 
-def _token_maker(key: SigningKey, count: int) -> Callable[[], None]:
+def _sign_jwts(key: SigningKey, count: int) -> Callable[[], None]:
     token = Token.issued_by("bench").permitted_for("bench").related_to("alice")
     token = token.with_scope(Scope.write("alice/app"))
 
@@ -111,8 +118,8 @@ def _token_maker(key: SigningKey, count: int) -> Callable[[], None]:
 
 
 @contextmanager
-def _served(config: Path) -> Iterator[int]:
-    """The endpoint in a process of its own, on one core; its port."""
+def _token_server(config: Path) -> Iterator[int]:
+    """The port of a token server in a process of its own, on one core."""
     port = free_port()
     command = [sys.executable, "-m", "dockhand_token_server", "--config", str(config)]
     log = config.with_suffix(".log")
@@ -123,32 +130,33 @@ def _served(config: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _clients(port: int) -> Iterator[list[socket.socket]]:
-    """Connections that stay open; what asks must cost little beside what answers."""
-    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(AT_ONCE)]
+def _open_connections(port: int) -> Iterator[list[socket.socket]]:
+    """Persistent connections: plain sockets, so that the client costs little time itself."""
+    connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
     try:
-        yield clients
+        yield connections
     finally:
-        for client in clients:
-            client.close()
+        for connection in connections:
+            connection.close()
 
 
-def _ask(clients: list[socket.socket], header: str, count: int) -> None:
+def _request_tokens(connections: list[socket.socket], header: str, count: int) -> None:
+    """Request tokens, one at a time on each connection."""
     request = f"GET {QUERY} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n".encode()
-    for _ in range(0, count, len(clients)):
-        for client in clients:
-            client.sendall(request)
-        for client in clients:
-            _read(client)
+    for _ in range(0, count, len(connections)):
+        for connection in connections:
+            connection.sendall(request)
+        for connection in connections:
+            _read_reply(connection)
 
 
-def _read(client: socket.socket) -> None:
-    data = client.recv(65536)
+def _read_reply(connection: socket.socket) -> None:
+    data = connection.recv(65536)
     while b"\r\n\r\n" not in data:
-        data += client.recv(65536)
+        data += connection.recv(65536)
     head, _, body = data.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200 "):
-        raise RuntimeError(f"the token endpoint refused: {head[:40].decode()}")
+        raise RuntimeError(f"the token server did not issue a token: {head[:40].decode()}")
     length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
     while len(body) < length:
-        body += client.recv(65536)
+        body += connection.recv(65536)
