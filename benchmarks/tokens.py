@@ -76,20 +76,20 @@ def tokens_per_second(folder: Path, rounds: int) -> list[Row]:
         ("password", "jwt", "Token.sign in the process"),
     ]
     return [
-        _row(f"tokens over HTTP on one core, {ours}", against, seconds[ours], seconds[theirs])
-        for ours, theirs, against in pairs
+        _row(f"tokens over HTTP on one core, {name}", against, seconds[name], seconds[baseline])
+        for name, baseline, against in pairs
     ]
 
 
-def _row(what: str, against: str, ours: list[float], theirs: list[float]) -> Row:
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+def _row(what: str, against: str, measured: list[float], baseline: list[float]) -> Row:
+    ratios = [a / b for a, b in zip(measured, baseline, strict=True)]
     return Row(
         what,
         against,
         statistics.median(ratios),
         None,
-        ours=f"{1 / statistics.median(ours):.0f}/s",
-        theirs=f"{1 / statistics.median(theirs):.0f}/s",
+        ours=f"{1 / statistics.median(measured):.0f}/s",
+        theirs=f"{1 / statistics.median(baseline):.0f}/s",
         spread=(min(ratios), max(ratios)),
         why=WHY,
     )

@@ -293,10 +293,10 @@ def identity_token(site: Site, user: str) -> str:
 
 @pytest.mark.parametrize("name", ["crane", "skopeo"])
 def test_identity_tokens(site: Site, name: str) -> None:
-    """Both clients send it in a form (skopeo chunked); after revocation it is refused."""
+    """Both clients post the token in a form, skopeo a chunked one; once revoked, it is refused."""
     client = Client(program(name, CRANE if name == "crane" else SKOPEO), site, "identity-token")
     token = identity_token(site, "alice")
-    # docker stores a placeholder as the user name, and no password
+    # as docker writes it: a placeholder for the user name, and an empty password
     client.store_credentials(auth=basic("<token>", ""), identitytoken=token)
     push = command(name, site, "push", f"alice/by-token-{name}:v1")
     client.assert_success(*push)

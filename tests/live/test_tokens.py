@@ -101,7 +101,7 @@ def token(key: SigningKey = KEY, scope: Scope | None = READ, **changed: Any) -> 
 
 
 def jwt_by_hand(algorithm: str, sign: Callable[[bytes], bytes], **header: Any) -> str:
-    """A JWT with any algorithm in its header, which PyJWT would refuse to make."""
+    """A JWT assembled without PyJWT, which refuses a public key as an HMAC secret."""
     payload = token().split(".")[1].encode()
 
     def encoded(data: bytes) -> bytes:
@@ -177,7 +177,7 @@ def test_invalid_tokens_are_refused_by_all(get: Any, make: Callable[[], str]) ->
 
 
 def test_clocks_may_differ_by_a_minute(get: Any) -> None:
-    """The margins leave a slow machine 20 seconds for each request."""
+    """Registries allow 60 seconds; 40 leave a slow machine 20 for the request."""
     assert get(token(exp=int(time.time()) - 40))[0] == 404
     assert get(token(nbf=int(time.time()) + 50))[0] == 404
 

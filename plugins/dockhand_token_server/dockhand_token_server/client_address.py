@@ -13,9 +13,9 @@ _IPV6_PREFIX = 64  # the usual allocation of one customer
 def network_of(address: str) -> str:
     """The key that failures of an address are counted under.
 
-    An IPv4 address is its own key, also where it is mapped into IPv6. The key of an IPv6 address
-    is its /64 network, since one customer has all addresses of it. A text that is no address is
-    returned unchanged.
+    The key of an IPv4 address, mapped into IPv6 or not, is the address itself. The key of an IPv6
+    address is its /64 network, since one customer has all addresses of it. A text that is not an
+    address is returned unchanged.
     """
     try:
         parsed = ip_address(address)

@@ -28,7 +28,7 @@ class Rules:
         self._groups = {name: frozenset(members) for name, members in groups.items()}
 
     def with_groups(self, identity: Identity) -> Identity:
-        """The identity with its groups of the settings added."""
+        """Add the groups of the settings that list a user to the groups of the identity."""
         if identity.anonymous:
             return identity
         added = {name for name, members in self._groups.items() if identity.name in members}

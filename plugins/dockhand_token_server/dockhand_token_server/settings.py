@@ -194,7 +194,7 @@ class Settings(_Table):
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     backend: str = Field("rules", min_length=1)
-    # docker takes a lifetime below 60 seconds for 60 seconds
+    # docker treats a lifetime below 60 seconds as 60 seconds
     token_lifetime: Annotated[int, Field(ge=60, le=86_400), NotBoolean] = 300
     refresh_tokens: Path | Literal[False] = Path("refresh_tokens.db")
     refresh_token_lifetime: Annotated[int, Field(ge=60), NotBoolean] = 90 * 86_400
