@@ -63,7 +63,7 @@ REQUIRED = {
     "delete_tag": ["repository", "tag"],
     "referrers": ["repository", "digest"],
 }
-NOT_AWAITED = {"repositories", "tags", "open_blob", "blob_writer"}
+NOT_AWAITED = {"repositories", "tags", "open_blob", "blob_writer", "walk"}
 
 
 def methods(kind: type) -> dict[str, Callable[..., Any]]:
@@ -86,7 +86,7 @@ def parameters(method: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
 
 def test_both_clients_have_the_same_methods() -> None:
     assert list(SYNC_METHODS) == list(ASYNC_METHODS)
-    assert set(SYNC_METHODS) == {*OPTIONAL, "close", "reset"}
+    assert set(SYNC_METHODS) == {*OPTIONAL, "close", "reset", "run", "walk"}
     for kind in (RegistryClient, AsyncRegistryClient):
         properties = inspect.getmembers(kind, lambda member: isinstance(member, property))
         assert properties == []
@@ -106,8 +106,8 @@ def test_both_clients_have_corresponding_types(name: str) -> None:
             sync.parameters[parameter].annotation, sync.parameters[parameter].annotation
         )
     returned = str(sync.return_annotation)
-    twin = {"Iterator[str]": "AsyncIterator[str]", "BlobReader": "AsyncBlobReader"}
-    twin["BlobWriter"] = "AsyncBlobWriter"
+    twin = {"Iterator[str]": "AsyncIterator[str]", "Iterator[T]": "AsyncIterator[T]"}
+    twin |= {"BlobReader": "AsyncBlobReader", "BlobWriter": "AsyncBlobWriter"}
     assert str(async_.return_annotation) == twin.get(returned, returned)
 
 

@@ -90,7 +90,7 @@ class QuayClient(RegistryClient):
 
     def robots(self) -> list[str]:
         """List the robots."""
-        return self._run(self.driver.robots())
+        return self.run(self.driver.robots())
 
 
 class AsyncQuayClient(AsyncRegistryClient):
@@ -98,7 +98,7 @@ class AsyncQuayClient(AsyncRegistryClient):
 
     async def robots(self) -> list[str]:
         """List the robots."""
-        return await self._run(self.driver.robots())
+        return await self.run(self.driver.robots())
 
 
 QuayDriver.client = QuayClient

@@ -154,10 +154,10 @@ def test_what_is_in_use(zots: Start, image: Push) -> None:
 def test_scopes() -> None:
     """Exactly what zot's bearer mode wants."""
     driver = ZotDriver(ZotDriver.Settings(base_uri="http://127.0.0.1:9"))
-    assert [str(scope) for scope in driver.listing()] == ["repository::pull"]
-    assert driver.reading("a/b") == (Scope.read("a/b"),)
-    assert [str(scope) for scope in driver.writing("a/b", "c")] == ["repository:a/b:push"]
-    assert [str(scope) for scope in driver.deleting("a/b")] == ["repository:a/b:delete"]
+    assert [str(scope) for scope in driver.catalog_scopes()] == ["repository::pull"]
+    assert driver.pull_scopes("a/b") == (Scope.read("a/b"),)
+    assert [str(scope) for scope in driver.push_scopes("a/b", "c")] == ["repository:a/b:push"]
+    assert [str(scope) for scope in driver.delete_scopes("a/b")] == ["repository:a/b:delete"]
 
 
 @pytest.mark.live

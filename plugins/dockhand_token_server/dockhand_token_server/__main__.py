@@ -60,10 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the command line; the process's arguments unless given.
     """
     options = _argument_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    if options.verbose:
-        logging.getLogger("dockhand").setLevel(logging.INFO)
-    try:
+    with program(sqlite3.Error, verbose=options.verbose):
         settings = load_settings(options.config)
         if options.list_refresh_tokens:
             _print_refresh_tokens(_refresh_tokens(settings))
@@ -79,8 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{_refresh_tokens(settings).revoke(user=options.revoke_user)} revoked")
         else:
             _check_or_serve(options, settings)
-    except (DockhandError, sqlite3.Error) as error:
-        sys.exit(str(error))
 
 
 def _refresh_tokens(settings: Settings) -> RefreshTokens:

@@ -117,9 +117,14 @@ class KeyRing:
         self._retired = [(until, key) for until, key in self._retired if until > now]
         for _, key in self._retired:
             keys += key.jwks()["keys"]
-        key_name = libtrust if self._settings.key_id == "libtrust" else thumbprint
+        key_name = libtrust_fingerprint if self._settings.key_id == "libtrust" else thumbprint
         keys += [
-            {**jwk(public), "kid": key_name(public), "use": "sig", "alg": algorithms(public)[0]}
+            {
+                **jwk(public),
+                "kid": key_name(public),
+                "use": "sig",
+                "alg": usable_algorithms(public)[0],
+            }
             for public in self._others
         ]
         # `other_keys` may name the signing key too: each `kid` appears once.

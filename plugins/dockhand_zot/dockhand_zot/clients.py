@@ -60,7 +60,7 @@ class ZotClient(DistributionClient):
 
     def mgmt(self) -> ServerInfo:
         """The version of this zot, and the ways to log in."""
-        return self._run(self.driver.mgmt())
+        return self.run(self.driver.mgmt())
 
     # -- search ----------------------------------------------------------------------------
 
@@ -100,15 +100,15 @@ class ZotClient(DistributionClient):
 
     def images(self, repository: str) -> list[ImageSummary]:
         """The tagged images of a repository, with their details."""
-        return self._run(self.driver.images(repository))
+        return self.run(self.driver.images(repository))
 
     def repository_info(self, repository: str) -> RepositoryInfo:
         """A repository with its images, and whether this user has starred it."""
-        return self._run(self.driver.repository_info(repository))
+        return self.run(self.driver.repository_info(repository))
 
     def newest_images(self) -> list[ImageSummary]:
         """The newest image of every repository that these credentials may read, newest first."""
-        return self._run(self.driver.newest_images())
+        return self.run(self.driver.newest_images())
 
     def images_for_digest(self, digest: str) -> list[ImageSummary]:
         """Images that have a manifest, index, config or layer of that digest."""
@@ -210,29 +210,29 @@ class ZotClient(DistributionClient):
 
     def unstar(self, repository: str) -> bool:
         """Remove the star, and return whether there was one. See `star`."""
-        return self._run(self.driver.unstar(repository))
+        return self.run(self.driver.unstar(repository))
 
     def bookmark(self, repository: str) -> bool:
         """Bookmark a repository, and return whether this changed anything. See `star`."""
-        return self._run(self.driver.bookmark(repository))
+        return self.run(self.driver.bookmark(repository))
 
     def unbookmark(self, repository: str) -> bool:
         """Remove the bookmark, and return whether there was one. See `star`."""
-        return self._run(self.driver.unbookmark(repository))
+        return self.run(self.driver.unbookmark(repository))
 
     def starred(self) -> list[RepositorySummary]:
         """The repositories that this user has starred."""
-        return self._run(self.driver.starred())
+        return self.run(self.driver.starred())
 
     def bookmarked(self) -> list[RepositorySummary]:
         """The repositories that this user has bookmarked."""
-        return self._run(self.driver.bookmarked())
+        return self.run(self.driver.bookmarked())
 
     # -- API keys --------------------------------------------------------------------------
 
     def api_keys(self) -> list[ApiKey]:
         """This user's API keys, oldest first, without their secrets."""
-        return self._run(self.driver.api_keys())
+        return self.run(self.driver.api_keys())
 
     def create_api_key(
         self, label: str, *, scopes: Iterable[str] = (), expires_at: datetime | None = None
@@ -267,7 +267,7 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.revoke_api_key(id))
 
 
-class AsyncZotClient(AsyncDistributionClient):
+class AsyncZotClient(AsyncDistributionClient, twin=ZotClient):
     """The async twin of `ZotClient`: the same methods, awaited."""
 
     driver: ZotDriver
