@@ -114,12 +114,12 @@ with Dockhand({}) as dockhand:
 """
 _TASK = """
 from celery import Celery
-from dockhand_celery import CeleryRunner, register_handlers
+from dockhand_celery import CeleryExecutor, register_handlers
 
 app = Celery("tasks", broker="memory://", backend="cache+memory://")
 register_handlers(app)
 assert "dockhand.handle" in app.tasks
-CeleryRunner(app).close()
+CeleryExecutor(app).close()
 """
 
 

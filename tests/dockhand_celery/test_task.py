@@ -1,4 +1,4 @@
-"""What a worker does with a delivery, and what whoever handed it out makes of that."""
+"""The task in a worker, and the executor that hands deliveries out and waits for results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from dockhand_celery import CeleryRunner, TaskFailed, register_handlers
+from dockhand_celery import CeleryExecutor, TaskFailed, register_handlers
 from dockhand_celery.__main__ import _application, _arguments
-from dockhand_celery.runner import _name
-from dockhand_webhook import Backoff, Inbox, Job, Lanes, NotNow
+from dockhand_celery.executor import _task_id
+from dockhand_webhook import Backoff, ClaimedDelivery, DeliveryDeferred, DeliveryQueue, Inbox
 from notifications import DISTRIBUTION, envelope, push
 
 from dockhand_core import ConfigError, Plugins, hookimpl
@@ -23,25 +23,30 @@ from dockhand_core.events import EventParsers, RegistryBaseEvent
 README = Path(__file__).parents[2] / "plugins" / "dockhand_celery" / "README.md"
 
 
-class Audit:
+class RecordingPlugin:
+    """A plugin that records the events of two handlers; `raises` makes `dockhand_event` fail."""
+
     def __init__(self) -> None:
-        self.seen: list[RegistryBaseEvent] = []
+        self.events: list[RegistryBaseEvent] = []
         self.raises: Exception | None = None
 
     @hookimpl
     def dockhand_event(self, event: RegistryBaseEvent) -> None:
-        self.seen.append(event)
+        self.events.append(event)
         if self.raises:
             raise self.raises
 
     @hookimpl
     async def dockhand_manifest_pushed(self, event: RegistryBaseEvent) -> None:
         await asyncio.sleep(0)
-        self.seen.append(event)
+        self.events.append(event)
 
 
-class Clock:
-    """Seconds since 1970, as a test says; they begin anew, since all tests have one backend."""
+class ManualClock:
+    """A clock in seconds since 1970 that stands still unless a test sets `now`.
+
+    It starts at the present, so that task ids differ: all tests share one result backend.
+    """
 
     def __init__(self) -> None:
         self.start = self.now = time.time()
@@ -50,195 +55,207 @@ class Clock:
         return self.now
 
 
-class World:
-    """An inbox with one event for each handler, and a Celery application in the process."""
+class InProcessDeployment:
+    """An inbox, an executor and a Celery application in one process.
+
+    `on_send` is called instead of sending a task; by default it runs the task at once.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.audit, self.plugins, self.clock = Audit(), Plugins(), Clock()
-        self.plugins.register(self.audit, name="audit")
+        self.plugin, self.plugins, self.clock = RecordingPlugin(), Plugins(), ManualClock()
+        self.plugins.register(self.plugin, name="audit")
         self.app = Celery("tasks", broker="memory://", backend="cache+memory://")
         register_handlers(self.app, self.plugins)
         self.inbox = Inbox(folder / "inbox.db", clock=self.clock)
-        self.runner = CeleryRunner(self.app, timeout=4, expires=6, clock=self.clock)
-        self.lanes = self.another()
+        self.executor = CeleryExecutor(self.app, timeout=4, expires=6, clock=self.clock)
+        self.queue = self.new_queue()
         self.sent: list[str] = []
-        self.on_send: Callable[[Job], object] = self.work
-        self.runner._send = self._send  # type: ignore[method-assign]
+        self.on_send: Callable[[ClaimedDelivery], object] = self.work_on
+        self.executor._send = self._send  # type: ignore[method-assign]
 
-    def another(self, owner: str = "me") -> Lanes:
-        return self.inbox.lanes(owner, Backoff(attempts=3, first=1.0), lease=15)
+    def new_queue(self, owner: str = "a") -> DeliveryQueue:
+        return self.inbox.delivery_queue(owner, Backoff(attempts=3, first=1.0), lease=15)
 
-    def _send(self, job: Job) -> None:
-        self.sent.append(_name(job))
-        self.on_send(job)
+    def _send(self, delivery: ClaimedDelivery) -> None:
+        self.sent.append(_task_id(delivery))
+        self.on_send(delivery)
 
-    def work(self, job: Job) -> None:
-        """Be the worker."""
-        stored = job.stored
+    def work_on(self, delivery: ClaimedDelivery) -> None:
+        """Run the task of a delivery, as a worker does."""
+        event = delivery.event
         self.app.tasks["dockhand.handle"].apply(
-            (job.handler, stored.kind, stored.data, stored.connection), task_id=_name(job)
+            (delivery.handler, event.kind, event.data, event.connection), task_id=_task_id(delivery)
         )
 
-    async def jobs(self) -> dict[str, Job]:
-        """The event's deliveries, by handler."""
-        numbers = await self.lanes.register(
+    async def claim(self) -> dict[str, ClaimedDelivery]:
+        """Store one event, and claim its deliveries; they are returned by handler."""
+        handler_ids = await self.queue.register(
             ["audit/dockhand_event", "audit/dockhand_manifest_pushed"]
         )
         body = envelope(push("team/app", id="e1"))
         events = EventParsers(self.plugins).parse({"content-type": DISTRIBUTION}, body)
-        await self.inbox.take("staging", events)
+        await self.inbox.store("staging", events)
         return {
-            job.handler: job for job in await self.lanes.claim(dict.fromkeys(numbers.values(), 1))
+            delivery.handler: delivery
+            for delivery in await self.queue.claim(dict.fromkeys(handler_ids.values(), 1))
         }
 
-    async def run(self, job: Job) -> None:
-        await self.runner.run(job, self.lanes, lambda: None)
+    async def run(self, delivery: ClaimedDelivery) -> None:
+        await self.executor.run(delivery, self.queue, lambda: None)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def deployment(tmp_path: Path) -> InProcessDeployment:
+    return InProcessDeployment(tmp_path)
 
 
 @pytest.mark.parametrize("hook", ["dockhand_event", "dockhand_manifest_pushed"])
-def test_a_handler_is_called_with_the_event(world: World, hook: str) -> None:
-    async def case() -> None:
-        await world.run((await world.jobs())[f"audit/{hook}"])
+def test_a_handler_is_called_with_the_event(deployment: InProcessDeployment, hook: str) -> None:
+    async def main() -> None:
+        await deployment.run((await deployment.claim())[f"audit/{hook}"])
 
-    asyncio.run(case())
-    [event] = world.audit.seen
+    asyncio.run(main())
+    [event] = deployment.plugin.events
     assert (event.id, event.repository, event.connection) == ("e1", "team/app", "staging")
     assert type(event).__name__ == "ManifestPushed"
 
 
-def test_what_a_handler_raises_comes_back(world: World) -> None:
-    world.audit.raises = LookupError("no such build")
+def test_an_exception_of_a_handler_is_raised_by_the_executor(
+    deployment: InProcessDeployment,
+) -> None:
+    deployment.plugin.raises = LookupError("no such build")
 
-    async def case() -> None:
-        await world.run((await world.jobs())["audit/dockhand_event"])
+    async def main() -> None:
+        await deployment.run((await deployment.claim())["audit/dockhand_event"])
 
     with pytest.raises(TaskFailed, match="LookupError: no such build"):
-        asyncio.run(case())
+        asyncio.run(main())
 
 
-def test_a_worker_without_the_handler(world: World) -> None:
-    async def case() -> None:
-        job = (await world.jobs())["audit/dockhand_event"]
-        bare = Celery("bare", broker="memory://", backend="cache+memory://")
-        register_handlers(bare, Plugins())
-        world.app.tasks["dockhand.handle"] = bare.tasks["dockhand.handle"]
-        await world.run(job)
+def test_a_worker_without_the_handler_fails(deployment: InProcessDeployment) -> None:
+    async def main() -> None:
+        delivery = (await deployment.claim())["audit/dockhand_event"]
+        other = Celery("other", broker="memory://", backend="cache+memory://")
+        register_handlers(other, Plugins())
+        deployment.app.tasks["dockhand.handle"] = other.tasks["dockhand.handle"]
+        await deployment.run(delivery)
 
     with pytest.raises(TaskFailed, match="no handler 'audit/dockhand_event'"):
-        asyncio.run(case())
+        asyncio.run(main())
 
 
-def test_no_broker_is_no_failure(world: World) -> None:
+def test_without_a_broker_the_delivery_is_deferred(deployment: InProcessDeployment) -> None:
     def refuse() -> None:
         raise OSError("refused")
 
-    world.runner._connect = refuse  # type: ignore[method-assign]
+    deployment.executor._connect = refuse  # type: ignore[method-assign]
 
-    async def case() -> None:
-        job = (await world.jobs())["audit/dockhand_event"]
-        with pytest.raises(NotNow):
-            await world.run(job)
-        await world.lanes.give_back(job)
-        [again] = await world.lanes.claim({job.number: 1})
-        assert (again.attempts, again.handed) == (0, None)
+    async def main() -> None:
+        delivery = (await deployment.claim())["audit/dockhand_event"]
+        with pytest.raises(DeliveryDeferred):
+            await deployment.run(delivery)
+        await deployment.queue.release(delivery)
+        [again] = await deployment.queue.claim({delivery.handler_id: 1})
+        assert (again.attempts, again.handed_out) == (0, None)
 
-    asyncio.run(case())
-    assert world.sent == []
+    asyncio.run(main())
+    assert deployment.sent == []
 
 
-def test_it_is_sent_once_whoever_waits(world: World) -> None:
-    """A process that takes the lane over waits for the same task."""
-    world.on_send = lambda job: None  # the worker is slow
+def test_a_task_is_sent_once_though_another_process_takes_over(
+    deployment: InProcessDeployment,
+) -> None:
+    """The process that claims the partition next waits for the same task."""
+    deployment.on_send = lambda delivery: None  # no worker has run it yet
 
-    async def case() -> None:
-        job = (await world.jobs())["audit/dockhand_event"]
-        first = asyncio.create_task(world.run(job))
-        while not world.sent:
+    async def main() -> None:
+        delivery = (await deployment.claim())["audit/dockhand_event"]
+        first = asyncio.create_task(deployment.run(delivery))
+        while not deployment.sent:
             await asyncio.sleep(0.01)
         first.cancel()
-        with pytest.raises(NotNow):
+        with pytest.raises(DeliveryDeferred):
             await first
-        world.clock.now += 16  # its lease is over
-        other = world.another("other")
-        await other.register([job.handler])
-        [taken] = await other.claim({job.number: 1})
-        assert taken.handed == world.clock.start
+        deployment.clock.now += 16  # the lease has ended
+        other = deployment.new_queue("other")
+        await other.register([delivery.handler])
+        [taken] = await other.claim({delivery.handler_id: 1})
+        assert taken.handed_out == deployment.clock.start
         assert taken.attempts == 0
-        world.work(taken)
-        await world.runner.run(taken, other, lambda: None)
+        deployment.work_on(taken)
+        await deployment.executor.run(taken, other, lambda: None)
 
-    asyncio.run(case())
-    assert len(world.sent) == 1
-    assert len(world.audit.seen) == 1
+    asyncio.run(main())
+    assert len(deployment.sent) == 1
+    assert len(deployment.plugin.events) == 1
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_task_that_is_lost(world: World, begun: bool) -> None:
-    """One that never began is sent again at no cost; one that did may have done something."""
+@pytest.mark.parametrize("started", [False, True])
+def test_a_lost_task_fails_only_if_it_had_started(
+    deployment: InProcessDeployment, started: bool
+) -> None:
+    """A task that never started is handed out again, and no attempt counts."""
 
-    def lose(job: Job) -> None:
-        if begun:
-            world.app.backend.store_result(_name(job), None, "STARTED")
+    def lose(delivery: ClaimedDelivery) -> None:
+        if started:
+            deployment.app.backend.store_result(_task_id(delivery), None, "STARTED")
 
-    world.on_send = lose
+    deployment.on_send = lose
 
-    async def case() -> Job:
-        job = (await world.jobs())["audit/dockhand_event"]
-        waiting = asyncio.create_task(world.run(job))
-        while not world.sent:
+    async def main() -> ClaimedDelivery:
+        delivery = (await deployment.claim())["audit/dockhand_event"]
+        waiting = asyncio.create_task(deployment.run(delivery))
+        while not deployment.sent:
             await asyncio.sleep(0.01)
-        world.clock.now += 14  # it may still run
+        deployment.clock.now += 14  # it may still be running
         await asyncio.sleep(0.6)
         assert not waiting.done()
-        world.clock.now += 2
-        with pytest.raises(TaskFailed if begun else NotNow):
+        deployment.clock.now += 2
+        with pytest.raises(TaskFailed if started else DeliveryDeferred):
             await waiting
-        return job
+        return delivery
 
-    job = asyncio.run(case())
-    with world.inbox.database.reading() as connection:
+    delivery = asyncio.run(main())
+    with deployment.inbox.database.reading() as connection:
         [(handed,)] = connection.execute(
-            "SELECT handed FROM deliveries WHERE handler = ?", (job.number,)
+            "SELECT handed FROM deliveries WHERE handler = ?", (delivery.handler_id,)
         ).fetchall()
-    assert (handed is not None) == begun
+    assert (handed is not None) == started
 
 
-def test_a_backend_that_is_away_says_nothing_of_the_task(world: World) -> None:
-    looks = 0
-    kind = type(world.app.backend)  # each thread has one of its own
+def test_an_unavailable_backend_does_not_fail_the_task(deployment: InProcessDeployment) -> None:
+    polls = 0
+    kind = type(deployment.app.backend)  # a backend per thread, so patch the class
     real = kind.get_task_meta
 
-    def away(*arguments: Any, **options: Any) -> Any:
-        nonlocal looks
-        looks += 1
-        world.clock.now += 60  # long past the time that it may take
-        if looks < 3:
+    def unavailable(*arguments: Any, **options: Any) -> Any:
+        nonlocal polls
+        polls += 1
+        deployment.clock.now += 60  # long past the deadline
+        if polls < 3:
             raise OSError("refused")
         return real(*arguments, **options)
 
-    async def case() -> None:
-        await world.run((await world.jobs())["audit/dockhand_event"])
+    async def main() -> None:
+        await deployment.run((await deployment.claim())["audit/dockhand_event"])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dockhand_celery.runner._AGAIN", 0.01)
-        patch.setattr(kind, "get_task_meta", away)
-        asyncio.run(case())
-    assert looks == 3
-    assert len(world.audit.seen) == 1
+        patch.setattr("dockhand_celery.executor._RETRY_WAIT", 0.01)
+        patch.setattr(kind, "get_task_meta", unavailable)
+        asyncio.run(main())
+    assert polls == 3
+    assert len(deployment.plugin.events) == 1
 
 
-def test_the_application_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_option_app_finds_the_application(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "own_tasks.py").write_text("from celery import Celery\napp = Celery('x')\nno = 1\n")
     monkeypatch.chdir(tmp_path)
     assert isinstance(_application("own_tasks:app"), Celery)
     for wrong, why in (
         ("own_tasks", "MODULE:NAME"),
-        ("own_tasks:no", "no Celery application"),
+        ("own_tasks:no", "not a Celery application"),
         ("own_tasks:absent", "AttributeError"),
         ("absent_tasks:app", "ModuleNotFoundError"),
     ):
@@ -246,7 +263,7 @@ def test_the_application_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             _application(wrong)
 
 
-def test_the_readme_names_every_option_and_its_application_works(tmp_path: Path) -> None:
+def test_the_readme_names_every_option_and_its_example_works(tmp_path: Path) -> None:
     text = README.read_text("utf-8")
     known = set(_arguments()._option_string_actions) - {"-h", "--help"}
     assert known <= set(re.findall(r"--[a-z][a-z-]+", text))

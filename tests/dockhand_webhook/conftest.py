@@ -1,4 +1,4 @@
-"""A receiver without a socket, a dispatcher in a thread, and a clock that is set by hand."""
+"""A receiver without a socket, a dispatcher in a thread, and a clock that tests set."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from dockhand_webhook import Backoff, Dispatcher, Inbox, Job, Lanes, create_app
-from dockhand_webhook.dispatch.dispatcher import InProcess
+from dockhand_webhook import (
+    Backoff,
+    ClaimedDelivery,
+    DeliveryQueue,
+    Dispatcher,
+    Inbox,
+    create_app,
+)
+from dockhand_webhook.dispatch.dispatcher import InProcessExecutor
 from notifications import DISTRIBUTION, envelope, push
-from receiving import SECONDS, plugins_with
+from webhook_receiver import TIMEOUT, plugins_with
 
 from dockhand_core import Plugins, hookimpl
 from dockhand_core.events import RegistryBaseEvent, event_handlers
@@ -25,12 +32,12 @@ from dockhand_core.events.distribution import DistributionParser
 
 T = TypeVar("T")
 TOKEN = "t0ken-of-the-tests"
-HANDLER = "told/dockhand_event"
+HANDLER = "recorder/dockhand_event"
 
 
 @pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty working folder, and no variable of Dockhand's."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty working folder, and an environment without variables of Dockhand."""
     for name in list(os.environ):
         if name.startswith("DOCKHAND_"):
             monkeypatch.delenv(name)
@@ -38,8 +45,8 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-class Clock:
-    """Seconds since 1970, until somebody says that they are others."""
+class ManualClock:
+    """A clock in seconds since 1970 that stands still unless a test sets `now`."""
 
     def __init__(self) -> None:
         self.now = 1_795_000_000.0
@@ -49,57 +56,61 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def event() -> Callable[..., RegistryBaseEvent]:
-    """Makes an event, a push unless told otherwise; see `push` for the arguments."""
+def make_event() -> Callable[..., RegistryBaseEvent]:
+    """Makes an event, a push by default; see `push` for the arguments."""
 
-    def made(repository: str = "team/app", *names: str, **values: Any) -> RegistryBaseEvent:
-        [found] = DistributionParser().parse({}, envelope(push(repository, *names, **values)))
-        return found
+    def make(repository: str = "team/app", *names: str, **values: Any) -> RegistryBaseEvent:
+        body = envelope(push(repository, *names, **values))
+        [event] = DistributionParser().parse({}, body)
+        return event
 
-    return made
+    return make
 
 
 @pytest.fixture
 def inbox(tmp_path: Path) -> Iterator[Inbox]:
-    found = Inbox(tmp_path / "inbox.db")
-    yield found
-    found.close()
+    opened = Inbox(tmp_path / "inbox.db")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as found:
-        yield found
+def asyncio_runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
 
 
 @pytest.fixture
-def run(runner: asyncio.Runner) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Waits for a coroutine, in the loop of all that this test does."""
-    return runner.run
+def run(asyncio_runner: asyncio.Runner) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Runs a coroutine to its end, in one event loop for the whole test."""
+    return asyncio_runner.run
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], AbstractContextManager[None]]:
-    """Holds an inbox's file, so that it cannot be written meanwhile."""
-    monkeypatch.setattr("dockhand_webhook.inbox.database._BUSY", 0.02)
+def write_locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], AbstractContextManager[None]]:
+    """Locks the file of an inbox, so that the inbox cannot write to it meanwhile."""
+    monkeypatch.setattr("dockhand_webhook.inbox.database._BUSY_TIMEOUT", 0.02)
 
     @contextmanager
-    def hold(path: Path) -> Iterator[None]:
+    def lock(path: Path) -> Iterator[None]:
         with closing(sqlite3.connect(path, isolation_level=None, timeout=20)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield
             connection.execute("ROLLBACK")
 
-    return hold
+    return lock
 
 
-class Desk:
-    """A receiver that is asked without a socket, in the loop of the test."""
+class InProcessReceiver:
+    """A receiver that handles requests without a socket, in the event loop of the test.
+
+    The application is created by `create`, or by the first request.
+    """
 
     def __init__(self, folder: Path, runner: asyncio.Runner) -> None:
         self.path, self._runner = folder / "inbox.db", runner
@@ -107,26 +118,26 @@ class Desk:
         self.token = TOKEN
         self.app: Any = None
 
-    def serve(self, **options: Any) -> Desk:
-        """Make the application; it knows the token of the tests unless told otherwise."""
+    def create(self, **options: Any) -> InProcessReceiver:
+        """Create the application, by default with the token of the tests; see `create_app`."""
         self.app = create_app(self.plugins, self.path, **{"tokens": [TOKEN], **options})
         return self
 
     @property
     def inbox(self) -> Inbox:
         if self.app is None:
-            self.serve()
-        found: Inbox = self.app.inbox
-        return found
+            self.create()
+        inbox: Inbox = self.app.inbox
+        return inbox
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for a coroutine, in the loop of all requests of this test."""
+        """Run a coroutine to its end, in the event loop of the requests."""
         return self._runner.run(work)
 
-    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """A request; with the token, unless it brings an `Authorization` of its own (or None)."""
+    async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request with the token, unless `headers` overrides `Authorization`."""
         if self.app is None:
-            self.serve()
+            self.create()
         headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
         given = {name: value for name, value in headers.items() if value is not None}
         transport = httpx.ASGITransport(self.app)
@@ -134,70 +145,74 @@ class Desk:
             return await client.request(method, path, headers=given, **options)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
-        """GET."""
-        return self.run(self.ask("GET", path, **options))
+        """Send a GET request."""
+        return self.run(self.request("GET", path, **options))
 
     def post(self, body: Any, connection: str = "", **options: Any) -> httpx.Response:
-        """POST a notification, as Distribution does unless `Content-Type` says otherwise."""
+        """Post a notification, with Distribution's `Content-Type` by default."""
         headers = {"Content-Type": DISTRIBUTION, **options.pop("headers", {})}
         path = options.pop("path", "/dockhand/notify") + (f"/{connection}" if connection else "")
-        return self.run(self.ask("POST", path, content=body, headers=headers, **options))
+        return self.run(self.request("POST", path, content=body, headers=headers, **options))
 
     def stored(self) -> list[tuple[str, str]]:
-        """Connection and id of all events, in order of arrival."""
+        """Connection and id of all stored events, in order of arrival."""
         with closing(sqlite3.connect(self.path)) as connection:
             return connection.execute("SELECT connection, id FROM events ORDER BY seq").fetchall()
 
 
 @pytest.fixture
-def desk(tmp_path: Path, runner: asyncio.Runner) -> Iterator[Desk]:
-    """A receiver that is made with its first request, or by `serve`."""
-    found = Desk(tmp_path, runner)
-    yield found
-    if found.app is not None:
-        found.app.inbox.close()
+def receiver(tmp_path: Path, asyncio_runner: asyncio.Runner) -> Iterator[InProcessReceiver]:
+    made = InProcessReceiver(tmp_path, asyncio_runner)
+    yield made
+    if made.app is not None:
+        made.app.inbox.close()
 
 
 class Worker:
-    """A dispatcher in a loop of its own, which a blocking test tells of events."""
+    """A dispatcher in an event loop and a thread of its own."""
 
     def __init__(self, inbox: Inbox, plugins: Plugins, timeout: float, options: Any) -> None:
         self.inbox, self._running = inbox, True
         handlers = event_handlers(plugins)
         self.loop = asyncio.new_event_loop()
-        self.dispatcher = Dispatcher(inbox, handlers, InProcess(handlers, timeout), **options)
+        executor = InProcessExecutor(handlers, timeout)
+        self.dispatcher = Dispatcher(inbox, handlers, executor, **options)
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
         self.run(self.dispatcher.start())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for a coroutine, in the dispatcher's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(SECONDS)
+        """Run a coroutine to its end in the dispatcher's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(TIMEOUT)
 
-    def tell(self, *events: RegistryBaseEvent, connection: str = "") -> None:
-        """Events arrive."""
-        self.run(self.inbox.take(connection, events))
+    def store(self, *events: RegistryBaseEvent, connection: str = "") -> None:
+        """Store events and wake the dispatcher, as the receiver does."""
+        self.run(self.inbox.store(connection, events))
         self.loop.call_soon_threadsafe(self.dispatcher.wake)
 
     def stop(self, grace: float = 1.0) -> None:
-        """Stop the dispatcher, and its loop."""
+        """Stop the dispatcher and its loop."""
         if self._running:
             self._running = False
             self.run(self.dispatcher.stop(grace))
             self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(SECONDS)
+            self._thread.join(TIMEOUT)
             self.loop.close()
 
 
 @pytest.fixture
-def working(inbox: Inbox) -> Iterator[Callable[..., Worker]]:
-    """Starts a dispatcher for plugins, each one given by its name; see `Dispatcher`."""
+def start_worker(inbox: Inbox) -> Iterator[Callable[..., Worker]]:
+    """Starts a dispatcher for plugins given by name; see `Dispatcher` for the options."""
     workers: list[Worker] = []
+    default = inbox
 
     def start(
-        plugins: dict[str, Any], timeout: float = 20.0, over: Inbox | None = None, **options: Any
+        plugins: dict[str, Any],
+        timeout: float = 20.0,
+        inbox: Inbox | None = None,
+        **options: Any,
     ) -> Worker:
-        workers.append(Worker(over or inbox, plugins_with(**plugins), timeout, options))
+        workers.append(Worker(inbox or default, plugins_with(**plugins), timeout, options))
         return workers[-1]
 
     yield start
@@ -206,52 +221,61 @@ def working(inbox: Inbox) -> Iterator[Callable[..., Worker]]:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is to be tried again is looked for more often than every half second."""
-    monkeypatch.setattr("dockhand_webhook.dispatch.dispatcher._POLL", 0.02)
+def fast_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes dispatchers look for due retries every 20 ms."""
+    monkeypatch.setattr("dockhand_webhook.dispatch.dispatcher._POLL_INTERVAL", 0.02)
 
 
 @pytest.fixture
-def plugin() -> Callable[..., object]:
+def make_plugin() -> Callable[..., object]:
     """Makes a plugin of one function, for `dockhand_event` or another hook."""
 
-    def made(function: Callable[..., Awaitable[None] | None], hook: str = "dockhand_event") -> Any:
+    def make(function: Callable[..., Awaitable[None] | None], hook: str = "dockhand_event") -> Any:
         return SimpleNamespace(**{hook: hookimpl(function)})
 
-    return made
+    return make
 
 
-class Owners:
-    """Processes over one inbox, whose clock is the test's; each knows one handler."""
+class SimulatedProcesses:
+    """Simulated processes that share an inbox: a delivery queue stands for each.
 
-    def __init__(self, inbox: Inbox, clock: Any, run: Any, event: Any) -> None:
-        self.inbox, self.clock, self._run, self._event = inbox, clock, run, event
-        self.number = 0
+    The clock is the test's. Each process has one handler unless it is given more.
+    """
 
-    def process(self, owner: str, attempts: int = 3, *names: str) -> Lanes:
-        lanes = self.inbox.lanes(owner, Backoff(attempts=attempts, first=10.0), 15.0)
-        numbers = self._run(lanes.register(names or [HANDLER]))
-        self.number = numbers[names[0] if names else HANDLER]
-        return lanes
+    def __init__(self, inbox: Inbox, clock: Any, run: Any, make_event: Any) -> None:
+        self.inbox, self.clock, self.run, self._make_event = inbox, clock, run, make_event
+        self.handler_id = 0
 
-    def arrive(self, *ids: str, repository: str = "team/app", connection: str = "") -> None:
-        events = [self._event(repository, each) for each in ids]
-        self._run(self.inbox.take(connection, events))
+    def start(self, owner: str, attempts: int = 3, *handlers: str) -> DeliveryQueue:
+        """The delivery queue of a new process."""
+        backoff = Backoff(attempts=attempts, first=10.0)
+        queue = self.inbox.delivery_queue(owner, backoff, 15.0)
+        handler_ids = self.run(queue.register(handlers or [HANDLER]))
+        self.handler_id = handler_ids[handlers[0] if handlers else HANDLER]
+        return queue
 
-    def claim(self, lanes: Lanes, most: int = 10, number: int | None = None) -> list[Job]:
-        found: list[Job] = self._run(lanes.claim({number or self.number: most}))
-        return found
+    def store(self, *ids: str, repository: str = "team/app", connection: str = "") -> None:
+        """Store events with these ids."""
+        events = [self._make_event(repository, each) for each in ids]
+        self.run(self.inbox.store(connection, events))
 
-    def one(self, lanes: Lanes) -> Job:
-        [job] = self.claim(lanes)
-        return job
+    def claim(
+        self, queue: DeliveryQueue, limit: int = 10, handler_id: int | None = None
+    ) -> list[ClaimedDelivery]:
+        claimed: list[ClaimedDelivery] = self.run(
+            queue.claim({handler_id or self.handler_id: limit})
+        )
+        return claimed
 
-    def do(self, work: Any) -> Any:
-        return self._run(work)
+    def claim_one(self, queue: DeliveryQueue) -> ClaimedDelivery:
+        [delivery] = self.claim(queue)
+        return delivery
 
 
 @pytest.fixture
-def owners(tmp_path: Path, clock: Any, run: Any, event: Any) -> Iterator[Owners]:
+def processes(
+    tmp_path: Path, clock: Any, run: Any, make_event: Any
+) -> Iterator[SimulatedProcesses]:
     inbox = Inbox(tmp_path / "inbox.db", clock=clock)
-    yield Owners(inbox, clock, run, event)
+    yield SimulatedProcesses(inbox, clock, run, make_event)
     inbox.close()

@@ -1,4 +1,4 @@
-"""A disk that fails for real, and a process that is killed: what got its 202 is there."""
+"""A full disk and a killed process: every event that was answered with 202 is stored."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import Any
 import httpx
 import pytest
 from notifications import DISTRIBUTION, envelope, push
-from receiving import eventually
+from webhook_receiver import eventually
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 class Program:
-    """`python -m dockhand_webhook`, which takes notifications from everybody."""
+    """A process of `python -m dockhand_webhook --anonymous`."""
 
     def __init__(self, inbox: Path) -> None:
         self.inbox = inbox
@@ -47,7 +47,7 @@ class Program:
         )
 
     def limit(self, size: int | None) -> None:
-        """Let it write no file beyond so many bytes; None takes the limit away."""
+        """Limit the size of files it writes, in bytes; None removes the limit."""
         limits = UNLIMITED if size is None else (size, resource.RLIM_INFINITY)
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, limits)
 
@@ -83,37 +83,37 @@ def program(tmp_path: Path) -> Iterator[Callable[[], Program]]:
         each.process.wait()
 
 
-def largest(inbox: Path) -> int:
+def largest_file(inbox: Path) -> int:
     return max(each.stat().st_size for each in inbox.parent.glob("inbox.db*"))
 
 
-def test_a_disk_that_fills_up_and_is_emptied(program: Any) -> None:
+def test_a_full_disk_refuses_events_until_there_is_room(program: Any) -> None:
     running = program()
-    taken = [str(number) for number in range(10)]
-    assert [running.post(name) for name in taken] == [202] * 10
+    accepted = [str(number) for number in range(10)]
+    assert [running.post(name) for name in accepted] == [202] * 10
     assert running.health() == 200
-    running.limit(largest(running.inbox) + 50_000)
+    running.limit(largest_file(running.inbox) + 50_000)
     status, numbers = 202, itertools.count(10)
     while status == 202:
         name = str(next(numbers))
         status = running.post(name, 10_000)
-        taken += [name] * (status == 202)
+        accepted += [name] * (status == 202)
     assert status == 503
     refused = str(next(numbers))
     reply = running.client.post("/dockhand/notify", content=b"nonsense" * 10_000)
     assert reply.status_code == 503
     assert "retry-after" in reply.headers
     assert running.post(refused, 10_000) == 503
-    assert len(taken) < 30
+    assert len(accepted) < 30
     running.limit(4096)  # no room for a page
     eventually(lambda: running.health() == 503, 3.0)
     running.limit(None)
     assert running.health() == 200
     assert running.post(refused, 10_000) == 202
-    taken.append(refused)
+    accepted.append(refused)
     assert running.end() == 0
     found = running.stored()
-    assert [name for name in found if name in taken] == taken
+    assert [name for name in found if name in accepted] == accepted
     assert len(found) == len(set(found))
     log = running.log.read_text()
     assert "a notification was not taken" in log
@@ -121,8 +121,8 @@ def test_a_disk_that_fills_up_and_is_emptied(program: Any) -> None:
     assert "Traceback" not in log
 
 
-def test_no_room_from_the_beginning(program: Any) -> None:
-    """Nothing can be written: neither an event nor a dead letter is said to be taken."""
+def test_nothing_is_accepted_without_room_from_the_start(program: Any) -> None:
+    """Neither an event nor an unreadable notification gets a 202."""
     running = program()
     running.limit(0)
     assert running.post("one") == 503
@@ -135,14 +135,14 @@ def test_no_room_from_the_beginning(program: Any) -> None:
     assert running.stored() == ["two"]
 
 
-def test_killed_while_many_post(program: Any) -> None:
-    """Twice, at once, with no chance to tidy up; and the next one goes on with the same file."""
-    taken: list[str] = []
+def test_a_killed_receiver_has_stored_every_accepted_event(program: Any) -> None:
+    """Killed twice while six clients post; the next process continues with the same file."""
+    accepted: list[str] = []
     for attempt in range(2):
         running = program()
-        before = len(taken)
+        before = len(accepted)
 
-        def posts(running: Program, thread: str) -> None:
+        def post_until_killed(running: Program, thread: str) -> None:
             with httpx.Client(base_url=running.client.base_url, timeout=20) as client:
                 for number in itertools.count():
                     name = f"{thread}-{number}"
@@ -154,21 +154,23 @@ def test_killed_while_many_post(program: Any) -> None:
                     except httpx.TransportError:
                         return
                     if reply.status_code == 202:
-                        taken.append(name)
+                        accepted.append(name)
 
         threads = [
-            threading.Thread(target=posts, args=(running, f"{attempt}-{number}"), daemon=True)
+            threading.Thread(
+                target=post_until_killed, args=(running, f"{attempt}-{number}"), daemon=True
+            )
             for number in range(6)
         ]
         for thread in threads:
             thread.start()
-        eventually(lambda before=before: len(taken) > before + 100)  # type: ignore[misc]
+        eventually(lambda before=before: len(accepted) > before + 100)  # type: ignore[misc]
         assert running.end(signal.SIGKILL) == -signal.SIGKILL
         for thread in threads:
             thread.join(20)
             assert not thread.is_alive()
         found = running.stored()
-        assert set(taken) <= set(found)
+        assert set(accepted) <= set(found)
         assert len(found) == len(set(found))
     with closing(sqlite3.connect(running.inbox)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -1,4 +1,4 @@
-"""From the inbox to the handlers: who is told of what, when, in which order, and how often."""
+"""The dispatcher: which handlers are called with which events, when, in which order, how often."""
 
 from __future__ import annotations
 
@@ -14,39 +14,41 @@ from typing import Any
 
 import pytest
 from dockhand_webhook import Backoff, Inbox
-from receiving import Recorder, eventually
+from webhook_receiver import EventRecorder, eventually
 
 from dockhand_core import hookimpl
 
 QUICK = Backoff(attempts=3, first=0.01)
 
 
-class Told:
-    """A handler that writes down what it is told, and does what a test says."""
+class RecordingHandler:
+    """A handler that records the ids of events, and then calls a function of the test."""
 
-    def __init__(self, then: Callable[[Any], object] = lambda event: None) -> None:
+    def __init__(self, action: Callable[[Any], object] = lambda event: None) -> None:
         self.ids: list[str] = []
-        self._then = then
+        self._action = action
 
     @hookimpl
     def dockhand_event(self, event: Any) -> None:
         self.ids.append(event.id)
-        self._then(event)
+        self._action(event)
 
 
-def test_each_hook_is_told_of_its_class(working: Any, event: Any, plugin: Any) -> None:
+def test_each_hook_is_called_for_its_event_class(
+    start_worker: Any, make_event: Any, make_plugin: Any
+) -> None:
     every: list[Any] = []
     pushed: list[Any] = []
     deleted: list[Any] = []
-    worker = working(
+    worker = start_worker(
         {
-            "audit": plugin(lambda event: every.append(event)),
-            "scan": plugin(lambda event: pushed.append(event), "dockhand_manifest_pushed"),
-            "gone": plugin(lambda event: deleted.append(event), "dockhand_tag_deleted"),
+            "audit": make_plugin(lambda event: every.append(event)),
+            "scan": make_plugin(lambda event: pushed.append(event), "dockhand_manifest_pushed"),
+            "gone": make_plugin(lambda event: deleted.append(event), "dockhand_tag_deleted"),
         }
     )
-    sent = [event(id="push"), event(id="again")]
-    worker.tell(*sent, connection="staging")
+    sent = [make_event(id="push"), make_event(id="again")]
+    worker.store(*sent, connection="staging")
     eventually(lambda: worker.inbox.counts().waiting == 0)
     assert [each.id for each in every] == [each.id for each in pushed] == ["push", "again"]
     assert deleted == []
@@ -56,8 +58,8 @@ def test_each_hook_is_told_of_its_class(working: Any, event: Any, plugin: Any) -
     }  # fmt: skip
 
 
-def test_in_order_for_each_repository(working: Any, event: Any) -> None:
-    """And never two at once of one repository."""
+def test_events_of_a_repository_are_delivered_in_order(start_worker: Any, make_event: Any) -> None:
+    """And one at a time."""
     running: set[str] = set()
     twice: list[str] = []
     seen: dict[str, list[int]] = defaultdict(list)
@@ -72,29 +74,33 @@ def test_in_order_for_each_repository(working: Any, event: Any) -> None:
             running.discard(event.repository)
             seen[event.repository].append(int(event.id))
 
-    worker = working({"slow": Slow()})
+    worker = start_worker({"slow": Slow()})
     for start in range(0, 300, 50):
-        worker.tell(*(event(f"r{n % 7}", str(n)) for n in range(start, start + 50)))
+        worker.store(*(make_event(f"r{n % 7}", str(n)) for n in range(start, start + 50)))
     eventually(lambda: sum(map(len, seen.values())) == 300)
     assert twice == []
     assert all(found == sorted(found) for found in seen.values())
     assert len(seen) == 7
 
 
-def test_a_repository_of_two_connections_is_two(working: Any, event: Any) -> None:
+def test_connections_do_not_share_the_order_of_a_repository(
+    start_worker: Any, make_event: Any
+) -> None:
     release = threading.Event()
-    told = Told(lambda event: event.connection == "one" and release.wait(20))
-    worker = working({"told": told})
-    worker.tell(event(id="a"), connection="one")
-    eventually(lambda: told.ids == ["a"])
-    worker.tell(event(id="b"), connection="two")
-    worker.tell(event(id="c"), connection="one")
-    eventually(lambda: told.ids == ["a", "b"])
+    recorder = RecordingHandler(lambda event: event.connection == "one" and release.wait(20))
+    worker = start_worker({"recorder": recorder})
+    worker.store(make_event(id="a"), connection="one")
+    eventually(lambda: recorder.ids == ["a"])
+    worker.store(make_event(id="b"), connection="two")
+    worker.store(make_event(id="c"), connection="one")
+    eventually(lambda: recorder.ids == ["a", "b"])
     release.set()
-    eventually(lambda: told.ids == ["a", "b", "c"])
+    eventually(lambda: recorder.ids == ["a", "b", "c"])
 
 
-def test_repositories_and_handlers_do_not_wait_for_each_other(working: Any, event: Any) -> None:
+def test_repositories_and_handlers_do_not_wait_for_each_other(
+    start_worker: Any, make_event: Any
+) -> None:
     everybody = threading.Barrier(8)  # 4 repositories of 2 handlers
 
     class Meets:
@@ -102,13 +108,15 @@ def test_repositories_and_handlers_do_not_wait_for_each_other(working: Any, even
         def dockhand_event(self, event: Any) -> None:
             everybody.wait(20)
 
-    worker = working({"one": Meets(), "two": Meets()})
-    worker.tell(*(event(f"r{number}", str(number)) for number in range(4)))
+    worker = start_worker({"one": Meets(), "two": Meets()})
+    worker.store(*(make_event(f"r{number}", str(number)) for number in range(4)))
     eventually(lambda: worker.inbox.counts().delivered == 8)
     assert not everybody.broken
 
 
-def test_no_more_at_once_than_may_be(working: Any, event: Any) -> None:
+def test_concurrency_limits_the_repositories_in_progress(
+    start_worker: Any, make_event: Any
+) -> None:
     running, most = 0, 0
 
     class Counts:
@@ -120,14 +128,16 @@ def test_no_more_at_once_than_may_be(working: Any, event: Any) -> None:
             await asyncio.sleep(0.01)
             running -= 1
 
-    worker = working({"counts": Counts()}, concurrency=3)
-    worker.tell(*(event(f"r{number}", str(number)) for number in range(30)))
+    worker = start_worker({"counts": Counts()}, concurrency=3)
+    worker.store(*(make_event(f"r{number}", str(number)) for number in range(30)))
     eventually(lambda: worker.inbox.counts().delivered == 30)
     assert most == 3
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_failing_handler_holds_back_its_repository_alone(working: Any, event: Any) -> None:
+@pytest.mark.usefixtures("fast_polling")
+def test_a_failing_handler_delays_only_the_repository_it_fails_at(
+    start_worker: Any, make_event: Any
+) -> None:
     broken = threading.Event()
     broken.set()
 
@@ -135,12 +145,12 @@ def test_a_failing_handler_holds_back_its_repository_alone(working: Any, event: 
         if event.repository == "bad" and broken.is_set():
             raise OSError("no")
 
-    failing, fine = Told(fails), Told()
-    worker = working(
+    failing, fine = RecordingHandler(fails), RecordingHandler()
+    worker = start_worker(
         {"failing": failing, "fine": fine}, backoff=Backoff(attempts=10**6, first=0.01, factor=1)
     )
-    worker.tell(event("bad", "1"), event("bad", "2"), event("good", "3"))
-    worker.tell(event("good", "4"))
+    worker.store(make_event("bad", "1"), make_event("bad", "2"), make_event("good", "3"))
+    worker.store(make_event("good", "4"))
     eventually(lambda: {"3", "4"} <= set(failing.ids) and len(fine.ids) == 4)
     eventually(lambda: failing.ids.count("1") > 3)
     assert "2" not in failing.ids
@@ -153,43 +163,45 @@ def test_a_failing_handler_holds_back_its_repository_alone(working: Any, event: 
     assert counts.failed == failing.ids.count("1") - 1
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_dead_letter_after_the_last_attempt(
-    working: Any, event: Any, caplog: pytest.LogCaptureFixture
+@pytest.mark.usefixtures("fast_polling")
+def test_an_event_becomes_a_dead_letter_after_the_last_attempt(
+    start_worker: Any, make_event: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(event: Any) -> None:
         if event.id == "bad":
             raise LookupError("what is wrong")
 
-    told = Told(fails)
-    worker = working({"told": told}, backoff=QUICK)
-    worker.tell(event(id="bad"), event(id="next"), connection="staging")
+    recorder = RecordingHandler(fails)
+    worker = start_worker({"recorder": recorder}, backoff=QUICK)
+    worker.store(make_event(id="bad"), make_event(id="next"), connection="staging")
     eventually(lambda: worker.inbox.counts().waiting == 0)
-    assert told.ids == ["bad", "bad", "bad", "next"]
-    [letter] = worker.inbox.letters.held()
+    assert recorder.ids == ["bad", "bad", "bad", "next"]
+    [letter] = worker.inbox.dead_letters.page()
     assert letter.reason == "LookupError: what is wrong"
-    assert (letter.handler, letter.attempts) == ("told/dockhand_event", 3)
+    assert (letter.handler, letter.attempts) == ("recorder/dockhand_event", 3)
     assert letter.connection == "staging"
-    assert letter.event.event().id == "bad"
-    assert letter.what == "ManifestPushed team/app bad"
+    assert letter.event.deserialize().id == "bad"
+    assert letter.summary == "ManifestPushed team/app bad"
     counts = worker.inbox.counts()
-    assert (counts.delivered, counts.failed, counts.dead, counts.letters) == (1, 3, 1, 1)
+    assert (counts.delivered, counts.failed, counts.dead, counts.dead_letters) == (1, 3, 1, 1)
     failures = [each for each in caplog.records if "failed at event" in each.getMessage()]
     assert len(failures) == 3
     assert all(each.exc_info for each in failures)
 
 
-@pytest.mark.usefixtures("quick")
-def test_each_wait_is_longer(working: Any, event: Any) -> None:
+@pytest.mark.usefixtures("fast_polling")
+def test_each_retry_waits_longer(start_worker: Any, make_event: Any) -> None:
     at: list[float] = []
 
     def fails(event: Any) -> None:
         at.append(time.monotonic())
         raise OSError
 
-    worker = working({"told": Told(fails)}, backoff=Backoff(attempts=3, first=0.1, factor=5))
-    worker.tell(event())
-    eventually(lambda: worker.inbox.counts().letters == 1)
+    worker = start_worker(
+        {"recorder": RecordingHandler(fails)}, backoff=Backoff(attempts=3, first=0.1, factor=5)
+    )
+    worker.store(make_event())
+    eventually(lambda: worker.inbox.counts().dead_letters == 1)
     first, second = at[1] - at[0], at[2] - at[1]
     assert 0.08 <= first < 0.4
     assert 0.4 <= second < 2.0
@@ -207,25 +219,25 @@ def stop_iteration(event: Any) -> None:
     raise StopIteration
 
 
-class Final(BaseException):
-    """What no `except Exception` sees."""
+class NotAnException(BaseException):
+    """An exception that `except Exception` does not catch."""
 
 
-def final(event: Any) -> None:
-    raise Final("x")
+def base_exception(event: Any) -> None:
+    raise NotAnException("x")
 
 
-class Speechless(Exception):
+class WithoutText(Exception):
     def __str__(self) -> str:
-        raise ValueError("it cannot be said")
+        raise ValueError("no text")
 
 
-def speechless(event: Any) -> None:
-    raise Speechless
+def without_text(event: Any) -> None:
+    raise WithoutText
 
 
-def half_a_character(event: Any) -> None:
-    raise ValueError("half \ud83d")
+def lone_surrogate(event: Any) -> None:
+    raise ValueError("lone \ud83d")
 
 
 def cancelled(event: Any) -> None:
@@ -235,15 +247,20 @@ def cancelled(event: Any) -> None:
 @pytest.mark.parametrize(
     "raises",
     [
-        exits, generator_exit, stop_iteration, final, speechless, half_a_character, cancelled,
+        exits, generator_exit, stop_iteration, base_exception, without_text, lone_surrogate,
+        cancelled,
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("is_async", [False, True])
-@pytest.mark.usefixtures("quick")
-def test_whatever_a_handler_raises(
-    working: Any, event: Any, plugin: Any, raises: Callable[[Any], None], is_async: bool
+@pytest.mark.usefixtures("fast_polling")
+def test_any_exception_of_a_handler_is_a_failure(
+    start_worker: Any,
+    make_event: Any,
+    make_plugin: Any,
+    raises: Callable[[Any], None],
+    is_async: bool,
 ) -> None:
-    """It is a failure like others: the event is tried again, given up, and the next one follows."""
+    """The event is retried, becomes a dead letter, and the next event follows."""
     calls: list[str] = []
 
     def function(event: Any) -> None:
@@ -254,34 +271,36 @@ def test_whatever_a_handler_raises(
     async def coroutine(event: Any) -> None:
         function(event)
 
-    other = Recorder()
-    worker = working(
-        {"raises": plugin(coroutine if is_async else function), "other": other}, backoff=QUICK
+    other = EventRecorder()
+    worker = start_worker(
+        {"raises": make_plugin(coroutine if is_async else function), "other": other}, backoff=QUICK
     )
-    worker.tell(event(id="bad"), event(id="next"))
+    worker.store(make_event(id="bad"), make_event(id="next"))
     eventually(lambda: len(other.events) == 2)
     eventually(lambda: calls == ["bad", "bad", "bad", "next"], 3.0)
     eventually(lambda: worker.inbox.counts().waiting == 0)
-    [letter] = worker.inbox.letters.held()
+    [letter] = worker.inbox.dead_letters.page()
     assert letter.handler == "raises/dockhand_event"
     assert letter.reason
 
 
-def test_a_function_that_gives_a_coroutine(working: Any, event: Any, plugin: Any) -> None:
-    told: list[str] = []
+def test_a_function_that_returns_a_coroutine(
+    start_worker: Any, make_event: Any, make_plugin: Any
+) -> None:
+    called: list[str] = []
 
     async def later(event: Any) -> None:
         await asyncio.sleep(0)
-        told.append(event.id)
+        called.append(event.id)
 
-    worker = working({"lazy": plugin(lambda event: later(event))})
-    worker.tell(event(id="one"))
+    worker = start_worker({"lazy": make_plugin(lambda event: later(event))})
+    worker.store(make_event(id="one"))
     eventually(lambda: worker.inbox.counts().delivered == 1)
-    assert told == ["one"]
+    assert called == ["one"]
 
 
-def test_async_handlers_run_in_the_loop_and_others_do_not(
-    working: Any, event: Any, plugin: Any
+def test_async_handlers_run_in_the_event_loop_and_others_in_threads(
+    start_worker: Any, make_event: Any, make_plugin: Any
 ) -> None:
     threads: dict[str, int] = {}
 
@@ -291,8 +310,8 @@ def test_async_handlers_run_in_the_loop_and_others_do_not(
     async def coroutine(event: Any) -> None:
         threads["coroutine"] = threading.get_ident()
 
-    worker = working({"a": plugin(function), "b": plugin(coroutine)})
-    worker.tell(event())
+    worker = start_worker({"a": make_plugin(function), "b": make_plugin(coroutine)})
+    worker.store(make_event())
     eventually(lambda: len(threads) == 2)
 
     async def ident() -> int:
@@ -304,9 +323,11 @@ def test_async_handlers_run_in_the_loop_and_others_do_not(
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_context_variables(working: Any, event: Any, plugin: Any, is_async: bool) -> None:
-    """A call sees the variables of whoever started the dispatcher, and leaves nothing behind."""
-    variable = contextvars.ContextVar("variable", default="nothing")
+def test_calls_do_not_share_context_variables(
+    start_worker: Any, make_event: Any, make_plugin: Any, is_async: bool
+) -> None:
+    """A call sees the context in which the dispatcher was started, and leaves no changes behind."""
+    variable = contextvars.ContextVar("variable", default="initial")
     seen: list[str] = []
 
     def function(event: Any) -> None:
@@ -316,55 +337,63 @@ def test_context_variables(working: Any, event: Any, plugin: Any, is_async: bool
     async def coroutine(event: Any) -> None:
         function(event)
 
-    worker = working({"context": plugin(coroutine if is_async else function)})
-    worker.tell(event(id="one"), event(id="two"), event("other/app", "three"))
+    worker = start_worker({"context": make_plugin(coroutine if is_async else function)})
+    worker.store(make_event(id="one"), make_event(id="two"), make_event("other/app", "three"))
     eventually(lambda: worker.inbox.counts().delivered == 3)
-    assert seen == ["nothing"] * 3
+    assert seen == ["initial"] * 3
 
 
-def test_soon(working: Any, event: Any) -> None:
-    """No one waits for the next look at the inbox."""
-    at: list[float] = []
+def test_a_stored_event_is_delivered_before_the_next_poll(
+    start_worker: Any, make_event: Any
+) -> None:
+    """`wake` makes the dispatcher claim at once."""
+    called_at: list[float] = []
     waits: list[float] = []
-    worker = working({"told": Told(lambda event: at.append(time.monotonic()))})
+    worker = start_worker(
+        {"recorder": RecordingHandler(lambda event: called_at.append(time.monotonic()))}
+    )
     for number in range(10):
         started = time.monotonic()
-        worker.tell(event(id=str(number)))
-        eventually(lambda: len(at) == len(waits) + 1)
-        waits.append(at[-1] - started)
+        worker.store(make_event(id=str(number)))
+        eventually(lambda: len(called_at) == len(waits) + 1)
+        waits.append(called_at[-1] - started)
     assert sorted(waits)[8] < 0.2, waits
 
 
-def test_what_another_process_stored(working: Any, event: Any, tmp_path: Path) -> None:
-    told = Told()
-    worker = working({"told": told})
+def test_an_event_that_another_process_stored_is_delivered(
+    start_worker: Any, make_event: Any, tmp_path: Path
+) -> None:
+    recorder = RecordingHandler()
+    worker = start_worker({"recorder": recorder})
     eventually(lambda: worker.inbox.counts().handlers)
     other = Inbox(tmp_path / "inbox.db")
-    asyncio.run(other.take("", [event(id="one")]))
+    asyncio.run(other.store("", [make_event(id="one")]))
     other.close()
-    eventually(lambda: told.ids == ["one"], 3.0)
+    eventually(lambda: recorder.ids == ["one"], 3.0)
 
 
-def test_a_new_handler_starts_with_the_next_event(working: Any, event: Any) -> None:
-    old, new = Told(), Told()
-    first = working({"old": old})
-    first.tell(event(id="one"))
+def test_a_new_handler_starts_with_the_next_event(start_worker: Any, make_event: Any) -> None:
+    old, new = RecordingHandler(), RecordingHandler()
+    first = start_worker({"old": old})
+    first.store(make_event(id="one"))
     eventually(lambda: old.ids == ["one"])
     first.stop()
-    asyncio.run(first.inbox.take("", [event(id="two")]))  # nobody works
-    second = working({"old": old, "new": new})
-    second.tell(event(id="three"))
+    asyncio.run(first.inbox.store("", [make_event(id="two")]))  # while no dispatcher runs
+    second = start_worker({"old": old, "new": new})
+    second.store(make_event(id="three"))
     eventually(lambda: old.ids == ["one", "two", "three"] and new.ids == ["three"])
 
 
-def test_one_lane_does_not_take_all_the_time(
-    working: Any, event: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_busy_repository_does_not_keep_the_slot_of_others(
+    start_worker: Any, make_event: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of many repositories each gets its turn, though one has ever more."""
-    monkeypatch.setattr("dockhand_webhook.dispatch.dispatcher._TURN", 0.02)
-    told = Told(lambda event: time.sleep(0.005))
-    worker = working({"told": told}, concurrency=1)
-    worker.tell(*(event("busy", f"b{number}") for number in range(60)), event("calm", "calm"))
-    eventually(lambda: len(told.ids) == 61)
-    assert told.ids.index("calm") < 40
-    assert [each for each in told.ids if each != "calm"] == [f"b{n}" for n in range(60)]
+    """A repository with many events gives up its slot after `_MAX_TURN`."""
+    monkeypatch.setattr("dockhand_webhook.dispatch.dispatcher._MAX_TURN", 0.02)
+    recorder = RecordingHandler(lambda event: time.sleep(0.005))
+    worker = start_worker({"recorder": recorder}, concurrency=1)
+    worker.store(
+        *(make_event("busy", f"b{number}") for number in range(60)), make_event("calm", "calm")
+    )
+    eventually(lambda: len(recorder.ids) == 61)
+    assert recorder.ids.index("calm") < 40
+    assert [each for each in recorder.ids if each != "calm"] == [f"b{n}" for n in range(60)]

@@ -1,4 +1,4 @@
-"""Handlers that do not return, dispatchers that stop, and an inbox that cannot be written."""
+"""Handlers that hang, dispatchers that stop, and outcomes that cannot be recorded at once."""
 
 from __future__ import annotations
 
@@ -11,39 +11,41 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dockhand_webhook import Backoff, Dispatcher, Inbox, NotNow
-from receiving import eventually
+from dockhand_webhook import Backoff, DeliveryDeferred, Dispatcher, Inbox
+from webhook_receiver import eventually
 
 QUICK = Backoff(attempts=3, first=0.01)
 
 
 @pytest.fixture
 def release() -> Iterator[threading.Event]:
-    """What handlers wait for that hang."""
-    found = threading.Event()
-    yield found
-    found.set()
+    """Lets the hanging handlers return."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 @pytest.fixture
-def hanging(release: threading.Event, plugin: Any) -> Callable[..., Any]:
-    """A plugin whose handler hangs at events of the repositories `hang…`, and those it began."""
+def make_hanging_plugin(release: threading.Event, make_plugin: Any) -> Callable[..., Any]:
+    """Makes a plugin that hangs at events of repositories `hang…`, and a list of the ids it got."""
 
-    def made() -> Any:
-        began: list[str] = []
+    def make() -> Any:
+        called: list[str] = []
 
         def function(event: Any) -> None:
-            began.append(event.id)
+            called.append(event.id)
             if event.repository.startswith("hang"):
                 release.wait(30)
 
-        return plugin(function), began
+        return make_plugin(function), called
 
-    return made
+    return make
 
 
-@pytest.mark.usefixtures("quick")
-def test_an_async_handler_that_hangs_is_cancelled(working: Any, event: Any, plugin: Any) -> None:
+@pytest.mark.usefixtures("fast_polling")
+def test_an_async_handler_that_hangs_is_cancelled(
+    start_worker: Any, make_event: Any, make_plugin: Any
+) -> None:
     calls: list[str] = []
     cleaned: list[str] = []
 
@@ -55,20 +57,20 @@ def test_an_async_handler_that_hangs_is_cancelled(working: Any, event: Any, plug
             finally:
                 cleaned.append(event.id)
 
-    worker = working({"slow": plugin(handler)}, timeout=0.05, backoff=QUICK)
-    worker.tell(event(id="hang"), event(id="next"))
+    worker = start_worker({"slow": make_plugin(handler)}, timeout=0.05, backoff=QUICK)
+    worker.store(make_event(id="hang"), make_event(id="next"))
     eventually(lambda: calls == ["hang", "hang", "hang", "next"])
     eventually(lambda: worker.inbox.counts().waiting == 0)
     assert cleaned == ["hang"] * 3
-    [letter] = worker.inbox.letters.held()
+    [letter] = worker.inbox.dead_letters.page()
     assert "did not return within 0.05 s" in letter.reason
 
 
-def test_an_async_handler_that_will_not_be_cancelled(
-    working: Any, event: Any, plugin: Any, release: threading.Event,
+def test_an_async_handler_that_ignores_its_cancellation_is_waited_for(
+    start_worker: Any, make_event: Any, make_plugin: Any, release: threading.Event,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """It is waited for, as it must not run twice."""
+    """It must not run twice at once, so its partition stays claimed."""
     monkeypatch.setattr("dockhand_webhook.dispatch.invoke._GRACE", 0.02)
     calls: list[str] = []
 
@@ -80,8 +82,8 @@ def test_an_async_handler_that_will_not_be_cancelled(
             except asyncio.CancelledError:
                 continue
 
-    worker = working({"stubborn": plugin(stubborn)}, timeout=0.05, concurrency=1)
-    worker.tell(event("hang", "one"), event("hang", "two"), event("hang2", "other"))
+    worker = start_worker({"stubborn": make_plugin(stubborn)}, timeout=0.05, concurrency=1)
+    worker.store(make_event("hang", "one"), make_event("hang", "two"), make_event("hang2", "other"))
     eventually(lambda: "still runs" in caplog.text)
     eventually(lambda: calls == ["one", "other"])
     release.set()
@@ -89,59 +91,59 @@ def test_an_async_handler_that_will_not_be_cancelled(
     assert calls == ["one", "other", "two"]
 
 
-def test_a_function_that_hangs_keeps_its_lane(
-    working: Any, event: Any, hanging: Any, release: threading.Event,
+def test_a_function_that_hangs_keeps_its_partition(
+    start_worker: Any, make_event: Any, make_hanging_plugin: Any, release: threading.Event,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    plugin, began = hanging()
-    worker = working({"slow": plugin}, timeout=0.05, lease=0.3)
-    worker.tell(event("hang", "one"), event("hang", "two"), event("other", "three"))
+    plugin, called = make_hanging_plugin()
+    worker = start_worker({"slow": plugin}, timeout=0.05, lease=0.3)
+    worker.store(make_event("hang", "one"), make_event("hang", "two"), make_event("other", "three"))
     eventually(lambda: "still runs" in caplog.text)
-    time.sleep(0.6)  # two leases: nobody takes it over, nor is it called again
-    assert sorted(began) == ["one", "three"]
+    time.sleep(0.6)  # two leases: it is neither taken over nor called again
+    assert sorted(called) == ["one", "three"]
     [record] = [each for each in caplog.records if "still runs" in each.getMessage()]
     assert record.levelname == "ERROR"
     assert "slow/dockhand_event" in record.getMessage()
     assert ":hang" in record.getMessage()
     release.set()
     eventually(lambda: worker.inbox.counts().delivered == 3)
-    assert sorted(began) == ["one", "three", "two"]
+    assert sorted(called) == ["one", "three", "two"]
     counts = worker.inbox.counts()
-    assert (counts.failed, counts.letters) == (0, 0)
+    assert (counts.failed, counts.dead_letters) == (0, 0)
 
 
-def test_though_as_many_hang_as_may_run_others_go_on(
-    working: Any, event: Any, hanging: Any, release: threading.Event
+def test_hanging_handlers_give_up_their_slots(
+    start_worker: Any, make_event: Any, make_hanging_plugin: Any, release: threading.Event
 ) -> None:
-    plugin, began = hanging()
-    worker = working({"slow": plugin}, timeout=0.05, concurrency=2)
-    worker.tell(*(event(f"hang{number}", f"h{number}") for number in range(6)))
-    worker.tell(*(event(f"fine{number}", f"f{number}") for number in range(4)))
-    eventually(lambda: len(began) == 10)
+    plugin, called = make_hanging_plugin()
+    worker = start_worker({"slow": plugin}, timeout=0.05, concurrency=2)
+    worker.store(*(make_event(f"hang{number}", f"h{number}") for number in range(6)))
+    worker.store(*(make_event(f"fine{number}", f"f{number}") for number in range(4)))
+    eventually(lambda: len(called) == 10)
     assert worker.inbox.counts().delivered <= 4
     release.set()
     eventually(lambda: worker.inbox.counts().delivered == 10)
-    assert len(began) == 10
-    # and there are no more places than before
-    assert set(worker.dispatcher._used.values()) == {0}
+    assert len(called) == 10
+    # no slot was released twice
+    assert set(worker.dispatcher._used_slots.values()) == {0}
 
 
-def test_to_stop_waits_for_what_runs(
-    working: Any, event: Any, hanging: Any, release: threading.Event
+def test_stop_waits_for_running_handlers(
+    start_worker: Any, make_event: Any, make_hanging_plugin: Any, release: threading.Event
 ) -> None:
-    plugin, began = hanging()
-    worker = working({"slow": plugin})
-    worker.tell(event("hang", "one"), event("hang", "two"))
-    eventually(lambda: began == ["one"])
+    plugin, called = make_hanging_plugin()
+    worker = start_worker({"slow": plugin})
+    worker.store(make_event("hang", "one"), make_event("hang", "two"))
+    eventually(lambda: called == ["one"])
     threading.Timer(0.1, release.set).start()
     worker.stop(10.0)
-    assert began == ["one"]  # nothing new was begun
+    assert called == ["one"]  # no further delivery was started
     counts = worker.inbox.counts()
     assert (counts.delivered, counts.waiting) == (1, 1)
 
 
-def test_to_stop_cancels_async_handlers_which_are_called_again(
-    working: Any, event: Any, plugin: Any
+def test_stop_cancels_async_handlers_and_their_events_are_delivered_later(
+    start_worker: Any, make_event: Any, make_plugin: Any
 ) -> None:
     calls: list[str] = []
 
@@ -150,116 +152,121 @@ def test_to_stop_cancels_async_handlers_which_are_called_again(
         if len(calls) == 1:
             await asyncio.Event().wait()
 
-    first = working({"slow": plugin(handler)})
-    first.tell(event(id="one"))
+    first = start_worker({"slow": make_plugin(handler)})
+    first.store(make_event(id="one"))
     eventually(lambda: calls == ["one"])
     first.stop(0.05)
     assert first.inbox.counts().failed == 0
     started = time.monotonic()
-    second = working({"slow": plugin(handler)})
+    second = start_worker({"slow": make_plugin(handler)})
     eventually(lambda: second.inbox.counts().delivered == 1)
-    assert time.monotonic() - started < 5.0  # no lease had to end
+    assert time.monotonic() - started < 5.0  # without waiting for the lease
     assert calls == ["one", "one"]
     assert second.inbox.counts().failed == 0
 
 
-def test_to_stop_leaves_a_function_that_hangs(
-    working: Any, event: Any, hanging: Any, release: threading.Event
+def test_stop_does_not_wait_for_a_function_that_hangs(
+    start_worker: Any, make_event: Any, make_hanging_plugin: Any, release: threading.Event
 ) -> None:
-    """Its lane is another's when the lease ends, and the attempt counts."""
-    plugin, began = hanging()
-    first = working({"slow": plugin}, lease=0.5)
-    first.tell(event("hang", "one"))
-    eventually(lambda: began == ["one"])
+    """Another process takes over its partition when the lease ends, and the attempt counts."""
+    plugin, called = make_hanging_plugin()
+    first = start_worker({"slow": plugin}, lease=0.5)
+    first.store(make_event("hang", "one"))
+    eventually(lambda: called == ["one"])
     started = time.monotonic()
     first.stop(0.05)
     assert time.monotonic() - started < 4.0
-    again, calls = hanging()
-    second = working({"slow": again}, lease=0.5)
+    again, calls = make_hanging_plugin()
+    second = start_worker({"slow": again}, lease=0.5)
     release.set()
     eventually(lambda: second.inbox.counts().delivered == 1)
     assert calls == ["one"]
 
 
-def test_to_stop_lets_go_of_what_was_just_claimed(
-    working: Any, event: Any, plugin: Any, tmp_path: Path,
-    held: Callable[[Path], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch,
+def test_stop_releases_partitions_claimed_meanwhile(
+    start_worker: Any, make_event: Any, make_plugin: Any, tmp_path: Path,
+    write_locked: Callable[[Path], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """What was never called needs no lease to end, and no attempt of it counts."""
-    monkeypatch.setattr("dockhand_webhook.inbox.database._BUSY", 10.0)
-    monkeypatch.setattr("dockhand_webhook.dispatch.dispatcher._POLL", 300.0)  # it is woken alone
+    """Their handlers were not called, so no lease has to end and no attempt counts."""
+    monkeypatch.setattr("dockhand_webhook.inbox.database._BUSY_TIMEOUT", 10.0)
+    monkeypatch.setattr(
+        "dockhand_webhook.dispatch.dispatcher._POLL_INTERVAL", 300.0
+    )  # only `wake` makes it claim
     calls: list[str] = []
-    first = working({"told": plugin(lambda event: calls.append(event.id))}, lease=900.0)
-    claiming, claim = threading.Event(), first.dispatcher._lanes.claim
+    first = start_worker(
+        {"recorder": make_plugin(lambda event: calls.append(event.id))}, lease=900.0
+    )
+    claiming, claim = threading.Event(), first.dispatcher._queue.claim
 
-    async def claims(*arguments: Any) -> Any:
+    async def claim_and_signal(*arguments: Any) -> Any:
         claiming.set()
         return await claim(*arguments)
 
     eventually(lambda: first.inbox.counts().handlers)
-    asyncio.run(first.inbox.take("", [event(id="one")]))
-    with held(tmp_path / "inbox.db"):
-        first.dispatcher._lanes.claim = claims
+    asyncio.run(first.inbox.store("", [make_event(id="one")]))
+    with write_locked(tmp_path / "inbox.db"):
+        first.dispatcher._queue.claim = claim_and_signal
         first.loop.call_soon_threadsafe(first.dispatcher.wake)
         assert claiming.wait(20)
         stopping = asyncio.run_coroutine_threadsafe(first.dispatcher.stop(), first.loop)
-        first.run(asyncio.sleep(0))  # by now it has begun to stop
+        first.run(asyncio.sleep(0))  # `stop` has started by now
     stopping.result(20)
     monkeypatch.undo()
-    second = working({"told": plugin(lambda event: calls.append(event.id))})
+    second = start_worker({"recorder": make_plugin(lambda event: calls.append(event.id))})
     eventually(lambda: second.inbox.counts().waiting == 0, 3.0)
     assert calls == ["one"]
 
 
 @pytest.mark.parametrize("outcome", ["success", "failure"])
-def test_what_cannot_be_noted_is_not_done_again(
-    working: Any, event: Any, plugin: Any, inbox: Inbox, outcome: str,
-    held: Callable[[Path], AbstractContextManager[None]], caplog: pytest.LogCaptureFixture,
+def test_an_outcome_that_cannot_be_recorded_is_recorded_later(
+    start_worker: Any, make_event: Any, make_plugin: Any, inbox: Inbox, outcome: str,
+    write_locked: Callable[[Path], AbstractContextManager[None]], caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """The disk fails while the handler runs: what it did is noted later, and it is called once."""
+    """The inbox is locked when the handler ends; the handler is still called only once."""
     calls: list[str] = []
-    running, go_on = threading.Event(), threading.Event()
+    running, finish = threading.Event(), threading.Event()
 
     def handler(event: Any) -> None:
         calls.append(event.id)
         running.set()
-        go_on.wait(20)
+        finish.wait(20)
         if outcome == "failure":
             raise OSError("no")
 
-    worker = working({"told": plugin(handler)}, backoff=Backoff(attempts=1))
-    worker.tell(event(id="one"))
+    worker = start_worker({"recorder": make_plugin(handler)}, backoff=Backoff(attempts=1))
+    worker.store(make_event(id="one"))
     assert running.wait(20)
-    with held(inbox.database.path):
-        go_on.set()
+    with write_locked(inbox.database.path):
+        finish.set()
         eventually(lambda: "cannot be noted" in caplog.text)
         eventually(lambda: "deliveries wait" in caplog.text)
     eventually(lambda: inbox.counts().waiting == 0)
     assert calls == ["one"]
     counts = inbox.counts()
     expected = (1, 0, 0) if outcome == "success" else (0, 1, 1)
-    assert (counts.delivered, counts.failed, counts.letters) == expected
+    assert (counts.delivered, counts.failed, counts.dead_letters) == expected
 
 
-def test_a_runner_that_cannot_now(inbox: Inbox, event: Any, run: Any) -> None:
-    """It is asked again after the time that it says, and that is no attempt."""
-    asked: list[int] = []
+def test_a_deferred_delivery_is_tried_again_and_no_attempt_counts(
+    inbox: Inbox, make_event: Any, run: Any
+) -> None:
+    attempts: list[int] = []
 
     class Busy:
-        async def run(self, job: Any, lanes: Any, hangs: Any) -> None:
-            asked.append(job.attempts)
-            if len(asked) < 3:
-                raise NotNow(0.05)
+        async def run(self, delivery: Any, queue: Any, on_hang: Any) -> None:
+            attempts.append(delivery.attempts)
+            if len(attempts) < 3:
+                raise DeliveryDeferred(0.05)
 
         def close(self) -> None:
-            asked.append(-1)
+            attempts.append(-1)
 
     async def main() -> None:
         dispatcher = Dispatcher(
             inbox, ["x/dockhand_event"], Busy(), backoff=Backoff(attempts=1)  # type: ignore[arg-type]
         )  # fmt: skip
         await dispatcher.start()
-        await inbox.take("", [event()])
+        await inbox.store("", [make_event()])
         dispatcher.wake()
         async with asyncio.timeout(20):
             while (await asyncio.to_thread(inbox.counts)).delivered < 1:
@@ -267,5 +274,5 @@ def test_a_runner_that_cannot_now(inbox: Inbox, event: Any, run: Any) -> None:
         await dispatcher.stop()
 
     run(main())
-    assert asked == [0, 0, 0, -1]
-    assert inbox.counts().letters == 0
+    assert attempts == [0, 0, 0, -1]
+    assert inbox.counts().dead_letters == 0

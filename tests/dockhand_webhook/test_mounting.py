@@ -1,4 +1,4 @@
-"""In other applications: FastAPI, Starlette, Django; with a lifespan and without."""
+"""The receiver mounted in FastAPI, Starlette and Django, with a lifespan and without."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ import httpx
 import pytest
 from dockhand_webhook import Receiver, create_app
 from notifications import DISTRIBUTION, envelope, push
-from receiving import Recorder, plugins_with
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from webhook_receiver import EventRecorder, plugins_with
 
 HEADERS = {"Content-Type": DISTRIBUTION, "Authorization": "Bearer t"}
 
 
 class Mounted:
-    """A receiver with a recorder, and whatever it is mounted in."""
+    """A receiver with a recorder, and requests through the application that mounts it."""
 
-    def __init__(self, folder: Path, recorder: Recorder, receiver: Receiver) -> None:
+    def __init__(self, folder: Path, recorder: EventRecorder, receiver: Receiver) -> None:
         self.folder, self.recorder, self.receiver = folder, recorder, receiver
 
     async def post(self, app: Any, path: str, *ids: str) -> int:
-        """Post events; the status."""
+        """Post events, and return the status."""
         body = envelope(*(push(id=each) for each in ids))
-        async with client(app) as asking:
-            return (await asking.post(path, content=body, headers=HEADERS)).status_code
+        async with client(app) as http:
+            return (await http.post(path, content=body, headers=HEADERS)).status_code
 
-    async def told(self, *ids: str) -> None:
-        """Wait until these events were told of, and no others."""
+    async def wait_for_events(self, *ids: str) -> None:
+        """Wait until the handler was called with exactly these events."""
         async with asyncio.timeout(10):
             while len(self.recorder.events) < len(ids):
                 await asyncio.sleep(0.005)
@@ -49,7 +49,7 @@ def client(app: Any) -> httpx.AsyncClient:
 
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[None]:
-    """What a server does before the first request and after the last."""
+    """Run an application's lifespan, as a server does."""
     requests: asyncio.Queue[dict[str, str]] = asyncio.Queue()
     replies: asyncio.Queue[Any] = asyncio.Queue()
     task = asyncio.create_task(app({"type": "lifespan"}, requests.get, replies.put))
@@ -64,12 +64,12 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Mounted:
-    recorder = Recorder()
+    recorder = EventRecorder()
     receiver = create_app(plugins_with(recorder=recorder), tmp_path / "inbox.db", tokens=["t"])
     return Mounted(tmp_path, recorder, receiver)
 
 
-def test_in_fastapi(mounted: Mounted, run: Any) -> None:
+def test_mounted_in_fastapi(mounted: Mounted, run: Any) -> None:
     app = fastapi.FastAPI(lifespan=mounted.receiver.lifespan)
 
     @app.get("/")
@@ -81,10 +81,10 @@ def test_in_fastapi(mounted: Mounted, run: Any) -> None:
     async def main() -> None:
         async with lifespan(app):
             assert await mounted.post(app, "/registry/dockhand/notify/staging", "one") == 202
-            await mounted.told("one")
-            async with client(app) as asking:
-                assert (await asking.get("/")).json() == "mine"
-                assert (await asking.get("/registry/healthz")).json() == {"status": "ok"}
+            await mounted.wait_for_events("one")
+            async with client(app) as http:
+                assert (await http.get("/")).json() == "mine"
+                assert (await http.get("/registry/healthz")).json() == {"status": "ok"}
             assert await mounted.post(app, "/dockhand/notify", "two") == 404
 
     run(main())
@@ -92,14 +92,14 @@ def test_in_fastapi(mounted: Mounted, run: Any) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "/a/b"])
-def test_in_starlette(mounted: Mounted, run: Any, prefix: str) -> None:
+def test_mounted_in_starlette(mounted: Mounted, run: Any, prefix: str) -> None:
     app = Starlette(routes=[Mount(prefix, mounted.receiver)], lifespan=mounted.receiver.lifespan)
 
     async def main() -> None:
-        for _ in range(2):  # it can start anew
+        for _ in range(2):  # it can start again
             async with lifespan(app):
                 assert await mounted.post(app, f"{prefix}/dockhand/notify", "one", "two") == 202
-                await mounted.told("one", "two")
+                await mounted.wait_for_events("one", "two")
 
     run(main())
 
@@ -108,22 +108,22 @@ def test_served_alone(mounted: Mounted, run: Any) -> None:
     async def main() -> None:
         async with lifespan(mounted.receiver):
             assert await mounted.post(mounted.receiver, "/dockhand/notify", "one") == 202
-            await mounted.told("one")
+            await mounted.wait_for_events("one")
 
     run(main())
 
 
-def test_what_was_stored_before_is_told_at_the_start(mounted: Mounted, run: Any) -> None:
-    """Though no request comes."""
+def test_events_stored_before_are_delivered_at_the_start(mounted: Mounted, run: Any) -> None:
+    """Without any request."""
 
     async def main() -> None:
         async with lifespan(mounted.receiver):
             pass
-        quiet = create_app(plugins_with(), mounted.folder / "inbox.db", tokens=["t"])
-        assert await mounted.post(quiet, "/dockhand/notify", "one") == 202
+        without_handlers = create_app(plugins_with(), mounted.folder / "inbox.db", tokens=["t"])
+        assert await mounted.post(without_handlers, "/dockhand/notify", "one") == 202
         assert mounted.recorder.events == []
         async with lifespan(mounted.receiver):
-            await mounted.told("one")
+            await mounted.wait_for_events("one")
 
     run(main())
 
@@ -137,30 +137,30 @@ def test_without_a_lifespan_it_starts_with_the_first_request(mounted: Mounted, r
         async with asyncio.timeout(10):
             while len(mounted.recorder.events) < 3:
                 await asyncio.sleep(0.005)
-        async with mounted.receiver.lifespan():  # and is stopped, for the test to end cleanly
+        async with mounted.receiver.lifespan():  # stops the dispatcher at its end
             pass
 
     run(main())
     assert sorted(each.id for each in mounted.recorder.events) == ["one", "three", "two"]
 
 
-def test_the_first_request_finds_a_disk_that_fails(
-    mounted: Mounted, run: Any, held: Callable[[Path], AbstractContextManager[None]]
+def test_the_first_request_with_a_locked_inbox_is_503(
+    mounted: Mounted, run: Any, write_locked: Callable[[Path], AbstractContextManager[None]]
 ) -> None:
     async def main() -> None:
-        with held(mounted.folder / "inbox.db"):
+        with write_locked(mounted.folder / "inbox.db"):
             assert await mounted.post(mounted.receiver, "/dockhand/notify", "one") == 503
-            async with client(mounted.receiver) as asking:
-                assert (await asking.get("/healthz")).status_code == 503
+            async with client(mounted.receiver) as http:
+                assert (await http.get("/healthz")).status_code == 503
         assert await mounted.post(mounted.receiver, "/dockhand/notify", "one") == 202
-        await mounted.told("one")
+        await mounted.wait_for_events("one")
         async with mounted.receiver.lifespan():
             pass
 
     run(main())
 
 
-def test_in_django(mounted: Mounted, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mounted_in_django(mounted: Mounted, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     load = importlib.import_module  # Django has no types
     settings, http = load("django.conf").settings, load("django.http")
 
@@ -183,20 +183,20 @@ def test_in_django(mounted: Mounted, run: Any, monkeypatch: pytest.MonkeyPatch) 
         async def main() -> None:
             async with lifespan(application):
                 assert await mounted.post(application, "/dockhand/notify/staging", "one") == 202
-                await mounted.told("one")
-                async with client(application) as asking:
-                    assert (await asking.get("/own/")).text == "django's"
-                    assert (await asking.get("/healthz")).status_code == 404
+                await mounted.wait_for_events("one")
+                async with client(application) as http:
+                    assert (await http.get("/own/")).text == "django's"
+                    assert (await http.get("/healthz")).status_code == 404
 
         run(main())
 
 
-def test_plugins_of_a_manager(tmp_path: Path, run: Any) -> None:
-    """Handlers are those that the manager knows when the application is made."""
+def test_the_handlers_are_those_of_the_manager(tmp_path: Path, run: Any) -> None:
+    """Of either kind of manager, as registered when the application is created."""
     from dockhand_core import AsyncDockhand, Dockhand
 
     for kind in (Dockhand, AsyncDockhand):
-        recorder = Recorder()
+        recorder = EventRecorder()
         manager = kind()
         manager.plugins.register(recorder, name="recorder")
         app = create_app(manager, tmp_path / f"{kind.__name__}.db", tokens=["t"])
@@ -205,13 +205,13 @@ def test_plugins_of_a_manager(tmp_path: Path, run: Any) -> None:
         async def main(mounted: Mounted = mounted) -> None:
             async with lifespan(mounted.receiver):
                 assert await mounted.post(mounted.receiver, "/dockhand/notify", "one") == 202
-                await mounted.told("one")
+                await mounted.wait_for_events("one")
 
         run(main())
 
 
-def test_without_dispatch_nobody_is_called(tmp_path: Path, run: Any) -> None:
-    recorder = Recorder()
+def test_without_dispatch_no_handler_is_called(tmp_path: Path, run: Any) -> None:
+    recorder = EventRecorder()
     app = create_app(
         plugins_with(recorder=recorder), tmp_path / "inbox.db", tokens=["t"], dispatch=False
     )

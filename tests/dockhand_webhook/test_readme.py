@@ -1,4 +1,4 @@
-"""What the README shows works, and names every option."""
+"""The README: its examples work, and it names every option."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXT = README.read_text("utf-8")
 HANDLER, MOUNTED, DJANGO, PARSER = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
-def test_every_option_is_named_and_there() -> None:
+def test_options_in_the_readme_are_those_of_the_program() -> None:
     parser = _arguments()
     [commands] = [each for each in parser._actions if isinstance(each.choices, dict)]
     known = set(parser._option_string_actions)
@@ -38,7 +38,7 @@ def test_every_option_is_named_and_there() -> None:
         assert re.search(rf"python -m dockhand_webhook {command}\b|`{command}`", TEXT), command
 
 
-def test_the_section_is_what_is_printed() -> None:
+def test_the_configuration_section_is_the_printed_one() -> None:
     [shown] = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     url = "http://127.0.0.1:8080/dockhand/notify/staging"
     assert yaml.safe_load(shown) == yaml.safe_load(distribution_section(url, "dhn_…"))
@@ -54,7 +54,7 @@ async def _post(app: Any, path: str) -> int:
         return reply.status_code
 
 
-def test_the_examples(
+def test_the_examples_of_handlers_and_mounting_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -66,14 +66,14 @@ def test_the_examples(
         settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], DEBUG=False)
     exec(compile(DJANGO, str(README), "exec"), names)
 
-    async def tell() -> None:
+    async def post_to_both() -> None:
         async with receiver.lifespan():
             assert await _post(names["app"], "/hooks/dockhand/notify") == 202
             assert await _post(names["application"], "/dockhand/notify") == 202
             while receiver.counts().waiting:
                 await asyncio.sleep(0.01)
 
-    asyncio.run(tell())
+    asyncio.run(post_to_both())
     assert set(receiver.counts().handlers) == {
         "audit/dockhand_event",
         "audit/dockhand_manifest_pushed",
@@ -82,7 +82,7 @@ def test_the_examples(
     assert capsys.readouterr().out.count("team/app v1 sha256:4b") == 2
 
 
-def test_the_parser() -> None:
+def test_the_example_of_a_parser_works() -> None:
     names: dict[str, Any] = {}
     exec(compile(PARSER, str(README), "exec"), names)
     plugins = Plugins()

@@ -1,4 +1,4 @@
-"""How long things are kept, by a clock that is set by hand; and how long they wait."""
+"""Retention of events, dead letters and handlers; the lag of deliveries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from dockhand_webhook import Backoff, Inbox
-from receiving import eventually
+from webhook_receiver import eventually
 
 from dockhand_core import ConfigError
 
@@ -22,63 +22,69 @@ def stored(path: Path) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def tidied(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Any) -> Any:
-    """An inbox that is tidied all the time, by the test's clock."""
-    monkeypatch.setattr("dockhand_webhook.inbox.database._PAUSE", 0.01)
-    found = Inbox(tmp_path / "inbox.db", keep=DAY, keep_dead=3 * DAY, forget=7 * DAY, clock=clock)
-    yield found
-    found.close()
+def maintained_inbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Any) -> Any:
+    """An inbox with the test's clock whose maintenance runs all the time."""
+    monkeypatch.setattr("dockhand_webhook.inbox.database._MAINTENANCE_INTERVAL", 0.01)
+    opened = Inbox(tmp_path / "inbox.db", keep=DAY, keep_dead=3 * DAY, forget=7 * DAY, clock=clock)
+    yield opened
+    opened.close()
 
 
-def test_events_are_kept_for_a_time(tidied: Inbox, clock: Any, event: Any, run: Any) -> None:
+def test_events_are_kept_for_a_day(
+    maintained_inbox: Inbox, clock: Any, make_event: Any, run: Any
+) -> None:
     for name in ("one", "two"):
-        run(tidied.take("", [event(id=name)]))
+        run(maintained_inbox.store("", [make_event(id=name)]))
         clock.now += DAY / 2
     clock.now += 1
-    path = tidied.database.path
+    path = maintained_inbox.database.path
     eventually(lambda: stored(path) == [("", "two")])
     clock.now += DAY
     eventually(lambda: stored(path) == [])
-    run(tidied.take("", [event(id="one")]))  # known no more
-    assert tidied.counts().received == 3
+    run(maintained_inbox.store("", [make_event(id="one")]))  # no longer recognized as a repetition
+    assert maintained_inbox.counts().received == 3
 
 
-def test_what_is_not_delivered_is_kept(tidied: Inbox, clock: Any, event: Any, run: Any) -> None:
-    lanes = tidied.lanes("a", Backoff(attempts=1), 1e9)
-    [number] = run(lanes.register(["told/dockhand_event"])).values()
-    run(tidied.take("", [event("r1", "waits"), event("r2", "dies")]))
-    jobs = {job.stored.event().id: job for job in run(lanes.claim({number: 9}))}
-    run(lanes.failed(jobs["dies"], "no"))
+def test_undelivered_events_and_those_of_dead_letters_are_kept_longer(
+    maintained_inbox: Inbox, clock: Any, make_event: Any, run: Any
+) -> None:
+    queue = maintained_inbox.delivery_queue("a", Backoff(attempts=1), 1e9)
+    [number] = run(queue.register(["recorder/dockhand_event"])).values()
+    run(maintained_inbox.store("", [make_event("r1", "waits"), make_event("r2", "dies")]))
+    deliveries = {
+        delivery.event.deserialize().id: delivery for delivery in run(queue.claim({number: 9}))
+    }
+    run(queue.mark_failed(deliveries["dies"], "no"))
     clock.now += 2 * DAY
-    run(tidied.take("", [event("r3", "new")]))
+    run(maintained_inbox.store("", [make_event("r3", "new")]))
     clock.now += DAY + 1
-    path = tidied.database.path
-    # the letter lives as long as it is kept, and its event with it
+    path = maintained_inbox.database.path
+    # the dead letter has expired, and its event with it
     eventually(lambda: stored(path) == [("", "waits"), ("", "new")])
-    assert tidied.letters.held() == []
-    run(lanes.succeeded(jobs["waits"]))
+    assert maintained_inbox.dead_letters.page() == []
+    run(queue.mark_succeeded(deliveries["waits"]))
     eventually(lambda: ("", "waits") not in stored(path))
 
 
-def test_handlers_that_nobody_has_are_forgotten(
-    tidied: Inbox, clock: Any, event: Any, run: Any
+def test_handlers_that_no_process_registers_are_removed(
+    maintained_inbox: Inbox, clock: Any, make_event: Any, run: Any
 ) -> None:
-    gone = tidied.lanes("a", Backoff(), 15.0)
+    gone = maintained_inbox.delivery_queue("a", Backoff(), 15.0)
     run(gone.register(["gone/dockhand_event"]))
-    here = tidied.lanes("b", Backoff(), 15.0)
+    here = maintained_inbox.delivery_queue("b", Backoff(), 15.0)
     run(here.register(["here/dockhand_event"]))
-    run(tidied.take("", [event()]))
+    run(maintained_inbox.store("", [make_event()]))
     clock.now += 6 * DAY
     run(here.renew([]))
     clock.now += 1.1 * DAY
-    eventually(lambda: set(tidied.counts().handlers) == {"here/dockhand_event"})
-    assert tidied.counts().waiting == 1
+    eventually(lambda: set(maintained_inbox.counts().handlers) == {"here/dockhand_event"})
+    assert maintained_inbox.counts().waiting == 1
 
 
-def test_to_forget_a_handler(inbox: Inbox, event: Any, run: Any) -> None:
+def test_forget_handler_removes_its_deliveries(inbox: Inbox, make_event: Any, run: Any) -> None:
     names = ["gone/dockhand_event", "here/dockhand_event"]
-    run(inbox.lanes("a", Backoff(), 15.0).register(names))
-    run(inbox.take("", [event("r1"), event("r1"), event("r2")]))
+    run(inbox.delivery_queue("a", Backoff(), 15.0).register(names))
+    run(inbox.store("", [make_event("r1"), make_event("r1"), make_event("r2")]))
     assert inbox.forget_handler("gone/dockhand_event") == 3
     assert set(inbox.counts().handlers) == {"here/dockhand_event"}
     assert inbox.counts().waiting == 3
@@ -86,19 +92,21 @@ def test_to_forget_a_handler(inbox: Inbox, event: Any, run: Any) -> None:
         inbox.forget_handler("gone/dockhand_event")
 
 
-def test_how_long_the_oldest_waits(tmp_path: Path, clock: Any, event: Any, run: Any) -> None:
+def test_lag_is_the_time_since_the_oldest_undelivered_event(
+    tmp_path: Path, clock: Any, make_event: Any, run: Any
+) -> None:
     inbox = Inbox(tmp_path / "inbox.db", clock=clock)
-    lanes = inbox.lanes("a", Backoff(), 15.0)
-    [number] = run(lanes.register(["told/dockhand_event"])).values()
+    queue = inbox.delivery_queue("a", Backoff(), 15.0)
+    [number] = run(queue.register(["recorder/dockhand_event"])).values()
     assert inbox.counts().lag == 0.0
-    run(inbox.take("", [event(id="one")]))
+    run(inbox.store("", [make_event(id="one")]))
     clock.now += 60
-    run(inbox.take("", [event("other/app", "two")]))
+    run(inbox.store("", [make_event("other/app", "two")]))
     clock.now += 5
     counts = inbox.counts()
     assert (counts.lag, counts.waiting) == (65.0, 2)
-    assert counts.handlers["told/dockhand_event"].lag == 65.0
-    [job, _] = run(lanes.claim({number: 9}))
-    run(lanes.succeeded(job))
+    assert counts.handlers["recorder/dockhand_event"].lag == 65.0
+    [delivery, _] = run(queue.claim({number: 9}))
+    run(queue.mark_succeeded(delivery))
     assert inbox.counts().lag == 5.0
     inbox.close()

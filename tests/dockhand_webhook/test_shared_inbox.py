@@ -1,4 +1,4 @@
-"""An inbox that several have at once: objects, threads, processes and forks."""
+"""An inbox shared by objects, threads, processes and forks; serialized events."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dockhand_webhook import Backoff, Inbox, Stored
-from dockhand_webhook.inbox.event_codec import pack
+from dockhand_webhook import Backoff, Inbox, SerializedEvent
+from dockhand_webhook.inbox.event_codec import serialize
 from notifications import recorded
-from receiving import eventually
+from webhook_receiver import eventually
 
 from dockhand_core import PluginError, Plugins
 from dockhand_core.events import EventParsers, ManifestPushed
@@ -28,7 +28,7 @@ from dockhand_webhook import Inbox
 print("ready", flush=True)
 sys.stdin.readline()
 inbox = Inbox(sys.argv[1])
-inbox.database.do(lambda transaction: transaction.execute(
+inbox.database.write(lambda transaction: transaction.execute(
     "INSERT INTO counts VALUES (?, 0, 1)", (sys.argv[2],)))
 inbox.close()
 """
@@ -53,17 +53,19 @@ def names(path: Path) -> list[str]:
         return [row[0] for row in connection.execute("SELECT id FROM events ORDER BY seq")]
 
 
-def test_two_objects_over_one_file(tmp_path: Path, event: Any) -> None:
+def test_two_objects_share_one_file(tmp_path: Path, make_event: Any) -> None:
     inboxes = [Inbox(tmp_path / "inbox.db") for _ in range(2)]
     errors: list[Exception] = []
 
-    async def takes(number: int) -> None:
+    async def store_events(number: int) -> None:
         for each in range(50):
-            await inboxes[number].take("", [event(id=f"{number}-{each}"), event(id=f"both-{each}")])
+            await inboxes[number].store(
+                "", [make_event(id=f"{number}-{each}"), make_event(id=f"both-{each}")]
+            )
 
     def thread(number: int) -> None:
         try:
-            asyncio.run(takes(number))
+            asyncio.run(store_events(number))
         except Exception as error:
             errors.append(error)
 
@@ -84,33 +86,33 @@ def test_two_objects_over_one_file(tmp_path: Path, event: Any) -> None:
         inbox.close()
 
 
-def test_two_dispatchers_tell_of_each_event_once(
-    working: Any, event: Any, tmp_path: Path, plugin: Any
+def test_two_dispatchers_deliver_each_event_once(
+    start_worker: Any, make_event: Any, tmp_path: Path, make_plugin: Any
 ) -> None:
-    told: list[tuple[str, int]] = []
+    delivered: list[tuple[str, int]] = []
 
     async def handler(event: Any) -> None:
         await asyncio.sleep(0.001)
-        told.append((event.repository, int(event.id)))
+        delivered.append((event.repository, int(event.id)))
 
     other = Inbox(tmp_path / "inbox.db")
     workers = [
-        working({"told": plugin(handler)}, concurrency=2),
-        working({"told": plugin(handler)}, concurrency=2, over=other),
+        start_worker({"recorder": make_plugin(handler)}, concurrency=2),
+        start_worker({"recorder": make_plugin(handler)}, concurrency=2, inbox=other),
     ]
     for number in range(60):
-        workers[number % 2].tell(event(f"r{number % 6}", str(number)))
+        workers[number % 2].store(make_event(f"r{number % 6}", str(number)))
     eventually(lambda: workers[0].inbox.counts().delivered == 60)
-    assert sorted(number for _, number in told) == list(range(60))
-    for repository in {name for name, _ in told}:
-        mine = [number for name, number in told if name == repository]
+    assert sorted(number for _, number in delivered) == list(range(60))
+    for repository in {name for name, _ in delivered}:
+        mine = [number for name, number in delivered if name == repository]
         assert mine == sorted(mine)
     for worker in workers:
         worker.stop()
     other.close()
 
 
-def test_processes_that_make_the_same_file_at_once(tmp_path: Path) -> None:
+def test_processes_that_create_the_same_file_at_once(tmp_path: Path) -> None:
     for attempt in range(2):
         path = tmp_path / f"inbox{attempt}.db"
         processes = [
@@ -127,15 +129,18 @@ def test_processes_that_make_the_same_file_at_once(tmp_path: Path) -> None:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        said = [process.communicate(timeout=60) for process in processes]
-        assert [(process.returncode, text[1]) for process, text in zip(processes, said, strict=True)
-                ] == [(0, "")] * 4  # fmt: skip
+        outputs = [process.communicate(timeout=60) for process in processes]
+        results = [
+            (process.returncode, errors)
+            for process, (_, errors) in zip(processes, outputs, strict=True)
+        ]
+        assert results == [(0, "")] * 4
         with closing(sqlite3.connect(path)) as connection:
             found = {name for (name,) in connection.execute("SELECT name FROM counts")}
         assert found == {"p0", "p1", "p2", "p3"}
 
 
-def test_objects_that_make_the_same_file_at_once(tmp_path: Path) -> None:
+def test_objects_that_create_the_same_file_at_once(tmp_path: Path) -> None:
     for attempt in range(80):
         path = tmp_path / f"{attempt}.db"
         together = threading.Barrier(4)
@@ -157,12 +162,12 @@ def test_objects_that_make_the_same_file_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # a fork of many threads
-def test_a_fork_writes_with_a_thread_of_its_own(inbox: Inbox, event: Any, run: Any) -> None:
-    run(inbox.take("", [event(id="before")]))
+def test_a_fork_writes_with_a_thread_of_its_own(inbox: Inbox, make_event: Any, run: Any) -> None:
+    run(inbox.store("", [make_event(id="before")]))
     child = os.fork()
     if child == 0:
         try:
-            asyncio.run(inbox.take("", [event(id="child")]))
+            asyncio.run(inbox.store("", [make_event(id="child")]))
             inbox.close()
             os._exit(0)
         finally:
@@ -177,22 +182,22 @@ def test_a_fork_writes_with_a_thread_of_its_own(inbox: Inbox, event: Any, run: A
     except AssertionError:
         os.kill(child, signal.SIGKILL)
         raise
-    run(inbox.take("", [event(id="after")]))
+    run(inbox.store("", [make_event(id="after")]))
     assert names(inbox.database.path) == ["before", "child", "after"]
 
 
-def test_to_close_while_others_write(inbox: Inbox, event: Any) -> None:
-    """It waits for what was asked before, not for what is asked ever after."""
+def test_close_waits_only_for_earlier_submissions(inbox: Inbox, make_event: Any) -> None:
+    """It returns although other threads keep writing."""
     stop, errors = threading.Event(), []
 
-    def writes() -> None:
+    def write_until_stopped() -> None:
         try:
             while not stop.is_set():
-                inbox.database.do(lambda transaction: transaction.execute("SELECT 1"))
+                inbox.database.write(lambda transaction: transaction.execute("SELECT 1"))
         except Exception as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=writes, daemon=True) for _ in range(3)]
+    threads = [threading.Thread(target=write_until_stopped, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
     hung = False
@@ -211,24 +216,24 @@ def test_to_close_while_others_write(inbox: Inbox, event: Any) -> None:
     assert errors == []
 
 
-def test_a_file_that_cannot_be_opened_keeps_no_thread_busy(
+def test_the_thread_does_not_spin_when_the_file_cannot_be_opened(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as in a process that has as many files open as it may."""
+    """As in a process that has reached its limit of open files."""
     opened: list[int] = []
 
     def refused() -> sqlite3.Connection:
         opened.append(1)
         raise sqlite3.OperationalError("unable to open database file")
 
-    monkeypatch.setattr("dockhand_webhook.inbox.database._PAUSE", 0.01)
+    monkeypatch.setattr("dockhand_webhook.inbox.database._MAINTENANCE_INTERVAL", 0.01)
     with monkeypatch.context() as patch:
         patch.setattr(inbox.database, "_open", refused)
         with pytest.raises(Exception, match="unable to open"):
-            inbox.database.do(lambda transaction: None)
+            inbox.database.write(lambda transaction: None)
         threading.Event().wait(0.5)
         assert len(opened) < 200
-    assert inbox.database.do(lambda transaction: 5) == 5
+    assert inbox.database.write(lambda transaction: 5) == 5
 
 
 REGISTRIES = ("distribution-2.8.2", "distribution-3.1.1", "zot")
@@ -236,80 +241,78 @@ RECORDED = [(name, each) for name in REGISTRIES for each in recorded(name)]
 
 
 @pytest.mark.parametrize("connection", ["", "staging"])
-def test_what_registries_send_is_the_same_when_it_is_read(
-    inbox: Inbox, run: Any, connection: str
-) -> None:
+def test_recorded_events_are_delivered_unchanged(inbox: Inbox, run: Any, connection: str) -> None:
     parsers = EventParsers(Plugins())
-    lanes = inbox.lanes("a", Backoff(), 15.0)
-    [number] = run(lanes.register(["told/dockhand_event"])).values()
+    queue = inbox.delivery_queue("a", Backoff(), 15.0)
+    [number] = run(queue.register(["recorder/dockhand_event"])).values()
     expected: dict[str, Any] = {}
     for _, sent in RECORDED:
         events = parsers.parse(sent.headers, sent.body)
-        run(inbox.take(connection, events))
+        run(inbox.store(connection, events))
         update = {"connection": connection or None}
         expected |= {each.id: each.model_copy(update=update) for each in events}
     assert len(expected) > 50
-    jobs = run(lanes.claim({number: 10_000}))
+    deliveries = run(queue.claim({number: 10_000}))
     seen = {}
-    while jobs:
-        job = jobs.pop()
-        event = job.stored.event()
-        assert job.stored.connection == connection
-        assert job.lane == f"{connection}:{event.repository}"
+    while deliveries:
+        delivery = deliveries.pop()
+        event = delivery.event.deserialize()
+        assert delivery.event.connection == connection
+        assert delivery.partition == f"{connection}:{event.repository}"
         seen[event.id] = event
-        following = run(lanes.succeeded(job))
-        jobs += [following] if following else []
+        following = run(queue.mark_succeeded(delivery))
+        deliveries += [following] if following else []
     assert seen == expected
     assert {type(event) for event in seen.values()} == {type(e) for e in expected.values()}
 
 
-def test_what_the_event_says_of_a_connection_does_not_count(event: Any) -> None:
-    """The route says it: a registry cannot speak for another one."""
-    lying = event().model_copy(update={"connection": "production"})
-    kind, data = pack(lying)
-    assert Stored(kind, data, "staging").event().connection == "staging"
-    assert Stored(kind, data).event().connection is None
+def test_the_connection_of_an_event_is_that_of_the_route(make_event: Any) -> None:
+    """Not the one in its data, so that a registry cannot forge events of another one."""
+    forged = make_event().model_copy(update={"connection": "production"})
+    kind, data = serialize(forged)
+    assert SerializedEvent(kind, data, "staging").deserialize().connection == "staging"
+    assert SerializedEvent(kind, data).deserialize().connection is None
 
 
-def test_a_plugins_own_class(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: Any, inbox: Inbox, run: Any
+def test_event_classes_of_a_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_event: Any, inbox: Inbox, run: Any
 ) -> None:
     (tmp_path / "moving_plugin.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
     import moving_plugin  # type: ignore[import-not-found]
 
-    values = event(id="one").model_dump()
+    values = make_event(id="one").model_dump()
     base = {name: values[name] for name in ("id", "timestamp", "action", "repository", "raw")}
     moved = moving_plugin.Outer.Moved(**base, where=("here", "there"))
     red = moving_plugin.ManifestPushed(**{**values, "id": "two", "colour": "blue"})
-    lanes = inbox.lanes("a", Backoff(), 15.0)
-    numbers = run(lanes.register(["x/dockhand_manifest_pushed"]))
-    run(inbox.take("staging", [moved, red]))
-    [job] = run(lanes.claim(dict.fromkeys(numbers.values(), 9)))
-    assert job.stored.kind == "moving_plugin:Outer.Moved"
-    assert job.stored.event() == moved.model_copy(update={"connection": "staging"})
-    following = run(lanes.succeeded(job))
-    assert type(following.stored.event()) is moving_plugin.ManifestPushed
-    assert following.stored.event().colour == "blue"
+    queue = inbox.delivery_queue("a", Backoff(), 15.0)
+    numbers = run(queue.register(["x/dockhand_manifest_pushed"]))
+    run(inbox.store("staging", [moved, red]))
+    [delivery] = run(queue.claim(dict.fromkeys(numbers.values(), 9)))
+    assert delivery.event.kind == "moving_plugin:Outer.Moved"
+    assert delivery.event.deserialize() == moved.model_copy(update={"connection": "staging"})
+    following = run(queue.mark_succeeded(delivery))
+    assert type(following.event.deserialize()) is moving_plugin.ManifestPushed
+    assert following.event.deserialize().colour == "blue"
     del sys.modules["moving_plugin"]
 
 
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("no_such_module:Event", "is the plugin installed"),
-        ("dockhand_core.events:NoSuch", "is the plugin installed"),
+        ("no_such_module:Event", "install the plugin"),
+        ("dockhand_core.events:NoSuch", "install the plugin"),
         ("Nonsense", "cannot be read"),
-        ("json:JSONDecoder", "no class of events"),
-        ("json:loads", "no class of events"),
+        ("json:JSONDecoder", "not an event class"),
+        ("json:loads", "not an event class"),
     ],
 )
-def test_a_class_that_cannot_be_had(kind: str, message: str) -> None:
+def test_a_class_that_cannot_be_imported(kind: str, message: str) -> None:
     with pytest.raises(PluginError, match=message):
-        Stored(kind, "{}").event()
+        SerializedEvent(kind, "{}").deserialize()
 
 
-def test_of_a_name_that_the_core_has(event: Any) -> None:
-    kind, data = pack(event())
+def test_classes_of_the_core_are_stored_by_name_alone(make_event: Any) -> None:
+    kind, data = serialize(make_event())
     assert kind == "ManifestPushed"
-    assert type(Stored(kind, data).event()) is ManifestPushed
+    assert type(SerializedEvent(kind, data).deserialize()) is ManifestPushed

@@ -1,4 +1,4 @@
-"""Events through Celery, with a real Redis, real workers and a broker that goes away."""
+"""Deliveries through Celery with a real Redis, real workers and a broker that stops."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 from dockhand_webhook import Counts, Inbox
-from handlers import Handlers
+from handlers import RecordingPlugin
 from notifications import DISTRIBUTION, envelope, push
-from receiving import eventually
 from registries import announced, free_port, program
+from webhook_receiver import eventually
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
@@ -29,28 +29,28 @@ app = Celery("tasks", broker="redis://127.0.0.1:{port}/0", backend="redis://127.
 app.conf.broker_connection_retry_on_startup = True
 register_handlers(app)
 """
-BODY = """
+HANDLERS = """
 @hookimpl
 def dockhand_event(event):
     if event.tag == "slow":
         time.sleep(1)
-    note("begun", event)
+    record("started", event)
     if event.tag == "kill" and not os.path.exists(FILE + ".killed"):
         open(FILE + ".killed", "w").close()
         os.kill(os.getpid(), 9)
     if event.tag == "fail" and not os.path.exists(FILE + ".failed"):
         open(FILE + ".failed", "w").close()
         raise ValueError("once")
-    note("sync", event)
+    record("sync", event)
 
 @hookimpl
 async def dockhand_manifest_pushed(event):
-    note("async", event)
+    record("async", event)
 """
 
 
 class Redis:
-    """A Redis that can be stopped and started, and keeps what it has."""
+    """A Redis server that can be stopped and started, and keeps its data."""
 
     def __init__(self, folder: Path) -> None:
         self._binary = program("redis-server", "Debian's package redis-server has it")
@@ -65,9 +65,9 @@ class Redis:
             ],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        eventually(self._answers)
+        eventually(self._is_up)
 
-    def _answers(self) -> bool:
+    def _is_up(self) -> bool:
         import redis
 
         try:
@@ -83,13 +83,13 @@ class Redis:
             self._process = None
 
 
-class World:
-    """An inbox whose events go to Celery: receiver, hand-out, workers."""
+class CeleryDeployment:
+    """An inbox, and the processes around it: receiver, dispatcher, Celery workers."""
 
     def __init__(self, folder: Path, redis: Redis) -> None:
         self.folder, self.redis = folder, redis
-        self.handlers = Handlers(folder, BODY)
-        (self.handlers.site / "tasks.py").write_text(APP.format(port=redis.port))
+        self.plugin = RecordingPlugin(folder, HANDLERS)
+        (self.plugin.site / "tasks.py").write_text(APP.format(port=redis.port))
         self.inbox = folder / "inbox.db"
 
     @contextmanager
@@ -97,7 +97,7 @@ class World:
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command], cwd=self.folder, stdout=log, stderr=log,
-                env=self.handlers.environment,
+                env=self.plugin.environment,
             )  # fmt: skip
         try:
             yield process
@@ -110,7 +110,7 @@ class World:
         options = ("-l", "WARNING", "--without-gossip", "--without-mingle", "-c", "2")
         return self.running("celery", "-A", "tasks", "worker", *options)
 
-    def handing_out(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    def dispatcher(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
         options = ("--expires", "6", "--timeout", "4", "--lease", "2", "--retry-after", "0.2")
         return self.running(
             "dockhand_celery", "--app", "tasks:app", "--inbox", str(self.inbox), *options
@@ -119,14 +119,14 @@ class World:
     @contextmanager
     def receiver(self) -> Iterator[str]:
         options = ("--inbox", str(self.inbox), "--no-dispatch", "--anonymous")
-        with announced("dockhand_webhook", *options, env=self.handlers.environment) as url:
+        with announced("dockhand_webhook", *options, env=self.plugin.environment) as url:
             yield url
 
     def counts(self) -> Counts:
         return Inbox(self.inbox).counts()
 
     def post(self, url: str, *tags: str, repository: str = "team/app") -> list[str]:
-        """Tell of pushes, in that order; gives their ids."""
+        """Post a push for each tag, in order, and return the events' ids."""
         ids = []
         for tag in tags:
             event = push(repository, tag=tag)
@@ -138,104 +138,106 @@ class World:
             assert reply.status_code == 202
         return ids
 
-    def ids(self, handler: str) -> list[str]:
-        """What a handler was told of, in the order of the first time."""
-        return list(dict.fromkeys(told.id for told in self.handlers.told(handler)))
+    def event_ids(self, handler: str) -> list[str]:
+        """Ids of the events a handler was called with, in the order of their first calls."""
+        return list(dict.fromkeys(call.id for call in self.plugin.calls(handler)))
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def deployment(tmp_path: Path) -> Iterator[CeleryDeployment]:
     redis = Redis(tmp_path)
     redis.start()
     try:
-        found = World(tmp_path, redis)
-        with found.handing_out():  # its handlers are known before anything arrives
+        found = CeleryDeployment(tmp_path, redis)
+        with found.dispatcher():  # registers the handlers before the first event arrives
             eventually(lambda: found.inbox.exists() and len(found.counts().handlers) == 2)
         yield found
     finally:
         redis.stop()
 
 
-def test_in_order_and_with_the_same_handlers(world: World) -> None:
-    with world.receiver() as url, world.worker(), world.handing_out():
+def test_events_are_delivered_in_order_to_every_handler(deployment: CeleryDeployment) -> None:
+    with deployment.receiver() as url, deployment.worker(), deployment.dispatcher():
         tags = [f"v{number}" for number in range(20)]
-        mine = world.post(url, *tags)
-        others = world.post(url, *tags, repository="team/other")
-        counts = eventually(lambda: (found := world.counts()).waiting == 0 and found, 60)
+        mine = deployment.post(url, *tags)
+        others = deployment.post(url, *tags, repository="team/other")
+        counts = eventually(lambda: (found := deployment.counts()).waiting == 0 and found, 60)
     assert counts
     for handler in ("sync", "async"):
-        told = world.ids(handler)
-        assert [each for each in told if each in mine] == mine
-        assert [each for each in told if each in others] == others
-        assert len(world.handlers.told(handler)) == 40  # once each, as nothing failed
+        delivered = deployment.event_ids(handler)
+        assert [each for each in delivered if each in mine] == mine
+        assert [each for each in delivered if each in others] == others
+        assert len(deployment.plugin.calls(handler)) == 40  # one call each, as none failed
     assert (counts.delivered, counts.failed, counts.dead) == (80, 0, 0)
-    assert os.getpid() not in {told.process for told in world.handlers.told()}
+    assert os.getpid() not in {call.process for call in deployment.plugin.calls()}
 
 
-def test_a_broker_that_is_away_loses_nothing(world: World) -> None:
-    with world.receiver() as url, world.worker(), world.handing_out():
-        first = world.post(url, "v1", "v2")
-        eventually(lambda: world.counts().waiting == 0, 60)
-        world.redis.stop()
-        second = world.post(url, "v3", "v4", "v5")  # taken all the same
+def test_no_event_is_lost_while_the_broker_is_down(deployment: CeleryDeployment) -> None:
+    with deployment.receiver() as url, deployment.worker(), deployment.dispatcher():
+        first = deployment.post(url, "v1", "v2")
+        eventually(lambda: deployment.counts().waiting == 0, 60)
+        deployment.redis.stop()
+        second = deployment.post(url, "v3", "v4", "v5")  # accepted although the broker is down
         time.sleep(2)
-        assert world.counts().waiting == 6
-        world.redis.start()
-        third = world.post(url, "v6")
-        eventually(lambda: world.counts().waiting == 0, 100)
-        counts = world.counts()
+        assert deployment.counts().waiting == 6
+        deployment.redis.start()
+        third = deployment.post(url, "v6")
+        eventually(lambda: deployment.counts().waiting == 0, 100)
+        counts = deployment.counts()
     for handler in ("sync", "async"):
-        assert world.ids(handler) == first + second + third
+        assert deployment.event_ids(handler) == first + second + third
     assert counts.dead == 0
 
 
-def test_a_handler_that_fails_is_tried_again_and_holds_back_its_repository(world: World) -> None:
-    with world.receiver() as url, world.worker(), world.handing_out():
-        ids = world.post(url, "fail", "v1")
-        eventually(lambda: world.counts().waiting == 0, 60)
-        counts = world.counts()
-    assert world.ids("sync") == ids
-    assert [told.id for told in world.handlers.told("begun")] == [ids[0], *ids]
+def test_a_failing_handler_is_retried_before_later_events_of_the_repository(
+    deployment: CeleryDeployment,
+) -> None:
+    with deployment.receiver() as url, deployment.worker(), deployment.dispatcher():
+        ids = deployment.post(url, "fail", "v1")
+        eventually(lambda: deployment.counts().waiting == 0, 60)
+        counts = deployment.counts()
+    assert deployment.event_ids("sync") == ids
+    assert [call.id for call in deployment.plugin.calls("started")] == [ids[0], *ids]
     assert counts.failed == 1
-    assert counts.handlers["noting/dockhand_event"].failed == 1
+    assert counts.handlers["recording/dockhand_event"].failed == 1
 
 
-def test_a_worker_that_is_killed(world: World) -> None:
-    with world.receiver() as url, world.worker(), world.handing_out():
-        ids = world.post(url, "kill", "v1")
-        eventually(lambda: world.counts().waiting == 0, 90)
-    assert world.ids("sync") == ids
+def test_events_of_a_killed_worker_are_delivered(deployment: CeleryDeployment) -> None:
+    with deployment.receiver() as url, deployment.worker(), deployment.dispatcher():
+        ids = deployment.post(url, "kill", "v1")
+        eventually(lambda: deployment.counts().waiting == 0, 90)
+    assert deployment.event_ids("sync") == ids
 
 
-def test_no_worker_for_a_while(world: World) -> None:
-    """The task expires; that is no failure of the handler's."""
-    with world.receiver() as url, world.handing_out():
-        ids = world.post(url, "v1")
-        time.sleep(8)  # longer than a task waits for a worker
-        assert world.counts().waiting == 2
-        with world.worker():
-            eventually(lambda: world.counts().waiting == 0, 60)
-        counts = world.counts()
-    assert world.ids("sync") == ids
+def test_time_without_a_worker_is_no_failed_attempt(deployment: CeleryDeployment) -> None:
+    """The task expires and is handed out again."""
+    with deployment.receiver() as url, deployment.dispatcher():
+        ids = deployment.post(url, "v1")
+        time.sleep(8)  # longer than `--expires`
+        assert deployment.counts().waiting == 2
+        with deployment.worker():
+            eventually(lambda: deployment.counts().waiting == 0, 60)
+        counts = deployment.counts()
+    assert deployment.event_ids("sync") == ids
     assert (counts.failed, counts.dead) == (0, 0)
-    assert len(world.handlers.told("sync")) == 1
+    assert len(deployment.plugin.calls("sync")) == 1
 
 
-def test_whoever_hands_out_is_killed(world: World) -> None:
-    """The next one waits for the task that the first one sent, and sends no other."""
-    with world.receiver() as url, world.worker():
-        with world.handing_out() as process:
-            ids = world.post(url, "slow", "v1")
-            eventually(lambda: _handed(world.inbox))
+def test_a_new_dispatcher_waits_for_the_tasks_of_a_killed_one(deployment: CeleryDeployment) -> None:
+    """It sends no second task for the same delivery."""
+    with deployment.receiver() as url, deployment.worker():
+        with deployment.dispatcher() as process:
+            ids = deployment.post(url, "slow", "v1")
+            eventually(lambda: _count_handed_out(deployment.inbox))
             process.kill()
             process.wait()
-        with world.handing_out():
-            eventually(lambda: world.counts().waiting == 0, 60)
-    assert world.ids("sync") == ids
-    assert len(world.handlers.told("begun")) == 2
+        with deployment.dispatcher():
+            eventually(lambda: deployment.counts().waiting == 0, 60)
+    assert deployment.event_ids("sync") == ids
+    assert len(deployment.plugin.calls("started")) == 2
 
 
-def _handed(inbox: Path) -> int:
+def _count_handed_out(inbox: Path) -> int:
     with Inbox(inbox).database.reading() as connection:
         ((number,),) = connection.execute("SELECT COUNT(*) FROM deliveries WHERE handed NOTNULL")
     return int(number)

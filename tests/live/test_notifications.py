@@ -1,4 +1,4 @@
-"""Real registries tell the receiver what happens, configured with the section that is printed."""
+"""Notifications of real registries, configured with the printed section of the receiver."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ import yaml
 from dockhand_webhook import Inbox
 from dockhand_webhook.snippets import distribution_section, zot_section
 from images import push_blob, push_image, push_index
-from receiving import Recorder, Served, eventually, plugins_with, receiving
 from registries import distribution, embedded, program, zot
+from webhook_receiver import (
+    EventRecorder,
+    RunningReceiver,
+    eventually,
+    plugins_with,
+    running_receiver,
+)
 
 from dockhand_core import (
     Digest,
@@ -45,44 +51,41 @@ pytestmark = pytest.mark.live
 HELM = "application/vnd.cncf.helm.config.v1+json"
 
 
-class World:
-    """A registry, the receiver that it tells, and what it told."""
+class NotificationSource:
+    """A registry that notifies a receiver, and the events that arrived."""
 
-    def __init__(self, url: str, flavour: str, served: Served, recorder: Recorder) -> None:
-        self.url, self.flavour, self.served, self._recorder = url, flavour, served, recorder
+    def __init__(
+        self, url: str, flavour: str, receiver: RunningReceiver, recorder: EventRecorder
+    ) -> None:
+        self.url, self.flavour, self.receiver, self._recorder = url, flavour, receiver, recorder
         self.host = url.removeprefix("http://")
-        self._seen = 0
+        self._read = 0
 
     @property
-    def later(self) -> list[RegistryBaseEvent]:
-        """Events that were not asked for yet."""
-        return self._recorder.events[self._seen :]
+    def pending(self) -> list[RegistryBaseEvent]:
+        """Events that `next_events` has not returned yet."""
+        return self._recorder.events[self._read :]
 
-    @property
-    def waiting(self) -> int:
-        """How many these are."""
-        return len(self.later)
-
-    def told(self, number: int) -> list[RegistryBaseEvent]:
-        """The next so many events, and no more than these."""
-        eventually(lambda: self.waiting >= number)
-        found = self.later
-        self._seen += number
-        assert len(found) == number, found
-        return found
+    def next_events(self, number: int) -> list[RegistryBaseEvent]:
+        """Wait for a number of events, and return them; no more may have arrived."""
+        eventually(lambda: len(self.pending) >= number)
+        events = self.pending
+        self._read += number
+        assert len(events) == number, events
+        return events
 
 
 @pytest.fixture(params=["distribution-2.8", "distribution-3.1", "embedded"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NotificationSource]:
     flavour: str = request.param
-    recorder = Recorder()
+    recorder = EventRecorder()
     inbox = Inbox(tmp_path / "inbox.db")
     token = inbox.tokens.issue("staging").get_secret_value()
     with ExitStack() as stack:
-        served = stack.enter_context(
-            receiving(tmp_path / "inbox.db", plugins_with(recorder=recorder), tokens=())
+        receiver = stack.enter_context(
+            running_receiver(tmp_path / "inbox.db", plugins_with(recorder=recorder), tokens=())
         )
-        route = f"{served.route}/staging"
+        route = f"{receiver.notify_url}/staging"
         folder = tmp_path / "registry"
         if flavour == "embedded":
             (tmp_path / "token").write_text(token)
@@ -92,18 +95,18 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
             section = yaml.safe_load(distribution_section(route, token))
             version = flavour.partition("-")[2]
             url = stack.enter_context(distribution(version, folder, **section))
-        yield World(url, flavour, served, recorder)
+        yield NotificationSource(url, flavour, receiver, recorder)
 
 
 @pytest.fixture
-def registry(world: World) -> Iterator[RegistryClient]:
-    with connect(world.url, logging={"driver": "null"}) as found:
+def registry(source: NotificationSource) -> Iterator[RegistryClient]:
+    with connect(source.url, logging={"driver": "null"}) as found:
         yield found
 
 
 @pytest.fixture
 def skopeo(tmp_path: Path) -> Callable[..., str]:
-    """Runs skopeo in a home of its own."""
+    """Runs skopeo with a home folder of its own."""
     binary = program("skopeo", "Debian's package skopeo has it")
 
     def run(*arguments: str) -> str:
@@ -117,13 +120,13 @@ def skopeo(tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-def about(event: RegistryBaseEvent) -> tuple[Any, ...]:
+def summary(event: RegistryBaseEvent) -> tuple[Any, ...]:
     return type(event), event.repository, getattr(event, "tag", None), event.digest
 
 
-def test_what_happens_to_blobs(world: World, registry: RegistryClient) -> None:
+def test_events_of_blobs(source: NotificationSource, registry: RegistryClient) -> None:
     blob = push_blob(registry, "team/app", b"some bytes", media.OCI_LAYER)
-    [pushed] = world.told(1)
+    [pushed] = source.next_events(1)
     assert isinstance(pushed, BlobPushed)
     assert (pushed.repository, pushed.digest, pushed.size) == ("team/app", blob.digest, 10)
     assert pushed.media_type == "application/octet-stream"
@@ -131,29 +134,29 @@ def test_what_happens_to_blobs(world: World, registry: RegistryClient) -> None:
     assert pushed.request_method in {"PUT", "POST"}
     assert pushed.request_user_agent is not None
     assert "dockhand" in pushed.request_user_agent
-    assert pushed.request_host == world.host
+    assert pushed.request_host == source.host
     assert pushed.actor_name is None
     assert pushed.url is not None
     assert pushed.url.endswith(f"/v2/team/app/blobs/{blob.digest}")
 
     assert registry.read_blob("team/app", blob.digest) == b"some bytes"
-    [pulled] = world.told(1)
-    assert about(pulled) == (BlobPulled, "team/app", None, blob.digest)
+    [pulled] = source.next_events(1)
+    assert summary(pulled) == (BlobPulled, "team/app", None, blob.digest)
     assert pulled.request_method == "GET"
 
     assert registry.blob_exists("team/app", blob.digest)
-    [looked] = world.told(1)
-    assert about(looked) == (BlobPulled, "team/app", None, blob.digest)
+    [looked] = source.next_events(1)
+    assert summary(looked) == (BlobPulled, "team/app", None, blob.digest)
     assert looked.request_method == "HEAD"
 
     registry.mount_blob("team/other", blob.digest, "team/app")
-    [mounted] = world.told(1)
+    [mounted] = source.next_events(1)
     assert isinstance(mounted, BlobMounted)
     assert (mounted.repository, mounted.from_repository) == ("team/other", "team/app")
     assert mounted.digest == blob.digest
 
     registry.delete_blob("team/app", blob.digest)
-    [deleted] = world.told(1)
+    [deleted] = source.next_events(1)
     # 2.8 and 3.1 do not say that it was a blob
     assert deleted.digest == blob.digest
     assert deleted.repository == "team/app"
@@ -161,108 +164,110 @@ def test_what_happens_to_blobs(world: World, registry: RegistryClient) -> None:
     assert not isinstance(deleted, RegistryEvent)
 
 
-def test_what_happens_to_manifests(world: World, registry: RegistryClient) -> None:
+def test_events_of_manifests(source: NotificationSource, registry: RegistryClient) -> None:
     manifest = push_image(registry, "team/app", "v1")
-    *blobs, pushed = world.told(3)
+    *blobs, pushed = source.next_events(3)
     assert {type(event) for event in blobs} == {BlobPushed}
     assert isinstance(pushed, ManifestPushed)
-    assert about(pushed) == (ManifestPushed, "team/app", "v1", manifest.digest)
+    assert summary(pushed) == (ManifestPushed, "team/app", "v1", manifest.digest)
     assert pushed.media_type == media.OCI_MANIFEST
     assert pushed.size == len(manifest.raw)
 
     registry.put_manifest("team/app", "v2", manifest)
-    [again] = world.told(1)
-    assert about(again) == (ManifestPushed, "team/app", "v2", manifest.digest)
+    [again] = source.next_events(1)
+    assert summary(again) == (ManifestPushed, "team/app", "v2", manifest.digest)
 
     registry.put_manifest("team/app", manifest.digest, manifest)
-    [by_digest] = world.told(1)
-    assert about(by_digest) == (ManifestPushed, "team/app", None, manifest.digest)
+    [by_digest] = source.next_events(1)
+    assert summary(by_digest) == (ManifestPushed, "team/app", None, manifest.digest)
 
     registry.manifest("team/app", "v1")
-    [pulled] = world.told(1)
+    [pulled] = source.next_events(1)
     assert isinstance(pulled, ManifestPulled)
     assert pulled.digest == manifest.digest
     assert pulled.request_method == "GET"
 
     assert registry.manifest_exists("team/app", "v1")
-    [looked] = world.told(1)
+    [looked] = source.next_events(1)
     assert isinstance(looked, ManifestPulled)
     assert looked.request_method == "HEAD"
 
     registry.delete_manifest("team/app", manifest.digest)
-    looked_up, *gone = world.told(4)
-    assert isinstance(looked_up, ManifestPulled)  # our client reads what it deletes
-    assert {about(event) for event in gone} == {
+    looked_up, *gone = source.next_events(4)
+    assert isinstance(looked_up, ManifestPulled)  # the client reads a manifest before it deletes it
+    assert {summary(event) for event in gone} == {
         (ManifestDeleted, "team/app", None, manifest.digest),
         (TagDeleted, "team/app", "v1", None),
         (TagDeleted, "team/app", "v2", None),
     }
 
 
-def test_what_skopeo_does(
-    world: World, registry: RegistryClient, skopeo: Callable[..., str], tmp_path: Path
+def test_events_of_skopeo(
+    source: NotificationSource, registry: RegistryClient, skopeo: Callable[..., str], tmp_path: Path
 ) -> None:
     """A copy of an index: pushes, mounts, pulls and a deletion, in order of each repository."""
     index = push_index(registry, "team/app", "v1")
-    world.told(7)  # for both platforms config, layer and manifest, then the index
-    source, target = f"docker://{world.host}/team/app:v1", f"docker://{world.host}/team/copy:v2"
+    source.next_events(7)  # for both platforms config, layer and manifest, then the index
+    original, copy = f"docker://{source.host}/team/app:v1", f"docker://{source.host}/team/copy:v2"
     insecure = ("--src-tls-verify=false", "--dest-tls-verify=false")
-    skopeo("copy", "--all", "--preserve-digests", *insecure, source, target)
+    skopeo("copy", "--all", "--preserve-digests", *insecure, original, copy)
     registry.ping()  # no event
-    eventually(lambda: _pushed(world, "team/copy", index.digest))
-    told = world.told(world.waiting)
-    copied = [event for event in told if event.repository == "team/copy"]
+    eventually(lambda: _has_pushed(source, "team/copy", index.digest))
+    received = source.next_events(len(source.pending))
+    copied = [event for event in received if event.repository == "team/copy"]
     pushes = [event for event in copied if isinstance(event, ManifestPushed)]
     children = {entry.digest for entry in index.manifests}
     assert {event.digest for event in pushes[:-1]} == children
-    assert about(pushes[-1]) == (ManifestPushed, "team/copy", "v2", index.digest)
+    assert summary(pushes[-1]) == (ManifestPushed, "team/copy", "v2", index.digest)
     assert pushes[-1].media_type == media.OCI_INDEX
     mounted = [event for event in copied if isinstance(event, BlobMounted)]
     assert len(mounted) + sum(isinstance(event, BlobPushed) for event in copied) >= 4
     assert {event.from_repository for event in mounted} <= {"team/app"}
-    pulled = [event for event in told if isinstance(event, ManifestPulled)]
+    pulled = [event for event in received if isinstance(event, ManifestPulled)]
     assert index.digest in {event.digest for event in pulled if event.repository == "team/app"}
     agents = {event.request_user_agent for event in pushes}
     assert all(agent and agent.startswith("skopeo/") for agent in agents)
 
-    skopeo("delete", "--tls-verify=false", f"docker://{world.host}/team/copy:v2")
-    eventually(lambda: _gone(world))
-    told = world.told(world.waiting)
-    deleted = [event for event in told if event.action == "delete"]
+    skopeo("delete", "--tls-verify=false", f"docker://{source.host}/team/copy:v2")
+    eventually(lambda: _has_deleted_a_tag(source))
+    received = source.next_events(len(source.pending))
+    deleted = [event for event in received if event.action == "delete"]
     assert TagDeleted in {type(event) for event in deleted}
     assert {event.repository for event in deleted} == {"team/copy"}
 
 
-def _pushed(world: World, repository: str, digest: Digest) -> bool:
+def _has_pushed(source: NotificationSource, repository: str, digest: Digest) -> bool:
     return any(
         isinstance(event, ManifestPushed)
         and (event.repository, event.digest) == (repository, digest)
-        for event in world.later
+        for event in source.pending
     )
 
 
-def _gone(world: World) -> bool:
-    return any(isinstance(event, TagDeleted) for event in world.later)
+def _has_deleted_a_tag(source: NotificationSource) -> bool:
+    return any(isinstance(event, TagDeleted) for event in source.pending)
 
 
-def test_a_tag_is_deleted(world: World, registry: RegistryClient) -> None:
-    """By 3.1 and the embedded registry; 2.8 has no such thing."""
+def test_event_of_a_deleted_tag(source: NotificationSource, registry: RegistryClient) -> None:
+    """In Distribution 3.1 and the embedded registry; 2.8 cannot delete tags."""
     manifest = push_image(registry, "team/app", "v1")
-    world.told(3)
-    if world.flavour == "distribution-2.8":
+    source.next_events(3)
+    if source.flavour == "distribution-2.8":
         with pytest.raises(Unsupported):
             registry.delete_tag("team/app", "v1")
         return
     registry.delete_tag("team/app", "v1")
-    eventually(lambda: _gone(world))
-    deleted = world.told(world.waiting)[-1]
+    eventually(lambda: _has_deleted_a_tag(source))
+    deleted = source.next_events(len(source.pending))[-1]
     assert isinstance(deleted, TagDeleted)
-    assert about(deleted) == (TagDeleted, "team/app", "v1", None)
+    assert summary(deleted) == (TagDeleted, "team/app", "v1", None)
     assert registry.manifest_exists("team/app", manifest.digest)
 
 
-def test_artifacts_keep_their_media_types(world: World, registry: RegistryClient) -> None:
-    """A chart, and a signature that refers to an image."""
+def test_artifacts_keep_their_media_types(
+    source: NotificationSource, registry: RegistryClient
+) -> None:
+    """A Helm chart, and a signature whose subject is an image."""
     image = push_image(registry, "team/app", "v1")
     config = push_blob(registry, "team/app", b'{"name": "chart"}', HELM)
     chart = ImageManifest(config=config, layers=())
@@ -275,7 +280,7 @@ def test_artifacts_keep_their_media_types(world: World, registry: RegistryClient
     registry.put_manifest("team/app", signature.digest, signature)
 
     def pushes() -> list[ManifestPushed]:
-        return [event for event in world.later if isinstance(event, ManifestPushed)]
+        return [event for event in source.pending if isinstance(event, ManifestPushed)]
 
     eventually(lambda: signature.digest in {event.digest for event in pushes()})
     found = {event.digest: event for event in pushes()}
@@ -287,16 +292,15 @@ def test_artifacts_keep_their_media_types(world: World, registry: RegistryClient
     assert found[signature.digest].size == len(signature.raw)
 
 
-def test_zot(tmp_path: Path, skopeo: Callable[..., str]) -> None:
-    """Its events, configured with the section that is printed."""
-    recorder = Recorder()
+def test_events_of_zot(tmp_path: Path, skopeo: Callable[..., str]) -> None:
+    recorder = EventRecorder()
     token = Inbox(tmp_path / "inbox.db").tokens.issue().get_secret_value()
     quiet = {"driver": "null"}
     with ExitStack() as stack:
-        served = stack.enter_context(
-            receiving(tmp_path / "inbox.db", plugins_with(recorder=recorder), tokens=())
+        receiver = stack.enter_context(
+            running_receiver(tmp_path / "inbox.db", plugins_with(recorder=recorder), tokens=())
         )
-        section = json.loads(zot_section(served.route, token))["extensions"]
+        section = json.loads(zot_section(receiver.notify_url, token))["extensions"]
         url = stack.enter_context(zot(tmp_path / "zot", **section))
         registry = stack.enter_context(connect(url, driver="zot", logging=quiet))
         manifest = push_image(registry, "team/app", "v1")
@@ -305,7 +309,7 @@ def test_zot(tmp_path: Path, skopeo: Callable[..., str]) -> None:
         assert isinstance(created, RepositoryCreated)
         assert (created.repository, created.connection) == ("team/app", None)
         assert isinstance(pushed, ManifestPushed)
-        assert about(pushed) == (ManifestPushed, "team/app", "v1", manifest.digest)
+        assert summary(pushed) == (ManifestPushed, "team/app", "v1", manifest.digest)
         assert (pushed.media_type, pushed.size) == (media.OCI_MANIFEST, len(manifest.raw))
         assert pushed.request_method == "PUT"
         assert len(pushed.references) == 2
@@ -322,19 +326,19 @@ def test_zot(tmp_path: Path, skopeo: Callable[..., str]) -> None:
         registry.delete_manifest("team/app", manifest.digest)
         eventually(lambda: len(recorder.events) == 7)
         *_, by_tag, by_digest = recorder.events
-        assert about(by_tag)[:3] == (TagDeleted, "team/app", "v1")
-        assert about(by_digest) == (ManifestDeleted, "team/app", None, manifest.digest)
-        assert served.inbox.counts().letters == 0
+        assert summary(by_tag)[:3] == (TagDeleted, "team/app", "v1")
+        assert summary(by_digest) == (ManifestDeleted, "team/app", None, manifest.digest)
+        assert receiver.inbox.counts().dead_letters == 0
 
 
-def test_zot_refuses_what_lacks_an_annotation(tmp_path: Path) -> None:
-    recorder = Recorder()
+def test_event_of_an_image_that_zot_refuses(tmp_path: Path) -> None:
+    recorder = EventRecorder()
     token = Inbox(tmp_path / "inbox.db").tokens.issue().get_secret_value()
     with ExitStack() as stack:
-        served = stack.enter_context(
-            receiving(tmp_path / "inbox.db", plugins_with(recorder=recorder), tokens=())
+        receiver = stack.enter_context(
+            running_receiver(tmp_path / "inbox.db", plugins_with(recorder=recorder), tokens=())
         )
-        section = json.loads(zot_section(served.route, token))["extensions"]
+        section = json.loads(zot_section(receiver.notify_url, token))["extensions"]
         lint = {"enable": True, "mandatoryAnnotations": ["org.example.owner"]}
         url = stack.enter_context(zot(tmp_path / "zot", lint=lint, **section))
         registry = stack.enter_context(connect(url, driver="zot", logging={"driver": "null"}))

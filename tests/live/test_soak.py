@@ -1,4 +1,4 @@
-"""Receiver and workers are killed again and again while a registry is pushed to."""
+"""A soak test: receiver and workers are killed repeatedly during pushes to a registry."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import pytest
 import yaml
 from dockhand_webhook import Inbox
 from dockhand_webhook.snippets import distribution_section
-from handlers import Handlers, Told
+from handlers import HandlerCall, RecordingPlugin
 from images import config_of, push_blob
-from receiving import eventually
 from registries import distribution, free_port
+from webhook_receiver import eventually
 
 from dockhand_core import ImageManifest, connect
 from dockhand_core.models import media
@@ -30,12 +30,12 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 KILLS = 20
 IMAGES = 300
 REPOSITORIES = 30
-LANES = 4  # of each handler, in each process
+CONCURRENCY = 4  # repositories in progress for each handler, in each process
 HANDLERS = ("every", "pushed")
 
 
 class Processes:
-    """Processes that are killed without a warning, and started anew."""
+    """Processes that are killed with SIGKILL, and started again."""
 
     def __init__(self, log: Path, environment: dict[str, str]) -> None:
         self._log, self._environment = log, environment
@@ -53,7 +53,7 @@ class Processes:
 
     def kill(self, name: str) -> None:
         self._running[name].kill()
-        assert self._running[name].wait() == -signal.SIGKILL  # it ran until now
+        assert self._running[name].wait() == -signal.SIGKILL  # it had not ended by itself
         self.killed.append(name)
         self.start(name, *self._commands[name])
 
@@ -65,11 +65,11 @@ class Processes:
 
 
 @contextmanager
-def processes(folder: Path, handlers: Handlers, port: int) -> Iterator[Processes]:
-    """A receiver that calls handlers, and two workers beside it."""
-    found = Processes(folder / "log", handlers.environment)
+def running_processes(folder: Path, plugin: RecordingPlugin, port: int) -> Iterator[Processes]:
+    """A receiver that calls handlers, and two workers for the same inbox."""
+    found = Processes(folder / "log", plugin.environment)
     inbox = ("--inbox", str(folder / "inbox.db"))
-    options = ("--concurrency", str(LANES), "--lease", "1", "--retry-after", "0.05")
+    options = ("--concurrency", str(CONCURRENCY), "--lease", "1", "--retry-after", "0.05")
     try:
         found.start("receiver", *inbox, "--port", str(port), *options)
         for number in range(2):
@@ -80,7 +80,7 @@ def processes(folder: Path, handlers: Handlers, port: int) -> Iterator[Processes
 
 
 def push_all(url: str) -> list[tuple[str, str]]:
-    """Push images of different content to all repositories in turn; gives what was pushed."""
+    """Push different images to all repositories in turn; return their repositories and tags."""
     pushed = []
     with connect(url, logging={"driver": "null"}) as registry:
         for number in range(IMAGES):
@@ -89,65 +89,67 @@ def push_all(url: str) -> list[tuple[str, str]]:
             manifest = ImageManifest(config=config, layers=())
             registry.put_manifest(repository, tag, manifest)
             pushed.append((repository, tag))
-            time.sleep(0.02)  # so that it takes as long as the killing
+            time.sleep(0.02)  # so that it lasts as long as the killing
     return pushed
 
 
-def firsts(told: list[Told]) -> dict[str, list[str]]:
-    """The events of each repository, in the order in which they were told of first."""
+def first_calls(calls: list[HandlerCall]) -> dict[str, list[str]]:
+    """Event ids by repository, in the order of their first calls."""
     found: dict[str, list[str]] = defaultdict(list)
-    for each in told:
-        if each.id not in found[each.repository]:
-            found[each.repository].append(each.id)
+    for call in calls:
+        if call.id not in found[call.repository]:
+            found[call.repository].append(call.id)
     return found
 
 
 @pytest.mark.parametrize("version", ["2.8", "3.1"])
-def test_nothing_is_lost(version: str, tmp_path: Path) -> None:
-    handlers, port = Handlers(tmp_path), free_port()
+def test_no_event_is_lost_or_out_of_order(version: str, tmp_path: Path) -> None:
+    plugin, port = RecordingPlugin(tmp_path), free_port()
     inbox = Inbox(tmp_path / "inbox.db")
     route = f"http://127.0.0.1:{port}/dockhand/notify"
     section = yaml.safe_load(distribution_section(route, inbox.tokens.issue().get_secret_value()))
-    section["notifications"]["endpoints"][0]["backoff"] = "100ms"  # a test does not wait
+    section["notifications"]["endpoints"][0]["backoff"] = "100ms"  # instead of 5 s
     with ExitStack() as stack:
-        running = stack.enter_context(processes(tmp_path, handlers, port))
+        running = stack.enter_context(running_processes(tmp_path, plugin, port))
         eventually(lambda: len(inbox.counts().handlers) == len(HANDLERS))
         url = stack.enter_context(distribution(version, tmp_path / "registry", **section))
-        pushed, push = _in_thread(lambda: push_all(url))
+        pushed, push = _start_thread(lambda: push_all(url))
         for _ in range(KILLS):
             time.sleep(random.uniform(0.2, 0.7))
             running.kill(random.choice(["receiver", "receiver", "worker 0", "worker 1"]))
         push.join()
         [images] = pushed
-        arrived = _wait_for_all(inbox, images)
+        arrived = _wait_for_pushes(inbox, images)
         eventually(lambda: inbox.counts().waiting == 0, 60)
         counts = inbox.counts()
     assert len(running.killed) == KILLS
-    assert counts.letters == 0
-    told = {handler: handlers.told(handler) for handler in HANDLERS}
-    everything = {each for lane in arrived.values() for each in lane}
-    assert {each.id for each in told["every"]} == everything
-    assert {(each.repository, each.tag) for each in told["pushed"]} == set(images)
+    assert counts.dead_letters == 0
+    calls = {handler: plugin.calls(handler) for handler in HANDLERS}
+    everything = {each for ids in arrived.values() for each in ids}
+    assert {each.id for each in calls["every"]} == everything
+    assert {(each.repository, each.tag) for each in calls["pushed"]} == set(images)
     for handler in HANDLERS:
-        for repository, ids in firsts(told[handler]).items():
+        for repository, ids in first_calls(calls[handler]).items():
             known = set(ids)
             assert ids == [each for each in arrived[repository] if each in known], repository
-        again = len(told[handler]) - len({each.id for each in told[handler]})
-        assert again <= KILLS * LANES, "more was told again than was under way when it was killed"
+        repeated = len(calls[handler]) - len({each.id for each in calls[handler]})
+        assert repeated <= KILLS * CONCURRENCY, (
+            "more deliveries repeated than were in progress at the kills"
+        )
 
 
-def _in_thread(
+def _start_thread(
     work: Callable[[], list[tuple[str, str]]],
 ) -> tuple[list[list[tuple[str, str]]], threading.Thread]:
-    """The list that gets what a function gives, and the thread that calls it."""
+    """Call a function in a thread; return the list that gets its result, and the thread."""
     results: list[list[tuple[str, str]]] = []
     thread = threading.Thread(target=lambda: results.append(work()))
     thread.start()
     return results, thread
 
 
-def _wait_for_all(inbox: Inbox, images: list[tuple[str, str]]) -> dict[str, list[str]]:
-    """Wait until the inbox has the push of every image; the events of each repository in order."""
+def _wait_for_pushes(inbox: Inbox, images: list[tuple[str, str]]) -> dict[str, list[str]]:
+    """Wait until the inbox has a push of every image; return event ids by repository, in order."""
 
     def rows() -> list[tuple[str, str, str]]:
         with inbox.database.reading() as connection:
@@ -155,6 +157,6 @@ def _wait_for_all(inbox: Inbox, images: list[tuple[str, str]]) -> dict[str, list
 
     eventually(lambda: sum(row[2] == "ManifestPushed" for row in rows()) >= len(images), 60)
     found: dict[str, list[str]] = defaultdict(list)
-    for lane, name, _ in rows():
-        found[lane.partition(":")[2]].append(name)
+    for partition, event_id, _ in rows():
+        found[partition.partition(":")[2]].append(event_id)
     return found

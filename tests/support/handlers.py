@@ -1,4 +1,4 @@
-"""A package with handlers for several processes, which write down what they are told."""
+"""An installed plugin whose handlers record their calls in a file, for tests with processes."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from dockhand_core import hookimpl
 
 FILE = {file!r}
 
-def note(handler, event):
+def record(handler, event):
     line = json.dumps([handler, event.id, event.connection, event.repository,
                        getattr(event, "tag", None), type(event).__name__, os.getpid()])
     descriptor = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, (line + "\\n").encode())  # whole lines, whoever else writes
+    os.write(descriptor, (line + "\\n").encode())  # one write, so that processes don't mix lines
     os.close(descriptor)
 
-{body}
+{handlers}
 """
-BODY = """
+HANDLERS = """
 @hookimpl
 def dockhand_event(event):
     time.sleep(random.uniform(0, 0.01))
-    note("every", event)
+    record("every", event)
 
 @hookimpl
 async def dockhand_manifest_pushed(event):
-    note("pushed", event)
+    record("pushed", event)
 """
 
 
-class Told(NamedTuple):
-    """That a handler was told of an event."""
+class HandlerCall(NamedTuple):
+    """A call of a handler with an event."""
 
     handler: str
     id: str
@@ -47,37 +47,37 @@ class Told(NamedTuple):
     process: int
 
 
-class Handlers:
-    """The package, installed in a folder, and what its handlers wrote down.
+class RecordingPlugin:
+    """The plugin `recording`, installed in a folder, and the calls of its handlers.
 
     Args:
-        folder: where it is made.
-        body: its handlers; they call `note(name, event)`.
+        folder: where it is installed.
+        handlers: source of its handlers; they call `record(name, event)`.
     """
 
-    def __init__(self, folder: Path, body: str = BODY) -> None:
-        self.site, self.file = folder / "site", folder / "told"
-        info = self.site / "noting_handlers-1.0.dist-info"
+    def __init__(self, folder: Path, handlers: str = HANDLERS) -> None:
+        self.site, self.file = folder / "site", folder / "calls"
+        info = self.site / "recording_plugin-1.0.dist-info"
         info.mkdir(parents=True)
-        metadata = "Metadata-Version: 2.1\nName: noting-handlers\nVersion: 1.0\n"
+        metadata = "Metadata-Version: 2.1\nName: recording-plugin\nVersion: 1.0\n"
         (info / "METADATA").write_text(metadata)
-        (info / "entry_points.txt").write_text("[dockhand]\nnoting = noting_handlers\n")
-        module = self.site / "noting_handlers.py"
-        module.write_text(_SOURCE.format(file=str(self.file), body=body))
+        (info / "entry_points.txt").write_text("[dockhand]\nrecording = recording_plugin\n")
+        module = self.site / "recording_plugin.py"
+        module.write_text(_SOURCE.format(file=str(self.file), handlers=handlers))
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of a process that has the package installed."""
+        """Environment variables of a process that has the plugin installed."""
         public = {k: v for k, v in os.environ.items() if not k.startswith("DOCKHAND_")}
         return {**public, "PYTHONPATH": str(self.site)}
 
-    def told(self, handler: str | None = None) -> list[Told]:
-        """What was written down until now, of one handler or of all."""
-        return [each for each in self._lines() if handler in {None, each.handler}]
+    def calls(self, handler: str | None = None) -> list[HandlerCall]:
+        """The calls recorded so far, of one handler or of all."""
+        return [call for call in self._read() if handler in {None, call.handler}]
 
-    def _lines(self) -> Iterator[Told]:
+    def _read(self) -> Iterator[HandlerCall]:
         if not self.file.exists():
             return
         for line in self.file.read_text().splitlines():
             values: list[Any] = json.loads(line)
-            yield Told(*values)
+            yield HandlerCall(*values)

@@ -1,4 +1,4 @@
-"""What real registries posted, recorded; and events made up for tests."""
+"""Notifications: recorded requests of real registries, and envelopes made for tests."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ FOLDER = Path(__file__).parents[1] / "data" / "notifications"
 DISTRIBUTION = "application/vnd.docker.distribution.events.v2+json"
 
 
-class Recorded(NamedTuple):
-    """A request that a registry made: what had happened, headers and body."""
+class RecordedNotification(NamedTuple):
+    """A recorded request of a registry: the action that caused it, headers and body."""
 
     case: str
     headers: dict[str, str]
     body: bytes
 
 
-def recorded(registry: str) -> Iterator[Recorded]:
-    """Everything that was recorded of a registry: `distribution-2.8.2`, `-3.1.1`, `zot`."""
+def recorded(registry: str) -> Iterator[RecordedNotification]:
+    """The recorded notifications of `distribution-2.8.2`, `distribution-3.1.1` or `zot`."""
     for line in (FOLDER / f"{registry}.jsonl").read_text("utf-8").splitlines():
         found = json.loads(line)
-        yield Recorded(found["case"], found["headers"], json.dumps(found["body"]).encode())
+        yield RecordedNotification(
+            found["case"], found["headers"], json.dumps(found["body"]).encode()
+        )
 
 
 def push(repository: str = "team/app", id: str | None = None, **target: Any) -> dict[str, Any]:  # noqa: A002
-    """An event of an envelope: a manifest was pushed."""
+    """The event of a pushed manifest, as it stands in an envelope."""
     return {
         "id": id or str(uuid.uuid4()),
         "timestamp": "2026-11-23T12:16:30.389133333Z",
@@ -49,5 +51,5 @@ def push(repository: str = "team/app", id: str | None = None, **target: Any) -> 
 
 
 def envelope(*events: dict[str, Any]) -> bytes:
-    """A body as Distribution posts it."""
+    """The body of a notification of Distribution."""
     return json.dumps({"events": list(events)}).encode()

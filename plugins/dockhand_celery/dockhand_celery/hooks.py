@@ -1,4 +1,4 @@
-"""What this package announces: that it is installed. It provides no driver.
+"""Entry point of the package. It provides no driver; it only makes the package known as installed.
 
-It has the event hooks of other plugins called by Celery's workers.
+Celery's workers call the event hooks of other plugins.
 """

@@ -1,8 +1,8 @@
 """The task that Celery's workers run: it calls one handler with one event.
 
-It keeps a record of its own in Celery's result backend: that it began, and how it ended. Results as
-Celery sends them to whoever waits for one need a subscription for each task, which does not outlive
-a restart of the backend or of the process that waits.
+The task writes its own records to Celery's result backend: that it started, and how it ended.
+Waiting for results in Celery's own way takes a subscription for each task, which survives a restart
+neither of the backend nor of the waiting process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from dockhand_webhook import Stored
+from dockhand_webhook import SerializedEvent
 
 from dockhand_core import Plugins
 from dockhand_core.events import EventHandler, RegistryBaseEvent, event_handlers
@@ -19,63 +19,65 @@ from dockhand_core.events import EventHandler, RegistryBaseEvent, event_handlers
 if TYPE_CHECKING:
     from celery import Celery, Task
 
-__all__ = ["BEGUN", "DONE", "FAILED", "TASK", "TaskFailed", "register_handlers"]
+__all__ = ["FAILED", "STARTED", "SUCCEEDED", "TASK", "TaskFailed", "register_handlers"]
 
 TASK = "dockhand.handle"
-BEGUN, DONE, FAILED = "STARTED", "SUCCESS", "FAILURE"  # states that Celery knows as well
-_ERROR = 2000  # characters that are kept of what a handler raised
+STARTED, SUCCEEDED, FAILED = "STARTED", "SUCCESS", "FAILURE"  # the names of Celery's own states
+_ERROR_LENGTH = 2000  # characters of a handler's error that are recorded
 
 
-class TaskFailed(Exception):  # it tells what happened
-    """A handler failed in a worker; the message says how."""
+class TaskFailed(Exception):  # the handler's outcome, not an error of Dockhand's
+    """A handler or its worker failed; the message gives the reason."""
 
 
 def register_handlers(app: Celery, plugins: Plugins | None = None) -> None:
-    """Make a Celery application's workers call the handlers of events.
+    """Register the task that calls event handlers with a Celery application.
 
     Args:
         app: the application; it needs a result backend that outlives a restart.
-        plugins: whose hooks are called: those that are installed, unless given (`dockhand.plugins`
-            has those registered on a manager as well). The process that takes from the inbox needs
-            the same.
+        plugins: the plugins whose handlers are called; the installed plugins unless given
+            (`dockhand.plugins` includes those registered on a manager). The process that hands the
+            events out needs the same.
 
     Raises:
-        PluginConflict: two plugins of one name handle the same events.
+        PluginConflict: two plugins with the same name handle the same events.
     """
     handlers = event_handlers(plugins or Plugins())
 
     def handle(task: Task, handler: str, kind: str, data: str, connection: str) -> None:
-        """Call a handler with an event; see `Stored` for the arguments."""
-        record, name = task.backend.store_result, task.request.id
-        record(name, None, BEGUN)
+        """Call a handler with an event; see `SerializedEvent` for the arguments."""
+        record, task_id = task.backend.store_result, task.request.id
+        record(task_id, None, STARTED)
         try:
             if handler not in handlers:
                 raise TaskFailed(f"this worker has no handler {handler!r}")
-            _call(handlers[handler], Stored(kind, data, connection).event(), task)
+            event = SerializedEvent(kind, data, connection).deserialize()
+            _call(handlers[handler], event, task)
         except Exception as error:
-            record(name, TaskFailed(f"{type(error).__name__}: {error}"[:_ERROR]), FAILED)
+            text = f"{type(error).__name__}: {error}"[:_ERROR_LENGTH]
+            record(task_id, TaskFailed(text), FAILED)
             raise
-        record(name, None, DONE)
+        record(task_id, None, SUCCEEDED)
 
     app.task(
         handle,
         name=TASK,
         bind=True,
-        shared=False,  # with every other application of the process, as it would be
-        ignore_result=True,  # as for the rest: see above
-        acks_late=True,  # a worker that is killed leaves the task to another one
+        shared=False,  # by default every application of the process would get the task
+        ignore_result=True,  # the task records its result itself
+        acks_late=True,  # a task whose worker is killed goes to another worker
         reject_on_worker_lost=True,
     )
 
 
 def _call(handler: EventHandler, event: RegistryBaseEvent, task: Task) -> None:
-    given = handler.call(event=event)
-    if isawaitable(given):
-        soft, _ = task.request.timelimit or (None, None)
-        asyncio.run(_awaited(given, soft))
+    result = handler.call(event=event)
+    if isawaitable(result):
+        soft_limit, _ = task.request.timelimit or (None, None)
+        asyncio.run(_wait(result, soft_limit))
 
 
-async def _awaited(given: Any, seconds: float | None) -> None:
-    # Celery's soft limit would interrupt the loop, not the handler.
+async def _wait(result: Any, seconds: float | None) -> None:
+    # Celery's soft limit would interrupt the event loop instead of the handler.
     async with asyncio.timeout(seconds and seconds * 0.95):
-        await given
+        await result

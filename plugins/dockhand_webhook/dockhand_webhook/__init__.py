@@ -1,4 +1,4 @@
-"""Receives the notifications of registries, keeps them on disk, and calls handlers with them."""
+"""The receiver of registries' notifications: stores events on disk, calls handlers with them."""
 
 from __future__ import annotations
 
@@ -8,54 +8,55 @@ from dockhand_core import lazy_exports
 
 if TYPE_CHECKING:
     from dockhand_webhook.app import Receiver, create_app
-    from dockhand_webhook.dispatch.dispatcher import Dispatcher, Runner
-    from dockhand_webhook.dispatch.invoke import NotNow
-    from dockhand_webhook.errors import InboxError, LetterError
+    from dockhand_webhook.dispatch.dispatcher import DeliveryExecutor, Dispatcher
+    from dockhand_webhook.dispatch.invoke import DeliveryDeferred
+    from dockhand_webhook.errors import DeadLetterError, InboxError
+    from dockhand_webhook.inbox.backoff import Backoff
     from dockhand_webhook.inbox.dead_letters import DeadLetter, DeadLetters
-    from dockhand_webhook.inbox.deliveries import Backoff, Job, Lanes
-    from dockhand_webhook.inbox.event_codec import Stored
+    from dockhand_webhook.inbox.deliveries import ClaimedDelivery, DeliveryQueue
+    from dockhand_webhook.inbox.event_codec import SerializedEvent
     from dockhand_webhook.inbox.inbox import Counts, HandlerCounts, Inbox
     from dockhand_webhook.inbox.tokens import NotifyToken, NotifyTokens
 
 _HOMES = {
-    "Backoff": "inbox.deliveries",
+    "Backoff": "inbox.backoff",
+    "ClaimedDelivery": "inbox.deliveries",
     "Counts": "inbox.inbox",
     "DeadLetter": "inbox.dead_letters",
+    "DeadLetterError": "errors",
     "DeadLetters": "inbox.dead_letters",
+    "DeliveryDeferred": "dispatch.invoke",
+    "DeliveryExecutor": "dispatch.dispatcher",
+    "DeliveryQueue": "inbox.deliveries",
     "Dispatcher": "dispatch.dispatcher",
     "HandlerCounts": "inbox.inbox",
     "Inbox": "inbox.inbox",
     "InboxError": "errors",
-    "Job": "inbox.deliveries",
-    "Lanes": "inbox.deliveries",
-    "LetterError": "errors",
-    "NotNow": "dispatch.invoke",
     "NotifyToken": "inbox.tokens",
     "NotifyTokens": "inbox.tokens",
     "Receiver": "app",
-    "Runner": "dispatch.dispatcher",
-    "Stored": "inbox.event_codec",
+    "SerializedEvent": "inbox.event_codec",
     "create_app": "app",
 }
 
 __all__ = [
     "Backoff",
+    "ClaimedDelivery",
     "Counts",
     "DeadLetter",
+    "DeadLetterError",
     "DeadLetters",
+    "DeliveryDeferred",
+    "DeliveryExecutor",
+    "DeliveryQueue",
     "Dispatcher",
     "HandlerCounts",
     "Inbox",
     "InboxError",
-    "Job",
-    "Lanes",
-    "LetterError",
-    "NotNow",
     "NotifyToken",
     "NotifyTokens",
     "Receiver",
-    "Runner",
-    "Stored",
+    "SerializedEvent",
     "create_app",
 ]
 

@@ -1,4 +1,4 @@
-"""`python -m dockhand_webhook`: take notifications in, and see to what became of them."""
+"""`python -m dockhand_webhook`: the receiver as a program, and commands for its inbox."""
 
 from __future__ import annotations
 
@@ -12,36 +12,38 @@ from dockhand_core.server import (
     refuse_plain_http,
     serve_options,
 )
-from dockhand_webhook import cli as commands
+from dockhand_webhook import cli
 
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dockhand_webhook",
-        description="Take the notifications of registries in, keep them on disk, and call the "
-        "handlers of the installed plugins with them.",
-        epilog="Without a command it serves. It wants a token from those who post: make one with "
-        "notify-token, or set DOCKHAND_NOTIFY_TOKEN. DOCKHAND_NOTIFICATIONS_ROUTE names another "
-        "path than /dockhand/notify; DOCKHAND_NOTIFICATIONS_ENABLED=false takes it away.",
+        description="Receive the notifications of registries, store their events on disk, and call "
+        "the handlers of the installed plugins with them.",
+        epilog="Without a command it serves. Registries authenticate with a token: make one with "
+        "notify-token, or set DOCKHAND_NOTIFY_TOKEN. DOCKHAND_NOTIFICATIONS_ROUTE sets another "
+        "path than /dockhand/notify; DOCKHAND_NOTIFICATIONS_ENABLED=false removes that path.",
     )
     parser.add_argument("--inbox", default="inbox.db", metavar="FILE", help="the inbox (inbox.db)")
     listening = add_listening_options(parser, 8080)
     listening.add_argument(
-        "--anonymous", action="store_true", help="take notifications from everybody, without token"
+        "--anonymous", action="store_true", help="accept notifications without a token"
     )
     add_plain_http_option(listening)
-    calling = parser.add_argument_group("calling handlers")
-    calling.add_argument(
-        "--no-dispatch", action="store_true", help="call none: other processes do it (work)"
+    handlers = parser.add_argument_group("calling handlers")
+    handlers.add_argument(
+        "--no-dispatch",
+        action="store_true",
+        help="call no handlers; other processes do it with the command work",
     )
-    commands.calling_options(calling)
-    parser.add_argument("--verbose", action="store_true", help="more lines on standard error")
-    commands.add(parser.add_subparsers(title="commands", metavar="COMMAND"))
+    cli.add_handler_options(handlers)
+    parser.add_argument("--verbose", action="store_true", help="log more to standard error")
+    cli.add_commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, or do what is asked instead."""
+    """Run a command; without one, serve until SIGINT or SIGTERM."""
     options = _arguments().parse_args(arguments)
     with program(verbose=options.verbose):
         getattr(options, "command", _serve)(options)
@@ -56,7 +58,7 @@ def _serve(options: argparse.Namespace) -> None:
         dispatch=not options.no_dispatch,
         timeout=options.timeout,
         concurrency=options.concurrency,
-        backoff=commands.backoff(options),
+        backoff=cli.backoff_of(options),
         lease=options.lease,
     )
     refuse_plain_http(options, "tokens")

@@ -19,12 +19,12 @@ from starlette.types import Receive, Scope, Send
 from dockhand_core import AsyncDockhand, ConfigError, Dockhand, Plugins
 from dockhand_core.events import EventParsers, event_handlers
 from dockhand_webhook import settings
-from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcess, Runner
-from dockhand_webhook.endpoint import Notify, failure, refusal
+from dockhand_webhook.dispatch.dispatcher import DeliveryExecutor, Dispatcher, InProcessExecutor
+from dockhand_webhook.endpoint import NotificationEndpoint, unauthorized_reply, unavailable_reply
 from dockhand_webhook.errors import InboxError
-from dockhand_webhook.inbox.deliveries import Backoff
+from dockhand_webhook.inbox.backoff import Backoff
 from dockhand_webhook.inbox.inbox import Counts, Inbox
-from dockhand_webhook.inbox.tokens import Door
+from dockhand_webhook.inbox.tokens import TokenAuthenticator
 from dockhand_webhook.metrics import CONTENT_TYPE_LATEST, exposition
 
 __all__ = ["Receiver", "create_app"]
@@ -41,121 +41,132 @@ def create_app(
     tokens: Iterable[str | SecretStr] | None = None,
     anonymous: bool = False,
     dispatch: bool = True,
-    runner: Runner | None = None,
+    executor: DeliveryExecutor | None = None,
     timeout: float = 30.0,
     concurrency: int = 16,
     backoff: Backoff | None = None,
     lease: float = 15.0,
 ) -> Receiver:
-    """An ASGI application that takes notifications in, and calls the handlers with their events.
+    """Create an ASGI application that stores notifications and calls handlers with their events.
 
-    Serve it alone, or mount it. Handlers run in the event loop that serves it, or in threads; they
-    are those that the manager's plugins have by now.
+    Serve it alone or mount it in another application. Handlers run in the event loop that serves
+    it, or in threads. Plugins registered after this call are ignored.
 
     Args:
-        dockhand: whose plugins have the handlers and the parsers; the installed ones' unless given.
-        inbox: an SQLite file, made if it is not there; or an `Inbox`.
-        route: the path that registries post to, with or without a connection's name behind it;
-            `DOCKHAND_NOTIFICATIONS_ROUTE`, or `/dockhand/notify`, unless given.
-        enabled: whether that path is there; `DOCKHAND_NOTIFICATIONS_ENABLED`, or true, unless
-            given.
-        tokens: those that registries may show, beside those that `notify-token` made;
-            `DOCKHAND_NOTIFY_TOKEN` unless given.
-        anonymous: take notifications from everybody, and show the counts to everybody.
-        dispatch: whether handlers are called here; if not, other processes do it.
-        runner: what calls them; this process does unless given.
+        dockhand: the manager whose plugins provide handlers and parsers; the installed plugins
+            unless given.
+        inbox: an SQLite file, created if it does not exist; or an `Inbox`.
+        route: the path that registries post to, alone or followed by a connection's name; default:
+            `DOCKHAND_NOTIFICATIONS_ROUTE`, or `/dockhand/notify`.
+        enabled: whether that path exists; default: `DOCKHAND_NOTIFICATIONS_ENABLED`, or true.
+        tokens: tokens that registries may send, in addition to those made by `notify-token`;
+            default: `DOCKHAND_NOTIFY_TOKEN`.
+        anonymous: accept notifications and requests for metrics without a token.
+        dispatch: whether this application calls handlers; if not, other processes do it.
+        executor: calls the handlers, instead of this process.
         timeout: seconds that a handler may take for an event in this process.
-        concurrency: so many repositories at once for each handler.
-        backoff: when failed deliveries are tried again, and how often.
-        lease: seconds after which another process takes over what this one had, when it died.
+        concurrency: maximum number of repositories in progress for each handler.
+        backoff: when failed deliveries are retried, and how often.
+        lease: seconds after which another process may take over the deliveries of this one, if it
+            died.
 
     Raises:
         ConfigError: a setting is wrong, the inbox cannot be used, or there is no token and
-            `anonymous` is not true.
-        PluginConflict: two plugins of one name handle the same events.
+            `anonymous` is false.
+        PluginConflict: two plugins with the same name handle the same events.
     """
-    plugins = _plugins(dockhand)
+    plugins = _plugins_of(dockhand)
     inbox = inbox if isinstance(inbox, Inbox) else Inbox(inbox)
     path = settings.route(route)
     given = settings.notify_tokens() if tokens is None else tokens
-    fixed = [SecretStr(each) if isinstance(each, str) else each for each in given]
-    if not all(each.get_secret_value() for each in fixed):
-        raise ConfigError("a token that registries show is empty")
-    door = Door(inbox.tokens, fixed, anonymous=anonymous)
-    on = settings.is_enabled() if enabled is None else enabled
-    if on and door.is_locked:
+    fixed = [SecretStr(token) if isinstance(token, str) else token for token in given]
+    if not all(token.get_secret_value() for token in fixed):
+        raise ConfigError("one of the tokens is empty; remove it, or give its value")
+    authenticator = TokenAuthenticator(inbox.tokens, fixed, anonymous=anonymous)
+    is_enabled = settings.is_enabled() if enabled is None else enabled
+    if is_enabled and authenticator.rejects_all:
         raise ConfigError(
-            "nobody could be told from anybody else: make a token with `python -m "
+            "there is no token to authenticate registries with: make one with `python -m "
             f"dockhand_webhook notify-token --inbox {inbox.database.path}`, or set "
-            "DOCKHAND_NOTIFY_TOKEN; or take notifications from everybody with anonymous "
+            "DOCKHAND_NOTIFY_TOKEN; or accept notifications without a token with anonymous "
             "(--anonymous)"
         )
-    if not on:
+    if not is_enabled:
         _log.warning("notifications are off: DOCKHAND_NOTIFICATIONS_ENABLED is false")
     handlers = event_handlers(plugins) if dispatch else {}
 
-    def dispatcher() -> Dispatcher:
-        calls = runner or InProcess(handlers, timeout)
+    def make_dispatcher() -> Dispatcher:
         return Dispatcher(
-            inbox, handlers, calls, concurrency=concurrency, backoff=backoff, lease=lease
+            inbox,
+            handlers,
+            executor or InProcessExecutor(handlers, timeout),
+            concurrency=concurrency,
+            backoff=backoff,
+            lease=lease,
         )
 
-    notify = Notify(inbox, door, EventParsers(plugins))
-    return Receiver(inbox, door, notify, path if on else None, dispatcher if handlers else None)
+    return Receiver(
+        inbox,
+        authenticator,
+        NotificationEndpoint(inbox, authenticator, EventParsers(plugins)),
+        path if is_enabled else None,
+        make_dispatcher if handlers else None,
+    )
 
 
-def _plugins(dockhand: Dockhand | AsyncDockhand | Plugins | None) -> Plugins:
+def _plugins_of(dockhand: Dockhand | AsyncDockhand | Plugins | None) -> Plugins:
     if dockhand is None:
         return Plugins()
     return dockhand if isinstance(dockhand, Plugins) else dockhand.plugins
 
 
 class Receiver(Starlette):
-    """What `create_app` gives.
+    """The ASGI application that `create_app` returns.
 
-    An application that it is mounted in passes its lifespan on: `FastAPI(lifespan=receiver.
-    lifespan)`. Without that it begins with its first request, and what was under way when the
-    process ended is called again.
+    An application that mounts it passes its lifespan on: `FastAPI(lifespan=receiver.lifespan)`.
+    Otherwise it starts with its first request, and deliveries in progress when the process ends are
+    made again.
 
     Attributes:
-        inbox: where events are kept.
+        inbox: where events are stored.
     """
 
     def __init__(
         self,
         inbox: Inbox,
-        door: Door,
-        notify: Notify,
+        authenticator: TokenAuthenticator,
+        endpoint: NotificationEndpoint,
         path: str | None,
-        dispatcher: Callable[[], Dispatcher] | None,
+        make_dispatcher: Callable[[], Dispatcher] | None,
     ) -> None:
         self.inbox = inbox
-        self._door, self._notify, self._make = door, notify, dispatcher
+        self._authenticator, self._endpoint = authenticator, endpoint
+        self._make_dispatcher = make_dispatcher
         self._dispatcher: Dispatcher | None = None
         self._starting = asyncio.Lock()
         self._started = False
         routes = []
         if path is not None:
-            routes.append(Route(path, notify, methods=["POST"]))
-            routes.append(Route(f"{path}/{{connection}}", notify, methods=["POST"]))
+            routes.append(Route(path, endpoint, methods=["POST"]))
+            routes.append(Route(f"{path}/{{connection}}", endpoint, methods=["POST"]))
         routes.append(Route("/healthz", self._health, methods=["GET"]))
         routes.append(Route("/metrics", self._metrics, methods=["GET"]))
         super().__init__(routes=routes, lifespan=self.lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; the first one starts what no lifespan has started."""
+        """Answer a request; start the dispatcher first if no lifespan has done so."""
         if not self._started and scope["type"] == "http":
             try:
                 await self._start()
             except InboxError as error:
                 _log.error("nothing can be taken: %s", error)
-                await failure()(scope, receive, send)
+                await unavailable_reply()(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
 
     @asynccontextmanager
     async def lifespan(self, _: Any = None) -> AsyncIterator[None]:
-        """Call handlers as long as this is entered; for applications that mount this one."""
+        """Run the dispatcher while the context is entered; for applications that mount this one."""
         await self._start()
         try:
             yield
@@ -169,14 +180,14 @@ class Receiver(Starlette):
         async with self._starting:
             if self._started:
                 return
-            if self._make is not None:
-                self._dispatcher = self._make()
+            if self._make_dispatcher is not None:
+                self._dispatcher = self._make_dispatcher()
                 await self._dispatcher.start()
-                self._notify.taken = self._dispatcher.wake
+                self._endpoint.on_stored = self._dispatcher.wake
             self._started = True
 
     def counts(self) -> Counts:
-        """What the inbox has seen; reads the disk.
+        """The counts of the inbox, read from disk.
 
         Raises:
             InboxError: the inbox cannot be read.
@@ -192,13 +203,14 @@ class Receiver(Starlette):
         return JSONResponse({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:
-        if not self._door.admits(request.headers.get("authorization"), ""):
-            return refusal()
+        if not self._authenticator.accepts(request.headers.get("authorization"), ""):
+            return unauthorized_reply()
         try:
             counts = await asyncio.to_thread(self.inbox.counts)
         except InboxError as error:
             _log.error("no metrics: %s", error)
             return Response("the inbox cannot be read\n", 503, media_type="text/plain")
         return Response(
-            exposition(counts, self._notify.refused), headers={"content-type": CONTENT_TYPE_LATEST}
+            exposition(counts, self._endpoint.refused),
+            headers={"content-type": CONTENT_TYPE_LATEST},
         )

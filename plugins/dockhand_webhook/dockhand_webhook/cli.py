@@ -1,4 +1,4 @@
-"""The commands beside serving: tokens, dead letters, counts, and workers."""
+"""Commands of the program: tokens, dead letters, counts, and workers."""
 
 from __future__ import annotations
 
@@ -13,163 +13,170 @@ from dockhand_core import ConfigError, EventInvalid, Plugins
 from dockhand_core.events import EventParsers, event_handlers
 from dockhand_core.server import positive_int
 from dockhand_webhook import settings, snippets
-from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcess
-from dockhand_webhook.errors import LetterError
+from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcessExecutor
+from dockhand_webhook.errors import DeadLetterError
+from dockhand_webhook.inbox.backoff import Backoff
 from dockhand_webhook.inbox.dead_letters import DeadLetter
-from dockhand_webhook.inbox.deliveries import Backoff
-from dockhand_webhook.inbox.inbox import Inbox, is_connection
+from dockhand_webhook.inbox.inbox import Inbox, is_connection_name
 
-__all__ = ["add", "backoff", "calling_options", "seconds", "until_signal"]
+__all__ = [
+    "add_commands",
+    "add_handler_options",
+    "backoff_of",
+    "positive_seconds",
+    "run_until_signal",
+]
 
-_PAGE = 100
+_PAGE_SIZE = 100
 
 
-def calling_options(group: argparse._ArgumentGroup, *, again: bool = False) -> None:
-    """Add the options of those that call handlers.
+def add_handler_options(group: argparse._ArgumentGroup, *, inherit: bool = False) -> None:
+    """Add the options of programs and commands that call handlers.
 
     Args:
-        group: where to.
-        again: whether a command takes them that its program takes, too: what the program was given
-            holds where the command is given nothing.
+        group: the group to which they are added.
+        inherit: set no defaults, for a command whose program has the same options: an option that
+            the command lacks keeps the value given before the command.
     """
     usual = Backoff()
 
     def default(value: float) -> Any:
-        return argparse.SUPPRESS if again else value
+        return argparse.SUPPRESS if inherit else value
 
     group.add_argument(
         "--timeout",
-        type=seconds,
+        type=positive_seconds,
         default=default(30.0),
         metavar="SECONDS",
-        help="cancel an async handler after this, and report one in a thread (30)",
+        help="time limit of a handler: an async one is then cancelled, another one reported (30)",
     )
     group.add_argument(
         "--concurrency",
         type=positive_int,
         default=default(16),
         metavar="N",
-        help="repositories at once for each handler (16)",
+        help="maximum number of repositories in progress for each handler (16)",
     )
     group.add_argument(
         "--attempts",
         type=positive_int,
         default=default(usual.attempts),
         metavar="N",
-        help=f"put an event among the dead letters when a handler failed so often "
-        f"({usual.attempts})",
+        help=f"attempts before an event becomes a dead letter ({usual.attempts})",
     )
     group.add_argument(
         "--retry-after",
-        type=seconds,
+        type=positive_seconds,
         default=default(usual.first),
         metavar="SECONDS",
-        help=f"wait so long for a second attempt, {usual.factor:g} times as long for each further "
-        f"one, and at most {usual.longest:g} s ({usual.first:g})",
+        help=f"delay before the second attempt; each further delay is {usual.factor:g} times as "
+        f"long, up to {usual.longest:g} s ({usual.first:g})",
     )
     group.add_argument(
         "--lease",
-        type=seconds,
+        type=positive_seconds,
         default=default(15.0),
         metavar="SECONDS",
-        help="take over what a process had that has not been heard of for so long (15)",
+        help="time after which the deliveries of a process that died are taken over (15)",
     )
 
 
-def backoff(options: argparse.Namespace) -> Backoff:
-    """What the options say of attempts."""
+def backoff_of(options: argparse.Namespace) -> Backoff:
+    """The back-off that the options describe."""
     return Backoff(attempts=options.attempts, first=options.retry_after)
 
 
-def seconds(text: str) -> float:
-    """A number of seconds from the command line."""
+def positive_seconds(text: str) -> float:
+    """A number of seconds above 0, from the command line."""
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError("must be more than 0 seconds")
     return number
 
 
-def add(commands: Any) -> None:
-    """Add the commands to the program's."""
+def add_commands(commands: Any) -> None:
+    """Add the commands to the program's subparsers."""
     inbox = argparse.ArgumentParser(add_help=False)
-    inbox.add_argument(  # the program's own default holds where this is not given
+    inbox.add_argument(  # no default, so that a file named before the command is kept
         "--inbox", default=argparse.SUPPRESS, metavar="FILE", help="the inbox (inbox.db)"
     )
     token = commands.add_parser(
         "notify-token",
         parents=[inbox],
         help="make a token for a registry",
-        description="Make a token, keep its hash, and print it once, with what the registry's "
-        "configuration has to say. Those made before stay valid until they are revoked, so that "
-        "one can follow the other.",
+        description="Make a token, store its hash, and print it once, with the section for the "
+        "registry's configuration. Earlier tokens stay valid until they are revoked, so that a "
+        "registry can change from one to the next.",
     )
     token.add_argument(
-        "--connection", metavar="NAME", help="a token for that connection's route alone"
+        "--connection", metavar="NAME", help="make it valid for this connection's route only"
     )
     token.add_argument(
         "--url",
         default="http://127.0.0.1:8080",
-        help="where the receiver listens, as the registry sees it (http://127.0.0.1:8080)",
+        help="the receiver's URL as the registry sees it (http://127.0.0.1:8080)",
     )
     other = token.add_mutually_exclusive_group()
-    other.add_argument("--list", action="store_true", help="the tokens that hold, by their ids")
-    other.add_argument("--revoke", metavar="ID", help="make the one void that is listed so")
+    other.add_argument("--list", action="store_true", help="list the valid tokens with their ids")
+    other.add_argument("--revoke", metavar="ID", help="revoke the token with this id")
     token.set_defaults(command=_notify_token)
 
     dead = commands.add_parser(
         "dead",
         parents=[inbox],
         help="list, show, replay or drop dead letters",
-        description="What could not be read, and what a handler failed at too often. Without an "
-        "option, a list.",
+        description="Dead letters: notifications that cannot be read, and events that a handler "
+        "failed at too often. Without an option, list them.",
     )
-    what = dead.add_mutually_exclusive_group()
-    what.add_argument("--show", type=int, metavar="ID", help="all that is known of one, as JSON")
-    what.add_argument("--replay", type=int, nargs="+", metavar="ID", help="try these again")
-    what.add_argument("--replay-all", action="store_true", help="try all of them again")
-    what.add_argument("--drop", type=int, nargs="+", metavar="ID", help="forget these")
+    action = dead.add_mutually_exclusive_group()
+    action.add_argument("--show", type=int, metavar="ID", help="show one in full, as JSON")
+    action.add_argument("--replay", type=int, nargs="+", metavar="ID", help="try these again")
+    action.add_argument("--replay-all", action="store_true", help="try all of them again")
+    action.add_argument("--drop", type=int, nargs="+", metavar="ID", help="delete these")
     dead.set_defaults(command=_dead)
 
-    stats = commands.add_parser("stats", parents=[inbox], help="what was seen, as JSON")
+    stats = commands.add_parser("stats", parents=[inbox], help="print the counts, as JSON")
     stats.set_defaults(command=_stats)
 
     forget = commands.add_parser(
-        "forget", parents=[inbox], help="forget a handler, and what it is still to be told of"
+        "forget", parents=[inbox], help="remove a handler and the deliveries that wait for it"
     )
-    forget.add_argument("handler", help="its name, as stats shows it")
+    forget.add_argument("handler", help="its name, as stats prints it")
     forget.set_defaults(command=_forget)
 
     work = commands.add_parser(
         "work",
         parents=[inbox],
         help="call handlers, and receive nothing",
-        description="Call the handlers of the installed plugins with what is in an inbox, as one "
-        "of several processes.",
+        description="Call the handlers of the installed plugins with the events of an inbox. "
+        "Several processes can do so for one inbox.",
     )
-    calling_options(work.add_argument_group("calling handlers"), again=True)
+    add_handler_options(work.add_argument_group("calling handlers"), inherit=True)
     work.set_defaults(command=_work)
 
 
 def _notify_token(options: argparse.Namespace) -> None:
     inbox = Inbox(options.inbox)
     if options.list:
-        for token in inbox.tokens.held():
+        for token in inbox.tokens.valid():
             where = f"route of {token.connection}" if token.connection else "every route"
-            print(f"{token.id}  {token.made:%Y-%m-%d %H:%M}  {where}")
+            print(f"{token.id}  {token.created:%Y-%m-%d %H:%M}  {where}")
         return
     if options.revoke is not None:
         if not inbox.tokens.revoke(options.revoke):
-            raise ConfigError(f"no token {options.revoke!r} holds; notify-token --list has the ids")
+            raise ConfigError(
+                f"there is no token {options.revoke!r}; notify-token --list prints the ids"
+            )
         print("revoked; receivers know within a second")
         return
     name = options.connection
-    if name is not None and not is_connection(name):
+    if name is not None and not is_connection_name(name):
         raise ConfigError(
-            f"--connection {name!r}: a name of up to 64 letters, digits, '_', '.' and '-'"
+            f"--connection {name!r}: must be a name of up to 64 letters, digits, '_', '.' and '-'"
         )
     url = options.url.rstrip("/") + settings.route() + (f"/{name}" if name else "")
     secret = inbox.tokens.issue(name).get_secret_value()
-    print("# It is shown this once; the inbox keeps its hash.")
+    print("# The token is shown only once; the inbox stores its hash.")
     print(f"# token: {secret}")
     print("#\n# Distribution, config.yml:\n")
     print(snippets.distribution_section(url, secret))
@@ -180,112 +187,117 @@ def _notify_token(options: argparse.Namespace) -> None:
 def _dead(options: argparse.Namespace) -> None:
     inbox = Inbox(options.inbox)
     if options.show is not None:
-        print(json.dumps(_shown(inbox.letters.get(options.show)), indent=2))
+        print(json.dumps(_as_json(inbox.dead_letters.get(options.show)), indent=2))
     elif options.drop is not None:
-        for number in options.drop:
-            inbox.letters.drop(number)
+        for letter_id in options.drop:
+            inbox.dead_letters.drop(letter_id)
         print(f"{len(options.drop)} dropped")
     elif options.replay is not None:
         _replay(inbox, options.replay)
     elif options.replay_all:
-        _replay(inbox, [letter.id for letter in _all(inbox)])
+        _replay(inbox, [letter.id for letter in _all_dead_letters(inbox)])
     else:
-        for letter in _all(inbox):
-            who = letter.handler or f"route of {letter.connection or 'no connection'}"
-            print(f"{letter.id}  {letter.died:%Y-%m-%d %H:%M:%S}  {who}  {letter.what}")
+        for letter in _all_dead_letters(inbox):
+            source = letter.handler or f"route of {letter.connection or 'no connection'}"
+            print(f"{letter.id}  {letter.died:%Y-%m-%d %H:%M:%S}  {source}  {letter.summary}")
             print(f"    {letter.reason.splitlines()[0] if letter.reason else ''}")
 
 
-def _all(inbox: Inbox) -> list[DeadLetter]:
+def _all_dead_letters(inbox: Inbox) -> list[DeadLetter]:
     found: list[DeadLetter] = []
-    while page := inbox.letters.held(_PAGE, after=found[-1].id if found else 0):
+    while page := inbox.dead_letters.page(_PAGE_SIZE, after=found[-1].id if found else 0):
         found += page
     return found
 
 
-def _replay(inbox: Inbox, numbers: list[int]) -> None:
-    """Try them all; end with a failure if one of them cannot be."""
+def _replay(inbox: Inbox, letter_ids: list[int]) -> None:
+    """Replay dead letters; exit with status 1 if one of them cannot be replayed."""
     parsers, failed = EventParsers(Plugins()), 0
-    for number in numbers:
+    for letter_id in letter_ids:
         try:
-            inbox.letters.replay(number, parsers)
-        except LetterError as error:
+            inbox.dead_letters.replay(letter_id, parsers)
+        except DeadLetterError as error:
             failed += 1
             print(error, file=sys.stderr)
         except EventInvalid as error:
             failed += 1
-            print(f"{number}: still cannot be read: {error}", file=sys.stderr)
+            print(f"{letter_id}: still cannot be read: {error}", file=sys.stderr)
         else:
-            print(f"{number}: replayed")
+            print(f"{letter_id}: replayed")
     if failed:
         sys.exit(1)
 
 
-def _shown(letter: DeadLetter) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def _as_json(letter: DeadLetter) -> dict[str, Any]:
+    shown: dict[str, Any] = {
         "id": letter.id,
         "died": letter.died.isoformat(),
         "reason": letter.reason,
         "connection": letter.connection or None,
     }
     if letter.event is not None:
-        return found | {
+        return shown | {
             "handler": letter.handler,
             "attempts": letter.attempts,
             "class": letter.event.kind,
             "event": json.loads(letter.event.data),
         }
-    assert letter.unread is not None
-    return found | {
-        "headers": dict(letter.unread.headers),
-        "size": letter.unread.size,
-        "body": letter.unread.body.decode("utf-8", errors="backslashreplace"),
+    assert letter.notification is not None
+    return shown | {
+        "headers": dict(letter.notification.headers),
+        "size": letter.notification.size,
+        "body": letter.notification.body.decode("utf-8", errors="backslashreplace"),
     }
 
 
 def _stats(options: argparse.Namespace) -> None:
     counts = Inbox(options.inbox).counts()
-    whole = ("received", "duplicated", "invalid", "delivered", "failed", "dead", "waiting", "lag")
-    each = ("delivered", "failed", "dead", "waiting", "lag")
-    shown: dict[str, Any] = {name: getattr(counts, name) for name in whole}
-    shown["letters"] = counts.letters
+    totals = ("received", "duplicated", "invalid", "delivered", "failed", "dead", "waiting", "lag")
+    per_handler = ("delivered", "failed", "dead", "waiting", "lag")
+    shown: dict[str, Any] = {name: getattr(counts, name) for name in totals}
+    shown["letters"] = counts.dead_letters
     shown["handlers"] = {
-        handler: {name: getattr(found, name) for name in each}
-        for handler, found in counts.handlers.items()
+        handler: {name: getattr(of_handler, name) for name in per_handler}
+        for handler, of_handler in counts.handlers.items()
     }
     print(json.dumps(shown, indent=2))
 
 
 def _forget(options: argparse.Namespace) -> None:
     waiting = Inbox(options.inbox).forget_handler(options.handler)
-    print(f"forgotten, with {waiting} events that it was still to be told of")
+    print(f"removed, with {waiting} events that were not delivered to it yet")
 
 
 def _work(options: argparse.Namespace) -> None:
     handlers = event_handlers(Plugins())
     if not handlers:
         raise ConfigError(
-            "no installed plugin handles events: a handler is a hook such as "
-            "dockhand_manifest_pushed of a package with an entry point in the group dockhand"
+            "no installed plugin handles events: install a package with an entry point in the "
+            "group dockhand that has a hook such as dockhand_manifest_pushed"
         )
     dispatcher = Dispatcher(
         Inbox(options.inbox),
         handlers,
-        InProcess(handlers, options.timeout),
+        InProcessExecutor(handlers, options.timeout),
         concurrency=options.concurrency,
-        backoff=backoff(options),
+        backoff=backoff_of(options),
         lease=options.lease,
     )
-    asyncio.run(until_signal(dispatcher, f"working for {', '.join(sorted(handlers))}"))
+    asyncio.run(run_until_signal(dispatcher, f"working for {', '.join(sorted(handlers))}"))
 
 
-async def until_signal(dispatcher: Dispatcher, line: str) -> None:
-    """Make deliveries until SIGINT or SIGTERM; the line says that it began."""
+async def run_until_signal(dispatcher: Dispatcher, started: str) -> None:
+    """Run a dispatcher until SIGINT or SIGTERM.
+
+    Args:
+        dispatcher: the dispatcher.
+        started: a line that is printed once it has started.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     await dispatcher.start()
-    print(line, flush=True)
+    print(started, flush=True)
     await stop.wait()
     await dispatcher.stop()

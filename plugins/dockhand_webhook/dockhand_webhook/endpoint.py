@@ -1,8 +1,8 @@
-"""Taking a notification: who may send one, how it is read, and what the registry is told.
+"""The endpoint that registries post notifications to: authentication, limits, parsing, replies.
 
-A registry repeats what is refused for ever, and holds back everything behind it. So whatever comes
-from one that showed its token is taken, and what cannot be read becomes a dead letter. It is only
-told 202 when that is on disk.
+A registry repeats a refused notification for ever and holds back all later ones. So after a valid
+token every notification is accepted, and one that cannot be read becomes a dead letter. The reply
+202 is sent only when the events are on disk.
 """
 
 from __future__ import annotations
@@ -17,144 +17,157 @@ from starlette.types import Receive, Scope, Send
 from dockhand_core import EventInvalid
 from dockhand_core.events import EventHeaders, EventParsers
 from dockhand_webhook.errors import InboxError
-from dockhand_webhook.inbox.dead_letters import Unread
-from dockhand_webhook.inbox.inbox import Inbox, is_connection
-from dockhand_webhook.inbox.tokens import Door
+from dockhand_webhook.inbox.dead_letters import UnreadableNotification
+from dockhand_webhook.inbox.inbox import Inbox, is_connection_name
+from dockhand_webhook.inbox.tokens import TokenAuthenticator
 
-__all__ = ["Notify"]
+__all__ = ["NotificationEndpoint", "unauthorized_reply", "unavailable_reply"]
 
 _log = logging.getLogger("dockhand.webhook")
 
-READ = 1 << 20  # bytes: what is larger is not read
-TAKEN = 16 << 20  # bytes: what is larger is refused
-KEPT = 64 << 10  # bytes of what cannot be read
-# Whatever a header is called, such a word in it says that it may hold a secret.
-_SECRET = (
+_MAX_PARSED = 1 << 20  # bytes: a larger body is not parsed
+_MAX_ACCEPTED = 16 << 20  # bytes: a larger body is refused
+_MAX_KEPT = 64 << 10  # bytes of an unreadable body that are stored
+# A header whose name contains one of these words may hold a secret.
+_SECRET_WORDS = (
     "assertion", "auth", "cookie", "credential", "jwt", "key", "password", "secret", "session",
     "signature", "token",
 )  # fmt: skip
 
 
-def refusal() -> Response:
-    """The reply to who shows no valid token."""
+def unauthorized_reply() -> Response:
+    """The reply to a request without a valid token."""
     challenge = 'Bearer realm="dockhand", Basic realm="dockhand"'
-    text = "a valid token is needed\n"
+    text = "a valid token is required\n"
     return PlainTextResponse(text, 401, {"WWW-Authenticate": challenge})
 
 
-def failure() -> Response:
-    """The reply where the disk fails."""
+def unavailable_reply() -> Response:
+    """The reply when the inbox cannot be written."""
     return PlainTextResponse("the inbox cannot be written\n", 503, {"Retry-After": "5"})
 
 
 _REPLIES = {
     202: Response(status_code=202),
-    401: refusal(),
-    404: PlainTextResponse("this cannot be a connection's name\n", 404),
-    413: PlainTextResponse("more than 16 MiB\n", 413, {"Connection": "close"}),
-    503: failure(),
+    401: unauthorized_reply(),
+    404: PlainTextResponse("not a valid connection name\n", 404),
+    413: PlainTextResponse("the body is larger than 16 MiB\n", 413, {"Connection": "close"}),
+    503: unavailable_reply(),
 }
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
-class Notify:
-    """The ASGI application that registries post to.
+class NotificationEndpoint:
+    """An ASGI application that stores the notifications it receives.
 
     Args:
-        inbox: where events are kept.
-        door: who may come in.
-        parsers: what reads notifications.
+        inbox: where events are stored.
+        authenticator: decides which requests are accepted.
+        parsers: the parsers of notifications.
 
     Attributes:
-        refused: requests without a valid token.
-        taken: called when there is something new in the inbox.
+        refused: number of requests without a valid token.
+        on_stored: called after a notification was stored.
     """
 
-    def __init__(self, inbox: Inbox, door: Door, parsers: EventParsers) -> None:
-        self._inbox, self._door, self._parsers = inbox, door, parsers
+    def __init__(
+        self, inbox: Inbox, authenticator: TokenAuthenticator, parsers: EventParsers
+    ) -> None:
+        self._inbox, self._authenticator, self._parsers = inbox, authenticator, parsers
         self.refused = 0
-        self.taken: Callable[[], None] = _nothing
+        self.on_stored: Callable[[], None] = _do_nothing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        status = await self._take(scope, receive)
-        if status is not None:  # else whoever asked is gone
+        status = await self._accept(scope, receive)
+        if status is not None:  # None: the client has disconnected
             await _REPLIES[status](scope, receive, send)
 
-    async def _take(self, scope: Scope, receive: Receive) -> int | None:
-        headers = _text(scope["headers"])
+    async def _accept(self, scope: Scope, receive: Receive) -> int | None:
+        """Authenticate, read and store one notification.
+
+        Returns:
+            the status of the reply; None if the client has disconnected.
+        """
+        headers = _decode_headers(scope["headers"])
         connection: str = scope["path_params"].get("connection", "")
-        if not self._door.admits(headers.get("authorization"), connection):
+        if not self._authenticator.accepts(headers.get("authorization"), connection):
             self.refused += 1
             _log.warning("a notification without a valid token, on route %r", scope["path"])
             return 401
-        if connection and not is_connection(connection):
+        if connection and not is_connection_name(connection):
             return 404
         try:
-            body, size = await _body(headers.get("content-length"), receive)
-        except _Gone:
+            body, size = await _read_body(headers.get("content-length"), receive)
+        except _ClientDisconnected:
             return None
-        if size > TAKEN:
+        if size > _MAX_ACCEPTED:
             _log.error("a notification on route %r has more than 16 MiB", scope["path"])
             return 413
         try:
-            await self._keep(connection, headers, body, size)
+            await self._store(connection, headers, body, size)
         except InboxError as error:
             _log.error("a notification was not taken: %s", error)
             return 503
-        self.taken()
+        self.on_stored()
         return 202
 
-    async def _keep(
+    async def _store(
         self, connection: str, headers: Mapping[str, str], body: bytes, size: int
     ) -> None:
+        """Store the events of a notification, or the notification itself if it is unreadable."""
         public = EventHeaders({name: headers[name] for name in headers if _is_public(name)})
         try:
-            if size > READ:
-                raise EventInvalid(f"the body has {size} bytes, and more than {READ} are not read")
-            await self._inbox.take(connection, self._parsers.parse(public, body))
+            if size > _MAX_PARSED:
+                raise EventInvalid(
+                    f"the body has {size} bytes; bodies of more than {_MAX_PARSED} are not parsed"
+                )
+            await self._inbox.store(connection, self._parsers.parse(public, body))
         except EventInvalid as error:
             _log.error("a notification of %d bytes on %r: %s", size, connection, error)
-            await self._inbox.take_unread(
-                connection, Unread(dict(public), body[:KEPT], size), error
-            )
+            notification = UnreadableNotification(dict(public), body[:_MAX_KEPT], size)
+            await self._inbox.store_unreadable(connection, notification, error)
 
 
-class _Gone(Exception):
-    """Whoever sent the request went away before its end."""
+class _ClientDisconnected(Exception):
+    """The client disconnected before the end of its request."""
 
 
-async def _body(length: str | None, receive: Receive) -> tuple[bytes, int]:
-    """A request's body and its size; the body's beginning alone where it is too large to read."""
-    if length is not None and length.isdecimal() and int(length) > TAKEN:
+async def _read_body(length: str | None, receive: Receive) -> tuple[bytes, int]:
+    """The body of a request and its size.
+
+    Of a body above `_MAX_PARSED` only the beginning is returned. One above `_MAX_ACCEPTED` is not
+    read to its end, or not at all if its `Content-Length` gives that size.
+    """
+    if length is not None and length.isdecimal() and int(length) > _MAX_ACCEPTED:
         return b"", int(length)
     pieces: list[bytes] = []
     size, more = 0, True
-    while more and size <= TAKEN:
+    while more and size <= _MAX_ACCEPTED:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Gone
+            raise _ClientDisconnected
         piece = message.get("body", b"")
         more = message.get("more_body", False)
         size += len(piece)
-        if size <= READ:
+        if size <= _MAX_PARSED:
             pieces.append(piece)
         elif pieces or size == len(piece):
-            pieces = [b"".join([*pieces, piece])[:KEPT]]
+            pieces = [b"".join([*pieces, piece])[:_MAX_KEPT]]
     return b"".join(pieces), size
 
 
-def _text(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers in lower case; of one that came twice the first."""
-    found: dict[str, str] = {}
+def _decode_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by lower-case name; the first value of a repeated header."""
+    decoded: dict[str, str] = {}
     for name, value in headers:
-        found.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
-    return found
+        decoded.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    return decoded
 
 
 @functools.lru_cache(maxsize=256)
 def _is_public(name: str) -> bool:
-    return not any(word in name for word in _SECRET)
+    return not any(word in name for word in _SECRET_WORDS)

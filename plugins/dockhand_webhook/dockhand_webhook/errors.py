@@ -1,15 +1,15 @@
-"""What can go wrong with the inbox."""
+"""Errors of the inbox and its dead letters."""
 
 from __future__ import annotations
 
 from dockhand_core import DockhandError
 
-__all__ = ["InboxError", "LetterError"]
+__all__ = ["DeadLetterError", "InboxError"]
 
 
 class InboxError(DockhandError):
-    """The inbox cannot be read or written: the disk is full, or another process holds it."""
+    """The inbox cannot be read or written: the disk is full, or another process holds a lock."""
 
 
-class LetterError(DockhandError):
-    """There is no such dead letter, or it cannot be replayed; the message says which and why."""
+class DeadLetterError(DockhandError):
+    """The dead letter does not exist or cannot be replayed; the message names it and the reason."""

@@ -1,4 +1,4 @@
-"""What this package announces: that it is installed. It provides no driver; it calls hooks.
+"""Entry point of the package. It provides no driver; it only makes the package known as installed.
 
-Every notification that arrives becomes calls of `dockhand_event` and of its class's hook.
+The receiver turns each notification into calls of `dockhand_event` and of the event class's hook.
 """

@@ -1,4 +1,4 @@
-"""What the inbox has seen, in Prometheus' text format."""
+"""The counts of an inbox, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PREFIX = "dockhand_webhook_"
 
 
 def exposition(counts: Counts, refused: int) -> bytes:
-    """The counts as text.
+    """The counts in the text format, `CONTENT_TYPE_LATEST`.
 
     Args:
-        counts: of the inbox.
+        counts: the counts of an inbox.
         refused: requests without a valid token, in this process.
     """
     registry = CollectorRegistry(auto_describe=False)
@@ -38,21 +38,21 @@ class _Collector:
         yield _total("invalid", "Notifications that could not be read.", counts.invalid)
         yield _total("refused", "Requests without a valid token, in this process.", self._refused)
         yield GaugeMetricFamily(
-            f"{_PREFIX}dead_letters", "Dead letters that are there.", counts.letters
+            f"{_PREFIX}dead_letters", "Dead letters that exist now.", counts.dead_letters
         )
-        each = counts.handlers.items()
+        handlers = counts.handlers.items()
         for name, text in (
             ("delivered", "Calls of a handler that succeeded."),
             ("failed", "Calls of a handler that failed."),
-            ("dead", "Events of a handler that were put among the dead letters."),
+            ("dead", "Events of a handler that became dead letters."),
         ):
-            rows = [(handler, getattr(found, name)) for handler, found in each]
+            rows = [(handler, getattr(each, name)) for handler, each in handlers]
             yield _by_handler(CounterMetricFamily(_PREFIX + name, text, labels=["handler"]), rows)
-        for name, what, text in (
-            ("waiting", "waiting", "Events that a handler is still to be told of."),
-            ("lag_seconds", "lag", "How long the oldest of these has waited."),
+        for name, attribute, text in (
+            ("waiting", "waiting", "Events that are not delivered to a handler yet."),
+            ("lag_seconds", "lag", "Time since the oldest of these arrived."),
         ):
-            rows = [(handler, getattr(found, what)) for handler, found in each]
+            rows = [(handler, getattr(each, attribute)) for handler, each in handlers]
             yield _by_handler(GaugeMetricFamily(_PREFIX + name, text, labels=["handler"]), rows)
 
 

@@ -1,4 +1,4 @@
-"""What the environment says of the receiver."""
+"""Settings of the receiver that come from the environment: route, token, and on or off."""
 
 from __future__ import annotations
 
@@ -13,41 +13,43 @@ from dockhand_core import ConfigError
 
 __all__ = ["is_enabled", "notify_tokens", "route"]
 
-ROUTE = "/dockhand/notify"
+_DEFAULT_ROUTE = "/dockhand/notify"
 _ROUTE = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
-_WORDS = {"true": True, "1": True, "yes": True, "on": True}
-_WORDS |= {"false": False, "0": False, "no": False, "off": False}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True}
+_BOOLEANS |= {"false": False, "0": False, "no": False, "off": False}
 
 
 def is_enabled(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether notifications are taken: `DOCKHAND_NOTIFICATIONS_ENABLED`, true unless it is set.
+    """Whether notifications are accepted: `DOCKHAND_NOTIFICATIONS_ENABLED`, true by default.
 
     Raises:
-        ConfigError: it is neither true nor false.
+        ConfigError: the value is not a boolean.
     """
     text = environ.get("DOCKHAND_NOTIFICATIONS_ENABLED", "true")
     try:
-        return _WORDS[text.strip().lower()]
+        return _BOOLEANS[text.strip().lower()]
     except KeyError:
-        raise ConfigError("DOCKHAND_NOTIFICATIONS_ENABLED is neither true nor false") from None
+        raise ConfigError(
+            f"DOCKHAND_NOTIFICATIONS_ENABLED is neither true nor false: {text!r}"
+        ) from None
 
 
-def route(given: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
-    """The path that notifications are posted to: `DOCKHAND_NOTIFICATIONS_ROUTE`.
+def route(path: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+    """The path that registries post notifications to: `DOCKHAND_NOTIFICATIONS_ROUTE`.
 
     Args:
-        given: the path, if it is not for the environment to say.
+        path: a path that takes precedence over the environment.
         environ: the environment.
 
     Raises:
-        ConfigError: it is no path.
+        ConfigError: it is not a valid path.
     """
-    text = given or environ.get("DOCKHAND_NOTIFICATIONS_ROUTE") or ROUTE
+    text = path or environ.get("DOCKHAND_NOTIFICATIONS_ROUTE") or _DEFAULT_ROUTE
     text = "/" + text.strip("/")
     if not _ROUTE.fullmatch(text):
         raise ConfigError(
-            f"DOCKHAND_NOTIFICATIONS_ROUTE is a path such as {ROUTE!r}, of letters, digits and "
-            "'-._~' between slashes"
+            f"DOCKHAND_NOTIFICATIONS_ROUTE must be a path such as {_DEFAULT_ROUTE!r}, of letters, "
+            "digits and '-._~' between slashes"
         )
     return text
 
@@ -64,6 +66,6 @@ def notify_tokens(environ: Mapping[str, str] = os.environ) -> list[SecretStr]:
         try:
             token = Path(file).read_text("utf-8")
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "is no text"
+            reason = getattr(error, "strerror", None) or "is not text in UTF-8"
             raise ConfigError(f"DOCKHAND_NOTIFY_TOKEN_FILE: {file}: {reason}") from None
     return [SecretStr(token.strip())] if token.strip() else []

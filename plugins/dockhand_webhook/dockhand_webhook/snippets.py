@@ -1,4 +1,4 @@
-"""What a registry's configuration has to say, for the registry to tell the receiver."""
+"""Configuration snippets that make a registry send its notifications to the receiver."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _NAME = "dockhand"
 
 
 def distribution_section(url: str, token: str) -> str:
-    """The section `notifications` of Distribution's `config.yml`, 2.x and 3.x.
+    """The section `notifications` of Distribution's `config.yml`, for 2.x and 3.x.
 
     Args:
-        url: where the receiver takes notifications.
-        token: what the registry is to show.
+        url: the URL of the receiver's route.
+        token: the token that the registry sends.
     """
     return "\n".join(
         [
@@ -25,7 +25,7 @@ def distribution_section(url: str, token: str) -> str:
             "      headers:",
             f"        Authorization: [{json.dumps(f'Bearer {token}')}]",
             "      timeout: 10s",
-            "      threshold: 3  # attempts at once, before each further one waits for",
+            "      threshold: 3  # failed attempts, after which each further one waits for",
             "      backoff: 5s",
             "",
         ]
@@ -36,8 +36,8 @@ def zot_section(url: str, token: str) -> str:
     """The section `extensions.events` of zot's `config.json`.
 
     Args:
-        url: where the receiver takes notifications.
-        token: what the registry is to show.
+        url: the URL of the receiver's route.
+        token: the token that the registry sends.
     """
     sink = {"type": "http", "address": url, "timeout": "10s", "credentials": {"token": token}}
     section = {"extensions": {"events": {"enable": True, "sinks": [sink]}}}

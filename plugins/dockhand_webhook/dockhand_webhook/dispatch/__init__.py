@@ -1,1 +1,1 @@
-"""The dispatcher, which calls handlers with the events of the inbox."""
+"""The dispatcher, which has handlers called with the events of the inbox."""

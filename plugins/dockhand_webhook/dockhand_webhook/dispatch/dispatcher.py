@@ -1,4 +1,8 @@
-"""From the inbox to the handlers: in order for each handler and repository, else all at once."""
+"""The dispatcher: claims deliveries, has the handlers called, and records the outcomes.
+
+Deliveries of one partition (a handler's events of one connection and repository) are made in
+order; those of different partitions are made concurrently.
+"""
 
 from __future__ import annotations
 
@@ -15,259 +19,281 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dockhand_core.events import EventHandler, RegistryBaseEvent
-from dockhand_webhook.dispatch.invoke import NotNow, call
-from dockhand_webhook.dispatch.threads import Threads
+from dockhand_webhook.dispatch.invoke import DeliveryDeferred, invoke
+from dockhand_webhook.dispatch.threads import HandlerThreads
 from dockhand_webhook.errors import InboxError
-from dockhand_webhook.inbox.deliveries import Backoff, Job, Lanes
+from dockhand_webhook.inbox.backoff import Backoff
+from dockhand_webhook.inbox.deliveries import ClaimedDelivery, DeliveryQueue
 from dockhand_webhook.inbox.inbox import Inbox
 
-__all__ = ["Dispatcher", "Hang", "InProcess", "Runner"]
+__all__ = ["DeliveryExecutor", "Dispatcher", "InProcessExecutor"]
 
 _log = logging.getLogger("dockhand.webhook")
-_POLL = 0.5  # seconds, for what another process stored, and what is to be tried again
-_STOP = 5.0  # seconds to note what became of those that were cancelled
-_TURN = 1.0  # seconds that a lane keeps its place before others get theirs
+_POLL_INTERVAL = 0.5  # seconds; finds events that other processes stored, and retries that are due
+_STOP_TIMEOUT = 5.0  # seconds for recording the outcomes of cancelled handlers
+_MAX_TURN = 1.0  # seconds that a partition keeps its slot while others wait for one
+
+# Takes `keep_partition`; returns the partition's next delivery.
+_RecordOutcome = Callable[[bool], Awaitable[ClaimedDelivery | None]]
 
 
-Hang = Callable[[], None]
-_Note = Callable[[bool], Awaitable[Job | None]]
+class DeliveryExecutor(Protocol):
+    """Makes deliveries: calls handlers, in this process or elsewhere."""
 
-
-class Runner(Protocol):
-    """Has a delivery made, wherever it is made."""
-
-    async def run(self, job: Job, lanes: Lanes, hangs: Hang) -> None:
-        """Have a handler called, and wait until it is done.
+    async def run(
+        self, delivery: ClaimedDelivery, queue: DeliveryQueue, on_hang: Callable[[], None]
+    ) -> None:
+        """Call the handler, and wait until it has finished.
 
         Args:
-            job: the delivery.
-            lanes: where it is noted.
-            hangs: to be called when the handler takes longer than it may, and is waited for.
+            delivery: the delivery.
+            queue: the queue from which it was claimed.
+            on_hang: to be called if the handler still runs after its timeout and is waited for.
 
         Raises:
-            NotNow: it could not be called.
-            Exception: it failed.
+            DeliveryDeferred: the handler could not be called.
+            Exception: the handler failed.
         """
 
     def close(self) -> None:
-        """Let go of what it holds; it may be used again."""
+        """Release threads and the like; the executor may be used again."""
 
 
-class InProcess:
+class InProcessExecutor:
     """Calls handlers in this process.
 
     Args:
-        handlers: by name.
+        handlers: the handlers, by name.
         timeout: seconds that a call may take.
     """
 
     def __init__(self, handlers: Mapping[str, EventHandler], timeout: float) -> None:
         self._handlers, self._timeout = handlers, timeout
-        self._threads = Threads()
+        self._threads = HandlerThreads()
 
-    async def run(self, job: Job, lanes: Lanes, hangs: Hang) -> None:  # noqa: ARG002
-        """Call the handler with the event."""
-        handler = self._handlers[job.handler]
-        event: RegistryBaseEvent = job.stored.event()
-        await call(handler, event, self._threads, timeout=self._timeout, hangs=hangs)
+    async def run(
+        self,
+        delivery: ClaimedDelivery,
+        queue: DeliveryQueue,  # noqa: ARG002
+        on_hang: Callable[[], None],
+    ) -> None:
+        """Call the handler with the event; see `DeliveryExecutor`."""
+        handler = self._handlers[delivery.handler]
+        event: RegistryBaseEvent = delivery.event.deserialize()
+        await invoke(handler, event, self._threads, timeout=self._timeout, on_hang=on_hang)
 
     def close(self) -> None:
-        """End the threads that no handler uses."""
+        """End the idle threads."""
         self._threads.close()
 
 
 @dataclass
-class _Place:
-    """One of a handler's places: it is given up once its handler hangs."""
+class _Slot:
+    """One of a handler's `concurrency` slots. It is released early if the handler hangs."""
 
-    used: dict[int, int]
-    number: int
-    taken: bool = True
+    used_slots: dict[int, int]
+    handler_id: int
+    is_held: bool = True
 
-    def leave(self) -> None:
-        if self.taken:
-            self.taken = False
-            self.used[self.number] -= 1
+    def release(self) -> None:
+        if self.is_held:
+            self.is_held = False
+            self.used_slots[self.handler_id] -= 1
 
 
 class Dispatcher:
-    """Makes the deliveries of an inbox, as one of any number of processes.
+    """Makes the deliveries of an inbox. Any number of processes can run one for the same inbox.
 
     Args:
         inbox: the inbox.
-        handlers: whose deliveries: the names of handlers.
-        runner: what calls them.
-        concurrency: so many repositories at once for each handler.
-        backoff: when failed deliveries are tried again.
-        lease: seconds after which another process takes over what this one had, when it died.
+        handlers: the handlers, by name; only the names are used.
+        executor: calls the handlers.
+        concurrency: maximum number of partitions in progress for each handler.
+        backoff: when failed deliveries are retried.
+        lease: seconds after which another process may take over the deliveries of this one, if it
+            died.
     """
 
     def __init__(
         self,
         inbox: Inbox,
         handlers: Mapping[str, object],
-        runner: Runner,
+        executor: DeliveryExecutor,
         *,
         concurrency: int = 16,
         backoff: Backoff | None = None,
         lease: float = 15.0,
     ) -> None:
-        self._handlers, self._runner, self._concurrency = tuple(handlers), runner, concurrency
+        self._handlers, self._executor, self._concurrency = tuple(handlers), executor, concurrency
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._lanes = inbox.lanes(owner, backoff or Backoff(), lease)
-        self._used: dict[int, int] = {}
-        self._jobs: dict[asyncio.Task[None], Job] = {}
-        self._changed = asyncio.Event()
-        self._main: asyncio.Task[None] | None = None
+        self._queue = inbox.delivery_queue(owner, backoff or Backoff(), lease)
+        self._used_slots: dict[int, int] = {}
+        self._in_progress: dict[asyncio.Task[None], ClaimedDelivery] = {}
+        self._woken = asyncio.Event()
+        self._claiming: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin; handlers that the inbox did not know get what arrives from now on.
+        """Start making deliveries. A handler new to the inbox gets events that arrive from now on.
 
         Raises:
             InboxError: the inbox cannot be written.
         """
-        numbers = await self._lanes.register(self._handlers)
-        self._used = dict.fromkeys(numbers.values(), 0)
-        self._main = asyncio.create_task(self._run(), name="dispatcher")
+        handler_ids = await self._queue.register(self._handlers)
+        self._used_slots = dict.fromkeys(handler_ids.values(), 0)
+        self._claiming = asyncio.create_task(self._claim_forever(), name="dispatcher")
 
     async def stop(self, grace: float = 10.0) -> None:
-        """Begin no more deliveries, and wait for those under way.
+        """Start no more deliveries, and wait for those in progress.
 
         Args:
-            grace: seconds, after which async handlers are cancelled, and called again later;
-                others are left to themselves, and their lanes to the end of the lease.
+            grace: seconds to wait. Then async handlers are cancelled, and called again later. Other
+                handlers keep running in their threads, and their partitions stay claimed until the
+                lease ends.
         """
-        if self._main is None:
+        if self._claiming is None:
             return
-        self._main.cancel()
+        self._claiming.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await self._main
-        self._main = None
-        if self._jobs:
-            await asyncio.wait(self._jobs, timeout=grace)
-        left = list(self._jobs)
+            await self._claiming
+        self._claiming = None
+        if self._in_progress:
+            await asyncio.wait(self._in_progress, timeout=grace)
+        left = list(self._in_progress)
         for task in left:
             task.cancel()
         if left:
-            await asyncio.wait(left, timeout=_STOP)
-        self._runner.close()
+            await asyncio.wait(left, timeout=_STOP_TIMEOUT)
+        self._executor.close()
 
     def wake(self) -> None:
-        """There is something new in the inbox."""
-        self._changed.set()
+        """Look for due deliveries at once, such as after an event was stored."""
+        self._woken.set()
 
-    async def _run(self) -> None:
-        renew = time.monotonic() + self._lanes.lease / 3
+    async def _claim_forever(self) -> None:
+        renew_at = time.monotonic() + self._queue.lease / 3
         while True:
             try:
-                if time.monotonic() >= renew:
-                    await self._lanes.renew(self._jobs.values())
-                    renew = time.monotonic() + self._lanes.lease / 3
-                self._changed.clear()
-                free = {
-                    number: self._concurrency - used
-                    for number, used in self._used.items()
+                if time.monotonic() >= renew_at:
+                    await self._queue.renew(self._in_progress.values())
+                    renew_at = time.monotonic() + self._queue.lease / 3
+                self._woken.clear()
+                capacity = {
+                    handler_id: self._concurrency - used
+                    for handler_id, used in self._used_slots.items()
                     if used < self._concurrency
                 }
-                if free:
-                    await self._claim(free)
+                if capacity:
+                    await self._claim(capacity)
             except InboxError as error:
                 _log.error("deliveries wait: %s", error)
-                await asyncio.sleep(_POLL)
-            except Exception:  # the others must not end with it
+                await asyncio.sleep(_POLL_INTERVAL)
+            except Exception:  # this task must go on, or no handler would be called any more
                 _log.exception("deliveries wait")
-                await asyncio.sleep(_POLL)
-            until = min(_POLL, max(0.0, renew - time.monotonic()))
+                await asyncio.sleep(_POLL_INTERVAL)
+            until = min(_POLL_INTERVAL, max(0.0, renew_at - time.monotonic()))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(until):  # 3.11's wait_for may miss that it is cancelled
-                    await self._changed.wait()
+                async with asyncio.timeout(until):  # wait_for of 3.11 may lose a cancellation
+                    await self._woken.wait()
 
-    async def _claim(self, free: dict[int, int]) -> None:
-        """Claim lanes and begin with them; when this is cancelled, none is left claimed."""
-        claiming = asyncio.ensure_future(self._lanes.claim(free, self._jobs.values()))
+    async def _claim(self, capacity: dict[int, int]) -> None:
+        """Claim partitions and start on them. A cancellation leaves none of them claimed."""
+        claiming = asyncio.ensure_future(self._queue.claim(capacity, self._in_progress.values()))
         try:
-            jobs = await asyncio.shield(claiming)
+            claimed = await asyncio.shield(claiming)
         except asyncio.CancelledError:
             with contextlib.suppress(InboxError):
-                for job in await claiming:
-                    await self._lanes.give_back(job)
+                for delivery in await claiming:
+                    await self._queue.release(delivery)
             raise
-        for job in jobs:
-            self._begin(job)
+        for delivery in claimed:
+            self._start_partition(delivery)
 
-    def _begin(self, job: Job) -> None:
-        self._used[job.number] += 1
-        task = asyncio.create_task(self._lane(job, _Place(self._used, job.number)))
-        self._jobs[task] = job
-        task.add_done_callback(self._ended)
+    def _start_partition(self, delivery: ClaimedDelivery) -> None:
+        self._used_slots[delivery.handler_id] += 1
+        slot = _Slot(self._used_slots, delivery.handler_id)
+        task = asyncio.create_task(self._run_partition(delivery, slot))
+        self._in_progress[task] = delivery
+        task.add_done_callback(self._partition_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._jobs[task]
+    def _partition_done(self, task: asyncio.Task[None]) -> None:
+        del self._in_progress[task]
         if not task.cancelled() and task.exception():
-            _log.error("a lane broke off", exc_info=task.exception())
+            _log.error("deliveries of a repository broke off", exc_info=task.exception())
         self.wake()
 
-    async def _lane(self, job: Job | None, place: _Place) -> None:
-        """Make a lane's deliveries, one after the other, until others are to have a turn."""
-        turn = time.monotonic() + _TURN
+    async def _run_partition(self, delivery: ClaimedDelivery | None, slot: _Slot) -> None:
+        """Make deliveries of one partition in turn, until another partition may have the slot."""
+        turn_ends = time.monotonic() + _MAX_TURN
         try:
-            while job is not None:
-                note = await self._deliver(job, place)
-                # What runs after it was reported to hang has no place any more.
-                go_on = self._main is not None and place.taken and time.monotonic() < turn
-                job = await self._noted(note, go_on)
-                if job is not None:
-                    self._jobs[_current()] = job
+            while delivery is not None:
+                record = await self._deliver(delivery, slot)
+                # A handler that was reported to hang has lost its slot.
+                keep_partition = (
+                    self._claiming is not None and slot.is_held and time.monotonic() < turn_ends
+                )
+                delivery = await self._record(record, keep_partition)
+                if delivery is not None:
+                    self._in_progress[_current_task()] = delivery
         finally:
-            place.leave()
+            slot.release()
 
-    async def _deliver(self, job: Job, place: _Place) -> _Note:
-        """Make a delivery; gives how to note what came of it."""
+    async def _deliver(self, delivery: ClaimedDelivery, slot: _Slot) -> _RecordOutcome:
+        """Make one delivery.
+
+        Returns:
+            a function that records the outcome.
+        """
         started = time.monotonic()
 
-        def hangs() -> None:
+        def on_hang() -> None:
             _log.error(
                 "handler %s still runs after %.0f s with event %d; later events of %s wait for it",
-                job.handler, time.monotonic() - started, job.event, job.lane,
+                delivery.handler, time.monotonic() - started, delivery.sequence,
+                delivery.partition,
             )  # fmt: skip
-            place.leave()
+            slot.release()
             self.wake()
 
         try:
-            await self._runner.run(job, self._lanes, hangs)
-        except NotNow as later:
-            return functools.partial(self._give_back, job, later.wait)
+            await self._executor.run(delivery, self._queue, on_hang)
+        except DeliveryDeferred as deferred:
+            return functools.partial(self._release, delivery, deferred.wait)
         except Exception as error:
             _log.warning(
-                "handler %s failed at event %d, attempt %d", job.handler, job.event,
-                job.attempts + 1, exc_info=error,
+                "handler %s failed at event %d, attempt %d", delivery.handler, delivery.sequence,
+                delivery.attempts + 1, exc_info=error,
             )  # fmt: skip
-            text = _said(error)
-            return lambda go_on: self._lanes.failed(job, text, go_on=go_on)
-        return lambda go_on: self._lanes.succeeded(job, go_on=go_on)
+            text = _describe(error)
+            return lambda keep: self._queue.mark_failed(delivery, text, keep_partition=keep)
+        return lambda keep: self._queue.mark_succeeded(delivery, keep_partition=keep)
 
-    async def _give_back(self, job: Job, wait: float, go_on: bool) -> None:  # noqa: ARG002
-        await self._lanes.give_back(job, wait)
+    async def _release(
+        self,
+        delivery: ClaimedDelivery,
+        wait: float,
+        keep_partition: bool,  # noqa: ARG002
+    ) -> None:
+        await self._queue.release(delivery, wait)
 
-    async def _noted(self, note: _Note, go_on: bool) -> Job | None:
-        """Note what came of a delivery: a handler that was called must not be called again."""
+    async def _record(self, record: _RecordOutcome, keep_partition: bool) -> ClaimedDelivery | None:
+        """Record an outcome, and retry until it is stored, so that no handler is called twice."""
         while True:
             try:
-                return await note(go_on)
+                return await record(keep_partition)
             except InboxError as error:
                 _log.error("what a handler did cannot be noted: %s", error)
-                await asyncio.sleep(_POLL)
+                await asyncio.sleep(_POLL_INTERVAL)
 
 
-def _said(error: Exception) -> str:
-    """What a handler raised, in words; its own text may fail as well."""
+def _describe(error: Exception) -> str:
+    """The class and text of an exception; its `__str__` may raise as well."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:
         return type(error).__name__
 
 
-def _current() -> asyncio.Task[None]:
+def _current_task() -> asyncio.Task[None]:
     task = asyncio.current_task()
     assert task is not None
     return task

@@ -1,4 +1,4 @@
-"""Calling a handler in this process: async ones in the loop, others in a thread."""
+"""Calls of handlers in this process: async handlers in the event loop, others in a thread."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable
 from inspect import isawaitable
 
 from dockhand_core.events import EventHandler, RegistryBaseEvent
-from dockhand_webhook.dispatch.threads import Threads
+from dockhand_webhook.dispatch.threads import HandlerThreads
 
-__all__ = ["HandlerFailed", "NotNow", "call"]
+__all__ = ["DeliveryDeferred", "HandlerFailed", "invoke"]
 
-_GRACE = 1.0  # seconds that an async handler has to clean up when it is cancelled
-
-
-class HandlerFailed(Exception):  # what happened, not what is wrong with us
-    """A handler did what cannot be passed on: it did not return, or it asked the process to end."""
+_GRACE = 1.0  # seconds that an async handler has to clean up after its cancellation
 
 
-class NotNow(Exception):  # no error of a handler's
-    """A delivery was not made, and that is not the handler's fault: the attempt does not count.
+class HandlerFailed(Exception):  # the handler's outcome, not an error of Dockhand's
+    """A handler did not return in time, or raised an exception that would end the process."""
+
+
+class DeliveryDeferred(Exception):  # not an error of the handler's
+    """A delivery was not made, through no fault of the handler; the attempt does not count.
 
     Args:
         wait: seconds after which to try again.
@@ -31,29 +31,29 @@ class NotNow(Exception):  # no error of a handler's
         self.wait = wait
 
 
-async def call(
+async def invoke(
     handler: EventHandler,
     event: RegistryBaseEvent,
-    threads: Threads,
+    threads: HandlerThreads,
     *,
     timeout: float,
-    hangs: Callable[[], None],
+    on_hang: Callable[[], None],
 ) -> None:
-    """Call a handler, and wait until it is done; what it raises is raised.
+    """Call a handler, wait until it has finished, and let its exceptions through.
 
-    An async handler is cancelled after its time. A thread cannot be: one that hangs is waited for,
-    however long, so that it is never called a second time while it still runs.
+    An async handler is cancelled after the timeout. A thread cannot be cancelled: a handler that
+    hangs in one is waited for without limit, so that it is never called again while it still runs.
 
     Args:
         handler: the handler.
-        event: what it is told of.
-        threads: where it runs, unless it is async.
+        event: the event it is called with.
+        threads: the threads in which handlers run that are not async.
         timeout: seconds.
-        hangs: called when the time is over and it still runs.
+        on_hang: called when the handler still runs after the timeout.
 
     Raises:
-        HandlerFailed: it was cancelled, or raised what would end the process.
-        NotNow: whoever called this was cancelled, and the handler was stopped in time.
+        HandlerFailed: the handler was cancelled, or raised an exception that would end the process.
+        DeliveryDeferred: the caller was cancelled, and the handler was stopped in time.
     """
     late = False
     task = asyncio.ensure_future(_run(handler, event, threads))
@@ -64,31 +64,31 @@ async def call(
             task.cancel()
             done, _ = await asyncio.wait({task}, timeout=_GRACE)
         if not done:
-            hangs()
+            on_hang()
             await asyncio.wait({task})
     except asyncio.CancelledError:  # the dispatcher stops
         task.cancel()
         done, _ = await asyncio.wait({task}, timeout=_GRACE)
         if not (done and handler.is_async):
-            raise  # it still runs
+            raise  # the handler still runs
         if task.cancelled():
-            raise NotNow(0.0) from None
+            raise DeliveryDeferred(0.0) from None
     if task.cancelled():
         why = f"did not return within {timeout:g} s, and was cancelled" if late else "was cancelled"
         raise HandlerFailed(why)
     task.result()
 
 
-async def _run(handler: EventHandler, event: RegistryBaseEvent, threads: Threads) -> None:
-    called = functools.partial(handler.call, event=event)
+async def _run(handler: EventHandler, event: RegistryBaseEvent, threads: HandlerThreads) -> None:
+    bound = functools.partial(handler.call, event=event)
     try:
         if handler.is_async:
-            await called()
+            await bound()
             return
-        given = await threads.run(called)
-        if isawaitable(given):  # a plain function that gives a coroutine
-            await given
+        result = await threads.run(bound)
+        if isawaitable(result):  # a plain function may return a coroutine
+            await result
     except (Exception, asyncio.CancelledError):
         raise
-    except BaseException as error:  # it would end the loop, or the lane
+    except BaseException as error:  # it would end the event loop
         raise HandlerFailed(f"raised {type(error).__name__}") from error

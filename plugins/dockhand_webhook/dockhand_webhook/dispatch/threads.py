@@ -1,8 +1,8 @@
 """Threads for handlers that are plain functions.
 
-Those of `concurrent.futures` are waited for when the interpreter ends: one handler that hangs would
-keep the process from ending. These are not. They are used again, since applications keep database
-connections in them.
+The interpreter waits at exit for the threads of `concurrent.futures`, so that one hanging handler
+would keep the process from ending. It does not wait for these. They are reused, since applications
+keep database connections per thread.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-__all__ = ["Threads"]
+__all__ = ["HandlerThreads"]
 
-_IDLE = 32  # kept for later
+_MAX_IDLE = 32  # idle threads that are kept for reuse
 
 
 class _Call(NamedTuple):
@@ -27,54 +27,57 @@ class _Call(NamedTuple):
     loop: asyncio.AbstractEventLoop
 
 
-class Threads:
-    """As many threads as there are calls under way; used from one event loop."""
+class HandlerThreads:
+    """Threads without an upper limit, one for each call in progress; for one event loop."""
 
     def __init__(self) -> None:
         self._idle: list[SimpleQueue[_Call | None]] = []
 
     def run(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Call a function in a thread. To cancel the future leaves the thread to itself."""
+        """Call a function in a thread. Cancelling the future does not stop the thread."""
         loop = asyncio.get_running_loop()
         call = _Call(function, contextvars.copy_context(), loop.create_future(), loop)
         if self._idle:
             calls = self._idle.pop()
         else:
             calls = SimpleQueue()
-            threading.Thread(target=self._work, args=(calls,), name="handler", daemon=True).start()
+            thread = threading.Thread(
+                target=self._run_calls, args=(calls,), name="handler", daemon=True
+            )
+            thread.start()
         calls.put(call)
         return call.future
 
     def close(self) -> None:
-        """End the threads that do nothing."""
+        """End the idle threads."""
         while self._idle:
             self._idle.pop().put(None)
 
-    def _work(self, calls: SimpleQueue[_Call | None]) -> None:
+    def _run_calls(self, calls: SimpleQueue[_Call | None]) -> None:
         while (call := calls.get()) is not None:
             result, error = None, None
             try:
                 result = call.context.run(call.function)
-            except BaseException as raised:  # whoever waits decides what that means
+            except BaseException as raised:  # the caller decides how to treat it
                 error = raised
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                call.loop.call_soon_threadsafe(self._done, calls, call.future, result, error)
-            del call, result, error  # not kept until the next call
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits any more
+                call.loop.call_soon_threadsafe(self._finish, calls, call.future, result, error)
+            del call, result, error  # an idle thread must not keep them alive
 
-    def _done(
+    def _finish(
         self,
         calls: SimpleQueue[_Call | None],
         future: asyncio.Future[Any],
         result: Any,
         error: BaseException | None,
     ) -> None:
-        if len(self._idle) < _IDLE:
+        if len(self._idle) < _MAX_IDLE:
             self._idle.append(calls)
         else:
             calls.put(None)
         if future.done():
             return
-        if isinstance(error, StopIteration):  # which no future takes
+        if isinstance(error, StopIteration):  # asyncio futures refuse it
             future.set_exception(RuntimeError("raised StopIteration"))
         elif error is not None:
             future.set_exception(error)

@@ -1,8 +1,8 @@
-"""An SQLite file that many write to at once: what is asked meanwhile is committed together.
+"""An SQLite file with one writing thread, which commits concurrent work together.
 
-A commit waits for the disk. So one thread writes: it takes whatever has been asked of it since the
-last commit, does it all in one transaction, and tells everybody after that commit. Nobody is told
-that something is done which a loss of power could undo.
+A commit waits for the disk. So one thread does all writing: it runs everything that was submitted
+since the last commit in one transaction, and completes the submissions after that commit. No
+caller gets a result that a power failure could undo.
 """
 
 from __future__ import annotations
@@ -27,32 +27,35 @@ __all__ = ["Database", "Transaction"]
 
 T = TypeVar("T")
 
-_BUSY = 10.0  # seconds that another process may hold the file
-_PAUSE = 60.0  # seconds between two rounds of chores
-_STATEMENTS = 256  # that are kept prepared
-_VERSION = 1
+_BUSY_TIMEOUT = 10.0  # seconds that another process may hold the write lock
+_MAINTENANCE_INTERVAL = 60.0  # seconds
+_CACHED_STATEMENTS = 256
+_SCHEMA_VERSION = 1
 
 
 class Transaction:
-    """What a piece of work does to the file, before it is committed.
+    """An open transaction, which submitted work writes to.
 
     Attributes:
-        execute: runs a statement. Each one lets other threads run, and may wait for them: few large
-            ones take less time than many.
-        counts: what is to be added to the file's counters, by name and handler (0 for none).
-        arrivals: rows that are stored before the commit, all at once.
+        execute: runs a statement. Each call lets other threads run and may have to wait for them,
+            so few large statements take less time than many small ones.
+        counts: increments of the file's counters, by name and handler id (0 for no handler).
+        pending_events: rows of events, which are all written at once before the commit.
     """
 
-    __slots__ = ("arrivals", "counts", "execute")
+    __slots__ = ("counts", "execute", "pending_events")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.execute = connection.execute
         self.counts: Counter[tuple[str, int]] = Counter()
-        self.arrivals: list[tuple[object, ...]] = []
+        self.pending_events: list[tuple[object, ...]] = []
 
 
-class _Asked(Generic[T]):
-    """A piece of work, and who waits for it: a thread, or a task of a loop."""
+class _Submission(Generic[T]):
+    """A piece of work, and the future of the thread or the task that waits for it.
+
+    The loop is None where a thread waits.
+    """
 
     __slots__ = ("future", "loop", "work")
 
@@ -64,8 +67,8 @@ class _Asked(Generic[T]):
     ) -> None:
         self.work, self.future, self.loop = work, future, loop
 
-    def answer(self, result: T | None, error: Exception | None) -> None:
-        if self.future.done():  # whoever waited was cancelled
+    def complete(self, result: T | None, error: Exception | None) -> None:
+        if self.future.done():  # the waiting task was cancelled
             return
         if error is not None:
             self.future.set_exception(error)
@@ -73,20 +76,20 @@ class _Asked(Generic[T]):
             self.future.set_result(result)  # type: ignore[arg-type]  # of this work
 
 
-_Answer = tuple[_Asked[Any], Any, Exception | None]
+_Outcome = tuple[_Submission[Any], Any, Exception | None]
 
 
 class Database:
-    """The file, and the thread that writes to it.
+    """The SQLite file and the thread that writes to it.
 
-    The thread runs while there is something to write, and in a fork there is another one.
+    The thread runs while there is something to write. A forked process starts a thread of its own.
 
     Args:
-        path: the file, made readable for its owner alone if it is not there.
-        schema: statements that make its tables.
-        finish: done before each commit.
-        chores: work that is done about once a minute, again and again until it says that there is
-            no more.
+        path: the file; created with access for its owner only if it does not exist.
+        schema: the statements that create its tables.
+        before_commit: called in each transaction before it is committed.
+        maintenance: work that runs about once a minute, and again at once as long as it returns
+            true.
 
     Raises:
         ConfigError: the file cannot be used.
@@ -96,11 +99,11 @@ class Database:
         self,
         path: str | os.PathLike[str],
         schema: str,
-        finish: Callable[[Transaction], None],
-        chores: Callable[[Transaction], bool],
+        before_commit: Callable[[Transaction], None],
+        maintenance: Callable[[Transaction], bool],
     ) -> None:
         self.path = Path(path)
-        self._finish, self._chores = finish, chores
+        self._before_commit, self._maintenance = before_commit, maintenance
         self._reset()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,8 +118,8 @@ class Database:
             ) from None
 
     def _prepare(self, connection: sqlite3.Connection, schema: str) -> None:
-        until = time.monotonic() + _BUSY
-        while True:  # for this one statement SQLite does not wait for others
+        until = time.monotonic() + _BUSY_TIMEOUT
+        while True:  # SQLite's busy timeout does not apply to this statement
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 break
@@ -126,57 +129,65 @@ class Database:
                 time.sleep(0.01)
         connection.execute("BEGIN IMMEDIATE")  # two processes may start at once
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version not in {0, _VERSION}:
-            raise ConfigError(f"inbox: {self.path}: written by a newer version of this")
+        if version not in {0, _SCHEMA_VERSION}:
+            raise ConfigError(
+                f"inbox: {self.path}: written by a newer version of dockhand-webhook; upgrade this "
+                "one, or name another file"
+            )
         if not version:
             for statement in schema.split(";\n"):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         connection.execute("COMMIT")
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=_BUSY, isolation_level=None, cached_statements=_STATEMENTS
+            self.path,
+            timeout=_BUSY_TIMEOUT,
+            isolation_level=None,
+            cached_statements=_CACHED_STATEMENTS,
         )
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
     def _reset(self) -> None:
         self._process = os.getpid()
-        self._changed = threading.Condition()
-        self._asked: list[_Asked[Any]] = []
+        self._condition = threading.Condition()
+        self._submissions: list[_Submission[Any]] = []
         self._thread: threading.Thread | None = None
-        self._waking: asyncio.AbstractEventLoop | None = None
-        self._closed = False
+        self._waking_loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
 
-    def do(self, work: Callable[[Transaction], T]) -> T:
-        """Do something and wait until it is on disk.
+    def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run work in a transaction, and wait until it is on disk.
 
         Raises:
             InboxError: the file cannot be written.
         """
         future: Future[T] = Future()
-        self._put(_Asked(work, future, None))
+        self._submit(_Submission(work, future, None))
         return future.result()
 
-    async def run(self, work: Callable[[Transaction], T]) -> T:
-        """The same in asyncio. Who is cancelled meanwhile does not know whether it was done."""
+    async def write_async(self, work: Callable[[Transaction], T]) -> T:
+        """Do the same as `write` in asyncio. After a cancellation the outcome is unknown."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._put(_Asked(work, future, loop))
+        self._submit(_Submission(work, future, loop))
         return await future
 
     async def probe(self) -> None:
-        """Write to the file without changing anything.
+        """Check that the file can be written, without changing its contents.
 
         Raises:
             InboxError: the file cannot be written.
         """
-        await self.run(lambda transaction: transaction.execute(f"PRAGMA user_version = {_VERSION}"))
+        await self.write_async(
+            lambda transaction: transaction.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        )
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection that sees what is committed, and keeps nobody from writing.
+        """A connection for reading: it sees one committed state, and does not block writers.
 
         Raises:
             InboxError: the file cannot be read.
@@ -189,80 +200,86 @@ class Database:
             raise InboxError(f"{self.path}: {error}") from error
 
     def close(self) -> None:
-        """Write what was asked, and end the thread; it begins again if it is asked again."""
-        with self._changed:
+        """Write everything submitted so far and end the thread. A later submission restarts it."""
+        with self._condition:
             thread = self._thread
-            self._closed = thread is not None
-            self._changed.notify()
+            self._closing = thread is not None
+            self._condition.notify()
         if thread is not None and self._process == os.getpid():
             thread.join()
 
-    def _put(self, asked: _Asked[Any]) -> None:
+    def _submit(self, submission: _Submission[Any]) -> None:
         if self._process != os.getpid():
             self._reset()
-        with self._changed:
-            self._asked.append(asked)
+        with self._condition:
+            self._submissions.append(submission)
             if self._thread is None:
-                self._begin()
-            elif asked.loop is None:
-                self._changed.notify()
-            elif self._waking is not asked.loop:
-                # Whatever else the loop has to do first may ask for something, too.
-                self._waking = asked.loop
-                asked.loop.call_soon(self._wake)
+                self._start_thread()
+            elif submission.loop is None:
+                self._condition.notify()
+            elif self._waking_loop is not submission.loop:
+                # Tasks that the loop runs before the callback may submit work for the same commit.
+                self._waking_loop = submission.loop
+                submission.loop.call_soon(self._wake_thread)
 
-    def _begin(self) -> None:
-        self._thread = threading.Thread(target=self._write, name="inbox", daemon=True)
+    def _start_thread(self) -> None:
+        self._thread = threading.Thread(target=self._write_loop, name="inbox", daemon=True)
         self._thread.start()
 
-    def _wake(self) -> None:
-        with self._changed:
-            self._waking = None
-            self._changed.notify()
+    def _wake_thread(self) -> None:
+        with self._condition:
+            self._waking_loop = None
+            self._condition.notify()
 
-    def _write(self) -> None:
+    def _write_loop(self) -> None:
         connection: sqlite3.Connection | None = None
-        chores = time.monotonic() + _PAUSE
+        maintenance = time.monotonic() + _MAINTENANCE_INTERVAL
         while True:
-            with self._changed:
-                if not self._asked and not self._closed:
-                    self._changed.wait(max(0.0, chores - time.monotonic()))
-                batch, self._asked = self._asked, []
-                last, self._closed = self._closed, False
+            with self._condition:
+                if not self._submissions and not self._closing:
+                    self._condition.wait(max(0.0, maintenance - time.monotonic()))
+                batch, self._submissions = self._submissions, []
+                last, self._closing = self._closing, False
             try:
                 connection = connection or self._open()
             except sqlite3.Error as error:
-                _tell([(asked, None, self._failure(error)) for asked in batch])
-                chores = time.monotonic() + _PAUSE
+                _complete_all([(item, None, self._inbox_error(error)) for item in batch])
+                maintenance = time.monotonic() + _MAINTENANCE_INTERVAL
             if batch and connection is not None:
-                _tell(self._commit(connection, batch))
-            if connection is not None and time.monotonic() >= chores:
-                more = self._tidy(connection)
-                chores = time.monotonic() + (0.0 if more else _PAUSE)
+                _complete_all(self._commit(connection, batch))
+            if connection is not None and time.monotonic() >= maintenance:
+                more = self._maintain(connection)
+                maintenance = time.monotonic() + (0.0 if more else _MAINTENANCE_INTERVAL)
             if last:
-                with self._changed:
+                with self._condition:
                     self._thread = None
-                    if self._asked:
-                        self._begin()
+                    if self._submissions:
+                        self._start_thread()
                 break
         if connection is not None:
             connection.close()
 
-    def _commit(self, connection: sqlite3.Connection, batch: list[_Asked[Any]]) -> list[_Answer]:
-        """Do it all in one transaction; what fails for a reason of its own, fails alone."""
+    def _commit(
+        self, connection: sqlite3.Connection, batch: list[_Submission[Any]]
+    ) -> list[_Outcome]:
+        """Run a batch in one transaction.
+
+        If one of its submissions is at fault, run each in a transaction of its own, so that only
+        that one fails.
+        """
         try:
-            results = self._transact(connection, [asked.work for asked in batch])
-            return [(asked, result, None) for asked, result in zip(batch, results, strict=True)]
+            results = self._transact(connection, [item.work for item in batch])
+            return [(item, result, None) for item, result in zip(batch, results, strict=True)]
         except sqlite3.DatabaseError as error:
-            if not _is_of_the_work(error):
-                failure = self._failure(error)
-                return [(asked, None, failure) for asked in batch]
+            if not _is_caused_by_work(error):
+                failure = self._inbox_error(error)
+                return [(item, None, failure) for item in batch]
             caught: Exception = error
         except Exception as error:
             caught = error
         if len(batch) == 1:
             return [(batch[0], None, caught)]
-        return [answer for asked in batch for answer in self._commit(connection, [asked])]
+        return [outcome for item in batch for outcome in self._commit(connection, [item])]
 
     def _transact(
         self, connection: sqlite3.Connection, works: list[Callable[[Transaction], Any]]
@@ -271,7 +288,7 @@ class Database:
         try:
             transaction = Transaction(connection)
             results = [work(transaction) for work in works]
-            self._finish(transaction)
+            self._before_commit(transaction)
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -279,37 +296,37 @@ class Database:
             raise
         return results
 
-    def _tidy(self, connection: sqlite3.Connection) -> bool:
+    def _maintain(self, connection: sqlite3.Connection) -> bool:
         try:
-            [more] = self._transact(connection, [self._chores])
+            [more] = self._transact(connection, [self._maintenance])
         except sqlite3.Error:
-            return False  # whoever writes next is told
+            return False  # the next submission gets the error
         return bool(more)
 
-    def _failure(self, error: sqlite3.Error) -> InboxError:
+    def _inbox_error(self, error: sqlite3.Error) -> InboxError:
         return InboxError(f"{self.path}: {error}")
 
 
-def _is_of_the_work(error: sqlite3.DatabaseError) -> bool:
-    """Whether what went wrong is what was asked for, not the file or its disk."""
-    own = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
-    return (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF) in own
+def _is_caused_by_work(error: sqlite3.DatabaseError) -> bool:
+    """Whether the submitted work caused an error, rather than the file or its disk."""
+    codes = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
+    return (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF) in codes
 
 
-def _tell(answers: list[_Answer]) -> None:
-    """Tell everybody; a loop is woken once for all of its tasks."""
-    loops: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
-    for answer in answers:
-        loop = answer[0].loop
+def _complete_all(outcomes: list[_Outcome]) -> None:
+    """Complete submissions; wake each event loop once for all of its tasks."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
+    for outcome in outcomes:
+        loop = outcome[0].loop
         if loop is None:
-            answer[0].answer(answer[1], answer[2])
+            outcome[0].complete(outcome[1], outcome[2])
         else:
-            loops.setdefault(loop, []).append(answer)
-    for loop, theirs in loops.items():
-        with contextlib.suppress(RuntimeError):  # it is closed: nobody waits any more
-            loop.call_soon_threadsafe(_answer, theirs)
+            by_loop.setdefault(loop, []).append(outcome)
+    for loop, of_loop in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits any more
+            loop.call_soon_threadsafe(_complete_in_loop, of_loop)
 
 
-def _answer(answers: list[_Answer]) -> None:
-    for asked, result, error in answers:
-        asked.answer(result, error)
+def _complete_in_loop(outcomes: list[_Outcome]) -> None:
+    for submission, result, error in outcomes:
+        submission.complete(result, error)

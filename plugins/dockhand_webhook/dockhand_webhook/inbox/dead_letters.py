@@ -1,4 +1,4 @@
-"""Dead letters: notifications that cannot be read, and events that a handler always failed at."""
+"""Dead letters: unreadable notifications, and events whose delivery failed at every attempt."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dockhand_core.events import EventHeaders, EventParsers
-from dockhand_webhook.errors import LetterError
+from dockhand_webhook.errors import DeadLetterError
 from dockhand_webhook.inbox.database import Database, Transaction
-from dockhand_webhook.inbox.event_codec import Stored
-from dockhand_webhook.inbox.event_table import packed, store
+from dockhand_webhook.inbox.event_codec import SerializedEvent
+from dockhand_webhook.inbox.event_table import enqueue, to_rows
 
-__all__ = ["DeadLetter", "DeadLetters", "Delivery", "Unread", "bury"]
+__all__ = [
+    "DeadLetter",
+    "DeadLetters",
+    "FailedDelivery",
+    "UnreadableNotification",
+    "add_dead_letter",
+]
 
 SCHEMA = """
 CREATE TABLE dead (
@@ -35,32 +41,32 @@ _SELECT = (
     "SELECT dead.id, died, reason, dead.connection, handler, attempts, kind, data, headers, body, "
     "size FROM dead LEFT JOIN events ON seq = event"
 )
-_REASON = 2000  # characters
+_REASON_LENGTH = 2000  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """What a handler was told of.
+class FailedDelivery:
+    """A delivery whose last attempt failed.
 
     Attributes:
-        handler: its name.
-        event: the event's place in the order of arrival.
-        attempts: how often it was tried.
+        handler: the handler's name.
+        sequence: the event's position in the order of arrival.
+        attempts: number of attempts.
     """
 
     handler: str
-    event: int
+    sequence: int
     attempts: int
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
-    """A notification that could not be read.
+class UnreadableNotification:
+    """A notification that no parser could read.
 
     Attributes:
-        headers: of the request, without credentials.
-        body: its first bytes.
-        size: of the whole body, in bytes.
+        headers: headers of the request, without credentials.
+        body: the first bytes of the body.
+        size: size of the whole body, in bytes.
     """
 
     headers: Mapping[str, str]
@@ -68,40 +74,44 @@ class Unread:
     size: int
 
 
-def bury(
-    transaction: Transaction, now: float, reason: str, connection: str, what: Delivery | Unread
+def add_dead_letter(
+    transaction: Transaction,
+    now: float,
+    reason: str,
+    connection: str,
+    content: FailedDelivery | UnreadableNotification,
 ) -> None:
-    """Put something among the dead letters; see `DeadLetter` for the arguments."""
+    """Add a dead letter; see `DeadLetter` for the arguments."""
     row: tuple[object, ...]
-    if isinstance(what, Delivery):
-        row = (what.handler, what.event, what.attempts, None, None, None)
+    if isinstance(content, FailedDelivery):
+        row = (content.handler, content.sequence, content.attempts, None, None, None)
     else:
-        row = (None, None, 0, json.dumps(dict(what.headers)), what.body, what.size)
+        row = (None, None, 0, json.dumps(dict(content.headers)), content.body, content.size)
     transaction.execute(
         "INSERT INTO dead (died, reason, connection, handler, event, attempts, headers, body, "
         "size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (now, _storable(reason[:_REASON]), connection, *row),
+        (now, _storable(reason[:_REASON_LENGTH]), connection, *row),
     )
 
 
 def _storable(text: str) -> str:
-    """What others said may hold half a character, which SQLite does not take."""
+    """Text with lone surrogates escaped: SQLite refuses them, and outside text may contain them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A notification or an event that was given up.
+    """An unreadable notification, or an event whose delivery to a handler was given up.
 
     Attributes:
-        id: its number, by which it is shown and replayed.
-        died: when.
-        reason: why.
+        id: number by which it is shown, replayed and dropped.
+        died: time at which it became a dead letter.
+        reason: why; for an event, the error of the last attempt.
         connection: the last part of the route by which it arrived; empty for none.
-        handler: the handler that failed; None for a notification.
-        attempts: how often it was tried.
-        event: the event that the handler failed at.
-        unread: the notification, as it arrived.
+        handler: name of the handler that failed; None for a notification.
+        attempts: number of attempts; 0 for a notification.
+        event: the event that the handler failed at; None for a notification.
+        notification: the unreadable notification; None for an event.
     """
 
     id: int
@@ -110,145 +120,148 @@ class DeadLetter:
     connection: str
     handler: str | None = None
     attempts: int = 0
-    event: Stored | None = None
-    unread: Unread | None = None
+    event: SerializedEvent | None = None
+    notification: UnreadableNotification | None = None
 
     @property
-    def what(self) -> str:
-        """In a few words what it is."""
+    def summary(self) -> str:
+        """A description in a few words, for lists."""
         if self.event is not None:
             try:
-                event = self.event.event()
-            except Exception:  # a list shows the others all the same
-                return f"{self.event.kind}, which cannot be read"
+                event = self.event.deserialize()
+            except Exception:  # one broken event must not break the whole list
+                return f"{self.event.kind} (its class cannot be loaded)"
             return f"{type(event).__name__} {event.repository} {event.id}"
-        assert self.unread is not None
-        return f"a notification of {self.unread.size} bytes"
+        assert self.notification is not None
+        return f"a notification of {self.notification.size} bytes"
 
 
 class DeadLetters:
     """The dead letters of an inbox.
 
     Args:
-        database: the inbox's.
+        database: the inbox's database.
         clock: seconds since 1970.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database, self._clock = database, clock
 
-    def held(self, limit: int = 100, after: int = 0) -> list[DeadLetter]:
-        """Dead letters, the oldest first.
+    def page(self, limit: int = 100, after: int = 0) -> list[DeadLetter]:
+        """A page of dead letters, oldest first.
 
         Args:
-            limit: so many at most.
-            after: the number of the last one that was seen.
+            limit: maximum number of dead letters.
+            after: id of the last dead letter on the page before; 0 for the first page.
 
         Raises:
             InboxError: the inbox cannot be read.
         """
         return self._select("WHERE dead.id > ? ORDER BY dead.id LIMIT ?", after, limit)
 
-    def get(self, letter: int) -> DeadLetter:
-        """A dead letter.
+    def get(self, letter_id: int) -> DeadLetter:
+        """The dead letter with an id.
 
         Raises:
-            LetterError: there is none of that number.
+            DeadLetterError: it does not exist.
         """
-        found = self._select("WHERE dead.id = ?", letter)
+        found = self._select("WHERE dead.id = ?", letter_id)
         if not found:
-            raise LetterError(f"there is no dead letter {letter}")
+            raise DeadLetterError(f"there is no dead letter {letter_id}")
         return found[0]
 
     def _select(self, condition: str, *values: object) -> list[DeadLetter]:
         with self._database.reading() as connection:
             rows = connection.execute(f"{_SELECT} {condition}", values).fetchall()
-        return [_letter(row) for row in rows]
+        return [_from_row(row) for row in rows]
 
-    def replay(self, letter: int, parsers: EventParsers) -> None:
+    def replay(self, letter_id: int, parsers: EventParsers) -> None:
         """Try a dead letter again.
 
-        An event goes to the head of its lane, as it is older than what waits there. A notification
-        is read again, for which a plugin may have brought a parser by now; its events are stored
-        as if they had arrived just now.
+        An event becomes the first delivery of its partition again, as it is older than the events
+        that wait there. A notification is parsed again, since a plugin may provide a parser by now;
+        its events are stored as if they had just arrived.
 
         Args:
-            letter: its number.
-            parsers: what reads notifications.
+            letter_id: its id.
+            parsers: the parsers of notifications.
 
         Raises:
-            LetterError: there is none of that number, its handler is unknown, or it was too large
-                to be kept whole.
-            EventInvalid: the notification can still not be read; it stays a dead letter.
+            DeadLetterError: it does not exist, its handler is unknown, or it was too large to be
+                stored whole.
+            EventInvalid: the notification is still unreadable; it stays a dead letter.
             InboxError: the inbox cannot be written.
         """
-        found = self.get(letter)
-        if found.unread is None:
-            self._database.do(lambda transaction: self._again(transaction, letter))
+        letter = self.get(letter_id)
+        if letter.notification is None:
+            self._database.write(lambda transaction: self._requeue(transaction, letter_id))
             return
-        if found.unread.size > len(found.unread.body):
-            raise LetterError(
-                f"dead letter {letter}: of its {found.unread.size} bytes only the first "
-                f"{len(found.unread.body)} were kept, so it cannot be read again"
+        if letter.notification.size > len(letter.notification.body):
+            raise DeadLetterError(
+                f"dead letter {letter_id}: of its {letter.notification.size} bytes only the first "
+                f"{len(letter.notification.body)} were kept, so it cannot be read again"
             )
-        events = parsers.parse(EventHeaders(found.unread.headers), found.unread.body)
-        rows = packed(found.connection, events)
+        headers = EventHeaders(letter.notification.headers)
+        events = parsers.parse(headers, letter.notification.body)
+        rows = to_rows(letter.connection, events)
 
         def work(transaction: Transaction) -> None:
-            self._remove(transaction, letter)
-            store(transaction, self._clock(), found.connection, rows)
+            self._delete(transaction, letter_id)
+            enqueue(transaction, self._clock(), letter.connection, rows)
 
-        self._database.do(work)
+        self._database.write(work)
 
-    def _again(self, transaction: Transaction, letter: int) -> None:
+    def _requeue(self, transaction: Transaction, letter_id: int) -> None:
+        """Turn the dead letter of an event into a delivery that is due now."""
         row = transaction.execute(
             "SELECT handlers.id, event, events.lane FROM dead "
             "JOIN events ON seq = event LEFT JOIN handlers ON name = handler WHERE dead.id = ?",
-            (letter,),
+            (letter_id,),
         ).fetchone()
         if row is None:
-            raise LetterError(f"there is no dead letter {letter}")
-        number, event, lane = row
-        if number is None:
-            raise LetterError(
-                f"dead letter {letter}: its handler is not known any more; start a worker with the "
-                "plugin that has it, and try again"
+            raise DeadLetterError(f"there is no dead letter {letter_id}")
+        handler_id, sequence, partition = row
+        if handler_id is None:
+            raise DeadLetterError(
+                f"dead letter {letter_id}: its handler is not known any more; start a worker "
+                "with the plugin that has it, and try again"
             )
         transaction.execute(
             "INSERT OR IGNORE INTO deliveries (handler, lane, event) VALUES (?, ?, ?)",
-            (number, lane, event),
+            (handler_id, partition, sequence),
         )
-        # What is under way stays; what waits for its next attempt waits no longer than this.
+        # A claimed partition stays claimed; one that waits for a retry becomes due now.
         transaction.execute(
             "INSERT INTO lanes (handler, lane, due) VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
             "SET due = excluded.due WHERE owner IS NULL",
-            (number, lane, self._clock()),
+            (handler_id, partition, self._clock()),
         )
-        self._remove(transaction, letter)
+        self._delete(transaction, letter_id)
 
-    def drop(self, letter: int) -> None:
-        """Forget a dead letter.
+    def drop(self, letter_id: int) -> None:
+        """Delete a dead letter.
 
         Raises:
-            LetterError: there is none of that number.
+            DeadLetterError: it does not exist.
             InboxError: the inbox cannot be written.
         """
-        self._database.do(lambda transaction: self._remove(transaction, letter))
+        self._database.write(lambda transaction: self._delete(transaction, letter_id))
 
-    def _remove(self, transaction: Transaction, letter: int) -> None:
-        if not transaction.execute("DELETE FROM dead WHERE id = ?", (letter,)).rowcount:
-            raise LetterError(f"there is no dead letter {letter}")
+    def _delete(self, transaction: Transaction, letter_id: int) -> None:
+        if not transaction.execute("DELETE FROM dead WHERE id = ?", (letter_id,)).rowcount:
+            raise DeadLetterError(f"there is no dead letter {letter_id}")
 
 
-def _letter(row: tuple[Any, ...]) -> DeadLetter:
-    number, died, reason, connection, handler, attempts, kind, data, headers, body, size = row
+def _from_row(row: tuple[Any, ...]) -> DeadLetter:
+    letter_id, died, reason, connection, handler, attempts, kind, data, headers, body, size = row
+    is_event = handler is not None
     return DeadLetter(
-        id=number,
+        id=letter_id,
         died=datetime.fromtimestamp(died, UTC),
         reason=reason,
         connection=connection,
         handler=handler,
         attempts=attempts,
-        event=Stored(kind, data, connection) if handler is not None else None,
-        unread=Unread(json.loads(headers), body, size) if handler is None else None,
+        event=SerializedEvent(kind, data, connection) if is_event else None,
+        notification=None if is_event else UnreadableNotification(json.loads(headers), body, size),
     )

@@ -1,25 +1,30 @@
-"""Who is to be told of what, and who is about to: deliveries and lanes.
+"""Deliveries: claims, leases, and what follows success and failure.
 
-A lane is what has to go in order: a handler's events of one repository. Its first delivery is the
-one that is under way or waits for its next attempt, and those behind it wait for that one alone. A
-process claims a lane for a time (a lease) and renews it; what a process that died had claimed, is
-another one's when that time is over.
+A delivery is one event for one handler. The deliveries of a handler are divided into partitions,
+one for each connection and repository. Within a partition they are made in order of arrival: the
+first delivery is in progress or waits for its next attempt, and the others wait behind it.
+
+A process claims a partition for a limited time (the lease) and renews the lease while it works. If
+the process dies, another one claims the partition after the lease has ended.
+
+In the tables a partition is called `lane`. Its `due` is the time from which any process may claim
+it: for a claimed partition, the end of the lease.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dockhand_webhook.inbox.backoff import Backoff
 from dockhand_webhook.inbox.database import Database, Transaction
-from dockhand_webhook.inbox.dead_letters import Delivery, bury
-from dockhand_webhook.inbox.event_codec import Stored
+from dockhand_webhook.inbox.dead_letters import FailedDelivery, add_dead_letter
+from dockhand_webhook.inbox.event_codec import SerializedEvent
 
-__all__ = ["Backoff", "Job", "Lanes"]
+__all__ = ["ClaimedDelivery", "DeliveryQueue"]
 
 _log = logging.getLogger("dockhand.webhook")
 
@@ -47,73 +52,48 @@ CREATE TABLE lanes (
 ) WITHOUT ROWID;
 CREATE INDEX lanes_due ON lanes (handler, due);
 """
-_JOB = "seq, attempts, handed, kind, data, connection"
-# A delivery, where its lane is this process's.
-_ITS = (
+_COLUMNS = "seq, attempts, handed, kind, data, connection"
+# One delivery, provided that this process has claimed its partition.
+_WHERE_CLAIMED = (
     "WHERE handler = ? AND lane = ? AND event = ? "
     "AND EXISTS (SELECT 1 FROM lanes WHERE handler = ? AND lane = ? AND owner = ?)"
 )
-_HAND = f"UPDATE deliveries SET handed = ? {_ITS}"  # noqa: S608  # ours
-_DONE = f"DELETE FROM deliveries {_ITS}"  # noqa: S608  # ours
-# A lane's `due` is when anybody may claim it: for one that is claimed, the end of the lease.
+_SET_HANDED = f"UPDATE deliveries SET handed = ? {_WHERE_CLAIMED}"  # noqa: S608  # a constant
+_DELETE = f"DELETE FROM deliveries {_WHERE_CLAIMED}"  # noqa: S608  # a constant
 
 
 @dataclass(frozen=True, slots=True)
-class Backoff:
-    """When a failed delivery is tried again.
-
-    Attributes:
-        attempts: so many in all, before the event is put among the dead letters.
-        first: seconds before the second attempt.
-        factor: by what the next wait is longer.
-        longest: seconds that no wait exceeds.
-    """
-
-    attempts: int = 8
-    first: float = 1.0
-    factor: float = 4.0
-    longest: float = 900.0
-
-    def wait(self, failed: int) -> float:
-        """Seconds to wait after so many failed attempts; a little random, to spread a burst."""
-        try:
-            wait = min(self.longest, self.first * self.factor ** (failed - 1))
-        except OverflowError:
-            wait = self.longest
-        return wait * random.uniform(0.8, 1.2)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A delivery that this process may make now.
+class ClaimedDelivery:
+    """A delivery whose partition this process has claimed.
 
     Attributes:
         handler: the handler's name.
-        number: the handler's number in the inbox.
-        lane: `connection:repository`.
-        event: the event's place in the order of arrival.
-        attempts: how many failed before.
-        stored: the event.
-        handed: when it was handed to another machine, in seconds since 1970; None if it was not.
+        handler_id: the handler's id in the inbox.
+        partition: `connection:repository`.
+        sequence: the event's position in the order of arrival.
+        attempts: number of failed attempts so far.
+        event: the event.
+        handed_out: time at which it was handed out to another machine, in seconds since 1970; None
+            if it was not.
     """
 
     handler: str
-    number: int
-    lane: str
-    event: int
+    handler_id: int
+    partition: str
+    sequence: int
     attempts: int
-    stored: Stored
-    handed: float | None = None
+    event: SerializedEvent
+    handed_out: float | None = None
 
 
-class Lanes:
-    """The deliveries of one process.
+class DeliveryQueue:
+    """The deliveries of an inbox, from the point of view of one process that claims them.
 
     Args:
-        database: the inbox's.
-        owner: a name that no other process has, nor had.
-        backoff: when failed deliveries are tried again.
-        lease: seconds that a claim holds unless it is renewed.
+        database: the inbox's database.
+        owner: a name that no other process has or had.
+        backoff: when failed deliveries are retried.
+        lease: seconds for which a claim holds unless it is renewed.
         clock: seconds since 1970.
     """
 
@@ -128,239 +108,284 @@ class Lanes:
     ) -> None:
         self._database, self._owner, self._clock = database, owner, clock
         self.backoff, self.lease = backoff, lease
-        self._names: dict[int, str] = {}
+        self._handler_names: dict[int, str] = {}
 
     async def register(self, handlers: Iterable[str]) -> dict[str, int]:
-        """Make handlers known: those that are new are told of what arrives from now on.
+        """Register handlers by name. A new handler gets the events that arrive from now on.
 
         Returns:
-            each one's number.
+            the id of each.
         """
         names = tuple(handlers)
 
         def work(transaction: Transaction) -> dict[str, int]:
-            numbers = {}
+            ids = {}
             for name in names:
                 transaction.execute(
                     "INSERT INTO handlers (name, hook, seen) VALUES (?, ?, ?) "
                     "ON CONFLICT (name) DO UPDATE SET seen = excluded.seen",
                     (name, name.rpartition("/")[2], self._clock()),
                 )
-                [(numbers[name],)] = transaction.execute(
+                [(ids[name],)] = transaction.execute(
                     "SELECT id FROM handlers WHERE name = ?", (name,)
                 )
-            return numbers
+            return ids
 
-        numbers = await self._database.run(work)
-        self._names = {number: name for name, number in numbers.items()}
-        return numbers
+        ids = await self._database.write_async(work)
+        self._handler_names = {id_: name for name, id_ in ids.items()}
+        return ids
 
-    async def claim(self, free: Mapping[int, int], held: Iterable[Job] = ()) -> list[Job]:
-        """The first deliveries of lanes that wait for nobody, now claimed by this process.
+    async def claim(
+        self, capacity: Mapping[int, int], in_progress: Iterable[ClaimedDelivery] = ()
+    ) -> list[ClaimedDelivery]:
+        """Claim partitions that are due, those first that wait longest.
 
         Args:
-            free: how many of each handler, by its number.
-            held: what is under way in this process. It may be late to be renewed, and is not
-                claimed a second time.
+            capacity: maximum number of partitions for each handler id.
+            in_progress: deliveries in progress in this process. If their renewal is late they look
+                due, but they are not claimed a second time.
+
+        Returns:
+            the first delivery of each claimed partition.
         """
-        ours = {(job.number, job.lane) for job in held}
+        held = {(delivery.handler_id, delivery.partition) for delivery in in_progress}
 
-        def work(transaction: Transaction) -> list[Job]:
-            found = []
-            for number, most in free.items():
-                found += self._due(transaction, number, most, ours)
-            return found
+        def work(transaction: Transaction) -> list[ClaimedDelivery]:
+            claimed = []
+            for handler_id, limit in capacity.items():
+                claimed += self._claim_due(transaction, handler_id, limit, held)
+            return claimed
 
-        return await self._database.run(work)
+        return await self._database.write_async(work)
 
-    def _due(
-        self, transaction: Transaction, number: int, most: int, ours: Set[tuple[int, str]]
-    ) -> list[Job]:
-        """Claim the lanes of a handler that are due, for their first deliveries."""
+    def _claim_due(
+        self, transaction: Transaction, handler_id: int, limit: int, held: Set[tuple[int, str]]
+    ) -> list[ClaimedDelivery]:
+        """Claim the due partitions of one handler."""
         now = self._clock()
         rows = transaction.execute(
-            f"SELECT lanes.lane, owner, {_JOB} FROM lanes "  # noqa: S608  # ours
+            f"SELECT lanes.lane, owner, {_COLUMNS} FROM lanes "  # noqa: S608  # a constant
             "LEFT JOIN events ON seq = (SELECT MIN(event) FROM deliveries "
             "WHERE deliveries.handler = lanes.handler AND deliveries.lane = lanes.lane) "
             "LEFT JOIN deliveries ON deliveries.handler = lanes.handler "
             "AND deliveries.lane = lanes.lane AND event = seq "
             "WHERE lanes.handler = ? AND due <= ? ORDER BY due LIMIT ?",
-            (number, now, most),
+            (handler_id, now, limit),
         ).fetchall()
-        jobs = []
-        for lane, owner, *found in rows:
-            if (number, lane) in ours:
+        claimed = []
+        for partition, owner, *columns in rows:
+            if (handler_id, partition) in held:
                 continue
-            if found[0] is None:
-                self._close(transaction, number, lane)
+            if columns[0] is None:
+                self._delete_partition(transaction, handler_id, partition)
                 continue
-            job = self._job(number, lane, found)
-            # Its process died, or stood still, while the handler ran. One that is handed out runs
-            # elsewhere, and was not hurt by that.
-            if owner is None or job.handed is not None:
-                jobs.append(job)
-            elif (following := self._crashed(transaction, job)) is not None:
-                jobs.append(following)
-        if jobs:
-            places = ", ".join("?" * len(jobs))
+            delivery = self._from_row(handler_id, partition, columns)
+            # An owner means that its process died or stalled during the attempt. A delivery that
+            # was handed out runs on another machine, so that this did not interrupt it.
+            if owner is None or delivery.handed_out is not None:
+                claimed.append(delivery)
+            elif (current := self._count_interrupted(transaction, delivery)) is not None:
+                claimed.append(current)
+        if claimed:
+            marks = ", ".join("?" * len(claimed))
+            partitions = [delivery.partition for delivery in claimed]
             transaction.execute(
-                f"UPDATE lanes SET owner = ?, due = ? WHERE handler = ? AND lane IN ({places})",  # noqa: S608
-                (self._owner, now + self.lease, number, *(job.lane for job in jobs)),
+                f"UPDATE lanes SET owner = ?, due = ? WHERE handler = ? AND lane IN ({marks})",  # noqa: S608
+                (self._owner, now + self.lease, handler_id, *partitions),
             )
-        return jobs
+        return claimed
 
-    def _crashed(self, transaction: Transaction, job: Job) -> Job | None:
-        """Count an attempt that ended its process; after too many the next delivery is first."""
-        tried = replace(job, attempts=job.attempts + 1)
-        if tried.attempts < self.backoff.attempts:
-            self._tried(transaction, tried)
-            return tried
+    def _count_interrupted(
+        self, transaction: Transaction, delivery: ClaimedDelivery
+    ) -> ClaimedDelivery | None:
+        """Count an attempt during which its process ended as failed.
+
+        Returns:
+            the delivery; after the last attempt the next one of the partition, or None.
+        """
+        failed = replace(delivery, attempts=delivery.attempts + 1)
+        if failed.attempts < self.backoff.attempts:
+            self._store_attempts(transaction, failed)
+            return failed
         transaction.execute(
             "DELETE FROM deliveries WHERE handler = ? AND lane = ? AND event = ?",
-            (job.number, job.lane, job.event),
+            (delivery.handler_id, delivery.partition, delivery.sequence),
         )
-        self._bury(transaction, tried, "the process ended while it ran, each time")
-        return self._first(transaction, job.number, job.lane)
+        self._add_dead_letter(transaction, failed, "the process ended during every attempt")
+        return self._first_delivery(transaction, delivery.handler_id, delivery.partition)
 
-    def _first(self, transaction: Transaction, number: int, lane: str) -> Job | None:
-        """A lane's first delivery; a lane without one is no more."""
+    def _first_delivery(
+        self, transaction: Transaction, handler_id: int, partition: str
+    ) -> ClaimedDelivery | None:
+        """The first delivery of a partition; an empty partition is deleted."""
         row = transaction.execute(
-            f"SELECT {_JOB} FROM deliveries JOIN events "  # noqa: S608  # ours
+            f"SELECT {_COLUMNS} FROM deliveries JOIN events "  # noqa: S608  # a constant
             "ON seq = event WHERE handler = ? AND deliveries.lane = ? ORDER BY event LIMIT 1",
-            (number, lane),
+            (handler_id, partition),
         ).fetchone()
         if row is None:
-            self._close(transaction, number, lane)
+            self._delete_partition(transaction, handler_id, partition)
             return None
-        return self._job(number, lane, row)
+        return self._from_row(handler_id, partition, row)
 
-    def _job(self, number: int, lane: str, row: Sequence[Any]) -> Job:
-        event, attempts, handed, *stored = row
-        return Job(self._names[number], number, lane, event, attempts, Stored(*stored), handed)
+    def _from_row(self, handler_id: int, partition: str, row: Sequence[Any]) -> ClaimedDelivery:
+        sequence, attempts, handed_out, *event = row
+        return ClaimedDelivery(
+            self._handler_names[handler_id],
+            handler_id,
+            partition,
+            sequence,
+            attempts,
+            SerializedEvent(*event),
+            handed_out,
+        )
 
-    def _close(self, transaction: Transaction, number: int, lane: str) -> None:
-        transaction.execute("DELETE FROM lanes WHERE handler = ? AND lane = ?", (number, lane))
+    def _delete_partition(self, transaction: Transaction, handler_id: int, partition: str) -> None:
+        transaction.execute(
+            "DELETE FROM lanes WHERE handler = ? AND lane = ?", (handler_id, partition)
+        )
 
-    async def succeeded(self, job: Job, *, go_on: bool = True) -> Job | None:
-        """Note that a handler is done with an event.
+    async def mark_succeeded(
+        self, delivery: ClaimedDelivery, *, keep_partition: bool = True
+    ) -> ClaimedDelivery | None:
+        """Record that the handler succeeded.
 
         Args:
-            job: what it was.
-            go_on: keep the lane for its next delivery.
+            delivery: the delivery.
+            keep_partition: keep the partition claimed, for its next delivery.
 
         Returns:
-            the next delivery of the lane, claimed as well; None where there is none, or it was
-            given back.
+            the next delivery of the partition, claimed as well; None if there is none, or if the
+            partition was released.
         """
 
-        def work(transaction: Transaction) -> Job | None:
-            if not self._done(transaction, job):
+        def work(transaction: Transaction) -> ClaimedDelivery | None:
+            if not self._delete_delivery(transaction, delivery):
                 return None
-            transaction.counts["delivered", job.number] += 1
-            return self._next(transaction, job, go_on=go_on)
+            transaction.counts["delivered", delivery.handler_id] += 1
+            return self._next_delivery(transaction, delivery, keep_partition=keep_partition)
 
-        return await self._database.run(work)
+        return await self._database.write_async(work)
 
-    async def failed(self, job: Job, error: str, *, go_on: bool = True) -> Job | None:
-        """Note that a handler failed: it waits for its next attempt, or is a dead letter.
+    async def mark_failed(
+        self, delivery: ClaimedDelivery, error: str, *, keep_partition: bool = True
+    ) -> ClaimedDelivery | None:
+        """Record that the handler failed: schedule a retry, or add a dead letter.
 
         Args:
-            job: what it was.
-            error: what is kept of why; no more than a few lines.
-            go_on: as for `succeeded`.
-        """
-
-        def work(transaction: Transaction) -> Job | None:
-            tried = replace(job, attempts=job.attempts + 1)
-            if tried.attempts >= self.backoff.attempts:
-                if not self._done(transaction, job):
-                    return None
-                transaction.counts["failed", job.number] += 1
-                self._bury(transaction, tried, error)
-                return self._next(transaction, job, go_on=go_on)
-            if self._free(transaction, job, self.backoff.wait(tried.attempts)):
-                transaction.counts["failed", job.number] += 1
-                self._tried(transaction, tried)
-            return None
-
-        return await self._database.run(work)
-
-    async def give_back(self, job: Job, wait: float = 0.0) -> None:
-        """Leave a delivery that was not made to whoever comes first, in some seconds."""
-        await self._database.run(lambda transaction: self._free(transaction, job, wait))
-
-    async def hand_out(self, job: Job) -> Job | None:
-        """Note that another machine is about to be given it.
+            delivery: the delivery.
+            error: the reason, a few lines at most; kept with the dead letter.
+            keep_partition: as for `mark_succeeded`.
 
         Returns:
-            the job with that time; None where the lane is another process's by now.
+            as for `mark_succeeded`; None if the delivery is to be retried.
         """
-        return await self._hand(replace(job, handed=self._clock()))
 
-    async def hand_in(self, job: Job) -> None:
-        """Note that no other machine has it, nor will."""
-        await self._hand(replace(job, handed=None))
+        def work(transaction: Transaction) -> ClaimedDelivery | None:
+            failed = replace(delivery, attempts=delivery.attempts + 1)
+            if failed.attempts >= self.backoff.attempts:
+                if not self._delete_delivery(transaction, delivery):
+                    return None
+                transaction.counts["failed", delivery.handler_id] += 1
+                self._add_dead_letter(transaction, failed, error)
+                return self._next_delivery(transaction, delivery, keep_partition=keep_partition)
+            if self._release(transaction, delivery, self.backoff.delay(failed.attempts)):
+                transaction.counts["failed", delivery.handler_id] += 1
+                self._store_attempts(transaction, failed)
+            return None
 
-    async def _hand(self, job: Job) -> Job | None:
-        def work(transaction: Transaction) -> Job | None:
-            lane = (job.number, job.lane)
-            noted = transaction.execute(_HAND, (job.handed, *lane, job.event, *lane, self._owner))
-            return job if self._is_ours(job, noted.rowcount) else None
+        return await self._database.write_async(work)
 
-        return await self._database.run(work)
+    async def release(self, delivery: ClaimedDelivery, wait: float = 0.0) -> None:
+        """Release the claim on a delivery that was not made.
 
-    async def renew(self, jobs: Iterable[Job]) -> None:
-        """Keep the lanes of these jobs for another lease, and the handlers known."""
-        lanes = [(job.number, job.lane) for job in jobs]
+        Args:
+            delivery: the delivery.
+            wait: seconds after which any process may claim it.
+        """
+        await self._database.write_async(
+            lambda transaction: self._release(transaction, delivery, wait)
+        )
+
+    async def mark_handed_out(self, delivery: ClaimedDelivery) -> ClaimedDelivery | None:
+        """Record that the delivery is about to be handed out to another machine.
+
+        Returns:
+            the delivery with that time; None if another process has claimed the partition.
+        """
+        return await self._set_handed_out(replace(delivery, handed_out=self._clock()))
+
+    async def clear_handed_out(self, delivery: ClaimedDelivery) -> None:
+        """Record that no other machine has the delivery or will get it."""
+        await self._set_handed_out(replace(delivery, handed_out=None))
+
+    async def _set_handed_out(self, delivery: ClaimedDelivery) -> ClaimedDelivery | None:
+        def work(transaction: Transaction) -> ClaimedDelivery | None:
+            key = (delivery.handler_id, delivery.partition)
+            updated = transaction.execute(
+                _SET_HANDED, (delivery.handed_out, *key, delivery.sequence, *key, self._owner)
+            )
+            return delivery if self._has_claim(delivery, updated.rowcount) else None
+
+        return await self._database.write_async(work)
+
+    async def renew(self, deliveries: Iterable[ClaimedDelivery]) -> None:
+        """Renew the leases of deliveries, and the registration of this process's handlers."""
+        keys = [(delivery.handler_id, delivery.partition) for delivery in deliveries]
 
         def work(transaction: Transaction) -> None:
             now = self._clock()
-            for lane in lanes:
+            for key in keys:
                 transaction.execute(
                     "UPDATE lanes SET due = ? WHERE handler = ? AND lane = ? AND owner = ?",
-                    (now + self.lease, *lane, self._owner),
+                    (now + self.lease, *key, self._owner),
                 )
-            for number in self._names:
-                transaction.execute("UPDATE handlers SET seen = ? WHERE id = ?", (now, number))
+            for handler_id in self._handler_names:
+                transaction.execute("UPDATE handlers SET seen = ? WHERE id = ?", (now, handler_id))
 
-        await self._database.run(work)
+        await self._database.write_async(work)
 
-    def _is_ours(self, job: Job, changed: int) -> bool:
+    def _has_claim(self, delivery: ClaimedDelivery, changed: int) -> bool:
+        """Whether a statement that needs this process's claim changed a row; log it if not."""
         if not changed:
             _log.warning(
                 "%s: event %d: this process stood still for longer than its lease, and another "
-                "one has the event", job.handler, job.event,
+                "one has the event", delivery.handler, delivery.sequence,
             )  # fmt: skip
         return changed > 0
 
-    def _done(self, transaction: Transaction, job: Job) -> bool:
-        """Remove a delivery, and say whether its lane was this process's."""
-        lane = (job.number, job.lane)
-        done = transaction.execute(_DONE, (*lane, job.event, *lane, self._owner))
-        return self._is_ours(job, done.rowcount)
+    def _delete_delivery(self, transaction: Transaction, delivery: ClaimedDelivery) -> bool:
+        """Delete a delivery that is done; false if this process has lost its claim."""
+        key = (delivery.handler_id, delivery.partition)
+        deleted = transaction.execute(_DELETE, (*key, delivery.sequence, *key, self._owner))
+        return self._has_claim(delivery, deleted.rowcount)
 
-    def _tried(self, transaction: Transaction, job: Job) -> None:
+    def _store_attempts(self, transaction: Transaction, delivery: ClaimedDelivery) -> None:
         transaction.execute(
             "UPDATE deliveries SET attempts = ?, handed = NULL "
             "WHERE handler = ? AND lane = ? AND event = ?",
-            (job.attempts, job.number, job.lane, job.event),
+            (delivery.attempts, delivery.handler_id, delivery.partition, delivery.sequence),
         )
 
-    def _bury(self, transaction: Transaction, job: Job, error: str) -> None:
-        delivery = Delivery(job.handler, job.event, job.attempts)
-        bury(transaction, self._clock(), error, job.stored.connection, delivery)
-        transaction.counts["dead", job.number] += 1
+    def _add_dead_letter(
+        self, transaction: Transaction, delivery: ClaimedDelivery, reason: str
+    ) -> None:
+        failed = FailedDelivery(delivery.handler, delivery.sequence, delivery.attempts)
+        add_dead_letter(transaction, self._clock(), reason, delivery.event.connection, failed)
+        transaction.counts["dead", delivery.handler_id] += 1
 
-    def _next(self, transaction: Transaction, job: Job, *, go_on: bool) -> Job | None:
-        if not go_on:
-            self._free(transaction, job, 0.0)
+    def _next_delivery(
+        self, transaction: Transaction, delivery: ClaimedDelivery, *, keep_partition: bool
+    ) -> ClaimedDelivery | None:
+        if not keep_partition:
+            self._release(transaction, delivery, 0.0)
             return None
-        return self._first(transaction, job.number, job.lane)
+        return self._first_delivery(transaction, delivery.handler_id, delivery.partition)
 
-    def _free(self, transaction: Transaction, job: Job, wait: float) -> bool:
-        """Let go of a lane for some seconds, and say whether it was this process's."""
-        freed = transaction.execute(
+    def _release(self, transaction: Transaction, delivery: ClaimedDelivery, wait: float) -> bool:
+        """Release a partition, due again in some seconds; false if the claim was lost."""
+        released = transaction.execute(
             "UPDATE lanes SET owner = NULL, due = ? WHERE handler = ? AND lane = ? AND owner = ?",
-            (self._clock() + wait, job.number, job.lane, self._owner),
+            (self._clock() + wait, delivery.handler_id, delivery.partition, self._owner),
         )
-        return self._is_ours(job, freed.rowcount)
+        return self._has_claim(delivery, released.rowcount)

@@ -1,4 +1,4 @@
-"""Events as they are kept: the name of a class, and its attributes as JSON."""
+"""Serialized events: the name of the event class, and its attributes as JSON."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from pydantic import ValidationError
 from dockhand_core import EventInvalid, PluginError
 from dockhand_core.events import EVENTS, RegistryBaseEvent
 
-__all__ = ["Stored", "pack"]
+__all__ = ["SerializedEvent", "serialize"]
+
+_EXCLUDED = {"connection"}  # the receiver sets it from the route
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """An event that can be kept, or sent to another machine.
+class SerializedEvent:
+    """An event in a form that can be stored, or sent to another machine.
 
     Attributes:
-        kind: the class: `ManifestPushed`, or `module:Class` for one that a plugin brought.
+        kind: the event class: `ManifestPushed`, or `module:Class` for a class of a plugin.
         data: its attributes, JSON.
         connection: the last part of the route by which it arrived; empty for none.
     """
@@ -29,44 +31,41 @@ class Stored:
     data: str
     connection: str = ""
 
-    def event(self) -> RegistryBaseEvent:
-        """The event.
+    def deserialize(self) -> RegistryBaseEvent:
+        """The event as an instance of its class.
 
         Raises:
-            PluginError: the class is a plugin's, and cannot be imported.
+            PluginError: the class belongs to a plugin and cannot be imported.
         """
-        kind = _class(self.kind)
+        kind = _import_class(self.kind)
         try:
             event = kind.model_validate_json(self.data)
-        except ValidationError:  # pydantic writes what is nested more deeply than it reads
+        except ValidationError:  # pydantic writes deeper nesting than it reads
             event = kind.model_validate(json.loads(self.data))
         if not self.connection:
             return event
         return event.model_copy(update={"connection": self.connection})
 
 
-def pack(event: RegistryBaseEvent) -> tuple[str, str]:
-    """What is kept of an event: `kind` and `data`.
+def serialize(event: RegistryBaseEvent) -> tuple[str, str]:
+    """The `kind` and `data` of a `SerializedEvent`.
 
     Raises:
-        EventInvalid: it holds what is no JSON, such as half a character.
+        EventInvalid: a value cannot be written as JSON, such as a lone surrogate.
     """
     kind = type(event)
     name = kind.__name__
     if EVENTS.get(name) is not kind:
         name = f"{kind.__module__}:{kind.__qualname__}"
     try:
-        "".join(event.raw).encode()  # pydantic does not mind half a character in a key
-        return name, event.model_dump_json(exclude=_ROUTE)
-    except Exception as error:  # pydantic's, which holds the value
-        raise EventInvalid(f"{name}: cannot be kept: {type(error).__name__}") from None
-
-
-_ROUTE = {"connection"}  # the receiver says it
+        "".join(event.raw).encode()  # pydantic accepts lone surrogates in keys
+        return name, event.model_dump_json(exclude=_EXCLUDED)
+    except Exception as error:  # the text of pydantic's error contains the value
+        raise EventInvalid(f"{name}: cannot be serialized: {type(error).__name__}") from None
 
 
 @functools.cache
-def _class(kind: str) -> type[RegistryBaseEvent]:
+def _import_class(kind: str) -> type[RegistryBaseEvent]:
     if kind in EVENTS:
         return EVENTS[kind]
     module, _, name = kind.partition(":")
@@ -74,9 +73,9 @@ def _class(kind: str) -> type[RegistryBaseEvent]:
         found = functools.reduce(getattr, name.split("."), importlib.import_module(module))
     except Exception as error:
         raise PluginError(
-            f"events of class {kind!r} cannot be read: {type(error).__name__}: {error}; is the "
-            "plugin installed that brought it?"
+            f"events of class {kind!r} cannot be read: {type(error).__name__}: {error}; install "
+            "the plugin that defines the class"
         ) from error
     if not (isinstance(found, type) and issubclass(found, RegistryBaseEvent)):
-        raise PluginError(f"{kind!r} is no class of events")
+        raise PluginError(f"{kind!r} is not an event class")
     return found

@@ -1,4 +1,4 @@
-"""What arrives: events are stored once, and noted for every handler that wants them."""
+"""The table of events: each is stored once, with a delivery for every handler that wants it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import NamedTuple
 from dockhand_core import EventInvalid
 from dockhand_core.events import RegistryBaseEvent
 from dockhand_webhook.inbox.database import Transaction
-from dockhand_webhook.inbox.event_codec import pack
+from dockhand_webhook.inbox.event_codec import serialize
 
-__all__ = ["Arrival", "flush", "packed", "store"]
+__all__ = ["EventRow", "enqueue", "to_rows", "write_pending"]
 
+# The column `lane` holds the event's partition; see `deliveries`.
 SCHEMA = """
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -26,88 +27,92 @@ CREATE TABLE events (
 );
 CREATE INDEX events_received ON events (received);
 """
-_AT_ONCE = 64  # rows a statement
+_ROWS_PER_STATEMENT = 64
 _INSERT = "INSERT INTO events (connection, received, id, kind, data, hook, lane) VALUES"
-_ROW = "(?, ?, ?, ?, ?, ?, ?)"
-_WANTED = (
+_PLACEHOLDERS = "(?, ?, ?, ?, ?, ?, ?)"
+_NEW_DELIVERIES = (
     "FROM events JOIN handlers ON handlers.hook IN ('dockhand_event', events.hook) WHERE seq > ?"
 )
 
 
-class Arrival(NamedTuple):
-    """What is kept of an event; see `Stored`. Its lane is by what it is kept in order."""
+class EventRow(NamedTuple):
+    """The columns of one event.
+
+    `kind` and `data` are those of `SerializedEvent`. Events with the same `partition` are delivered
+    in order.
+    """
 
     id: str
     kind: str
     data: str
     hook: str
-    lane: str
+    partition: str
 
 
-def packed(connection: str, events: Sequence[RegistryBaseEvent]) -> list[Arrival]:
-    """Events as they are kept.
+def to_rows(connection: str, events: Sequence[RegistryBaseEvent]) -> list[EventRow]:
+    """Convert events to rows.
 
     Args:
         connection: the last part of the route by which they arrived; empty for none.
         events: the events.
 
     Raises:
-        EventInvalid: one of them cannot be kept; the others are the error's `events`.
+        EventInvalid: one of them cannot be serialized; the error's `events` are the others.
     """
-    kept, good, wrong = [], [], ""
+    rows, valid, reason = [], [], ""
     for event in events:
         try:
-            kind, data = pack(event)
+            kind, data = serialize(event)
         except EventInvalid as error:
-            wrong = wrong or str(error)
+            reason = reason or str(error)
             continue
-        # No repository's name has a colon, nor has a connection's.
-        lane = f"{connection}:{event.repository}"
-        kept.append(Arrival(event.id, kind, data, event.hook or "", lane))
-        good.append(event)
-    if wrong:
-        raise EventInvalid(wrong, events=good)
-    return kept
+        # Neither repository names nor connection names contain a colon.
+        partition = f"{connection}:{event.repository}"
+        rows.append(EventRow(event.id, kind, data, event.hook or "", partition))
+        valid.append(event)
+    if reason:
+        raise EventInvalid(reason, events=valid)
+    return rows
 
 
-def store(
-    transaction: Transaction, now: float, connection: str, arrivals: Iterable[Arrival]
+def enqueue(
+    transaction: Transaction, now: float, connection: str, rows: Iterable[EventRow]
 ) -> None:
-    """Have events stored with the transaction's end, those that are not there yet.
+    """Add rows to the transaction's pending events; `write_pending` skips events stored before.
 
     Args:
-        transaction: what it is done in.
-        now: seconds since 1970.
+        transaction: the transaction.
+        now: the time of arrival, seconds since 1970.
         connection: the last part of the route; empty for none.
-        arrivals: the events.
+        rows: the events.
     """
-    transaction.arrivals += [(connection, now, *arrival) for arrival in arrivals]
+    transaction.pending_events += [(connection, now, *row) for row in rows]
 
 
-def flush(transaction: Transaction) -> None:
-    """Store what arrived, and note it for every handler that wants it."""
-    rows, execute = transaction.arrivals, transaction.execute
+def write_pending(transaction: Transaction) -> None:
+    """Write the pending events, and a delivery for every handler that wants them."""
+    rows, execute = transaction.pending_events, transaction.execute
     if not rows:
         return
     ((last,),) = execute("SELECT COALESCE(MAX(seq), 0) FROM events").fetchall()
     new = 0
-    for start in range(0, len(rows), _AT_ONCE):
-        some = rows[start : start + _AT_ONCE]
-        stored = execute(
-            f"{_INSERT} {', '.join([_ROW] * len(some))} ON CONFLICT DO NOTHING",
-            [value for row in some for value in row],
+    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+        batch = rows[start : start + _ROWS_PER_STATEMENT]
+        inserted = execute(
+            f"{_INSERT} {', '.join([_PLACEHOLDERS] * len(batch))} ON CONFLICT DO NOTHING",
+            [value for row in batch for value in row],
         )
-        new += stored.rowcount  # registries repeat what they are not sure of
+        new += inserted.rowcount  # registries resend events when they missed the reply
     transaction.counts["received", 0] += new
     transaction.counts["duplicated", 0] += len(rows) - new
     if new:
         execute(
             "INSERT INTO deliveries (handler, lane, event) "
-            f"SELECT handlers.id, lane, seq {_WANTED}",
+            f"SELECT handlers.id, lane, seq {_NEW_DELIVERIES}",
             (last,),
         )
         execute(
-            f"INSERT INTO lanes (handler, lane, due) SELECT handlers.id, lane, received {_WANTED} "
-            "ON CONFLICT DO NOTHING",
+            "INSERT INTO lanes (handler, lane, due) "
+            f"SELECT handlers.id, lane, received {_NEW_DELIVERIES} ON CONFLICT DO NOTHING",
             (last,),
         )

@@ -1,4 +1,4 @@
-"""The inbox: what registries told, on disk until every handler is done with it."""
+"""The inbox: events on disk until every handler has processed them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from typing import Any
 
 from dockhand_core import ConfigError, EventInvalid
 from dockhand_core.events import RegistryBaseEvent
-from dockhand_webhook.inbox import dead_letters as letters
-from dockhand_webhook.inbox import deliveries as lanes
-from dockhand_webhook.inbox import event_table as arrivals
-from dockhand_webhook.inbox import tokens
+from dockhand_webhook.inbox import dead_letters, deliveries, event_table, tokens
+from dockhand_webhook.inbox.backoff import Backoff
 from dockhand_webhook.inbox.database import Database, Transaction
 
 __all__ = ["Counts", "HandlerCounts", "Inbox"]
 
 _DAY = 86_400.0
-_AT_ONCE = 1000  # rows that a chore removes before others get their turn
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_COUNTERS = """
+_MAINTENANCE_ROWS = 1000  # deleted in one transaction, so that other writers get their turn
+_CONNECTION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_COUNTS_SCHEMA = """
 CREATE TABLE counts (
     name TEXT NOT NULL,
     handler INTEGER NOT NULL,
@@ -30,19 +28,21 @@ CREATE TABLE counts (
     PRIMARY KEY (name, handler)
 ) WITHOUT ROWID;
 """
-_SCHEMA = arrivals.SCHEMA + lanes.SCHEMA + letters.SCHEMA + tokens.SCHEMA + _COUNTERS
+_SCHEMA = (
+    event_table.SCHEMA + deliveries.SCHEMA + dead_letters.SCHEMA + tokens.SCHEMA + _COUNTS_SCHEMA
+)
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerCounts:
-    """What became of a handler's events.
+    """Counts of one handler.
 
     Attributes:
         delivered: calls that succeeded.
-        failed: calls that did not.
-        dead: events that were put among the dead letters, since the inbox was made.
-        waiting: events that it is still to be told of.
-        lag: seconds since the oldest of these arrived; 0 where there is none.
+        failed: calls that failed.
+        dead: events that became dead letters, since the inbox was created.
+        waiting: events that are not delivered yet.
+        lag: seconds since the oldest of these arrived; 0 if there is none.
     """
 
     delivered: int = 0
@@ -54,63 +54,65 @@ class HandlerCounts:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What an inbox has seen since it was made, in whatever processes.
+    """Counts of an inbox since it was created, over all processes.
 
     Attributes:
         received: events that were stored.
-        duplicated: events that had been stored already.
-        invalid: notifications that could not be read, and became dead letters.
-        letters: dead letters that are there now.
-        handlers: by handler, what became of its events.
+        duplicated: events that arrived again and were stored already.
+        invalid: notifications that no parser could read, and that became dead letters.
+        dead_letters: dead letters that exist now.
+        handlers: counts of each handler, by name.
     """
 
     received: int = 0
     duplicated: int = 0
     invalid: int = 0
-    letters: int = 0
+    dead_letters: int = 0
     handlers: dict[str, HandlerCounts] = field(default_factory=dict)
 
     @property
     def delivered(self) -> int:
         """Calls of handlers that succeeded."""
-        return sum(each.delivered for each in self.handlers.values())
+        return sum(counts.delivered for counts in self.handlers.values())
 
     @property
     def failed(self) -> int:
-        """Calls of handlers that did not."""
-        return sum(each.failed for each in self.handlers.values())
+        """Calls of handlers that failed."""
+        return sum(counts.failed for counts in self.handlers.values())
 
     @property
     def dead(self) -> int:
-        """What became a dead letter, since the inbox was made."""
-        return self.invalid + sum(each.dead for each in self.handlers.values())
+        """Dead letters since the inbox was created, including those replayed or dropped."""
+        return self.invalid + sum(counts.dead for counts in self.handlers.values())
 
     @property
     def waiting(self) -> int:
-        """Deliveries that are still to be made."""
-        return sum(each.waiting for each in self.handlers.values())
+        """Deliveries that are not made yet."""
+        return sum(counts.waiting for counts in self.handlers.values())
 
     @property
     def lag(self) -> float:
-        """Seconds since the oldest event arrived that some handler is still to be told of."""
-        return max((each.lag for each in self.handlers.values()), default=0.0)
+        """Seconds since the oldest event arrived that is not delivered to every handler."""
+        return max((counts.lag for counts in self.handlers.values()), default=0.0)
 
 
 class Inbox:
-    """Events on disk, in an SQLite file that several processes of one machine share.
+    """Events in an SQLite file, which several processes of one machine can share.
 
     Args:
-        path: the file, made readable for its owner alone if it is not there. It belongs on a local
-            disk: SQLite's log of changes does not work over a network.
-        keep: seconds for which an event is remembered after it arrived, so that a repetition is
-            known as one; longer where a handler is not done with it.
+        path: the file; created with access for its owner only if it does not exist. It belongs on a
+            local disk: SQLite's write-ahead log does not work over a network file system.
+        keep: seconds for which an event is kept after it arrived, so that a repetition is
+            recognized; longer while a delivery or a dead letter needs it.
         keep_dead: seconds for which dead letters are kept.
-        forget: seconds after which a handler that no process has is forgotten, with its events.
+        forget: seconds after which a handler that no process registers any more is removed, with
+            its deliveries.
         clock: seconds since 1970.
 
     Attributes:
-        letters: its dead letters.
-        tokens: those that registries show.
+        database: the SQLite file.
+        dead_letters: the dead letters.
+        tokens: the tokens that registries authenticate with.
 
     Raises:
         ConfigError: the file cannot be used.
@@ -126,69 +128,76 @@ class Inbox:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock, self._keep, self._keep_dead, self._forget = clock, keep, keep_dead, forget
-        self.database = Database(path, _SCHEMA, self._finish, self._tidy)
-        self.letters = letters.DeadLetters(self.database, clock)
+        self.database = Database(path, _SCHEMA, self._before_commit, self._delete_expired)
+        self.dead_letters = dead_letters.DeadLetters(self.database, clock)
         self.tokens = tokens.NotifyTokens(self.database, clock)
 
-    async def take(self, connection: str, events: Sequence[RegistryBaseEvent]) -> None:
-        """Store events that are not there yet; when this returns they are on disk.
+    async def store(self, connection: str, events: Sequence[RegistryBaseEvent]) -> None:
+        """Store events that are not stored yet. They are on disk when this returns.
 
         Args:
             connection: the last part of the route by which they arrived; empty for none.
-            events: in order of arrival.
+            events: the events, in order of arrival.
 
         Raises:
-            EventInvalid: one of them cannot be kept; the others are the error's `events`, and none
-                is stored.
+            EventInvalid: one of them cannot be serialized, so none is stored; the error's `events`
+                are the others.
             InboxError: the inbox cannot be written.
         """
-        rows = arrivals.packed(connection, events)
-        await self.database.run(
-            lambda transaction: arrivals.store(transaction, self._clock(), connection, rows)
+        rows = event_table.to_rows(connection, events)
+        await self.database.write_async(
+            lambda transaction: event_table.enqueue(transaction, self._clock(), connection, rows)
         )
 
-    async def take_unread(
-        self, connection: str, unread: letters.Unread, error: EventInvalid
+    async def store_unreadable(
+        self,
+        connection: str,
+        notification: dead_letters.UnreadableNotification,
+        error: EventInvalid,
     ) -> None:
-        """Put a notification that cannot be read among the dead letters, and store what of it can.
+        """Store an unreadable notification as a dead letter, and the events that could be read.
 
         Args:
             connection: the last part of the route by which it arrived; empty for none.
-            unread: the notification.
-            error: why it cannot be read.
+            notification: the notification.
+            error: why it cannot be read; its `events` are those that could be.
 
         Raises:
             InboxError: the inbox cannot be written.
         """
         try:
-            rows = arrivals.packed(connection, error.events)
+            rows = event_table.to_rows(connection, error.events)
         except EventInvalid as other:
-            rows = arrivals.packed(connection, other.events)
+            rows = event_table.to_rows(connection, other.events)
 
         def work(transaction: Transaction) -> None:
             now = self._clock()
-            letters.bury(transaction, now, str(error), connection, unread)
-            arrivals.store(transaction, now, connection, rows)
+            dead_letters.add_dead_letter(transaction, now, str(error), connection, notification)
+            event_table.enqueue(transaction, now, connection, rows)
             transaction.counts["invalid", 0] += 1
 
-        await self.database.run(work)
+        await self.database.write_async(work)
 
-    def _finish(self, transaction: Transaction) -> None:
-        arrivals.flush(transaction)
-        for (name, handler), number in transaction.counts.items():
+    def _before_commit(self, transaction: Transaction) -> None:
+        event_table.write_pending(transaction)
+        for (name, handler_id), number in transaction.counts.items():
             if number:
                 transaction.execute(
                     "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
                     "SET value = value + excluded.value",
-                    (name, handler, number),
+                    (name, handler_id, number),
                 )
 
-    def lanes(self, owner: str, backoff: lanes.Backoff, lease: float) -> lanes.Lanes:
-        """The deliveries that a process makes. See `Lanes` for the arguments."""
-        return lanes.Lanes(self.database, owner, backoff=backoff, lease=lease, clock=self._clock)
+    def delivery_queue(
+        self, owner: str, backoff: Backoff, lease: float
+    ) -> deliveries.DeliveryQueue:
+        """The deliveries, for one process to claim. See `DeliveryQueue` for the arguments."""
+        return deliveries.DeliveryQueue(
+            self.database, owner, backoff=backoff, lease=lease, clock=self._clock
+        )
 
     def counts(self) -> Counts:
-        """What was seen until now.
+        """The counts as of now.
 
         Raises:
             InboxError: the inbox cannot be read.
@@ -201,28 +210,30 @@ class Inbox:
                 "MIN(event) AS oldest FROM deliveries GROUP BY handler) JOIN events ON seq = oldest"
             ).fetchall()
             ((dead,),) = connection.execute("SELECT COUNT(*) FROM dead").fetchall()
-        whole: dict[str, int] = {name: value for name, handler, value in values if not handler}
-        each: dict[int, dict[str, Any]] = {number: {} for number in names}
-        for name, handler, value in values:
-            if handler in each:
-                each[handler][name] = value
+        totals: dict[str, int] = {
+            name: value for name, handler_id, value in values if not handler_id
+        }
+        by_handler: dict[int, dict[str, Any]] = {handler_id: {} for handler_id in names}
+        for name, handler_id, value in values:
+            if handler_id in by_handler:
+                by_handler[handler_id][name] = value
         now = self._clock()
-        for handler, number, received in waiting:
-            each[handler] |= {"waiting": number, "lag": max(0.0, now - received)}
-        handlers = {names[number]: HandlerCounts(**found) for number, found in each.items()}
-        return Counts(**whole, letters=dead, handlers=handlers)
+        for handler_id, number, received in waiting:
+            by_handler[handler_id] |= {"waiting": number, "lag": max(0.0, now - received)}
+        handlers = {names[id_]: HandlerCounts(**counts) for id_, counts in by_handler.items()}
+        return Counts(**totals, dead_letters=dead, handlers=handlers)
 
     def forget_handler(self, name: str) -> int:
-        """Forget a handler, and tell it of nothing more.
+        """Remove a handler, with its deliveries.
 
         Args:
-            name: the handler's.
+            name: the handler's name.
 
         Returns:
-            how many events it was still to be told of.
+            number of deliveries that were not made.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: no handler has that name.
             InboxError: the inbox cannot be written.
         """
 
@@ -231,37 +242,38 @@ class Inbox:
             row = found.fetchone()
             if row is None:
                 raise ConfigError(f"the inbox knows no handler {name!r}")
-            return _forget(transaction, row[0])
+            return _delete_handler(transaction, row[0])
 
-        return self.database.do(work)
+        return self.database.write(work)
 
-    def _tidy(self, transaction: Transaction) -> bool:
-        """Remove what was kept long enough; says whether there may be more."""
+    def _delete_expired(self, transaction: Transaction) -> bool:
+        """Delete rows that were kept long enough; true if there may be more."""
         now, execute = self._clock(), transaction.execute
         execute("DELETE FROM dead WHERE died < ?", (now - self._keep_dead,))
         gone = execute("SELECT id FROM handlers WHERE seen < ?", (now - self._forget,)).fetchall()
-        for (number,) in gone:
-            _forget(transaction, number)
-        removed = execute(
+        for (handler_id,) in gone:
+            _delete_handler(transaction, handler_id)
+        deleted = execute(
             "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE received < ? "
             "AND seq NOT IN (SELECT event FROM deliveries) "
             "AND seq NOT IN (SELECT event FROM dead WHERE event IS NOT NULL) LIMIT ?)",
-            (now - self._keep, _AT_ONCE),
+            (now - self._keep, _MAINTENANCE_ROWS),
         )
-        return removed.rowcount == _AT_ONCE
+        return deleted.rowcount == _MAINTENANCE_ROWS
 
     def close(self) -> None:
-        """Wait until all is written that was asked for. It can be used again afterwards."""
+        """Wait until everything submitted is written. The inbox can be used again afterwards."""
         self.database.close()
 
 
-def is_connection(name: str) -> bool:
-    """Whether the last part of a route can be a connection's name."""
-    return _NAME.fullmatch(name) is not None
+def is_connection_name(name: str) -> bool:
+    """Whether the last part of a route is a valid connection name."""
+    return _CONNECTION_NAME.fullmatch(name) is not None
 
 
-def _forget(transaction: Transaction, number: int) -> int:
-    transaction.execute("DELETE FROM lanes WHERE handler = ?", (number,))
-    transaction.execute("DELETE FROM counts WHERE handler = ?", (number,))
-    transaction.execute("DELETE FROM handlers WHERE id = ?", (number,))
-    return transaction.execute("DELETE FROM deliveries WHERE handler = ?", (number,)).rowcount
+def _delete_handler(transaction: Transaction, handler_id: int) -> int:
+    transaction.execute("DELETE FROM lanes WHERE handler = ?", (handler_id,))
+    transaction.execute("DELETE FROM counts WHERE handler = ?", (handler_id,))
+    transaction.execute("DELETE FROM handlers WHERE id = ?", (handler_id,))
+    deleted = transaction.execute("DELETE FROM deliveries WHERE handler = ?", (handler_id,))
+    return deleted.rowcount

@@ -1,4 +1,4 @@
-"""Tokens that registries show: made here, and kept as a hash.
+"""Tokens that registries authenticate with: issued here, stored as hashes.
 
 Follows: RFC 6750, 2.1 (Bearer); RFC 7617 (Basic: any user name, the token as the password).
 """
@@ -19,7 +19,7 @@ from dockhand_core.server import basic_credentials
 from dockhand_webhook.errors import InboxError
 from dockhand_webhook.inbox.database import Database, Transaction
 
-__all__ = ["Door", "NotifyToken", "NotifyTokens"]
+__all__ = ["NotifyToken", "NotifyTokens", "TokenAuthenticator"]
 
 SCHEMA = """
 CREATE TABLE tokens (
@@ -29,31 +29,31 @@ CREATE TABLE tokens (
     made REAL NOT NULL
 );
 """
-_PREFIX = "dhn_"  # by which those who look for lost secrets know one
-_BYTES = 32
-_FRESH = 1.0  # seconds after which the inbox is asked again
+_PREFIX = "dhn_"  # by which secret scanners recognize a token
+_RANDOM_BYTES = 32
+_REFRESH_INTERVAL = 1.0  # seconds after which the tokens are read from the inbox again
 
 
 @dataclass(frozen=True, slots=True)
 class NotifyToken:
-    """What is known of a token.
+    """A token without its secret.
 
     Attributes:
-        id: what it is called in lists, and revoked by; no secret.
-        connection: the one whose route alone it opens; None for every route.
-        made: when.
+        id: name by which it is listed and revoked; not a secret.
+        connection: the only connection whose route accepts it; None for every route.
+        created: time at which it was issued.
     """
 
     id: str
     connection: str | None
-    made: datetime
+    created: datetime
 
 
 class NotifyTokens:
     """The tokens of an inbox.
 
     Args:
-        database: the inbox's.
+        database: the inbox's database.
         clock: seconds since 1970.
     """
 
@@ -61,25 +61,27 @@ class NotifyTokens:
         self._database, self._clock = database, clock
 
     def issue(self, connection: str | None = None) -> SecretStr:
-        """A new token. Those before it hold on: revoke them once the registry has this one.
+        """Issue a new token.
+
+        Earlier tokens stay valid: revoke them once the registry uses the new one.
 
         Args:
-            connection: the one whose route alone it is to open; every route unless given.
+            connection: the only connection whose route accepts it; every route unless given.
 
         Raises:
             InboxError: the inbox cannot be written.
         """
-        token = _PREFIX + secrets.token_urlsafe(_BYTES)
+        token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         row = (secrets.token_hex(4), _hash(token), connection, self._clock())
 
         def work(transaction: Transaction) -> None:
             transaction.execute("INSERT INTO tokens VALUES (?, ?, ?, ?)", row)
 
-        self._database.do(work)
+        self._database.write(work)
         return SecretStr(token)
 
-    def held(self) -> list[NotifyToken]:
-        """The tokens that hold, the oldest first.
+    def valid(self) -> list[NotifyToken]:
+        """The valid tokens, oldest first.
 
         Raises:
             InboxError: the inbox cannot be read.
@@ -87,38 +89,38 @@ class NotifyTokens:
         with self._database.reading() as connection:
             rows = connection.execute("SELECT id, connection, made FROM tokens ORDER BY made")
             return [
-                NotifyToken(name, bound, datetime.fromtimestamp(made, UTC))
-                for name, bound, made in rows
+                NotifyToken(token_id, bound_to, datetime.fromtimestamp(created, UTC))
+                for token_id, bound_to, created in rows
             ]
 
     def hashes(self) -> list[tuple[bytes, str | None]]:
-        """The hash of each token that holds, and the connection that it is bound to."""
+        """The hash of each valid token, and the connection that it is bound to."""
         with self._database.reading() as connection:
             return connection.execute("SELECT hash, connection FROM tokens").fetchall()
 
-    def revoke(self, token: str) -> bool:
-        """Make a token void, and say whether there was one.
+    def revoke(self, token_id: str) -> bool:
+        """Revoke a token; false if there is none with that id.
 
         Args:
-            token: its id.
+            token_id: its id.
 
         Raises:
             InboxError: the inbox cannot be written.
         """
 
         def work(transaction: Transaction) -> bool:
-            return transaction.execute("DELETE FROM tokens WHERE id = ?", (token,)).rowcount > 0
+            return transaction.execute("DELETE FROM tokens WHERE id = ?", (token_id,)).rowcount > 0
 
-        return self._database.do(work)
+        return self._database.write(work)
 
 
-class Door:
-    """Who may come in: whoever shows a token, or everybody.
+class TokenAuthenticator:
+    """Decides which requests are accepted: those with a valid token, or all of them.
 
     Args:
-        issued: the tokens of the inbox; one that is made or revoked counts within a second.
-        fixed: tokens that hold beside them, on every route.
-        anonymous: let everybody in.
+        issued: the tokens of the inbox; changes take effect within a second.
+        fixed: further tokens, valid on every route.
+        anonymous: accept every request, with or without a token.
         clock: seconds.
     """
 
@@ -135,42 +137,42 @@ class Door:
             (_hash(token.get_secret_value()), None) for token in fixed
         ]
         self._hashes = [*self._fixed, *issued.hashes()]
-        self._read = clock()
+        self._refreshed_at = clock()
 
     @property
-    def is_locked(self) -> bool:
-        """Whether there is neither a token nor leave to come in without."""
+    def rejects_all(self) -> bool:
+        """Whether no request can be accepted: there is no token, and `anonymous` is false."""
         return not (self._anonymous or self._hashes)
 
-    def admits(self, authorization: str | None, connection: str) -> bool:
-        """Whether a request may come in.
+    def accepts(self, authorization: str | None, connection: str) -> bool:
+        """Whether a request is accepted.
 
         Args:
-            authorization: its header of that name.
+            authorization: its `Authorization` header.
             connection: the last part of its route; empty for none.
         """
         if self._anonymous:
             return True
         if authorization is None:
             return False
-        if self._clock() - self._read >= _FRESH:
+        if self._clock() - self._refreshed_at >= _REFRESH_INTERVAL:
             self._refresh()
-        shown = _hash(_secret(authorization))
-        admitted = False
-        for known, bound in self._hashes:  # all of them, so that the time tells nothing
-            same = hmac.compare_digest(shown, known)
-            admitted |= same and (bound is None or bound == connection)
-        return admitted
+        candidate = _hash(_token_of(authorization))
+        accepted = False
+        for known, bound_to in self._hashes:  # compare all, so that the time reveals nothing
+            same = hmac.compare_digest(candidate, known)
+            accepted |= same and (bound_to is None or bound_to == connection)
+        return accepted
 
     def _refresh(self) -> None:
-        self._read = self._clock()
+        self._refreshed_at = self._clock()
         try:
             self._hashes = [*self._fixed, *self._issued.hashes()]
-        except InboxError:  # what was valid stays so; who writes next says what is wrong
+        except InboxError:  # known tokens stay valid; the next write reports the error
             return
 
 
-def _secret(authorization: str) -> str:
+def _token_of(authorization: str) -> str:
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
@@ -179,5 +181,5 @@ def _secret(authorization: str) -> str:
 
 
 def _hash(token: str) -> bytes:
-    # The token is 256 random bits: there is nothing to guess that a slow hash would make slower.
+    # A token has 256 random bits, so it cannot be guessed, and a slow hash would add nothing.
     return hashlib.sha256(token.encode(errors="replace")).digest()

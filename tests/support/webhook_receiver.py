@@ -1,4 +1,4 @@
-"""A receiver on a loopback port, and handlers that write down what they were told."""
+"""A webhook receiver on a loopback port, and a plugin that records the events it is called with."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from dockhand_core.events import RegistryBaseEvent
 from dockhand_core.server import listen
 
 T = TypeVar("T")
-SECONDS = 20.0
+TIMEOUT = 20.0  # seconds
 
 
-class Recorder:
-    """A plugin that writes every event down."""
+class EventRecorder:
+    """A plugin that records every event."""
 
     def __init__(self) -> None:
         self.events: list[RegistryBaseEvent] = []
@@ -33,24 +33,24 @@ class Recorder:
 
 
 def plugins_with(**registered: object) -> Plugins:
-    """A manager's plugins, with these registered by their names."""
+    """The plugins of a manager, with further ones registered by name."""
     plugins = Plugins()
     for name, plugin in registered.items():
         plugins.register(plugin, name=name)
     return plugins
 
 
-def eventually(found: Callable[[], T], seconds: float = SECONDS) -> T:
-    """What a function gives once it is true."""
-    until = time.monotonic() + seconds
-    while not (result := found()):
+def eventually(condition: Callable[[], T], timeout: float = TIMEOUT) -> T:
+    """Wait until a function returns a true value, and return that value."""
+    until = time.monotonic() + timeout
+    while not (result := condition()):
         assert time.monotonic() < until, "it did not happen in time"
         time.sleep(0.01)
     return result
 
 
-class Served:
-    """A receiver that is served: its URL, its inbox and its port."""
+class RunningReceiver:
+    """A receiver that is being served: its application, inbox, port and URL."""
 
     def __init__(self, app: Receiver, port: int) -> None:
         self.app, self.port = app, port
@@ -58,13 +58,15 @@ class Served:
         self.inbox: Inbox = app.inbox
 
     @property
-    def route(self) -> str:
-        """Where notifications are posted to."""
+    def notify_url(self) -> str:
+        """The URL that registries post to."""
         return f"{self.url}/dockhand/notify"
 
 
 @contextmanager
-def receiving(inbox: Path, plugins: Plugins | None = None, **options: Any) -> Iterator[Served]:
+def running_receiver(
+    inbox: Path, plugins: Plugins | None = None, **options: Any
+) -> Iterator[RunningReceiver]:
     """Serve a receiver in a thread; see `create_app` for the options."""
     app = create_app(plugins, inbox, **options)
     with listen("127.0.0.1", 0) as listener:
@@ -77,8 +79,8 @@ def receiving(inbox: Path, plugins: Plugins | None = None, **options: Any) -> It
         try:
             eventually(lambda: server.started or not thread.is_alive())
             assert thread.is_alive()
-            yield Served(app, listener.getsockname()[1])
+            yield RunningReceiver(app, listener.getsockname()[1])
         finally:
             server.should_exit = True
-            thread.join(SECONDS)
+            thread.join(TIMEOUT)
             assert not thread.is_alive()
