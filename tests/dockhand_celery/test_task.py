@@ -70,7 +70,7 @@ class InProcessDeployment:
         self.executor = CeleryExecutor(self.app, timeout=4, expires=6, clock=self.clock)
         self.queue = self.new_queue()
         self.sent: list[str] = []
-        self.on_send: Callable[[ClaimedDelivery], object] = self.work_on
+        self.on_send: Callable[[ClaimedDelivery], object] = self.run_task
         self.executor._send = self._send  # type: ignore[method-assign]
 
     def new_queue(self, owner: str = "a") -> DeliveryQueue:
@@ -80,7 +80,7 @@ class InProcessDeployment:
         self.sent.append(_task_id(delivery))
         self.on_send(delivery)
 
-    def work_on(self, delivery: ClaimedDelivery) -> None:
+    def run_task(self, delivery: ClaimedDelivery) -> None:
         """Run the task of a delivery, as a worker does."""
         event = delivery.event
         self.app.tasks["dockhand.handle"].apply(
@@ -182,7 +182,7 @@ def test_a_task_is_sent_once_though_another_process_takes_over(
         [taken] = await other.claim({delivery.handler_id: 1})
         assert taken.handed_out == deployment.clock.start
         assert taken.attempts == 0
-        deployment.work_on(taken)
+        deployment.run_task(taken)
         await deployment.executor.run(taken, other, lambda: None)
 
     asyncio.run(main())

@@ -154,7 +154,7 @@ class InProcessReceiver:
         path = options.pop("path", "/dockhand/notify") + (f"/{connection}" if connection else "")
         return self.run(self.request("POST", path, content=body, headers=headers, **options))
 
-    def stored(self) -> list[tuple[str, str]]:
+    def stored_events(self) -> list[tuple[str, str]]:
         """Connection and id of all stored events, in order of arrival."""
         with closing(sqlite3.connect(self.path)) as connection:
             return connection.execute("SELECT connection, id FROM events ORDER BY seq").fetchall()

@@ -123,7 +123,7 @@ def test_the_configuration_has_the_route_of_the_environment(
 def inbox_with_dead_letters(inbox: Inbox, make_event: Any, run: Any) -> Inbox:
     """An inbox with three dead letters: two unreadable notifications, and an event."""
     queue = inbox.delivery_queue("a", Backoff(attempts=1), 15.0)
-    [number] = run(queue.register([HANDLER])).values()
+    [handler_id] = run(queue.register([HANDLER])).values()
     unread = UnreadableNotification({"content-type": "text/odd"}, b"one \xff", 5)
     run(inbox.store_unreadable("staging", unread, EventInvalid("why not\nmore")))
     whole = UnreadableNotification(
@@ -131,7 +131,7 @@ def inbox_with_dead_letters(inbox: Inbox, make_event: Any, run: Any) -> Inbox:
     )
     run(inbox.store_unreadable("", whole, EventInvalid("too large")))
     run(inbox.store("staging", [make_event(id="bad")]))
-    [delivery] = run(queue.claim({number: 9}))
+    [delivery] = run(queue.claim({handler_id: 9}))
     run(queue.mark_failed(delivery, "ValueError: no"))
     return inbox
 

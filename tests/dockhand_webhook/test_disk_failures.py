@@ -63,7 +63,7 @@ class Program:
         self.process.send_signal(number)
         return self.process.wait(30)
 
-    def stored(self) -> list[str]:
+    def stored_events(self) -> list[str]:
         with closing(sqlite3.connect(self.inbox)) as connection:
             return [row[0] for row in connection.execute("SELECT id FROM events ORDER BY seq")]
 
@@ -112,7 +112,7 @@ def test_a_full_disk_refuses_events_until_there_is_room(program: Any) -> None:
     assert running.post(refused, 10_000) == 202
     accepted.append(refused)
     assert running.end() == 0
-    found = running.stored()
+    found = running.stored_events()
     assert [name for name in found if name in accepted] == accepted
     assert len(found) == len(set(found))
     log = running.log.read_text()
@@ -132,7 +132,7 @@ def test_nothing_is_accepted_without_room_from_the_start(program: Any) -> None:
     assert running.post("two") == 202
     assert running.health() == 200
     assert running.end() == 0
-    assert running.stored() == ["two"]
+    assert running.stored_events() == ["two"]
 
 
 def test_a_killed_receiver_has_stored_every_accepted_event(program: Any) -> None:
@@ -169,7 +169,7 @@ def test_a_killed_receiver_has_stored_every_accepted_event(program: Any) -> None
         for thread in threads:
             thread.join(20)
             assert not thread.is_alive()
-        found = running.stored()
+        found = running.stored_events()
         assert set(accepted) <= set(found)
         assert len(found) == len(set(found))
     with closing(sqlite3.connect(running.inbox)) as connection:

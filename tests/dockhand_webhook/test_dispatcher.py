@@ -59,7 +59,7 @@ def test_each_hook_is_called_for_its_event_class(
 
 
 def test_events_of_a_repository_are_delivered_in_order(start_worker: Any, make_event: Any) -> None:
-    """And one at a time."""
+    """One at a time."""
     running: set[str] = set()
     twice: list[str] = []
     seen: dict[str, list[int]] = defaultdict(list)

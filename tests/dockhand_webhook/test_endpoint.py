@@ -31,14 +31,14 @@ async def chunks(body: bytes, size: int) -> AsyncIterator[bytes]:
 def test_an_event_is_on_disk_before_the_reply(receiver: Any) -> None:
     reply = receiver.post(envelope(push(id="one"), push(id="two")))
     assert (reply.status_code, reply.content) == (202, b"")
-    assert receiver.stored() == [("", "one"), ("", "two")]
+    assert receiver.stored_events() == [("", "one"), ("", "two")]
     assert receiver.inbox.counts().received == 2
 
 
 def test_each_connection_has_a_route(receiver: Any) -> None:
     for connection in ("staging", "production", ""):
         assert receiver.post(envelope(push(id="one")), connection).status_code == 202
-    assert receiver.stored() == [("staging", "one"), ("production", "one"), ("", "one")]
+    assert receiver.stored_events() == [("staging", "one"), ("production", "one"), ("", "one")]
 
 
 @pytest.mark.parametrize("registry", ["distribution-2.8.2", "distribution-3.1.1", "zot"])
@@ -49,27 +49,27 @@ def test_recorded_notifications_are_accepted(receiver: Any, registry: str) -> No
         assert receiver.post(each.body, headers=each.headers).status_code == 202
     counts = receiver.inbox.counts()
     assert counts.dead_letters == counts.invalid == 0
-    assert counts.received == len(receiver.stored()) > 10
+    assert counts.received == len(receiver.stored_events()) > 10
 
 
 def test_a_repeated_event_is_stored_once(receiver: Any) -> None:
     for _ in range(3):
         assert receiver.post(envelope(push(id="one"), push(id="one"))).status_code == 202
-    assert receiver.stored() == [("", "one")]
+    assert receiver.stored_events() == [("", "one")]
     counts = receiver.inbox.counts()
     assert (counts.received, counts.duplicated) == (1, 5)
 
 
 def test_an_empty_envelope_is_accepted(receiver: Any) -> None:
     assert receiver.post(envelope()).status_code == 202
-    assert receiver.inbox.counts().dead_letters == len(receiver.stored()) == 0
+    assert receiver.inbox.counts().dead_letters == len(receiver.stored_events()) == 0
 
 
 @pytest.mark.parametrize("size", [1, 100, 4096])
 def test_a_chunked_body_is_accepted(receiver: Any, size: int) -> None:
     body = envelope(*(push(id=str(number)) for number in range(3)))
     assert receiver.post(chunks(body, size)).status_code == 202
-    assert [name for _, name in receiver.stored()] == ["0", "1", "2"]
+    assert [name for _, name in receiver.stored_events()] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_an_unreadable_notification_becomes_a_dead_letter(
 def test_the_readable_events_of_an_envelope_are_stored(receiver: Any) -> None:
     body = envelope(push(id="one"), {"id": "wrong"}, push(id="three"))
     assert receiver.post(body).status_code == 202
-    assert receiver.stored() == [("", "one"), ("", "three")]
+    assert receiver.stored_events() == [("", "one"), ("", "three")]
     [letter] = receiver.inbox.dead_letters.page()
     assert letter.reason.startswith("events[1]:")
 
@@ -137,7 +137,7 @@ def test_a_body_up_to_16_mib_is_accepted(
     body = envelope(push(id="one")).ljust(size)
     assert receiver.post(body if chunk is None else chunks(body, chunk)).status_code == 202
     letters = receiver.inbox.dead_letters.page()
-    assert (receiver.stored() == [("", "one")]) is parsed
+    assert (receiver.stored_events() == [("", "one")]) is parsed
     assert (letters == []) is parsed
     if not parsed:
         [letter] = letters
@@ -151,7 +151,7 @@ def test_a_body_over_16_mib_is_refused(receiver: Any, chunk: int | None) -> None
     body = bytes(16 * MIB + 1)
     reply = receiver.post(body if chunk is None else chunks(body, chunk))
     assert reply.status_code == 413
-    assert receiver.inbox.counts().dead_letters == len(receiver.stored()) == 0
+    assert receiver.inbox.counts().dead_letters == len(receiver.stored_events()) == 0
 
 
 def test_a_body_with_too_large_a_content_length_is_not_read(receiver: Any) -> None:
@@ -180,7 +180,7 @@ def test_a_client_that_disconnects_has_sent_nothing(receiver: Any) -> None:
     receiver.run(receiver.app(asgi_scope(), receive, collect(sent)))
     assert sent == []
     assert messages == []
-    assert receiver.stored() == []
+    assert receiver.stored_events() == []
     assert receiver.inbox.counts().dead_letters == 0
 
 
@@ -207,13 +207,13 @@ def test_other_methods_and_paths_are_refused(receiver: Any) -> None:
         assert receiver.get(path).status_code == 405
     for path in ("/", "/dockhand", "/dockhand/notify/a/b", "/dockhand/notifyx"):
         assert receiver.post(envelope(push()), path=path).status_code == 404
-    assert receiver.stored() == []
+    assert receiver.stored_events() == []
 
 
 @pytest.mark.parametrize("name", ["a:b", "-a", "a b", "%C3%A9", "a" * 65, "a%0Ab", ".."])
 def test_an_invalid_connection_name_is_refused(receiver: Any, name: str) -> None:
     assert receiver.post(envelope(push()), name).status_code == 404
-    assert receiver.stored() == []
+    assert receiver.stored_events() == []
     assert receiver.inbox.counts().dead_letters == 0
 
 
@@ -231,10 +231,10 @@ def test_a_locked_inbox_is_reported_as_503(
             assert int(reply.headers["retry-after"]) > 0
         assert receiver.get("/healthz").status_code == 503
     assert "was not taken" in caplog.text
-    assert receiver.stored() == [("", "one")]
+    assert receiver.stored_events() == [("", "one")]
     assert receiver.post(envelope(push(id="two"))).status_code == 202
     assert receiver.get("/healthz").status_code == 200
-    assert receiver.stored() == [("", "one"), ("", "two")]
+    assert receiver.stored_events() == [("", "one"), ("", "two")]
     assert receiver.inbox.counts().dead_letters == 0
 
 
@@ -310,7 +310,7 @@ def test_the_route_can_be_changed(receiver: Any, monkeypatch: pytest.MonkeyPatch
     receiver.create(route="/given")
     assert receiver.post(envelope(push(id="two")), path="/given").status_code == 202
     assert receiver.post(envelope(push(id="two")), path="/hooks/registry").status_code == 404
-    assert receiver.stored() == [("", "one"), ("a", "one"), ("", "two")]
+    assert receiver.stored_events() == [("", "one"), ("a", "one"), ("", "two")]
 
 
 def test_notifications_over_a_socket(tmp_path: Path) -> None:
@@ -366,4 +366,4 @@ def test_many_concurrent_notifications(receiver: Any) -> None:
         )
 
     assert {reply.status_code for reply in receiver.run(post_all())} == {202}
-    assert sorted(int(name) for _, name in receiver.stored()) == list(range(200))
+    assert sorted(int(name) for _, name in receiver.stored_events()) == list(range(200))

@@ -21,13 +21,13 @@ from dockhand_core import ConfigError, EventInvalid, Plugins
 from dockhand_core.events import EventParsers, RegistryBaseEvent
 
 
-def stored(path: Path) -> list[tuple[str, str]]:
+def stored_events(path: Path) -> list[tuple[str, str]]:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("SELECT connection, id FROM events ORDER BY seq").fetchall()
 
 
 @pytest.fixture
-def transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def transaction_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of events in each transaction, failed ones included."""
     sizes: list[int] = []
     write_pending = event_table.write_pending
@@ -45,19 +45,19 @@ def test_an_event_is_stored_once_for_each_route(inbox: Inbox, make_event: Any, r
     run(inbox.store("", [one, two, one]))
     run(inbox.store("staging", [one]))
     run(inbox.store("", [two, one]))
-    assert stored(inbox.database.path) == [("", "one"), ("", "two"), ("staging", "one")]
+    assert stored_events(inbox.database.path) == [("", "one"), ("", "two"), ("staging", "one")]
     counts = inbox.counts()
     assert (counts.received, counts.duplicated) == (3, 3)
 
 
 def test_a_repeated_event_is_delivered_once(inbox: Inbox, make_event: Any, run: Any) -> None:
     queue = inbox.delivery_queue("a", Backoff(), 15.0)
-    [number] = run(queue.register(["recorder/dockhand_event"])).values()
+    [handler_id] = run(queue.register(["recorder/dockhand_event"])).values()
     run(inbox.store("", [make_event(id="one")]))
-    [delivery] = run(queue.claim({number: 9}))
+    [delivery] = run(queue.claim({handler_id: 9}))
     run(queue.mark_succeeded(delivery))
     run(inbox.store("", [make_event(id="one")]))
-    assert run(queue.claim({number: 9})) == []
+    assert run(queue.claim({handler_id: 9})) == []
     assert inbox.counts().waiting == 0
 
 
@@ -65,13 +65,13 @@ def test_a_thousand_events_in_one_call(inbox: Inbox, make_event: Any, run: Any) 
     run(inbox.delivery_queue("a", Backoff(), 15.0).register(["recorder/dockhand_event"]))
     events = [make_event(f"r{number % 5}", str(number)) for number in range(1000)]
     run(inbox.store("", [*events, *events[:300]]))
-    assert [name for _, name in stored(inbox.database.path)] == [str(n) for n in range(1000)]
+    assert [name for _, name in stored_events(inbox.database.path)] == [str(n) for n in range(1000)]
     counts = inbox.counts()
     assert (counts.received, counts.duplicated, counts.waiting) == (1000, 300, 1000)
 
 
 def test_concurrent_submissions_are_committed_together(
-    inbox: Inbox, make_event: Any, run: Any, transactions: list[int],
+    inbox: Inbox, make_event: Any, run: Any, transaction_sizes: list[int],
 ) -> None:  # fmt: skip
     events = [make_event(id=str(number)) for number in range(500)]
 
@@ -79,13 +79,13 @@ def test_concurrent_submissions_are_committed_together(
         await asyncio.gather(*(inbox.store("", [each]) for each in events))
 
     run(store_all())
-    assert sum(transactions) == 500
-    assert len(transactions) <= 5
-    assert len(stored(inbox.database.path)) == 500
+    assert sum(transaction_sizes) == 500
+    assert len(transaction_sizes) <= 5
+    assert len(stored_events(inbox.database.path)) == 500
 
 
 def test_submissions_during_a_commit_go_into_the_next_one(
-    inbox: Inbox, make_event: Any, transactions: list[int],
+    inbox: Inbox, make_event: Any, transaction_sizes: list[int],
     write_locked: Callable[[Path], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Also those of threads, each of which waits for its own."""
@@ -112,8 +112,8 @@ def test_submissions_during_a_commit_go_into_the_next_one(
     for thread in threads:
         thread.join()
     assert errors == []
-    assert transactions == [1, 39]
-    assert len(stored(inbox.database.path)) == 40
+    assert transaction_sizes == [1, 39]
+    assert len(stored_events(inbox.database.path)) == 40
 
 
 def test_a_failing_submission_does_not_fail_others(inbox: Inbox, make_event: Any, run: Any) -> None:
@@ -137,7 +137,7 @@ def test_a_failing_submission_does_not_fail_others(inbox: Inbox, make_event: Any
     assert [each for each in results if each is None] == [None] * 20
     errors = [type(each) for each in results if each is not None]
     assert errors == [DeadLetterError, UnicodeEncodeError, sqlite3.IntegrityError]
-    assert len(stored(inbox.database.path)) == 20
+    assert len(stored_events(inbox.database.path)) == 20
     assert inbox.counts().received == 20  # although the batch was run twice
     assert inbox.tokens.valid() == []
 
@@ -158,7 +158,7 @@ def test_a_cancelled_submission_does_not_affect_others(
     results = run(cancel_half())
     assert results[1::2] == [None] * 5
     run(inbox.store("", [make_event(id="last")]))
-    kept = {name for _, name in stored(inbox.database.path)}
+    kept = {name for _, name in stored_events(inbox.database.path)}
     assert {"1", "3", "5", "7", "9", "last"} <= kept
 
 
@@ -185,7 +185,7 @@ def test_a_submission_of_a_closed_loop_does_not_block_others(
             await inbox.store("", [make_event(id="two")])
 
     run(another())
-    assert ("", "two") in stored(inbox.database.path)
+    assert ("", "two") in stored_events(inbox.database.path)
 
 
 def test_an_event_with_a_lone_surrogate_becomes_a_dead_letter(receiver: Any) -> None:
@@ -194,7 +194,7 @@ def test_an_event_with_a_lone_surrogate_becomes_a_dead_letter(receiver: Any) -> 
         event_json("good", b'"fine"'),
     )
     assert receiver.post(body).status_code == 202
-    assert receiver.stored() == [("", "good")]
+    assert receiver.stored_events() == [("", "good")]
     [letter] = receiver.inbox.dead_letters.page()
     assert letter.notification.body == body
     assert "cannot be serialized" in letter.reason
@@ -241,7 +241,7 @@ def test_no_event_is_stored_if_one_cannot_be_serialized(
     with pytest.raises(EventInvalid, match="cannot be serialized") as caught:
         run(inbox.store("", [good, bad]))
     assert list(caught.value.events) == [good]
-    assert stored(inbox.database.path) == []
+    assert stored_events(inbox.database.path) == []
 
 
 def store_unreadable(inbox: Inbox, run: Any, body: bytes = b"x", size: int | None = None) -> None:
@@ -288,7 +288,7 @@ def test_a_replayed_notification_is_parsed_again(
     plugins = Plugins()
     plugins.register(make_plugin(lambda: [Parser()], "dockhand_event_parsers"), name="plain")
     inbox.dead_letters.replay(one.id, EventParsers(plugins))
-    assert stored(inbox.database.path) == [("staging", "one")]
+    assert stored_events(inbox.database.path) == [("staging", "one")]
     with pytest.raises(DeadLetterError, match="only the first 2 were kept"):
         inbox.dead_letters.replay(two.id, EventParsers(plugins))
     assert [each.id for each in inbox.dead_letters.page()] == [two.id]
@@ -307,7 +307,7 @@ def test_a_closed_inbox_can_be_used_and_opened_again(
     inbox.close()
     again = Inbox(path)
     run(again.store("", [make_event(id="one"), make_event(id="three")]))
-    assert [name for _, name in stored(path)] == ["one", "two", "three"]
+    assert [name for _, name in stored_events(path)] == ["one", "two", "three"]
     assert (again.counts().received, again.counts().duplicated) == (3, 1)
     again.close()
 

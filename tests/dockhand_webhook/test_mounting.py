@@ -114,7 +114,7 @@ def test_served_alone(mounted: Mounted, run: Any) -> None:
 
 
 def test_events_stored_before_are_delivered_at_the_start(mounted: Mounted, run: Any) -> None:
-    """Without any request."""
+    """Before any request."""
 
     async def main() -> None:
         async with lifespan(mounted.receiver):
@@ -192,7 +192,7 @@ def test_mounted_in_django(mounted: Mounted, run: Any, monkeypatch: pytest.Monke
 
 
 def test_the_handlers_are_those_of_the_manager(tmp_path: Path, run: Any) -> None:
-    """Of either kind of manager, as registered when the application is created."""
+    """For both kinds of manager; plugins registered before the application is created."""
     from dockhand_core import AsyncDockhand, Dockhand
 
     for kind in (Dockhand, AsyncDockhand):

@@ -16,7 +16,7 @@ from dockhand_core import ConfigError
 DAY = 86_400.0
 
 
-def stored(path: Path) -> list[tuple[str, str]]:
+def stored_events(path: Path) -> list[tuple[str, str]]:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("SELECT connection, id FROM events ORDER BY seq").fetchall()
 
@@ -38,9 +38,9 @@ def test_events_are_kept_for_a_day(
         clock.now += DAY / 2
     clock.now += 1
     path = maintained_inbox.database.path
-    eventually(lambda: stored(path) == [("", "two")])
+    eventually(lambda: stored_events(path) == [("", "two")])
     clock.now += DAY
-    eventually(lambda: stored(path) == [])
+    eventually(lambda: stored_events(path) == [])
     run(maintained_inbox.store("", [make_event(id="one")]))  # no longer recognized as a repetition
     assert maintained_inbox.counts().received == 3
 
@@ -49,10 +49,10 @@ def test_undelivered_events_and_those_of_dead_letters_are_kept_longer(
     maintained_inbox: Inbox, clock: Any, make_event: Any, run: Any
 ) -> None:
     queue = maintained_inbox.delivery_queue("a", Backoff(attempts=1), 1e9)
-    [number] = run(queue.register(["recorder/dockhand_event"])).values()
+    [handler_id] = run(queue.register(["recorder/dockhand_event"])).values()
     run(maintained_inbox.store("", [make_event("r1", "waits"), make_event("r2", "dies")]))
     deliveries = {
-        delivery.event.deserialize().id: delivery for delivery in run(queue.claim({number: 9}))
+        delivery.event.deserialize().id: delivery for delivery in run(queue.claim({handler_id: 9}))
     }
     run(queue.mark_failed(deliveries["dies"], "no"))
     clock.now += 2 * DAY
@@ -60,10 +60,10 @@ def test_undelivered_events_and_those_of_dead_letters_are_kept_longer(
     clock.now += DAY + 1
     path = maintained_inbox.database.path
     # the dead letter has expired, and its event with it
-    eventually(lambda: stored(path) == [("", "waits"), ("", "new")])
+    eventually(lambda: stored_events(path) == [("", "waits"), ("", "new")])
     assert maintained_inbox.dead_letters.page() == []
     run(queue.mark_succeeded(deliveries["waits"]))
-    eventually(lambda: ("", "waits") not in stored(path))
+    eventually(lambda: ("", "waits") not in stored_events(path))
 
 
 def test_handlers_that_no_process_registers_are_removed(
@@ -97,7 +97,7 @@ def test_lag_is_the_time_since_the_oldest_undelivered_event(
 ) -> None:
     inbox = Inbox(tmp_path / "inbox.db", clock=clock)
     queue = inbox.delivery_queue("a", Backoff(), 15.0)
-    [number] = run(queue.register(["recorder/dockhand_event"])).values()
+    [handler_id] = run(queue.register(["recorder/dockhand_event"])).values()
     assert inbox.counts().lag == 0.0
     run(inbox.store("", [make_event(id="one")]))
     clock.now += 60
@@ -106,7 +106,7 @@ def test_lag_is_the_time_since_the_oldest_undelivered_event(
     counts = inbox.counts()
     assert (counts.lag, counts.waiting) == (65.0, 2)
     assert counts.handlers["recorder/dockhand_event"].lag == 65.0
-    [delivery, _] = run(queue.claim({number: 9}))
+    [delivery, _] = run(queue.claim({handler_id: 9}))
     run(queue.mark_succeeded(delivery))
     assert inbox.counts().lag == 5.0
     inbox.close()

@@ -244,7 +244,7 @@ RECORDED = [(name, each) for name in REGISTRIES for each in recorded(name)]
 def test_recorded_events_are_delivered_unchanged(inbox: Inbox, run: Any, connection: str) -> None:
     parsers = EventParsers(Plugins())
     queue = inbox.delivery_queue("a", Backoff(), 15.0)
-    [number] = run(queue.register(["recorder/dockhand_event"])).values()
+    [handler_id] = run(queue.register(["recorder/dockhand_event"])).values()
     expected: dict[str, Any] = {}
     for _, sent in RECORDED:
         events = parsers.parse(sent.headers, sent.body)
@@ -252,7 +252,7 @@ def test_recorded_events_are_delivered_unchanged(inbox: Inbox, run: Any, connect
         update = {"connection": connection or None}
         expected |= {each.id: each.model_copy(update=update) for each in events}
     assert len(expected) > 50
-    deliveries = run(queue.claim({number: 10_000}))
+    deliveries = run(queue.claim({handler_id: 10_000}))
     seen = {}
     while deliveries:
         delivery = deliveries.pop()

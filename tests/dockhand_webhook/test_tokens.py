@@ -33,7 +33,7 @@ def test_a_token_is_accepted_as_bearer_or_as_password(receiver: Any) -> None:
         basic("dockhand", token).replace("Basic", "basic"),
     ):  # fmt: skip
         assert post_status(receiver, header) == 202
-    assert len(receiver.stored()) == 5
+    assert len(receiver.stored_events()) == 5
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_an_invalid_authorization_is_refused(
     reply = receiver.post(envelope(push()), headers={"Authorization": sent})
     assert reply.status_code == 401
     assert reply.headers["www-authenticate"] == 'Bearer realm="dockhand", Basic realm="dockhand"'
-    assert receiver.stored() == []
+    assert receiver.stored_events() == []
     assert receiver.inbox.counts().dead_letters == 0
     assert "without a valid token" in caplog.text
     if header and header.partition(" ")[2]:
@@ -110,7 +110,7 @@ def test_a_token_bound_to_a_connection_is_refused_on_other_routes(receiver: Any)
             assert post_status(receiver, header, connection) == 401
         assert receiver.get("/metrics", headers={"Authorization": header}).status_code == 401
     assert post_status(receiver, f"Bearer {production}", "production") == 202
-    assert {connection for connection, _ in receiver.stored()} == {"staging", "production"}
+    assert {connection for connection, _ in receiver.stored_events()} == {"staging", "production"}
 
 
 def test_no_spelling_of_a_path_bypasses_the_binding(receiver: Any) -> None:
@@ -125,7 +125,7 @@ def test_no_spelling_of_a_path_bypasses_the_binding(receiver: Any) -> None:
     ):  # fmt: skip
         reply = receiver.post(envelope(push()), path=path, headers={"Authorization": staging})
         assert reply.status_code in {401, 404}, path
-    assert receiver.stored() == []
+    assert receiver.stored_events() == []
 
 
 def test_the_inbox_stores_no_secret_of_a_token(inbox: Inbox, clock: Any, tmp_path: Path) -> None:
