@@ -1,23 +1,21 @@
-# What the README names. Everything is installed into .venv; PIP_* settings are pip's own.
+# The commands of this project; `make help` lists them. Everything is installed into .venv.
+# PYTHON names the interpreter; pip reads its own PIP_* settings.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := dockhand_distribution dockhand_zot dockhand_embedded dockhand_auth_basic dockhand_auth_bearer dockhand_auth_apikey
-PLUGINS += dockhand_auth_jwt
-PLUGINS += dockhand_token_server
-PLUGINS += dockhand_auth_token
-PLUGINS += dockhand_webhook dockhand_celery
-# the demo serves what the registry tells
+PLUGINS := $(notdir $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml))))
+# The demo serves the receiver of notifications, which needs the extra "server".
 EDITABLE := -e . $(foreach p,$(PLUGINS),-e plugins/$(p)) -e plugins/dockhand_webhook[server]
 PROJECTS := pyproject.toml $(foreach p,$(PLUGINS),plugins/$(p)/pyproject.toml)
 CODE := dockhand_core tests benchmarks examples scripts $(foreach p,$(PLUGINS),plugins/$(p)/$(p))
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dockhand-live/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test live record lint bench packages clean
+.PHONY: help demo test live servers record lint bench packages clean
 
-help:  ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -25,51 +23,49 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(BIN)/python $(PROJECTS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(EDITABLE)
+	@echo "Installing the packages into $(VENV); this takes about a minute"
+	@$(PIP_INSTALL) $(EDITABLE)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  $$($(BIN)/python scripts/group.py test)
+	@$(PIP_INSTALL) $$($(BIN)/python scripts/group.py test)
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  $$($(BIN)/python scripts/group.py lint)
+	@$(PIP_INSTALL) $$($(BIN)/python scripts/group.py lint)
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  $$($(BIN)/python scripts/group.py bench)
+	@$(PIP_INSTALL) $$($(BIN)/python scripts/group.py bench)
 	@touch $@
 
-demo: $(VENV)/.demo  ## set up, and run the main job (DOCKHAND_BASE_URI=… for a real registry)
+demo: $(VENV)/.demo  ## set up .venv and run the main job (DOCKHAND_BASE_URI=… for a real registry)
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.test  ## every test; those with real registries where these are installed
+test: $(VENV)/.test  ## run all tests; those that need real registries run where these are installed
 	$(BIN)/python -m pytest
 
-live: $(VENV)/.test servers  ## install real registries, and run the tests that need them
+live: $(VENV)/.test servers  ## install real registries and run the tests that need them
 	CI=true $(BIN)/python -m pytest -m live
 
-.PHONY: servers
-servers:  ## install real registries: Debian's as root, Distribution 3.1 where Go is
+servers:  ## install real registries: from Debian (as root), and Distribution 3.1 with Go
 	@PYTHON=$(BIN)/python sh scripts/servers.sh "$(CACHE)"
 
-record: $(VENV)/.test servers  ## record the cassettes anew from real registries
+record: $(VENV)/.test servers  ## record the cassettes again, from real registries
 	DOCKHAND_RECORD=1 CI=true $(BIN)/python -m pytest tests/contract
 
-lint: $(VENV)/.lint $(VENV)/.bench  ## ruff, mypy --strict, the arrows between rooms
+lint: $(VENV)/.lint $(VENV)/.bench  ## run ruff, mypy --strict and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.bench  ## ratios against peers, in one run
+bench: $(VENV)/.bench  ## measure against other clients and servers, in one run
 	$(BIN)/python -m benchmarks
 
-packages: $(VENV)/.test  ## build every wheel, and use each plugin alone in an empty environment
+packages: $(VENV)/.test  ## build every wheel and use each plugin alone in an empty environment
 	$(BIN)/python scripts/packages.py
 
-clean:  ## remove what was installed and built
+clean:  ## remove the environment, caches, builds and the demo's log
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f dockhand-demo.log
