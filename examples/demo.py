@@ -1,9 +1,11 @@
-"""The main job from end to end: two registries, one image for two platforms.
+"""The main job from end to end: push an image for two platforms, pull it, copy it, delete it.
 
-Without settings, both registries are folders on this machine. `main` wants a token for whatever is
-done with it, and Dockhand is the authority that signs them; what happens there is told to a
-receiver, which calls a hook. With DOCKHAND_BASE_URI (and DOCKHAND_AUTH_DRIVER, DOCKHAND_USERNAME,
-DOCKHAND_PASSWORD …) the connection `main` is a real one.
+Without settings, both registries are folders on this machine. The connection `main` requires a
+token for each request, and Dockhand is the authority that signs the tokens. The registry sends
+notifications to a receiver, which calls a hook with each event.
+
+With DOCKHAND_BASE_URI (and DOCKHAND_AUTH_DRIVER, DOCKHAND_USERNAME, DOCKHAND_PASSWORD …), `main`
+is the registry at that URL.
 """
 
 from __future__ import annotations
@@ -14,16 +16,20 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import os
 import random
+import re
 import sys
 import tarfile
 import tempfile
+import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import notified
 from dockhand_auth_jwt import SigningKey, TokenService
+from event_receiver import EventReceiver
 
 from dockhand_core import (
     AsyncDockhand,
@@ -34,6 +40,7 @@ from dockhand_core import (
     ImageIndex,
     ImageManifest,
     Platform,
+    Plugins,
     RegistryClient,
     Scope,
     Unauthorized,
@@ -45,8 +52,9 @@ from dockhand_core.models import media
 
 REPOSITORY = "dockhand-demo/hello"
 PLATFORMS = ("linux/amd64", "linux/arm64/v8")
+LOG_FILE = Path("dockhand-demo.log")
 
-MAIN_ON_DISK = """\
+EMBEDDED_MAIN = """\
 driver = "embedded"
 root = "main"
 token_realm = "http://localhost:5001/token"
@@ -63,12 +71,12 @@ registry_name = "demo_registry"
 subject = "the demo"
 
 [connections.main.logging]
-driver = "console"
+driver = "stdlib"
 level = "info"
 """
-MAIN_REAL = """\
-driver = "distribution"  # the environment says where
-logging = { driver = "console", level = "info" }
+REMOTE_MAIN = """\
+driver = "distribution"  # the environment adds base_uri
+logging = { driver = "stdlib", level = "info" }
 """
 CONFIG = """
 default = "main"
@@ -79,28 +87,65 @@ default = "main"
 driver = "embedded"
 root = "mirror"
 timeout = 5.0
-logging = {{ driver = "json", level = "info" }}
+logging = {{ driver = "stdlib", level = "info" }}
 """
 
 
-def title(text: str) -> None:
-    """Say what comes next."""
-    sys.stderr.flush()
-    print(f"\n── {text} ", flush=True)
+class ShortFormatter(logging.Formatter):
+    """Formats a request in less than a line of a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Method, status, bytes and path; digests and upload ids are cut."""
+        fields = record.__dict__["dockhand"]
+        path = re.sub(r"([0-9a-f]{8})[0-9a-f-]{24,}", r"\1…", fields["path"])
+        status, count = fields.get("status", "failed"), fields.get("bytes", 0)
+        return f"   {record.name}: {fields['method']:5} {status} {count:7} bytes  {path}"
 
 
-def bar(done: int, total: int | None) -> None:
-    """A progress function, as uploads and downloads take it."""
-    if done != total and not sys.stdout.isatty():
-        return
-    share = done / total if total else 1.0
-    print(f"\r   [{'█' * int(share * 30):30}] {done / 1e6:6.2f} MB", end="", flush=True)
-    if done == total:
-        print(flush=True)
+class JsonFormatter(logging.Formatter):
+    """Formats a request as a JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """All fields of the request."""
+        return json.dumps({"logger": record.name, **record.__dict__["dockhand"]})
 
 
-def authority(folder: Path) -> None:
-    """Make the key that signs, and the certificate that the registry trusts."""
+def configure_logging() -> None:
+    """Write the requests of `main` to a file, and print those of `mirror`."""
+    logging.basicConfig(format="   %(name)s: %(message)s")
+    for name, handler, formatter in (
+        ("main", logging.FileHandler(LOG_FILE, mode="w", encoding="utf-8"), JsonFormatter()),
+        ("mirror", logging.StreamHandler(sys.stdout), ShortFormatter()),
+    ):
+        logger = logging.getLogger(f"dockhand.{name}")
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        handler.setFormatter(formatter)
+        logger.addHandler(handler)
+
+
+def print_title(text: str) -> None:
+    """Print the title of the next step."""
+    print(f"── {text}", flush=True)
+
+
+def progress_bar(label: str) -> Callable[[int, int | None], None]:
+    """A function that uploads and downloads call with the bytes done and the total."""
+
+    def show(done: int, total: int | None) -> None:
+        if done != total and not sys.stdout.isatty():
+            return
+        share = done / total if total else 1.0
+        bar = "█" * int(share * 30)
+        print(f"\r   {label:15} [{bar:30}] {done / 1e6:6.2f} MB", end="", flush=True)
+        if done == total:
+            print(flush=True)
+
+    return show
+
+
+def make_keys(folder: Path) -> None:
+    """Make the key that signs tokens, and the certificate that the registry trusts."""
     key = SigningKey.generate()
     (folder / "keys").mkdir()
     (folder / "keys" / "private.pem").write_bytes(key.private_pem())
@@ -108,19 +153,26 @@ def authority(folder: Path) -> None:
     print(f"   {key!r}")
 
 
-def strangers(config: DockhandConfig, folder: Path) -> None:
-    """What happens to those whom the authority does not know, and to tokens for something else."""
+def show_drivers(plugins: Plugins) -> None:
+    """Print the drivers that the installed plugins provide."""
+    for kind in ("registry", "auth", "log"):
+        drivers = sorted(name for plugin in plugins for name in plugin.provides.get(kind, ()))
+        print(f"   {kind} drivers: {', '.join(drivers)}")
+
+
+def show_refusals(config: DockhandConfig, folder: Path) -> None:
+    """Push without a token, with a token for another repository, and with an unknown key."""
     key = SigningKey.load(folder / "keys" / "private.pem")
     service = TokenService(key, issuer="demo_authority", audience="demo_registry")
     narrow = service.builder().related_to("alice").with_scope(Scope.read("alice/app"))
-    table = config.connection("main")[1]
-    door = {key: value for key, value in table.options.items() if key.startswith("token_")}
-    door["token_certificate"] = folder / door["token_certificate"]
-    for who, auth in (
-        ("nobody", {"driver": "null"}),
-        ("alice, for alice/app", {"driver": "bearer", "token": service.sign(narrow)}),
+    options = config.connection("main")[1].options
+    settings = {name: value for name, value in options.items() if name.startswith("token_")}
+    settings["token_certificate"] = folder / settings["token_certificate"]
+    for attempt, auth in (
+        ("no token", {"driver": "null"}),
+        ("a token for alice/app", {"driver": "bearer", "token": service.sign(narrow)}),
         (
-            "another authority",
+            "another authority's token",
             {
                 "driver": "jwt",
                 "private_key": SigningKey.generate().private_pem().decode(),
@@ -129,17 +181,17 @@ def strangers(config: DockhandConfig, folder: Path) -> None:
             },
         ),
     ):
-        quiet = {"driver": "null"}
         root = str(folder / "main")
-        with connect(root, driver="embedded", auth=auth, logging=quiet, **door) as registry:
+        with connect(root, driver="embedded", auth=auth, **settings) as registry:
             try:
                 registry.put_manifest(REPOSITORY, "v1", ImageIndex(manifests=()))
             except Unauthorized as error:
-                print(f"   {who}: {str(error).partition(': ')[2]}")
+                reason = f"{attempt}: {error.status} {error.code}, {error.errors[0]['message']}"
+                print(f"   {textwrap.shorten(reason, 97, placeholder=' …')}")
 
 
-def layer(seed: int) -> tuple[bytes, str]:
-    """A layer of some two MiB, and the digest of what is in it uncompressed."""
+def make_layer(seed: int) -> tuple[bytes, str]:
+    """A compressed layer of about two MiB, and the digest of its uncompressed bytes."""
     data = random.Random(seed).randbytes(2 << 20)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -151,11 +203,11 @@ def layer(seed: int) -> tuple[bytes, str]:
 
 
 def push(registry: RegistryClient) -> ImageIndex:
-    """Build an image for each platform, push them, and an index over them."""
+    """Push an image for each platform, and an index of them under three tags."""
     entries = []
     for seed, name in enumerate(PLATFORMS):
         platform = Platform.parse(name)
-        blob, diff_id = layer(seed)
+        blob, diff_id = make_layer(seed)
         config = json.dumps(
             {
                 "os": platform.os,
@@ -165,13 +217,12 @@ def push(registry: RegistryClient) -> ImageIndex:
                 "rootfs": {"type": "layers", "diff_ids": [diff_id]},
             }
         ).encode()
-        print(f"   {name}", flush=True)
-        pushed = registry.upload_blob(REPOSITORY, blob, progress=bar)
+        layer = registry.upload_blob(REPOSITORY, blob, progress=progress_bar(name))
         kept = registry.upload_blob(REPOSITORY, config)
         manifest = ImageManifest(
             config=Descriptor(media_type=media.OCI_CONFIG, digest=kept.digest, size=len(config)),
             layers=(
-                Descriptor(media_type=media.OCI_LAYER_GZIP, digest=pushed.digest, size=len(blob)),
+                Descriptor(media_type=media.OCI_LAYER_GZIP, digest=layer.digest, size=len(blob)),
             ),
         )
         registry.put_manifest(REPOSITORY, manifest.digest, manifest)
@@ -179,116 +230,112 @@ def push(registry: RegistryClient) -> ImageIndex:
     index = ImageIndex(manifests=tuple(entries))
     for tag in ("v1", "v1.0", "latest"):
         registry.put_manifest(REPOSITORY, tag, index)
+    print(f"   index {index.digest[:19]}… with the tags v1, v1.0, latest")
     return index
 
 
-def look(registry: RegistryClient) -> None:
-    """List what is there, a page at a time and as a whole."""
-    page = registry.tag_page(REPOSITORY, limit=2)
-    while True:
-        more = " …" if page.has_more else ""
-        print(f"   a page of tags: {', '.join(page.items)}{more}")
-        if not page.has_more:
-            break
-        page = registry.tag_page(REPOSITORY, limit=2, after=page.next)
-    mine = [name for name in registry.repositories() if name == REPOSITORY]
-    print(f"   among the repositories: {', '.join(mine)}")
+def list_content(registry: RegistryClient) -> None:
+    """List the tags page by page, and the repositories with one iterator."""
+    pages = [registry.tag_page(REPOSITORY, limit=2)]
+    while pages[-1].has_more:
+        pages.append(registry.tag_page(REPOSITORY, limit=2, after=pages[-1].next))
+    print(f"   pages of tags: {' | '.join(', '.join(page.items) for page in pages)}")
+    found = [name for name in registry.repositories() if name == REPOSITORY]
+    print(f"   among the repositories: {', '.join(found)}")
 
 
 def pull(registry: RegistryClient, folder: Path) -> None:
-    """Pick a platform, and download its layer, verified as it arrives."""
+    """Choose a platform's image, read its configuration and download its layer."""
     image = registry.image(REPOSITORY, "latest", platform="linux/arm64")
     config = registry.image_config(REPOSITORY, image)
     print(f"   {config.platform}: {image.size} bytes, labels {config.labels}", flush=True)
-    path = registry.download_blob(
-        REPOSITORY, image.layers[0].digest, folder / "layer.tar.gz", progress=bar
-    )
-    print(f"   {path.name}: {path.stat().st_size} bytes, sha256 verified")
+    layer, file = image.layers[0], folder / "layer.tar.gz"
+    registry.download_blob(REPOSITORY, layer.digest, file, progress=progress_bar(file.name))
 
 
-async def mirror(config: DockhandConfig) -> None:
-    """Copy all platforms from one connection to the other, at once, with the async client."""
+async def copy_to_mirror(config: DockhandConfig) -> None:
+    """Copy the images of all platforms at the same time, with the async client."""
     async with AsyncDockhand(config) as dockhand:
         source, target = dockhand.connection("main"), dockhand.connection("mirror")
 
         async def copy(entry: Descriptor) -> None:
             manifest = await source.manifest(REPOSITORY, entry)
             assert isinstance(manifest, ImageManifest)
-            for blob in (manifest.config, *manifest.layers):
-                async with source.open_blob(REPOSITORY, blob.digest) as data:
-                    await target.upload_blob(REPOSITORY, data, digest=blob.digest)
+            data = await source.read_blob(REPOSITORY, manifest.config.digest)
+            await target.upload_blob(REPOSITORY, data)
+            for layer in manifest.layers:
+                async with source.open_blob(REPOSITORY, layer.digest) as blob:
+                    await target.upload_blob(REPOSITORY, blob, digest=layer.digest)
             await target.put_manifest(REPOSITORY, entry.digest, manifest)
 
         index = await source.manifest(REPOSITORY, "v1")
         assert isinstance(index, ImageIndex)
         await asyncio.gather(*(copy(entry) for entry in index.manifests))
         await target.put_manifest(REPOSITORY, "v1", index)
-        print(f"   the mirror has {[tag async for tag in target.tags(REPOSITORY)]}")
 
 
-def clean_up(registry: RegistryClient, index: ImageIndex) -> None:
-    """Delete a tag alone, then the manifests with all that leads to them."""
+def delete(registry: RegistryClient, index: ImageIndex) -> None:
+    """Delete one tag, then the manifests and with them the other tags."""
     try:
         registry.delete_tag(REPOSITORY, "v1.0")
-        print(f"   tag v1.0 is gone; left: {', '.join(sorted(registry.tags(REPOSITORY)))}")
+        tags = ", ".join(sorted(registry.tags(REPOSITORY)))
+        print(f"   deleted the tag v1.0; tags left: {tags}")
     except Unsupported as error:
         print(f"   {error}")
     for digest in (index.digest, *(entry.digest for entry in index.manifests)):
         registry.delete_manifest(REPOSITORY, digest)
-    print(f"   manifests deleted by digest; tags left: {list(registry.tags(REPOSITORY))}")
+    print(f"   deleted the manifests by digest; tags left: {list(registry.tags(REPOSITORY))}")
 
 
 def main() -> int:
-    """Run it all."""
+    """Run all steps."""
     start = time.perf_counter()
-    real = os.environ.get("DOCKHAND_BASE_URI")
-    with tempfile.TemporaryDirectory(prefix="dockhand-demo-") as name:
-        folder = Path(name)
-        if not real:
-            title("Dockhand is the authority: a key, and a certificate for the registry")
-            authority(folder)
+    remote = os.environ.get("DOCKHAND_BASE_URI")
+    configure_logging()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dockhand-demo-")))
+        receiver = None
+        main_table = REMOTE_MAIN
+        if not remote:
+            print_title("Make a key to sign tokens, and a certificate for the registry")
+            make_keys(folder)
+            receiver = stack.enter_context(EventReceiver(folder / "inbox.db"))
+            main_table = EMBEDDED_MAIN.format(notify=receiver.url, token=receiver.token)
         file = folder / "dockhand.toml"
-        stack = contextlib.ExitStack()
-        if real:
-            receiver, table = None, MAIN_REAL
-        else:
-            receiver = stack.enter_context(notified.Receiver(folder / "inbox.db"))
-            table = MAIN_ON_DISK.format(notify=receiver.url, token=receiver.token)
-        file.write_text(CONFIG.format(main=table))
+        file.write_text(CONFIG.format(main=main_table))
         config = load_config(file)
-        with stack, Dockhand(config) as dockhand:
-            title("installed plugins")
-            for plugin in dockhand.plugins:
-                print(f"   {plugin}")
-            registry = dockhand.connection()
-            registry.ping()
-            print(f"   main is {registry!r}, {registry.api_version()}")
-            if not real:
-                title("whom the registry does not let in")
-                strangers(config, folder)
-            title("push an image for two platforms to main")
-            index = push(registry)
-            title("list what is there")
-            look(registry)
-            title("pick a platform, download it")
-            pull(registry, folder)
-            title("copy it to mirror, with the async client (its log is JSON)")
-            asyncio.run(mirror(config))
-            title("a mistake, and what is said about it")
-            try:
-                registry.image(REPOSITORY, "v1", platform="windows/amd64")
-            except DockhandError as error:
-                print(f"   {type(error).__name__}: {error}")
-            title("delete")
-            clean_up(registry, index)
-            if receiver is not None:
-                title("what main told of all this: each line a call of a hook, from the inbox")
-                receiver.show()
-    print(f"\nDone in {time.perf_counter() - start:.1f} s.", end=" ")
-    if real:
-        print("That was a real registry.")
+        dockhand = stack.enter_context(Dockhand(config))
+        print_title("Drivers of the installed plugins")
+        show_drivers(dockhand.plugins)
+        registry = dockhand.connection()
+        registry.ping()
+        print(f"   main is {registry!r}; its requests are logged to {LOG_FILE}")
+        if not remote:
+            print_title("Push without a valid token")
+            show_refusals(config, folder)
+        print_title("Push an image for two platforms to main")
+        index = push(registry)
+        print_title("List tags and repositories")
+        list_content(registry)
+        print_title("Choose a platform and download its layer, which is verified")
+        pull(registry, folder)
+        print_title("Copy the image to mirror with the async client; the requests to mirror:")
+        asyncio.run(copy_to_mirror(config))
+        print_title("Ask for a platform that the image lacks")
+        try:
+            registry.image(REPOSITORY, "v1", platform="windows/amd64")
+        except DockhandError as error:
+            print(f"   {type(error).__name__}: {error}")
+        print_title("Delete a tag, then everything")
+        delete(registry, index)
+        if receiver is not None:
+            print_title("Events that main sent meanwhile; the hook was called with each")
+            receiver.show()
+    print(f"Done in {time.perf_counter() - start:.1f} s.", end=" ")
+    if remote:
+        print(f"main was {remote}.")
     else:
-        print("The same on a real registry: DOCKHAND_BASE_URI=http://localhost:5000 make demo")
+        print("On a real registry: DOCKHAND_BASE_URI=http://localhost:5000 make demo")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A receiver in the process: what a registry tells it becomes calls of a hook."""
+"""A receiver of notifications in a thread: each event of the registry becomes a call of a hook."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,22 +20,22 @@ from dockhand_core.server import listen
 
 
 class Audit:
-    """A plugin that is told of everything."""
+    """A plugin that collects every event."""
 
     def __init__(self) -> None:
         self.events: list[RegistryBaseEvent] = []
 
     @hookimpl
     async def dockhand_event(self, event: RegistryBaseEvent) -> None:
-        """Keep it; a real one would start a build, or tell somebody."""
+        """Keep the event; a real handler might start a build or send a message."""
         self.events.append(event)
 
 
-class Receiver:
-    """Serves the receiver on a loopback port, in a thread.
+class EventReceiver:
+    """The receiver of dockhand-webhook, served on a loopback port by a thread.
 
     Args:
-        inbox: the file that events are kept in until the hook has been called with them.
+        inbox: the file that keeps events until the hook has been called with them.
     """
 
     def __init__(self, inbox: Path) -> None:
@@ -50,7 +49,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where registries post to."""
+        """The URL that registries post notifications to."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}/dockhand/notify"
 
     def _serve(self) -> None:
@@ -71,20 +70,25 @@ class Receiver:
         self._listener.close()
 
     def show(self, seconds: float = 10.0) -> None:
-        """Wait until the registry has told everything, and print what the hook was called with."""
+        """Wait until no more events arrive, then print those of tags.
+
+        Args:
+            seconds: the longest wait.
+        """
         until = time.monotonic() + seconds
         seen = -1
         while seen != len(self._audit.events) and time.monotonic() < until:
             seen = len(self._audit.events)
             time.sleep(0.3)
-        kinds = Counter(type(event).__name__ for event in self._audit.events)
-        print(f"   {', '.join(f'{number} {kind}' for kind, number in sorted(kinds.items()))}")
         for event in self._audit.events:
-            if event.action == "delete" or getattr(event, "tag", None):
-                what = getattr(event, "tag", None) or str(event.digest)[:19]
+            tag = getattr(event, "tag", None)
+            if tag and event.action in {"push", "delete"}:
                 print(
-                    f"   {type(event).__name__:14} {event.repository} {what}"
-                    f"  by {event.actor_name}, on connection {event.connection}"
+                    f"   {type(event).__name__:14} {event.repository}:{tag:6} "
+                    f"by {event.actor_name}, on connection {event.connection}"
                 )
         counts = self._app.counts()
-        print(f"   received {counts.received}, delivered {counts.delivered}, dead {counts.dead}")
+        print(
+            f"   with pulls and blobs: {counts.received} events received, "
+            f"{counts.delivered} delivered, {counts.dead} dead"
+        )

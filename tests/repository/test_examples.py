@@ -1,0 +1,28 @@
+"""The programs in examples/ run to their end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_demo_fits_two_screens_and_names_its_log(clean: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "demo.py")],
+        cwd=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 55
+    assert max(map(len, lines)) <= 100
+    assert "logged to dockhand-demo.log" in done.stdout
+    requests = [json.loads(line) for line in (clean / "dockhand-demo.log").read_text().splitlines()]
+    assert {request["connection"] for request in requests} == {"main"}
+    assert {"GET", "HEAD", "POST", "PUT", "DELETE"} == {request["method"] for request in requests}
