@@ -23,7 +23,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(BIN)/python $(PROJECTS)
-	@echo "Installing the packages into $(VENV); this takes about a minute"
+	@echo "Installing the packages into $(VENV); this takes a minute or more"
 	@$(PIP_INSTALL) $(EDITABLE)
 	@touch $@
 

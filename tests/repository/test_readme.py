@@ -95,8 +95,12 @@ def paths_on_the_map() -> Iterator[Path]:
             yield folder
 
 
-# Files that other branches add; empty once these are merged.
-NOT_YET = {"backoff.py"}
+# Files that other branches add or remove; empty once these are merged.
+NOT_YET = {
+    "authentication.py", "backoff.py", "executor.py", "refresh_tokens.py", "signing_key.py",
+    "token_issuer.py", "verification.py",
+}  # fmt: skip
+NOT_LONG = {ROOT / "dockhand_core/events/headers.py"}
 
 
 def test_map_names_existing_files() -> None:
@@ -113,7 +117,7 @@ def test_map_is_complete() -> None:
     with_files = {path.parent for path in files}
     whole = {path for path in named if path.is_dir()} - with_files
     for module in (ROOT / "dockhand_core").rglob("*.py"):
-        if module.name != "__init__.py":
+        if module.name != "__init__.py" and module not in NOT_LONG:
             assert module in files or whole & set(module.parents), module.relative_to(ROOT)
     for project in ROOT.glob("plugins/*/pyproject.toml"):
         name = project.parent.name
