@@ -1,4 +1,4 @@
-"""A registry over each storage, as an httpx client with a few ways to push.
+"""Fixtures: a registry over each storage, and an httpx client of it with helpers that push.
 
 The helpers are methods of a fixture, since test modules here cannot import one another.
 """
@@ -21,8 +21,8 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
-class Pushes:
-    """A client, and what the tests push with it."""
+class RegistryApi:
+    """An httpx client of a registry, and helpers that build and push content."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -35,19 +35,19 @@ class Pushes:
         return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
     @staticmethod
-    def codes(response: httpx.Response) -> list[str]:
+    def error_codes(response: httpx.Response) -> list[str]:
         return [error["code"] for error in response.json()["errors"]]
 
-    def blob(self, name: str, data: bytes, algorithm: str = "sha256") -> str:
-        """Push a blob in one request."""
+    def push_blob(self, name: str, data: bytes, algorithm: str = "sha256") -> str:
+        """Push a blob in one request; return its digest."""
         digest = self.digest_of(data, algorithm)
         url = f"/v2/{name}/blobs/uploads/"
         reply = self.client.post(url, params={"digest": digest}, content=data)
         assert reply.status_code == 201, reply.text
         return digest
 
-    def start(self, name: str) -> str:
-        """Begin an upload and give its location."""
+    def start_upload(self, name: str) -> str:
+        """Begin an upload and return its location."""
         reply = self.client.post(f"/v2/{name}/blobs/uploads/")
         assert reply.status_code == 202, reply.text
         return reply.headers["location"]
@@ -55,8 +55,8 @@ class Pushes:
     def descriptor(self, data: bytes, media_type: str) -> dict[str, Any]:
         return {"mediaType": media_type, "digest": self.digest_of(data), "size": len(data)}
 
-    def manifest(self, layer: bytes, **extra: Any) -> bytes:
-        """An image manifest of one layer and the config `{}`, with extra keys."""
+    def image_manifest(self, layer: bytes, **extra: Any) -> bytes:
+        """An image manifest of one layer and the config `{}`, with extra fields."""
         document = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -66,45 +66,45 @@ class Pushes:
         }
         return json.dumps(document, indent=2).encode()
 
-    def index(self, *manifests: bytes, **extra: Any) -> bytes:
-        """An image index over manifests, with extra keys."""
+    def image_index(self, *manifests: bytes, **extra: Any) -> bytes:
+        """An image index over manifests, with extra fields."""
         entries = [self.descriptor(data, OCI_MANIFEST) for data in manifests]
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries, **extra}
         return json.dumps(document).encode()
 
-    def put(
+    def put_manifest(
         self, name: str, reference: str, data: bytes, media_type: str = OCI_MANIFEST
     ) -> httpx.Response:
-        """Put a manifest and give the reply."""
+        """Put a manifest and return the reply."""
         return self.client.put(
             f"/v2/{name}/manifests/{reference}", content=data, headers={"Content-Type": media_type}
         )
 
-    def image(self, name: str, reference: str, layer: bytes, **extra: Any) -> bytes:
-        """Push an image with its blobs; gives the manifest."""
-        self.blob(name, layer)
-        self.blob(name, b"{}")
-        manifest = self.manifest(layer, **extra)
-        reply = self.put(name, reference or self.digest_of(manifest), manifest)
+    def push_image(self, name: str, reference: str, layer: bytes, **extra: Any) -> bytes:
+        """Push an image with its blobs; return its manifest."""
+        self.push_blob(name, layer)
+        self.push_blob(name, b"{}")
+        manifest = self.image_manifest(layer, **extra)
+        reply = self.put_manifest(name, reference or self.digest_of(manifest), manifest)
         assert reply.status_code == 201, reply.text
         return manifest
 
 
 @pytest.fixture(params=["memory", "layout"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """An empty storage of either kind."""
+    """An empty storage of each kind."""
     return MemoryStorage() if request.param == "memory" else LayoutStorage(tmp_path / "root")
 
 
 @pytest.fixture
-def to(storage: Storage) -> Iterator[Pushes]:
+def api(storage: Storage) -> Iterator[RegistryApi]:
     """A client of a registry over that storage."""
-    pushes = Pushes(storage)
-    with pushes.client:
-        yield pushes
+    api = RegistryApi(storage)
+    with api.client:
+        yield api
 
 
 @pytest.fixture
-def over() -> Callable[[Storage], Pushes]:
-    """A client of a registry over a storage of the test's own."""
-    return Pushes
+def make_api() -> Callable[[Storage], RegistryApi]:
+    """A function that creates a client of a registry over a given storage."""
+    return RegistryApi

@@ -1,4 +1,4 @@
-"""Who is let in: htpasswd, and an `authenticate` of one's own."""
+"""Access control: htpasswd files, and custom `authenticate` functions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ import pytest
 import trustme
 from dockhand_embedded import create_app
 from dockhand_embedded.access.htpasswd import Htpasswd
-from dockhand_embedded.access.policy import Authenticate, Challenge, Identity, Verdict, needed
-from dockhand_embedded.protocol.messages import Headers, Request
+from dockhand_embedded.access.policy import (
+    AccessRejection,
+    Authenticate,
+    AuthenticatedUser,
+    AuthResult,
+    required_scopes,
+)
+from dockhand_embedded.protocol.messages import Headers, RegistryRequest
 from images import push_image
 from registries import HTPASSWD, PASSWORD, embedded
 
@@ -27,47 +33,51 @@ QUIET = {"driver": "null"}
 ALICE = {"driver": "basic", "username": "alice", "password": PASSWORD}
 
 
-def basic(user: str, password: str) -> Headers:
+def basic_headers(user: str, password: str) -> Headers:
     encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
     return Headers([("Authorization", f"Basic {encoded}")])
 
 
-def ask(door: Htpasswd, headers: Headers) -> Verdict:
-    async def one() -> Verdict:
-        return await door(headers, ())
+def login(authenticate: Htpasswd, headers: Headers) -> AuthResult:
+    async def call() -> AuthResult:
+        return await authenticate(headers, ())
 
-    return asyncio.run(one())
+    return asyncio.run(call())
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def htpasswd_file(tmp_path: Path) -> Path:
     path = tmp_path / "htpasswd"
     path.write_text(f"# people\n\n{HTPASSWD}")
     return path
 
 
-def test_who_is_in_the_file(file: Path) -> None:
-    door = Htpasswd(file)
-    assert ask(door, basic("alice", PASSWORD)) == Identity("alice")
-    assert ask(door, basic("alice", PASSWORD)) == Identity("alice")  # from memory, this time
+def test_only_listed_users_with_the_right_password(htpasswd_file: Path) -> None:
+    authenticate = Htpasswd(htpasswd_file)
+    assert login(authenticate, basic_headers("alice", PASSWORD)) == AuthenticatedUser("alice")
+    assert login(authenticate, basic_headers("alice", PASSWORD)) == AuthenticatedUser(
+        "alice"
+    )  # from the cache
     for headers in (
-        basic("alice", "wrong"),
-        basic("bob", PASSWORD),
-        basic("", ""),
-        basic("alice", "nul\0"),
+        basic_headers("alice", "wrong"),
+        basic_headers("bob", PASSWORD),
+        basic_headers("", ""),
+        basic_headers("alice", "nul\0"),
         Headers(),
         Headers([("authorization", "Basic")]),
         Headers([("authorization", "Basic !!!")]),
         Headers([("authorization", f"Basic {base64.b64encode(b'no colon').decode()}")]),
         Headers([("authorization", f"Bearer {PASSWORD}")]),
     ):
-        verdict = ask(door, headers)
-        assert isinstance(verdict, Challenge)
-        assert verdict.authenticate == 'Basic realm="dockhand"'
+        result = login(authenticate, headers)
+        assert isinstance(result, AccessRejection)
+        assert result.www_authenticate == 'Basic realm="dockhand"'
 
 
-def test_who_is_not_there_takes_as_long(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted, not timed: a hash is computed for anybody, at the cost of those in the file."""
+def test_unknown_users_cost_one_hash_too(
+    htpasswd_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, not timed: one hash of the same cost is computed for unknown users, too."""
     costs: list[bytes] = []
     real = bcrypt.checkpw
 
@@ -76,44 +86,44 @@ def test_who_is_not_there_takes_as_long(file: Path, monkeypatch: pytest.MonkeyPa
         return real(password, expected)
 
     monkeypatch.setattr(bcrypt, "checkpw", counted)
-    door = Htpasswd(file)
-    ask(door, basic("alice", "wrong"))
-    ask(door, basic("mallory", "wrong"))
+    authenticate = Htpasswd(htpasswd_file)
+    login(authenticate, basic_headers("alice", "wrong"))
+    login(authenticate, basic_headers("mallory", "wrong"))
     assert costs == [b"$2b$05$"] * 2
 
 
-def test_right_passwords_are_remembered_for_a_while(
-    file: Path, monkeypatch: pytest.MonkeyPatch
+def test_correct_passwords_are_cached_for_a_while(
+    htpasswd_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[bytes] = []
+    checked: list[bytes] = []
     real = bcrypt.checkpw
 
-    def noted(password: bytes, expected: bytes) -> bool:
-        asked.append(password)
+    def recorded(password: bytes, expected: bytes) -> bool:
+        checked.append(password)
         return real(password, expected)
 
-    monkeypatch.setattr(bcrypt, "checkpw", noted)
+    monkeypatch.setattr(bcrypt, "checkpw", recorded)
     now = [1000.0]
-    door = Htpasswd(file, remember=60, clock=lambda: now[0])
+    authenticate = Htpasswd(htpasswd_file, remember=60, clock=lambda: now[0])
     for _ in range(3):
-        ask(door, basic("alice", PASSWORD))
-        ask(door, basic("alice", "wrong"))
-    assert len([p for p in asked if p == PASSWORD.encode()]) == 1
-    assert len([p for p in asked if p == b"wrong"]) == 3
+        login(authenticate, basic_headers("alice", PASSWORD))
+        login(authenticate, basic_headers("alice", "wrong"))
+    assert len([p for p in checked if p == PASSWORD.encode()]) == 1
+    assert len([p for p in checked if p == b"wrong"]) == 3
     now[0] += 61
-    ask(door, basic("alice", PASSWORD))
-    assert len([p for p in asked if p == PASSWORD.encode()]) == 2
+    login(authenticate, basic_headers("alice", PASSWORD))
+    assert len([p for p in checked if p == PASSWORD.encode()]) == 2
 
 
-def test_the_file_is_read_again(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    door = Htpasswd(file)
-    assert ask(door, basic("alice", PASSWORD)) == Identity("alice")
+def test_changed_file_is_read_again(htpasswd_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    authenticate = Htpasswd(htpasswd_file)
+    assert login(authenticate, basic_headers("alice", PASSWORD)) == AuthenticatedUser("alice")
     hashed = bcrypt.hashpw(b"other", bcrypt.gensalt(4)).decode()
-    file.write_text(f"bob:{hashed}\n")
-    assert isinstance(ask(door, basic("alice", PASSWORD)), Challenge)
-    assert ask(door, basic("bob", "other")) == Identity("bob")
-    file.write_text("half a li")
-    assert ask(door, basic("bob", "other")) == Identity("bob")
+    htpasswd_file.write_text(f"bob:{hashed}\n")
+    assert isinstance(login(authenticate, basic_headers("alice", PASSWORD)), AccessRejection)
+    assert login(authenticate, basic_headers("bob", "other")) == AuthenticatedUser("bob")
+    htpasswd_file.write_text("half a li")
+    assert login(authenticate, basic_headers("bob", "other")) == AuthenticatedUser("bob")
     assert "line 1 is not user:bcrypt-hash" in caplog.text
     assert "half a li" not in caplog.text
 
@@ -129,7 +139,7 @@ def test_the_file_is_read_again(file: Path, caplog: pytest.LogCaptureFixture) ->
         ("\udcff", "utf-8"),
     ],
 )
-def test_files_that_are_none(tmp_path: Path, text: str, hint: str) -> None:
+def test_malformed_files(tmp_path: Path, text: str, hint: str) -> None:
     path = tmp_path / "htpasswd"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ConfigError, match="htpasswd") as caught:
@@ -138,13 +148,13 @@ def test_files_that_are_none(tmp_path: Path, text: str, hint: str) -> None:
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="missing"):
         Htpasswd(tmp_path / "missing")
 
 
-def test_served_with_a_password(tmp_path: Path, file: Path) -> None:
-    with embedded(tmp_path, "--htpasswd", str(file)) as url:
+def test_server_with_a_password(tmp_path: Path, htpasswd_file: Path) -> None:
+    with embedded(tmp_path, "--htpasswd", str(htpasswd_file)) as url:
         with connect(url, logging=QUIET, auth=ALICE) as registry:
             push_image(registry, "a/b", "v1")
             assert list(registry.tags("a/b")) == ["v1"]
@@ -163,7 +173,7 @@ def test_served_with_a_password(tmp_path: Path, file: Path) -> None:
         assert httpx.head(f"{url}/v2/").content == b""
 
 
-def test_served_over_tls(tmp_path: Path, file: Path) -> None:
+def test_server_with_tls(tmp_path: Path, htpasswd_file: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -171,7 +181,7 @@ def test_served_over_tls(tmp_path: Path, file: Path) -> None:
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
     command = [
         sys.executable, "-m", "dockhand_embedded", "--root", ":memory:", "--port", "0",
-        "--htpasswd", str(file), "--tls-certificate", str(tmp_path / "cert.pem"),
+        "--htpasswd", str(htpasswd_file), "--tls-certificate", str(tmp_path / "cert.pem"),
         "--tls-key", str(tmp_path / "key.pem"),
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -188,7 +198,7 @@ def test_served_over_tls(tmp_path: Path, file: Path) -> None:
             process.terminate()
 
 
-def test_door_options_that_are_wrong(tmp_path: Path) -> None:
+def test_wrong_options(tmp_path: Path) -> None:
     nonsense = tmp_path / "nonsense"
     nonsense.write_text("nonsense")
     for options, hint in (
@@ -206,7 +216,7 @@ def test_door_options_that_are_wrong(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_what_a_request_needs() -> None:
+def test_required_scopes() -> None:
     cases = {
         ("GET", "/v2/"): (),
         ("GET", "/v2/_catalog"): ("registry:catalog:*",),
@@ -218,7 +228,7 @@ def test_what_a_request_needs() -> None:
         ("DELETE", f"/v2/a/b/blobs/{Digest.of(b'')}"): ("repository:a/b:delete",),
         ("GET", f"/v2/a/b/referrers/{Digest.of(b'')}"): ("repository:a/b:pull",),
         ("POST", "/v2/a/b/blobs/uploads/"): ("repository:a/b:pull,push",),
-        # As Distribution has it: clients ask for a token for no more than that.
+        # As in Distribution: clients request a token for these scopes only.
         ("GET", "/v2/a/b/blobs/uploads/x"): ("repository:a/b:pull",),
         ("PATCH", "/v2/a/b/blobs/uploads/x"): ("repository:a/b:pull,push",),
         ("DELETE", "/v2/a/b/blobs/uploads/x"): ("repository:a/b:delete",),
@@ -226,21 +236,20 @@ def test_what_a_request_needs() -> None:
         ("GET", "/other"): (),
     }
     for (method, path), scopes in cases.items():
-        assert tuple(map(str, needed(Request(method, path)))) == scopes, (method, path)
+        assert tuple(map(str, required_scopes(RegistryRequest(method, path)))) == scopes, (
+            method,
+            path,
+        )
 
 
-def served(tmp_path: Path, door: Authenticate) -> httpx.AsyncClient:
-    app = create_app(tmp_path / "root", authenticate=door)
-    # The signature of httpx's own ASGI transport is looser than ASGI is.
+def asgi_client(tmp_path: Path, authenticate: Authenticate) -> httpx.AsyncClient:
+    app = create_app(tmp_path / "root", authenticate=authenticate)
     transport = httpx.ASGITransport(app=app)
     return httpx.AsyncClient(transport=transport, base_url="http://registry")
 
 
-Door = Callable[[Headers, Sequence[Scope]], Verdict]
-
-
-def by_user(headers: Headers, scopes: Sequence[Scope]) -> Verdict:
-    """Everyone has what begins with their name, and reads what is public."""
+def by_user(headers: Headers, scopes: Sequence[Scope]) -> AuthResult:
+    """Allow a user everything below its name, and to read everything below `public/`."""
     user = headers.get("x-user", "")
 
     def allows(scope: Scope) -> bool:
@@ -249,25 +258,26 @@ def by_user(headers: Headers, scopes: Sequence[Scope]) -> Verdict:
         )
 
     if not user:
-        return Challenge('Bearer realm="http://authority/token",service="registry"')
+        return AccessRejection('Bearer realm="http://authority/token",service="registry"')
     if not all(allows(scope) for scope in scopes):
-        return Challenge(None, f"{user} may not")
-    return Identity(user, allows)
+        return AccessRejection(None, f"{user} may not")
+    return AuthenticatedUser(user, allows)
 
 
-async def waiting(headers: Headers, scopes: Sequence[Scope]) -> Verdict:
+async def async_by_user(headers: Headers, scopes: Sequence[Scope]) -> AuthResult:
     await asyncio.sleep(0)
     return by_user(headers, scopes)
 
 
-@pytest.mark.parametrize("door", [by_user, waiting])
-def test_a_door_of_ones_own(
-    tmp_path: Path, door: Callable[[Headers, Sequence[Scope]], Verdict | Awaitable[Verdict]]
+@pytest.mark.parametrize("authenticate", [by_user, async_by_user])
+def test_custom_authenticate(
+    tmp_path: Path,
+    authenticate: Callable[[Headers, Sequence[Scope]], AuthResult | Awaitable[AuthResult]],
 ) -> None:
     digest = Digest.of(b"data")
 
     async def main() -> None:
-        async with served(tmp_path, door) as client:
+        async with asgi_client(tmp_path, authenticate) as client:
             reply = await client.get("/v2/alice/app/tags/list")
             assert reply.status_code == 401
             assert reply.headers["www-authenticate"].startswith("Bearer realm=")
@@ -277,7 +287,7 @@ def test_a_door_of_ones_own(
             reply = await client.get(f"/v2/alice/app/blobs/{digest}", headers=bob)
             assert reply.status_code == 403
             assert reply.json()["errors"][0]["code"] == "DENIED"
-            # What bob may not read is not mounted, with a source and without: he has to send it.
+            # A blob that bob may not read is not mounted, with and without a source.
             for source in ("&from=alice/app", ""):
                 url = f"/v2/bob/app/blobs/uploads/?mount={digest}{source}"
                 assert (await client.post(url, headers=bob)).status_code == 202

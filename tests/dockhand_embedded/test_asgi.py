@@ -1,4 +1,4 @@
-"""The application: files sent by name, and what a hostile client writes on the wire."""
+"""The ASGI application: files sent by path, and hostile requests on a raw socket."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from dockhand_core import Digest, connect
 QUIET = {"driver": "null"}
 
 
-def messages(root: Path, path: str, *headers: tuple[bytes, bytes], by_path: bool = True) -> Any:
-    """What the application sends for a GET, on a server that sends files by their name."""
+def sent_messages(
+    root: Path, path: str, *headers: tuple[bytes, bytes], by_path: bool = True
+) -> Any:
+    """The messages that the application sends for a GET."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
@@ -46,29 +48,29 @@ def messages(root: Path, path: str, *headers: tuple[bytes, bytes], by_path: bool
     return sent
 
 
-def test_files_are_sent_by_name_where_the_server_can(tmp_path: Path) -> None:
+def test_files_are_sent_by_path_if_the_server_supports_it(tmp_path: Path) -> None:
     data = os.urandom(3 << 20)
     with connect(str(tmp_path), driver="embedded", logging=QUIET) as registry:
         digest = registry.upload_blob("a/b", data).digest
     path = f"/v2/a/b/blobs/{digest}"
-    start, body = messages(tmp_path, path)
+    start, body = sent_messages(tmp_path, path)
     assert start["status"] == 200
     assert dict(start["headers"])[b"content-length"] == str(len(data)).encode()
     assert body["type"] == "http.response.pathsend"
     assert Path(body["path"]).is_absolute()
     assert Path(body["path"]).read_bytes() == data
-    # A part of a file has no name.
-    start, *pieces = messages(tmp_path, path, (b"range", b"bytes=10-19"))
+    # A part of a file cannot be sent by path.
+    start, *pieces = sent_messages(tmp_path, path, (b"range", b"bytes=10-19"))
     assert start["status"] == 206
     assert b"".join(piece.get("body", b"") for piece in pieces) == data[10:20]
-    start, *pieces = messages(tmp_path, path, by_path=False)
+    start, *pieces = sent_messages(tmp_path, path, by_path=False)
     assert b"".join(piece.get("body", b"") for piece in pieces) == data
     assert not pieces[-1].get("more_body")
 
 
 HEX = "ab" * 32
-CONTENT = b"for nobody to see"
-HOSTILE = [
+SECRET = b"outside of the registry"
+HOSTILE_PATHS = [
     "/v2/../../../etc/passwd",
     "/v2/../secret/blobs/sha256:{secret}",
     "/v2/%2e%2e/secret/blobs/sha256:{secret}",
@@ -104,28 +106,28 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
-def test_what_is_hostile_gets_nowhere(tmp_path: Path, method: str) -> None:
-    """Raw lines on a socket, as no client's URL library would let them out."""
+def test_hostile_paths_are_rejected(tmp_path: Path, method: str) -> None:
+    """Raw request lines on a socket, which no client's URL library would send."""
     outside = tmp_path / "secret"
-    secret = Digest.of(CONTENT)
+    secret = Digest.of(SECRET)
     (outside / "blobs/sha256").mkdir(parents=True)
-    (outside / "blobs/sha256" / secret.encoded).write_bytes(CONTENT)
+    (outside / "blobs/sha256" / secret.encoded).write_bytes(SECRET)
     (outside / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
     with embedded(tmp_path) as url, connect(url, logging=QUIET) as registry:
         mine = registry.upload_blob("team/app", b"mine").digest
         (tmp_path / "root/link").symlink_to(outside, target_is_directory=True)
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
         names = {"secret": secret.encoded, "mine": mine.encoded, "MINE": mine.encoded.upper()}
-        for pattern in HOSTILE:
-            reply = _raw(url, method, pattern.format(**names))
+        for pattern in HOSTILE_PATHS:
+            reply = _raw_request(url, method, pattern.format(**names))
             status = int(reply.split()[1])
             assert 400 <= status < 500, (pattern, reply[:200])
-            assert CONTENT not in reply
+            assert SECRET not in reply
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
         assert registry.read_blob("team/app", mine) == b"mine"
 
 
-def _raw(url: str, method: str, target: str) -> bytes:
+def _raw_request(url: str, method: str, target: str) -> bytes:
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10) as client:
         head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"

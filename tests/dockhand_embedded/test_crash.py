@@ -1,4 +1,4 @@
-"""The server is killed while it is pushed to, and its disk fills up."""
+"""Crashes: the server is killed during pushes, and its disk becomes full."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PUSHERS = 3
 
 @contextmanager
 def server(root: Path, *options: str, limit: int | None = None) -> Iterator[tuple[str, int]]:
-    """URL and process id; killed at the end, unless it was before."""
+    """URL and process id of a server, which is killed at the end."""
 
     process = subprocess.Popen(
         [sys.executable, "-m", "dockhand_embedded", "--root", str(root), "--port", "0", *options],
@@ -61,91 +61,91 @@ def server(root: Path, *options: str, limit: int | None = None) -> Iterator[tupl
 
 @dataclass
 class Pusher:
-    """Pushes at random to a repository of its own, and notes what was acknowledged.
+    """A client that pushes at random to a repository, and records acknowledged content.
 
     Attributes:
-        repository: its own, so that what is in there is known.
-        chance: what to do next, and how large it is.
-        tags: what each tag may point to. More than one digest where a request was not answered.
+        repository: used by this pusher only, so that its content is known.
+        rng: decides the next action and its size.
+        tags: the digests that each tag may point to; several if a request got no reply.
         manifests: digests that were acknowledged and not deleted since.
-        maybe: a digest that is being pushed or deleted, of which nothing is known.
+        uncertain: a digest that is being pushed or deleted; it may exist or not.
         blobs: digests with their sizes; never deleted.
         pushes: how many manifests were acknowledged.
     """
 
     repository: str
-    chance: random.Random
+    rng: random.Random
     tags: dict[str, set[str | None]] = field(default_factory=dict)
     manifests: set[str] = field(default_factory=set)
-    maybe: set[str] = field(default_factory=set)
+    uncertain: set[str] = field(default_factory=set)
     blobs: dict[str, int] = field(default_factory=dict)
     pushes: int = 0
 
     def run(self, url: str, others: list[Pusher]) -> None:
-        """Until the server goes away."""
+        """Push and delete until the server is gone."""
         with connect(url, logging=QUIET, retries=0) as registry:
             try:
                 while True:
-                    # A server that lives for a second sweeps what has no writer at that moment.
+                    # A server that runs for a second deletes uploads without a writer.
                     with contextlib.suppress(BlobUploadUnknown):
-                        self._once(registry, others)
+                        self._push_or_delete(registry, others)
             except (ConnectionFailed, ServerError):
                 pass
 
-    def _once(self, registry: RegistryClient, others: list[Pusher]) -> None:
-        if self.manifests and self.chance.random() < 0.15:
-            digest = self.chance.choice(sorted(self.manifests))
+    def _push_or_delete(self, registry: RegistryClient, others: list[Pusher]) -> None:
+        if self.manifests and self.rng.random() < 0.15:
+            digest = self.rng.choice(sorted(self.manifests))
             self.manifests.discard(digest)
-            self.maybe.add(digest)
+            self.uncertain.add(digest)
             for digests in self.tags.values():
                 if digest in digests:
                     digests.add(None)
             registry.delete_manifest(self.repository, digest)
-            self.maybe.discard(digest)
+            self.uncertain.discard(digest)
             for digests in self.tags.values():
                 digests.discard(digest)
             return
-        layers = tuple(self._layer(registry, others) for _ in range(self.chance.randrange(1, 4)))
+        layers = tuple(self._layer(registry, others) for _ in range(self.rng.randrange(1, 4)))
         config = self._blob(registry, b"{}", media.OCI_CONFIG)
         manifest = ImageManifest(
-            config=config, layers=layers, annotations={"n": str(self.chance.random())}
+            config=config, layers=layers, annotations={"n": str(self.rng.random())}
         )
-        digest, tag = str(manifest.descriptor().digest), f"t{self.chance.randrange(8)}"
-        self.maybe.add(digest)
+        digest, tag = str(manifest.descriptor().digest), f"t{self.rng.randrange(8)}"
+        self.uncertain.add(digest)
         self.tags.setdefault(tag, {None}).add(digest)
         registry.put_manifest(self.repository, tag, manifest)
-        self.maybe.discard(digest)
+        self.uncertain.discard(digest)
         self.manifests.add(digest)
         self.tags[tag] = {digest}
         self.pushes += 1
 
     def _layer(self, registry: RegistryClient, others: list[Pusher]) -> Descriptor:
-        other = self.chance.choice(others)
+        other = self.rng.choice(others)
         known = sorted(other.blobs)
-        if known and self.chance.random() < 0.3:
-            digest = self.chance.choice(known)
+        if known and self.rng.random() < 0.3:
+            digest = self.rng.choice(known)
             registry.mount_blob(self.repository, digest, other.repository)
             size = self.blobs[digest] = other.blobs[digest]
             return Descriptor(media_type=media.OCI_LAYER, digest=Digest(digest), size=size)
-        data = self.chance.randbytes(self.chance.choice([10, 1000, 100_000, 700_000]))
-        if self.chance.random() < 0.5:
+        data = self.rng.randbytes(self.rng.choice([10, 1000, 100_000, 700_000]))
+        if self.rng.random() < 0.5:
             return self._blob(registry, data, media.OCI_LAYER)
         upload = registry.start_upload(self.repository)
         half = len(data) // 2
         upload = registry.upload_chunk(upload, data[:half])
         upload = registry.upload_chunk(upload, data[half:])
         done = registry.finish_upload(upload, Digest.of(data))
-        return self._described(done.digest, len(data), media.OCI_LAYER)
+        return self._descriptor(done.digest, len(data), media.OCI_LAYER)
 
     def _blob(self, registry: RegistryClient, data: bytes, kind: str) -> Descriptor:
-        return self._described(registry.upload_blob(self.repository, data).digest, len(data), kind)
+        return self._descriptor(registry.upload_blob(self.repository, data).digest, len(data), kind)
 
-    def _described(self, digest: Digest, size: int, kind: str) -> Descriptor:
+    def _descriptor(self, digest: Digest, size: int, kind: str) -> Descriptor:
         self.blobs[str(digest)] = size
         return Descriptor(media_type=kind, digest=digest, size=size)
 
     def check(self, registry: RegistryClient) -> None:
-        """Everything acknowledged is there; everything there is whole."""
+        """Check that acknowledged content is there, and that all content is complete."""
         for digest in self.manifests:
             assert registry.manifest_exists(self.repository, digest)
         try:
@@ -157,12 +157,12 @@ class Pusher:
             if tag in listed:
                 found = str(registry.manifest_head(self.repository, tag).digest)
             assert found in digests
-            # From now on it is known.
+            # From now on the tag's digest is certain.
             self.tags[tag] = {found}
-        for digest in sorted(self.maybe):
+        for digest in sorted(self.uncertain):
             if registry.manifest_exists(self.repository, digest):
                 self.manifests.add(digest)
-        self.maybe.clear()
+        self.uncertain.clear()
         for digest in self.manifests:
             manifest = registry.image(self.repository, digest)
             for descriptor in (manifest.config, *manifest.layers):
@@ -172,25 +172,25 @@ class Pusher:
             assert registry.blob_size(self.repository, digest) == size
 
 
-def test_killed_at_any_moment(tmp_path: Path) -> None:
-    """A hundred pushes at least, by three at a time; leftovers are gone after the next start."""
+def test_server_killed_at_random_moments(tmp_path: Path) -> None:
+    """At least a hundred pushes, by three clients; no leftovers remain after the next start."""
     root = tmp_path / "root"
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     pushers = [Pusher(f"team/p{n}", random.Random(seed + n)) for n in range(PUSHERS)]
     rounds = 0
     while rounds < 5 or sum(pusher.pushes for pusher in pushers) < PUSHES:
         rounds += 1
         with server(root, "--upload-age", "0") as (url, pid):
-            assert _leftovers(root) == []
+            assert _leftover_files(root) == []
             with connect(url, logging=QUIET) as registry:
                 for pusher in pushers:
                     pusher.check(registry)
             threads = [threading.Thread(target=p.run, args=(url, pushers)) for p in pushers]
             for thread in threads:
                 thread.start()
-            time.sleep(chance.uniform(0.05, 0.4))
+            time.sleep(rng.uniform(0.05, 0.4))
             os.kill(pid, 9)
             for thread in threads:
                 thread.join(30)
@@ -198,21 +198,21 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     with server(root, "--upload-age", "0") as (url, _), connect(url, logging=QUIET) as registry:
         for pusher in pushers:
             pusher.check(registry)
-    assert _leftovers(root) == []
+    assert _leftover_files(root) == []
     for path in root.rglob("blobs/sha256/*"):
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
 
 
-def _leftovers(root: Path) -> list[str]:
-    strange = [path.name for path in (root / ".uploads").iterdir()]
+def _leftover_files(root: Path) -> list[str]:
+    leftovers = [path.name for path in (root / ".uploads").iterdir()]
     for path in root.rglob("blobs/*/*"):
         if not re.fullmatch("[0-9a-f]{64}", path.name):
-            strange.append(str(path))
-    return strange
+            leftovers.append(str(path))
+    return leftovers
 
 
-def test_an_upload_outlives_a_kill(tmp_path: Path) -> None:
-    """Bytes that were acknowledged need not be sent again."""
+def test_upload_continues_after_a_kill(tmp_path: Path) -> None:
+    """Acknowledged bytes need not be sent again."""
     data = os.urandom(3 << 20)
     with server(tmp_path) as (url, pid), connect(url, logging=QUIET, retries=0) as registry:
         upload = registry.upload_chunk(registry.start_upload("a/b"), data[: 2 << 20])
@@ -227,10 +227,10 @@ def test_an_upload_outlives_a_kill(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits a process so")
-def test_a_disk_that_takes_no_more(tmp_path: Path) -> None:
-    """The kernel refuses what is over a limit, as a full disk does; the server says so and goes on.
+def test_full_disk(tmp_path: Path) -> None:
+    """The kernel rejects writes above a limit, like a full disk; the server reports it and goes on.
 
-    What was there before stays as it is, and nothing is left of what did not fit.
+    Existing content is unchanged, and nothing remains of the content that did not fit.
     """
     data = os.urandom(3 << 20)
     with (
@@ -242,7 +242,7 @@ def test_a_disk_that_takes_no_more(tmp_path: Path) -> None:
         with pytest.raises(ServerError) as caught:
             registry.upload_blob("a/b", data)
         assert (caught.value.status or 0) >= 500
-        # By hand the upload is the client's to go on with or to cancel; what did not fit is gone.
+        # A chunk that does not fit is removed; the client can continue or cancel the upload.
         upload = registry.start_upload("a/b")
         upload = registry.upload_chunk(upload, data[: 1 << 19])
         with pytest.raises(DockhandError):

@@ -1,4 +1,4 @@
-"""The driver `embedded` behind the clients that users have."""
+"""The driver `embedded`, used through the core's clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dockhand_core import BlobUnknown, ConfigError, Dockhand, async_connect, con
 QUIET = {"driver": "null"}
 
 
-def test_announced_by_name() -> None:
+def test_hook_names_the_driver() -> None:
     module, _, name = dockhand_registry_drivers()["embedded"].partition(":")
     assert (module, name) == (EmbeddedDriver.__module__, EmbeddedDriver.__qualname__)
 
@@ -30,7 +30,7 @@ def test_push_and_pull(kind: str, tmp_path: Path) -> None:
     assert (tmp_path / "registry").exists() == (kind == "folder")
 
 
-def test_async() -> None:
+def test_async_client() -> None:
     async def run() -> bytes:
         async with async_connect(":memory:", driver="embedded", logging=QUIET) as registry:
             pushed = await registry.upload_blob("a", b"hello" * 100_000)
@@ -39,7 +39,7 @@ def test_async() -> None:
     assert asyncio.run(run()) == b"hello" * 100_000
 
 
-def test_who_shares_what(tmp_path: Path) -> None:
+def test_connections_with_the_same_folder_share_it(tmp_path: Path) -> None:
     memory = {"driver": "embedded", "root": ":memory:", "logging": QUIET}
     folder = {**memory, "root": str(tmp_path)}
     connections = {"m1": memory, "m2": memory, "f1": folder, "f2": folder}
@@ -50,7 +50,7 @@ def test_who_shares_what(tmp_path: Path) -> None:
             assert dockhand.connection(second).blob_exists("a", digest) is shared
 
 
-def test_a_root_that_is_a_file(tmp_path: Path) -> None:
+def test_root_that_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("")
     with pytest.raises(ConfigError, match="root"):

@@ -1,4 +1,4 @@
-"""Blobs that nothing names go; whatever a manifest or a running push needs stays."""
+"""Garbage collection: unused blobs are removed; blobs of manifests and of running pushes stay."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from dockhand_embedded import LayoutStorage
-from dockhand_embedded.storage.garbage_collection import Collected, collect
-from dockhand_embedded.storage.layout import FRESH
+from dockhand_embedded.storage.garbage_collection import GarbageReport, collect_garbage
+from dockhand_embedded.storage.layout import TOUCH_INTERVAL
 
 from dockhand_core import ManifestBlobUnknown, connect
 
@@ -25,105 +25,111 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 @pytest.fixture
 def storage(tmp_path: Path) -> LayoutStorage:
-    """A folder: nothing else is collected."""
+    """A storage in a folder: the only kind with garbage collection."""
     return LayoutStorage(tmp_path / "root")
 
 
-def later(storage: LayoutStorage, **options: Any) -> Collected:
-    """Collect as if all grace had passed."""
-    return collect(storage, now=time.time() + 10_000, **options)
+def collect_without_grace(storage: LayoutStorage, **options: Any) -> GarbageReport:
+    """Collect as if the grace period had passed for all blobs."""
+    return collect_garbage(storage, now=time.time() + 10_000, **options)
 
 
-def test_what_is_named_stays(to: Any, storage: LayoutStorage) -> None:
-    child = to.image("team/app", "", b"child")
-    to.put("team/app", "multi", to.index(child), OCI_INDEX)
-    subject = to.image("team/app", "v1", b"layer")
-    described = to.descriptor(subject, "application/vnd.oci.image.manifest.v1+json")
-    referrer = to.image("team/app", "", b"signature", subject=described)
-    unused = to.blob("team/app", b"nobody's")
-    gone = to.image("team/app", "gone", b"of the deleted")
-    assert to.client.delete(f"/v2/team/app/manifests/{to.digest_of(gone)}").status_code == 202
-    done = later(storage)
-    assert sorted(done.blobs) == sorted(
-        [("team/app", unused), ("team/app", to.digest_of(b"of the deleted"))]
+def test_named_blobs_stay(api: Any, storage: LayoutStorage) -> None:
+    child = api.push_image("team/app", "", b"child")
+    api.put_manifest("team/app", "multi", api.image_index(child), OCI_INDEX)
+    subject = api.push_image("team/app", "v1", b"layer")
+    described = api.descriptor(subject, "application/vnd.oci.image.manifest.v1+json")
+    referrer = api.push_image("team/app", "", b"signature", subject=described)
+    unused = api.push_blob("team/app", b"nobody's")
+    gone = api.push_image("team/app", "gone", b"of the deleted")
+    assert api.client.delete(f"/v2/team/app/manifests/{api.digest_of(gone)}").status_code == 202
+    report = collect_without_grace(storage)
+    assert sorted(report.removed) == sorted(
+        [("team/app", unused), ("team/app", api.digest_of(b"of the deleted"))]
     )
-    assert done.freed == len(b"nobody's") + len(b"of the deleted")
+    assert report.freed_bytes == len(b"nobody's") + len(b"of the deleted")
     for data in (b"child", b"layer", b"signature", b"{}"):
-        assert to.client.get(f"/v2/team/app/blobs/{to.digest_of(data)}").content == data
+        assert api.client.get(f"/v2/team/app/blobs/{api.digest_of(data)}").content == data
     for manifest in (child, subject, referrer):
-        url = f"/v2/team/app/manifests/{to.digest_of(manifest)}"
-        assert to.client.get(url).content == manifest
-    assert to.client.get(f"/v2/team/app/blobs/{unused}").status_code == 404
-    assert later(storage).blobs == []
+        url = f"/v2/team/app/manifests/{api.digest_of(manifest)}"
+        assert api.client.get(url).content == manifest
+    assert api.client.get(f"/v2/team/app/blobs/{unused}").status_code == 404
+    assert collect_without_grace(storage).removed == []
 
 
-def test_what_another_tool_nested_stays(to: Any, storage: LayoutStorage) -> None:
-    """Its index.json names an index only; the rest is found below, however deep."""
-    image = to.image("a", "", b"deep")
-    inner = to.index(image)
-    to.put("a", "inner", inner, OCI_INDEX)
-    entry = {"mediaType": OCI_INDEX, "digest": to.digest_of(inner), "size": len(inner)}
+def test_nested_indexes_of_another_tool_stay(api: Any, storage: LayoutStorage) -> None:
+    """index.json names an index only; all else is nested below it."""
+    image = api.push_image("a", "", b"deep")
+    inner = api.image_index(image)
+    api.put_manifest("a", "inner", inner, OCI_INDEX)
+    entry = {"mediaType": OCI_INDEX, "digest": api.digest_of(inner), "size": len(inner)}
     outer = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
-    to.put("a", "outer", outer, OCI_INDEX)
+    api.put_manifest("a", "outer", outer, OCI_INDEX)
     path = storage.root / "a/index.json"
     document = json.loads(path.read_text())
-    wanted = to.digest_of(outer)
+    wanted = api.digest_of(outer)
     document["manifests"] = [e for e in document["manifests"] if e["digest"] == wanted]
     path.write_text(json.dumps(document))
-    assert later(storage).blobs == []
-    assert to.client.get(f"/v2/a/manifests/{to.digest_of(image)}").content == image
+    assert collect_without_grace(storage).removed == []
+    assert api.client.get(f"/v2/a/manifests/{api.digest_of(image)}").content == image
 
 
-def test_a_dry_run_changes_nothing(to: Any, storage: LayoutStorage) -> None:
+def test_a_dry_run_changes_nothing(api: Any, storage: LayoutStorage) -> None:
     data = os.urandom(100)
-    digest = to.blob("a", data)
-    to.client.post(f"/v2/b/blobs/uploads/?mount={digest}&from=a")
-    dry = later(storage, dry_run=True)
-    assert to.client.get(f"/v2/a/blobs/{digest}").content == data
-    # Two names of one file free its room once.
-    assert (sorted(dry.blobs), dry.freed) == ([("a", digest), ("b", digest)], 100)
-    done = later(storage)
-    assert (sorted(done.blobs), done.freed) == (sorted(dry.blobs), dry.freed)
+    digest = api.push_blob("a", data)
+    api.client.post(f"/v2/b/blobs/uploads/?mount={digest}&from=a")
+    dry_report = collect_without_grace(storage, dry_run=True)
+    assert api.client.get(f"/v2/a/blobs/{digest}").content == data
+    # Two links to one file free its space once.
+    assert (sorted(dry_report.removed), dry_report.freed_bytes) == (
+        [("a", digest), ("b", digest)],
+        100,
+    )
+    report = collect_without_grace(storage)
+    assert (sorted(report.removed), report.freed_bytes) == (
+        sorted(dry_report.removed),
+        dry_report.freed_bytes,
+    )
 
 
-def test_other_repositories_keep_theirs(to: Any, storage: LayoutStorage) -> None:
-    to.image("a", "v1", b"shared")
-    digest = to.digest_of(b"shared")
-    to.client.post(f"/v2/b/blobs/uploads/?mount={digest}&from=a")
-    done = later(storage)
-    assert (done.blobs, done.freed) == ([("b", digest)], 0)
-    assert to.client.get(f"/v2/a/blobs/{digest}").content == b"shared"
+def test_other_repositories_keep_the_blob(api: Any, storage: LayoutStorage) -> None:
+    api.push_image("a", "v1", b"shared")
+    digest = api.digest_of(b"shared")
+    api.client.post(f"/v2/b/blobs/uploads/?mount={digest}&from=a")
+    report = collect_without_grace(storage)
+    assert (report.removed, report.freed_bytes) == ([("b", digest)], 0)
+    assert api.client.get(f"/v2/a/blobs/{digest}").content == b"shared"
 
 
-def test_a_push_under_way_is_left_alone(to: Any, storage: LayoutStorage) -> None:
-    old = to.blob("a", b"came first")
-    location = to.start("a")
-    assert later(storage).busy == ["a"]  # by the upload that is open
-    assert to.client.delete(location).status_code == 204
-    assert collect(storage).busy == ["a"]  # by the blob's age
-    # What a client was told of counts as new from then on.
-    then = time.time() + FRESH + 100
+def test_repository_with_a_push_in_progress_is_skipped(api: Any, storage: LayoutStorage) -> None:
+    old = api.push_blob("a", b"came first")
+    location = api.start_upload("a")
+    assert collect_without_grace(storage).in_use == ["a"]  # because of the open upload
+    assert api.client.delete(location).status_code == 204
+    assert collect_garbage(storage).in_use == ["a"]  # because of the blob's age
+    # A blob that was reported to a client counts as new from then on.
+    then = time.time() + TOUCH_INTERVAL + 100
     path = storage.root / "a/blobs/sha256" / old.partition(":")[2]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dockhand_embedded.storage.layout.time.time", lambda: then)
-        assert to.client.head(f"/v2/a/blobs/{old}").status_code == 200
+        assert api.client.head(f"/v2/a/blobs/{old}").status_code == 200
     changed = path.stat().st_ctime
-    assert collect(storage, grace=50, now=changed + 40).busy == ["a"]
-    assert collect(storage, grace=50, now=changed + 60).blobs == [("a", old)]
+    assert collect_garbage(storage, grace=50, now=changed + 40).in_use == ["a"]
+    assert collect_garbage(storage, grace=50, now=changed + 60).removed == [("a", old)]
 
 
-def test_an_unreadable_manifest_keeps_all(to: Any, storage: LayoutStorage) -> None:
-    """What it names is not known, so nothing may go."""
-    manifest = to.image("a", "v1", b"layer")
-    to.blob("a", b"unused")
-    path = storage.root / "a/blobs/sha256" / to.digest_of(manifest).partition(":")[2]
+def test_unreadable_manifest_skips_the_repository(api: Any, storage: LayoutStorage) -> None:
+    """The blobs of an unreadable manifest are unknown, so nothing is removed."""
+    manifest = api.push_image("a", "v1", b"layer")
+    api.push_blob("a", b"unused")
+    path = storage.root / "a/blobs/sha256" / api.digest_of(manifest).partition(":")[2]
     path.write_bytes(b"{ broken")
-    done = later(storage)
-    assert (done.blobs, done.unclear) == ([], ["a"])
+    report = collect_without_grace(storage)
+    assert (report.removed, report.unreadable) == ([], ["a"])
 
 
-def test_pushes_and_collections_at_once(tmp_path: Path) -> None:
-    """The same few layers, over and over: each is unused at some moment, and needed at the next."""
+def test_concurrent_pushes_and_collections(tmp_path: Path) -> None:
+    """The same few layers, many times: each is unused at one moment and needed at the next."""
     root = str(tmp_path / "root")
     stop = threading.Event()
     removed: list[tuple[str, str]] = []
@@ -131,13 +137,13 @@ def test_pushes_and_collections_at_once(tmp_path: Path) -> None:
     def collecting() -> None:
         storage = LayoutStorage(root)
         while not stop.is_set():
-            removed.extend(collect(storage, grace=0.02).blobs)
+            removed.extend(collect_garbage(storage, grace=0.02).removed)
 
     def pushing(seed: int, pushed: list[tuple[str, str]]) -> None:
-        chance = random.Random(seed)
+        rng = random.Random(seed)
         with connect(root, driver="embedded", logging=QUIET) as registry:
             for number in range(25):
-                layer = f"layer {chance.randrange(4)}".encode()
+                layer = f"layer {rng.randrange(4)}".encode()
                 config = {**_blob(registry, b"{}"), "mediaType": "application/x.config"}
                 document = {
                     "schemaVersion": 2,
@@ -147,12 +153,13 @@ def test_pushes_and_collections_at_once(tmp_path: Path) -> None:
                     "annotations": {"number": f"{seed}.{number}"},
                 }
                 try:
-                    done = registry.put_manifest("a/b", f"t{seed}.{number}", document)
+                    pushed_manifest = registry.put_manifest("a/b", f"t{seed}.{number}", document)
                 except ManifestBlobUnknown:
-                    # The grace is absurdly short here: then the push is told, never broken later.
+                    # The grace period is very short here: a push may fail, but its image never
+                    # loses blobs afterwards.
                     continue
-                if chance.random() < 0.5:
-                    registry.delete_manifest("a/b", done.digest)
+                if rng.random() < 0.5:
+                    registry.delete_manifest("a/b", pushed_manifest.digest)
                 else:
                     pushed.append((f"t{seed}.{number}", layer.decode()))
                 time.sleep(0.03)
@@ -185,13 +192,13 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_from_the_command_line(to: Any, storage: LayoutStorage, tmp_path: Path) -> None:
-    to.image("team/app", "v1", b"layer")
-    unused = to.blob("team/app", b"unused")
+def test_command_line(api: Any, storage: LayoutStorage, tmp_path: Path) -> None:
+    api.push_image("team/app", "v1", b"layer")
+    unused = api.push_blob("team/app", b"unused")
     root = str(storage.root)
     done = run("--root", root, "--gc")
     assert (done.returncode, done.stdout) == (0, "0 blobs removed, 0 bytes freed\n")
-    assert "team/app: left alone, it is being pushed to" in done.stderr
+    assert "team/app: skipped, a push may be in progress" in done.stderr
     done = run("--root", root, "--gc", "--dry-run", "--grace", "0")
     line = f"team/app@{unused}\n"
     assert done.stdout == f"{line}1 blobs would be removed, 6 bytes would be freed\n"

@@ -1,4 +1,4 @@
-"""What is in the folder: other tools can read it, restarts and crashes leave it whole."""
+"""The folder of the registry: readable by other tools, intact after restarts and crashes."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dockhand_embedded import LayoutStorage, Request
+from dockhand_embedded import LayoutStorage, RegistryRequest
 
 REF_NAME = "org.opencontainers.image.ref.name"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-Over = Callable[[Any], Any]
+MakeApi = Callable[[Any], Any]
 
 PUSHER = """
 import hashlib, json, sys
-from dockhand_embedded import Headers, LayoutStorage, Registry, Request
+from dockhand_embedded import Headers, LayoutStorage, Registry, RegistryRequest
 root, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 registry = Registry(LayoutStorage(root))
 kind = "application/vnd.oci.image.manifest.v1+json"
 def push(data):
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
     path = "/v2/busy/repo/blobs/uploads/"
-    assert registry.handle(Request("POST", path, [("digest", digest)], body=[data])).status == 201
+    request = RegistryRequest("POST", path, [("digest", digest)], body=[data])
+    assert registry.handle(request).status == 201
     return {"mediaType": "x/y", "digest": digest, "size": len(data)}
 for number in range(first, first + count):
     config, layer = push(b"{}"), push(b"layer %d" % number)
     body = json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode()
     headers = Headers([("Content-Type", kind)])
     path = f"/v2/busy/repo/manifests/t{number}"
-    assert registry.handle(Request("PUT", path, (), headers, [body])).status == 201
+    assert registry.handle(RegistryRequest("PUT", path, (), headers, [body])).status == 201
     print(number, flush=True)
 """
 
@@ -50,13 +51,13 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def to(root: Path, over: Over) -> Iterator[Any]:
-    pushes = over(LayoutStorage(root))
+def api(root: Path, make_api: MakeApi) -> Iterator[Any]:
+    pushes = make_api(LayoutStorage(root))
     with pushes.client:
         yield pushes
 
 
-def pusher(root: Path, first: int, count: int) -> subprocess.Popen[bytes]:
+def start_pusher(root: Path, first: int, count: int) -> subprocess.Popen[bytes]:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     return subprocess.Popen(
         [sys.executable, "-c", PUSHER, str(root), str(first), str(count)],
@@ -73,98 +74,98 @@ def layout_index(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_repository_is_an_image_layout(to: Any, root: Path) -> None:
-    one = to.image("team/app", "v1", b"layer")
-    two = to.image("team/app", "", b"other")
+def test_repository_is_an_image_layout(api: Any, root: Path) -> None:
+    one = api.push_image("team/app", "v1", b"layer")
+    two = api.push_image("team/app", "", b"other")
     entries = {entry["digest"]: entry for entry in layout_index(root / "team/app")}
     kind = "application/vnd.oci.image.manifest.v1+json"
-    assert entries[to.digest_of(one)] == {
-        **to.descriptor(one, kind),
+    assert entries[api.digest_of(one)] == {
+        **api.descriptor(one, kind),
         "annotations": {REF_NAME: "v1"},
     }
-    assert entries[to.digest_of(two)] == to.descriptor(two, kind)
+    assert entries[api.digest_of(two)] == api.descriptor(two, kind)
     for data in (one, two, b"layer", b"other", b"{}"):
-        algorithm, _, encoded = to.digest_of(data).partition(":")
+        algorithm, _, encoded = api.digest_of(data).partition(":")
         assert (root / "team/app/blobs" / algorithm / encoded).read_bytes() == data
     assert len(entries) == 2
     assert list((root / ".uploads").iterdir()) == []
 
 
-def test_a_restart_loses_nothing(to: Any, root: Path, over: Over) -> None:
-    manifest = to.image("a", "v1", b"layer")
-    location = to.start("a")
-    to.client.patch(location, content=b"first ")
-    again = over(LayoutStorage(root))
+def test_restart_loses_nothing(api: Any, root: Path, make_api: MakeApi) -> None:
+    manifest = api.push_image("a", "v1", b"layer")
+    location = api.start_upload("a")
+    api.client.patch(location, content=b"first ")
+    again = make_api(LayoutStorage(root))
     assert again.client.get("/v2/a/manifests/v1").content == manifest
     assert again.client.get("/v2/_catalog").json() == {"repositories": ["a"]}
     assert again.client.get(location).headers["range"] == "0-5"
-    digest = to.digest_of(b"first second")
+    digest = api.digest_of(b"first second")
     reply = again.client.put(f"{location}?digest={digest}", content=b"second")
     assert reply.status_code == 201
-    assert to.client.get(f"/v2/a/blobs/{digest}").content == b"first second"
+    assert api.client.get(f"/v2/a/blobs/{digest}").content == b"first second"
 
 
-def test_two_processes_take_turns_in_one_upload(to: Any, root: Path, over: Over) -> None:
-    other = over(LayoutStorage(root))
-    location = to.start("a")
+def test_two_processes_alternate_in_one_upload(api: Any, root: Path, make_api: MakeApi) -> None:
+    other = make_api(LayoutStorage(root))
+    location = api.start_upload("a")
     for turn in range(6):
-        (to, other)[turn % 2].client.patch(location, content=b"%d" % turn)
-    reply = to.client.put(f"{location}?digest={to.digest_of(b'012345')}")
+        (api, other)[turn % 2].client.patch(location, content=b"%d" % turn)
+    reply = api.client.put(f"{location}?digest={api.digest_of(b'012345')}")
     assert reply.status_code == 201
 
 
-def test_another_tools_layout_is_served(to: Any, root: Path) -> None:
-    """As skopeo writes it: only the index is named in index.json, its children are not."""
-    child = to.image("source", "", b"layer")
-    whole = to.index(child)
+def test_layout_of_another_tool_is_served(api: Any, root: Path) -> None:
+    """As written by skopeo: index.json names the index only, not its children."""
+    child = api.push_image("source", "", b"layer")
+    whole = api.image_index(child)
     folder = root / "foreign/img"
     shutil.copytree(root / "source/blobs", folder / "blobs")
-    (folder / "blobs/sha256" / to.digest_of(whole).partition(":")[2]).write_bytes(whole)
+    (folder / "blobs/sha256" / api.digest_of(whole).partition(":")[2]).write_bytes(whole)
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    named = {**to.descriptor(whole, OCI_INDEX), "annotations": {REF_NAME: "tip", "x": "y"}}
-    strange = {**to.descriptor(b"gone", OCI_INDEX), "annotations": {REF_NAME: "host/name:tag"}}
+    named = {**api.descriptor(whole, OCI_INDEX), "annotations": {REF_NAME: "tip", "x": "y"}}
+    strange = {**api.descriptor(b"gone", OCI_INDEX), "annotations": {REF_NAME: "host/name:tag"}}
     entries = [named, strange, {"no": "digest"}]
     foreign = {"schemaVersion": 2, "own": 1, "manifests": entries}
     (folder / "index.json").write_text(json.dumps(foreign))
 
-    assert to.client.get("/v2/foreign/img/manifests/tip").content == whole
-    reply = to.client.get(f"/v2/foreign/img/manifests/{to.digest_of(child)}")
+    assert api.client.get("/v2/foreign/img/manifests/tip").content == whole
+    reply = api.client.get(f"/v2/foreign/img/manifests/{api.digest_of(child)}")
     assert reply.content == child
     assert reply.headers["content-type"] == "application/vnd.oci.image.manifest.v1+json"
-    assert to.client.get(f"/v2/foreign/img/manifests/{to.digest_of(b'gone')}").status_code == 404
-    assert to.client.get("/v2/foreign/img/tags/list").json()["tags"] == ["tip"]
-    assert "foreign/img" in to.client.get("/v2/_catalog").json()["repositories"]
+    assert api.client.get(f"/v2/foreign/img/manifests/{api.digest_of(b'gone')}").status_code == 404
+    assert api.client.get("/v2/foreign/img/tags/list").json()["tags"] == ["tip"]
+    assert "foreign/img" in api.client.get("/v2/_catalog").json()["repositories"]
 
-    assert to.put("foreign/img", "more", child).status_code == 201
+    assert api.put_manifest("foreign/img", "more", child).status_code == 201
     document = json.loads((folder / "index.json").read_text())
     assert document["own"] == 1
     for entry in entries:
         assert entry in document["manifests"]
-    assert to.client.delete("/v2/foreign/img/manifests/tip").status_code == 202
-    assert {**to.descriptor(whole, OCI_INDEX), "annotations": {"x": "y"}} in layout_index(folder)
+    assert api.client.delete("/v2/foreign/img/manifests/tip").status_code == 202
+    assert {**api.descriptor(whole, OCI_INDEX), "annotations": {"x": "y"}} in layout_index(folder)
 
 
-def test_a_layout_that_another_tool_changes(to: Any, root: Path) -> None:
-    to.image("a", "v1", b"layer")
-    assert to.client.get("/v2/a/tags/list").json()["tags"] == ["v1"]
+def test_change_by_another_tool_is_seen(api: Any, root: Path) -> None:
+    api.push_image("a", "v1", b"layer")
+    assert api.client.get("/v2/a/tags/list").json()["tags"] == ["v1"]
     time.sleep(0.06)
-    assert to.client.get("/v2/a/tags/list").json()["tags"] == ["v1"]
+    assert api.client.get("/v2/a/tags/list").json()["tags"] == ["v1"]
     path = root / "a/index.json"
     path.write_text(path.read_text().replace('"v1"', '"v2"'))
-    assert to.client.get("/v2/a/tags/list").json()["tags"] == ["v2"]
+    assert api.client.get("/v2/a/tags/list").json()["tags"] == ["v2"]
 
 
-def test_an_unreadable_index_is_left_alone(to: Any, root: Path) -> None:
-    manifest = to.image("a", "v1", b"layer")
+def test_unreadable_index_is_not_overwritten(api: Any, root: Path) -> None:
+    manifest = api.push_image("a", "v1", b"layer")
     (root / "a/index.json").write_text("{ this was")
-    for reply in (to.client.get("/v2/a/tags/list"), to.put("a", "v2", manifest)):
-        assert (reply.status_code, to.codes(reply)) == (500, ["UNKNOWN"])
+    for reply in (api.client.get("/v2/a/tags/list"), api.put_manifest("a", "v2", manifest)):
+        assert (reply.status_code, api.error_codes(reply)) == (500, ["UNKNOWN"])
         assert str(root) not in reply.text
     assert (root / "a/index.json").read_text() == "{ this was"
 
 
-def test_names_that_are_also_a_layouts_files(to: Any, root: Path) -> None:
-    encoded = to.digest_of(b"layer a").partition(":")[2]
+def test_repository_names_that_equal_layout_files(api: Any, root: Path) -> None:
+    encoded = api.digest_of(b"layer a").partition(":")[2]
     names = [
         "a",
         "a/blobs",
@@ -176,66 +177,66 @@ def test_names_that_are_also_a_layouts_files(to: Any, root: Path) -> None:
         "index.json",
         "a/blobs/index.json/oci-layout",
     ]
-    pushed = {name: to.image(name, "v1", f"layer {name}".encode()) for name in names}
+    pushed = {name: api.push_image(name, "v1", f"layer {name}".encode()) for name in names}
     for name, manifest in pushed.items():
-        assert to.client.get(f"/v2/{name}/manifests/v1").content == manifest
-        assert to.client.get(
-            f"/v2/{name}/blobs/{to.digest_of(b'layer ' + name.encode())}"
+        assert api.client.get(f"/v2/{name}/manifests/v1").content == manifest
+        assert api.client.get(
+            f"/v2/{name}/blobs/{api.digest_of(b'layer ' + name.encode())}"
         ).is_success
-    assert to.client.get("/v2/_catalog").json()["repositories"] == sorted(names)
+    assert api.client.get("/v2/_catalog").json()["repositories"] == sorted(names)
     assert (root / "a/_blobs/index.json").is_file()
 
 
-def test_mounted_blobs_are_one_file(to: Any, root: Path) -> None:
-    digest = to.blob("a", b"data")
-    to.client.post(f"/v2/b/blobs/uploads/?mount={digest}&from=a")
+def test_mounted_blobs_are_one_file(api: Any, root: Path) -> None:
+    digest = api.push_blob("a", b"data")
+    api.client.post(f"/v2/b/blobs/uploads/?mount={digest}&from=a")
     paths = [root / name / "blobs" / digest.replace(":", "/") for name in "ab"]
     assert paths[0].samefile(paths[1])
     assert layout_index(root / "b") == []
 
 
-def test_mounting_where_there_are_no_hard_links(
-    to: Any, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mount_without_hard_links(api: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EXDEV, "another file system")
 
     monkeypatch.setattr(os, "link", refuse)
-    digest = to.blob("a", b"data")
-    assert to.client.post(f"/v2/b/blobs/uploads/?mount={digest}&from=a").status_code == 201
+    digest = api.push_blob("a", b"data")
+    assert api.client.post(f"/v2/b/blobs/uploads/?mount={digest}&from=a").status_code == 201
     paths = [root / name / "blobs" / digest.replace(":", "/") for name in "ab"]
     assert paths[1].read_bytes() == b"data"
     assert not paths[0].samefile(paths[1])
     assert list((root / ".uploads").iterdir()) == []
 
 
-def test_symbolic_links_do_not_lead_out(to: Any, root: Path, tmp_path: Path) -> None:
-    to.image("a", "v1", b"layer")
+def test_symbolic_links_cannot_leave_the_root(api: Any, root: Path, tmp_path: Path) -> None:
+    api.push_image("a", "v1", b"layer")
     outside = tmp_path / "outside"
     shutil.copytree(root / "a", outside)
     (root / "link").symlink_to(outside)
-    manifest = to.manifest(b"layer")
+    manifest = api.image_manifest(b"layer")
     replies = [
-        to.client.get("/v2/link/manifests/v1"),
-        to.client.get(f"/v2/link/blobs/{to.digest_of(b'layer')}"),
-        to.client.get("/v2/link/tags/list"),
-        to.client.delete("/v2/link/manifests/v1"),
-        to.client.post("/v2/link/blobs/uploads/"),
-        to.put("link", "v2", manifest),
+        api.client.get("/v2/link/manifests/v1"),
+        api.client.get(f"/v2/link/blobs/{api.digest_of(b'layer')}"),
+        api.client.get("/v2/link/tags/list"),
+        api.client.delete("/v2/link/manifests/v1"),
+        api.client.post("/v2/link/blobs/uploads/"),
+        api.put_manifest("link", "v2", manifest),
     ]
-    assert [(reply.status_code, to.codes(reply)) for reply in replies] == [(403, ["DENIED"])] * 6
+    assert [(reply.status_code, api.error_codes(reply)) for reply in replies] == [
+        (403, ["DENIED"])
+    ] * 6
     assert len(json.loads((outside / "index.json").read_text())["manifests"]) == 1
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
-    digest = to.digest_of(b"secret")
+    digest = api.digest_of(b"secret")
     (root / "a/blobs/sha256" / digest.partition(":")[2]).symlink_to(secret)
-    assert to.client.get(f"/v2/a/blobs/{digest}").status_code == 404
+    assert api.client.get(f"/v2/a/blobs/{digest}").status_code == 404
 
 
-def test_a_full_disk_leaves_no_trace(to: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest = to.image("a", "v1", b"layer")
-    location = to.start("a")
-    to.client.patch(location, content=b"first")
+def test_full_disk_changes_nothing(api: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = api.push_image("a", "v1", b"layer")
+    location = api.start_upload("a")
+    api.client.patch(location, content=b"first")
     real = os.write
 
     def half(fd: int, data: Any) -> int:
@@ -246,117 +247,117 @@ def test_a_full_disk_leaves_no_trace(to: Any, root: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", half)
         replies = [
-            to.client.patch(location, content=b"second"),
-            to.put("a", "v2", manifest),
-            to.client.post(f"/v2/a/blobs/uploads/?digest={to.digest_of(b'xyz')}", content=b"xyz"),
+            api.client.patch(location, content=b"second"),
+            api.put_manifest("a", "v2", manifest),
+            api.client.post(f"/v2/a/blobs/uploads/?digest={api.digest_of(b'xyz')}", content=b"xyz"),
         ]
     assert [reply.status_code for reply in replies] == [507, 507, 507]
-    assert to.client.get(location).headers["range"] == "0-4"
-    assert to.client.get("/v2/a/tags/list").json()["tags"] == ["v1"]
+    assert api.client.get(location).headers["range"] == "0-4"
+    assert api.client.get("/v2/a/tags/list").json()["tags"] == ["v1"]
     assert len(list((root / ".uploads").iterdir())) == 1
-    assert to.client.get("/v2/a/manifests/v1").content == manifest
-    done = to.client.put(f"{location}?digest={to.digest_of(b'first!')}", content=b"!")
+    assert api.client.get("/v2/a/manifests/v1").content == manifest
+    done = api.client.put(f"{location}?digest={api.digest_of(b'first!')}", content=b"!")
     assert done.status_code == 201
 
 
-def test_a_failure_at_the_very_end_can_be_tried_again(
-    to: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+def test_failed_finish_can_be_retried(
+    api: Any, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EIO, "input/output error")
 
-    location = to.start("a")
-    url = f"{location}?digest={to.digest_of(b'data')}"
+    location = api.start_upload("a")
+    url = f"{location}?digest={api.digest_of(b'data')}"
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)
-        assert to.client.put(url, content=b"data").status_code == 500
-        reply = to.client.post(f"/v2/b/blobs/uploads/?digest={to.digest_of(b'x')}", content=b"x")
+        assert api.client.put(url, content=b"data").status_code == 500
+        reply = api.client.post(f"/v2/b/blobs/uploads/?digest={api.digest_of(b'x')}", content=b"x")
         assert reply.status_code == 500
     assert len(list((root / ".uploads").iterdir())) == 1
-    assert to.client.head(f"/v2/a/blobs/{to.digest_of(b'data')}").status_code == 404
-    assert to.client.get(location).headers["range"] == "0-3"
-    assert to.client.put(url).status_code == 201
+    assert api.client.head(f"/v2/a/blobs/{api.digest_of(b'data')}").status_code == 404
+    assert api.client.get(location).headers["range"] == "0-3"
+    assert api.client.put(url).status_code == 201
 
 
-def test_threads_lose_nothing(to: Any, root: Path) -> None:
+def test_concurrent_threads_lose_nothing(api: Any, root: Path) -> None:
     def push(number: int) -> None:
-        to.image("busy", f"t{number}", b"layer %d" % number)
+        api.push_image("busy", f"t{number}", b"layer %d" % number)
         if number % 5 == 0:
-            assert to.client.delete(f"/v2/busy/manifests/t{number}").status_code == 202
+            assert api.client.delete(f"/v2/busy/manifests/t{number}").status_code == 202
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(push, range(100)))
     left = sorted(f"t{number}" for number in range(100) if number % 5)
-    assert to.client.get("/v2/busy/tags/list").json()["tags"] == left
+    assert api.client.get("/v2/busy/tags/list").json()["tags"] == left
     assert len(layout_index(root / "busy")) == 100
 
 
-def test_one_tag_from_many_threads(to: Any, root: Path) -> None:
-    manifests = [to.image("busy", "", b"layer %d" % number) for number in range(20)]
-    wrong: list[int] = []
+def test_concurrent_pushes_of_one_tag(api: Any, root: Path) -> None:
+    manifests = [api.push_image("busy", "", b"layer %d" % number) for number in range(20)]
+    wrong_replies: list[int] = []
     done = threading.Event()
 
     def read() -> None:
         while not done.is_set():
-            reply = to.client.get("/v2/busy/manifests/latest")
+            reply = api.client.get("/v2/busy/manifests/latest")
             if reply.status_code != 200 or reply.content not in manifests:
-                wrong.append(reply.status_code)
+                wrong_replies.append(reply.status_code)
 
-    to.put("busy", "latest", manifests[0])
+    api.put_manifest("busy", "latest", manifests[0])
     reader = threading.Thread(target=read)
     reader.start()
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda data: to.put("busy", "latest", data), manifests * 3))
+        list(pool.map(lambda data: api.put_manifest("busy", "latest", data), manifests * 3))
     done.set()
     reader.join()
-    assert wrong == []
+    assert wrong_replies == []
     tags = [e["annotations"][REF_NAME] for e in layout_index(root / "busy") if "annotations" in e]
     assert tags == ["latest"]
     assert len(layout_index(root / "busy")) == 20
 
 
-def test_processes_lose_nothing(to: Any, root: Path) -> None:
-    pushers = [pusher(root, first, 25) for first in (0, 25)]
+def test_concurrent_processes_lose_nothing(api: Any, root: Path) -> None:
+    pushers = [start_pusher(root, first, 25) for first in (0, 25)]
     for process in pushers:
         process.communicate(timeout=60)
     assert [process.returncode for process in pushers] == [0, 0]
-    tags = to.client.get("/v2/busy/repo/tags/list").json()["tags"]
+    tags = api.client.get("/v2/busy/repo/tags/list").json()["tags"]
     assert tags == sorted(f"t{number}" for number in range(50))
 
 
-def test_what_was_acknowledged_outlives_a_kill(to: Any, root: Path) -> None:
+def test_acknowledged_pushes_survive_a_kill(api: Any, root: Path) -> None:
     acknowledged: list[str] = []
     for round_ in range(4):
-        process = pusher(root, 1000 * round_, 1000)
+        process = start_pusher(root, 1000 * round_, 1000)
         assert process.stdout
         lines = [process.stdout.readline() for _ in range(3 + 4 * round_)]
         process.send_signal(signal.SIGKILL)
         rest = process.communicate()[0].splitlines()
         acknowledged += [f"t{int(line)}" for line in [*lines, *rest] if line.strip()]
-    tags = to.client.get("/v2/busy/repo/tags/list").json()["tags"]
+    tags = api.client.get("/v2/busy/repo/tags/list").json()["tags"]
     assert set(acknowledged) <= set(tags)
     assert len(acknowledged) >= 36
     for tag in tags:
-        manifest = to.client.get(f"/v2/busy/repo/manifests/{tag}").json()
+        manifest = api.client.get(f"/v2/busy/repo/manifests/{tag}").json()
         for entry in (manifest["config"], *manifest["layers"]):
-            data = to.client.get(f"/v2/busy/repo/blobs/{entry['digest']}").content
-            assert to.digest_of(data) == entry["digest"]
+            data = api.client.get(f"/v2/busy/repo/blobs/{entry['digest']}").content
+            assert api.digest_of(data) == entry["digest"]
 
 
-def test_blobs_move_in_constant_memory(to: Any) -> None:
+def test_blobs_move_in_constant_memory(api: Any) -> None:
     import tracemalloc
 
     def body() -> Iterator[bytes]:
         for _ in range(64):
             yield bytes(1024 * 1024)
 
-    location = to.start("a")
+    location = api.start_upload("a")
     digest = "sha256:3b6a07d0d404fab4e23b6d34bc6696a6a312dd92821332385e5af7c01c421351"
     tracemalloc.start()
     try:
-        to.client.patch(location, content=body())
-        assert to.client.put(f"{location}?digest={digest}").status_code == 201
-        with to.client.stream("GET", f"/v2/a/blobs/{digest}") as reply:
+        api.client.patch(location, content=body())
+        assert api.client.put(f"{location}?digest={digest}").status_code == 201
+        with api.client.stream("GET", f"/v2/a/blobs/{digest}") as reply:
             assert sum(len(piece) for piece in reply.iter_raw()) == 64 * 1024 * 1024
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -365,9 +366,9 @@ def test_blobs_move_in_constant_memory(to: Any) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
-def test_skopeo_reads_the_folder_and_writes_to_it(to: Any, root: Path) -> None:
-    to.image("team/app", "v1", b"layer")
-    reply = to.client.get("/v2/team/app/manifests/v1")
+def test_skopeo_reads_the_folder_and_writes_to_it(api: Any, root: Path) -> None:
+    api.push_image("team/app", "v1", b"layer")
+    reply = api.client.get("/v2/team/app/manifests/v1")
     raw = subprocess.run(
         ["skopeo", "inspect", "--raw", f"oci:{root}/team/app:v1"], capture_output=True, check=True
     )
@@ -386,22 +387,22 @@ def test_skopeo_reads_the_folder_and_writes_to_it(to: Any, root: Path) -> None:
         capture_output=True,
         check=True,
     )
-    assert to.client.get("/v2/copied/app/manifests/v2").content == reply.content
+    assert api.client.get("/v2/copied/app/manifests/v2").content == reply.content
 
 
-def test_a_root_that_cannot_be_used(tmp_path: Path) -> None:
+def test_unusable_root(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         LayoutStorage(tmp_path / "file")
 
 
-def test_requests_are_plain_values(to: Any) -> None:
-    steps = to.registry.steps(
-        Request("POST", "/v2/a/blobs/uploads/", [("digest", to.digest_of(b"ab"))])
+def test_reply_generator(api: Any) -> None:
+    generator = api.registry.reply_generator(
+        RegistryRequest("POST", "/v2/a/blobs/uploads/", [("digest", api.digest_of(b"ab"))])
     )
-    assert next(steps) is None
-    assert steps.send(b"a") is None
-    assert steps.send(b"b") is None
+    assert next(generator) is None
+    assert generator.send(b"a") is None
+    assert generator.send(b"b") is None
     with pytest.raises(StopIteration) as done:
-        steps.send(b"")
+        generator.send(b"")
     assert done.value.value.status == 201

@@ -1,4 +1,4 @@
-"""The registry tells what happens in it, in the form that Distribution has."""
+"""Notifications of the registry, in Distribution's format."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ QUIET = {"driver": "null"}
 TOKEN = "n0t1fy-s3cret"
 
 
-class Sink(http.server.ThreadingHTTPServer):
-    """Takes notifications, unless told to refuse the next few."""
+class NotificationReceiver(http.server.ThreadingHTTPServer):
+    """A server that receives notifications; it can reject the next few."""
 
     daemon_threads = True
 
     def __init__(self, port: int = 0) -> None:
         self.received: list[tuple[dict[str, str], dict[str, Any]]] = []
-        self.refuse = 0
+        self.reject_next = 0
         super().__init__(("127.0.0.1", port), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/hook"
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -52,7 +52,7 @@ class Sink(http.server.ThreadingHTTPServer):
     def events(self) -> list[dict[str, Any]]:
         return [event for _, envelope in self.received for event in envelope["events"]]
 
-    def seen(self) -> list[tuple[str, str, str, str]]:
+    def summaries(self) -> list[tuple[str, str, str, str]]:
         """Action, repository, digest and tag of each event."""
         return [
             (e["action"], t["repository"], t["digest"], t.get("tag", ""))
@@ -62,12 +62,12 @@ class Sink(http.server.ThreadingHTTPServer):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Sink
+    server: NotificationReceiver
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.server.refuse:
-            self.server.refuse -= 1
+        if self.server.reject_next:
+            self.server.reject_next -= 1
             self.send_response(503)
         else:
             self.server.received.append((dict(self.headers), json.loads(body)))
@@ -76,24 +76,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Discard every line."""
 
 
 @pytest.fixture
-def sink() -> Iterator[Sink]:
-    server = Sink()
+def receiver() -> Iterator[NotificationReceiver]:
+    server = NotificationReceiver()
     yield server
     server.shutdown()
     server.server_close()
 
 
-def told(sink: Sink, root: str | Path = ":memory:") -> RegistryClient:
-    endpoint = {"url": sink.url, "token": TOKEN}
+def connect_with_notifications(
+    receiver: NotificationReceiver, root: str | Path = ":memory:"
+) -> RegistryClient:
+    endpoint = {"url": receiver.url, "token": TOKEN}
     return connect(str(root), driver="embedded", notifications=[endpoint], logging=QUIET)
 
 
-def test_each_kind_of_event(sink: Sink) -> None:
-    with told(sink) as registry:
+def test_each_kind_of_event(receiver: NotificationReceiver) -> None:
+    with connect_with_notifications(receiver) as registry:
         manifest = push_image(registry, "team/app", "v1")
         layer, config = manifest.layers[0].digest, manifest.config.digest
         registry.manifest("team/app", "v1")
@@ -105,8 +107,8 @@ def test_each_kind_of_event(sink: Sink) -> None:
         registry.delete_manifest("team/app", manifest.digest)
         registry.delete_blob("team/other", layer)
     digest = str(manifest.digest)
-    others = [event for event in sink.seen() if event[0] != "delete"]
-    assert [event for event in sink.seen() if event[0] == "delete"] == [
+    not_deletions = [event for event in receiver.summaries() if event[0] != "delete"]
+    assert [event for event in receiver.summaries() if event[0] == "delete"] == [
         ("delete", "team/app", "", "latest"),
         ("delete", "team/app", digest, ""),
         ("delete", "team/app", "", "v1"),
@@ -120,19 +122,21 @@ def test_each_kind_of_event(sink: Sink) -> None:
         ("pull", "team/app", digest, ""),
         ("pull", "team/app", str(layer), ""),
     ):
-        assert expected in others  # the client looks at things, too
-    assert [e for e in others if e[0] == "mount"] == [("mount", "team/other", str(layer), "")]
-    headers, _ = sink.received[0]
+        assert expected in not_deletions  # the client also pulls on its own
+    assert [e for e in not_deletions if e[0] == "mount"] == [
+        ("mount", "team/other", str(layer), "")
+    ]
+    headers, _ = receiver.received[0]
     assert headers["Authorization"] == f"Bearer {TOKEN}"
     assert headers["Content-Type"] == "application/vnd.docker.distribution.events.v2+json"
-    assert all(len(envelope["events"]) == 1 for _, envelope in sink.received)
+    assert all(len(envelope["events"]) == 1 for _, envelope in receiver.received)
 
 
-def test_what_an_event_holds(sink: Sink) -> None:
-    with told(sink) as registry:
+def test_event_fields(receiver: NotificationReceiver) -> None:
+    with connect_with_notifications(receiver) as registry:
         manifest = push_image(registry, "team/app", "v1")
         registry.mount_blob("team/other", manifest.layers[0].digest, "team/app")
-    [pushed] = [e for e in sink.events if e["target"].get("tag") == "v1"]
+    [pushed] = [e for e in receiver.events if e["target"].get("tag") == "v1"]
     target = pushed["target"]
     size = len(manifest.raw)
     assert (target["size"], target["length"]) == (size, size)
@@ -146,38 +150,40 @@ def test_what_an_event_holds(sink: Sink) -> None:
     assert pushed["request"]["useragent"].startswith("dockhand")
     assert pushed["timestamp"].endswith("Z")
     assert pushed["actor"] == {}
-    [mounted] = [e for e in sink.events if e["action"] == "mount"]
+    [mounted] = [e for e in receiver.events if e["action"] == "mount"]
     assert mounted["target"]["fromRepository"] == "team/app"
     assert mounted["target"]["mediaType"] == "application/octet-stream"
-    assert len({e["id"] for e in sink.events}) == len(sink.events)
-    assert len({e["source"]["instanceID"] for e in sink.events}) == 1
+    assert len({e["id"] for e in receiver.events}) == len(receiver.events)
+    assert len({e["source"]["instanceID"] for e in receiver.events}) == 1
 
 
-def test_an_index_and_a_refused_push(sink: Sink) -> None:
-    with told(sink) as registry:
+def test_index_references_and_rejected_push(receiver: NotificationReceiver) -> None:
+    with connect_with_notifications(receiver) as registry:
         index = push_index(registry, "a", "v1")
         with pytest.raises(Exception, match="MANIFEST_INVALID"):
             registry.put_manifest("a", "bad", b"{}", media_type=index.media_type)
-    [event] = [e for e in sink.events if e["target"].get("tag") == "v1"]
+    [event] = [e for e in receiver.events if e["target"].get("tag") == "v1"]
     assert [entry["digest"] for entry in event["target"]["references"]] == [
         entry.digest for entry in index.manifests
     ]
     assert event["target"]["references"][1]["platform"]["variant"] == "v8"
-    assert not [e for e in sink.events if e["target"].get("tag") == "bad"]
+    assert not [e for e in receiver.events if e["target"].get("tag") == "bad"]
 
 
-def test_what_is_not_taken_is_sent_again(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
-    """In order; nothing of it holds up who pushes."""
-    sink.refuse = 2
-    with told(sink) as registry:
+def test_rejected_events_are_sent_again(
+    receiver: NotificationReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In order; pushes do not wait for them."""
+    receiver.reject_next = 2
+    with connect_with_notifications(receiver) as registry:
         digests = [str(registry.upload_blob("a", str(n).encode()).digest) for n in range(5)]
-    pushed = [digest for action, _, digest, _ in sink.seen() if action == "push"]
+    pushed = [digest for action, _, digest, _ in receiver.summaries() if action == "push"]
     assert pushed == digests
-    assert "takes no events: status 503" in caplog.text
+    assert "does not accept events: status 503" in caplog.text
     assert TOKEN not in caplog.text
 
 
-def test_nobody_listens(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_receiver(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     from dockhand_embedded.notifications import Notifier
 
     real = Notifier.close
@@ -190,7 +196,7 @@ def test_nobody_listens(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Mo
         registry.upload_blob("a", b"data")
     assert "events are lost" in caplog.text
     for thread in [t for t in threading.enumerate() if t.name == "notifications"]:
-        thread.join(10)  # it has nothing to do any more
+        thread.join(10)  # its queue is empty
         assert not thread.is_alive()
     assert TOKEN not in caplog.text
 
@@ -203,31 +209,38 @@ async def _push(url: str) -> Digest:
         return (await registry.upload_blob("a", b"data")).digest
 
 
-def test_from_an_async_client(sink: Sink) -> None:
+def test_async_client(receiver: NotificationReceiver) -> None:
     import asyncio
 
-    digest = asyncio.run(_push(sink.url))
-    assert ("push", "a", str(digest), "") in sink.seen()
+    digest = asyncio.run(_push(receiver.url))
+    assert ("push", "a", str(digest), "") in receiver.summaries()
 
 
-def test_served_with_notifications(sink: Sink, tmp_path: Path) -> None:
+def test_server_with_notifications(receiver: NotificationReceiver, tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.write_text(HTPASSWD)
     secret = tmp_path / "token"
     secret.write_text(f"{TOKEN}\n")
     auth = {"driver": "basic", "username": "alice", "password": PASSWORD}
-    options = ["--notify", sink.url, "--notify-token-file", str(secret), "--htpasswd", str(users)]
+    options = [
+        "--notify",
+        receiver.url,
+        "--notify-token-file",
+        str(secret),
+        "--htpasswd",
+        str(users),
+    ]
     with (
         embedded(tmp_path, *options) as url,
         connect(url, logging=QUIET, auth=auth) as registry,
     ):
         manifest = push_image(registry, "team/app", "v1")
-    [event] = [e for e in sink.events if e["target"].get("tag") == "v1"]
+    [event] = [e for e in receiver.events if e["target"].get("tag") == "v1"]
     assert event["actor"] == {"name": "alice"}
     assert event["request"]["addr"].startswith("127.0.0.1:")
     assert event["request"]["host"] == url.removeprefix("http://")
     assert event["target"]["url"] == f"{url}/v2/team/app/manifests/{manifest.digest}"
-    assert sink.received[0][0]["Authorization"] == f"Bearer {TOKEN}"
+    assert receiver.received[0][0]["Authorization"] == f"Bearer {TOKEN}"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +254,7 @@ def test_served_with_notifications(sink: Sink, tmp_path: Path) -> None:
         ({}, "url"),
     ],
 )
-def test_endpoints_that_are_none(endpoint: dict[str, Any], hint: str) -> None:
+def test_invalid_endpoints(endpoint: dict[str, Any], hint: str) -> None:
     from dockhand_embedded import create_app
 
     with pytest.raises(ConfigError, match="notifications") as caught:
@@ -254,21 +267,21 @@ def test_endpoints_that_are_none(endpoint: dict[str, Any], hint: str) -> None:
     assert TOKEN not in str(caught.value)
 
 
-def test_they_are_what_a_receiver_expects(sink: Sink) -> None:
-    """Read as a Distribution's are."""
-    with told(sink) as registry:
+def test_events_parse_as_distribution_events(receiver: NotificationReceiver) -> None:
+    """The core's parser reads the events as those of a Distribution."""
+    with connect_with_notifications(receiver) as registry:
         manifest = push_image(registry, "team/app", "v1")
         registry.mount_blob("team/other", manifest.layers[0].digest, "team/app")
         registry.delete_manifest("team/app", manifest.digest)
     parsers = EventParsers(Plugins())
-    found = [
+    events = [
         event
-        for headers, envelope in sink.received
+        for headers, envelope in receiver.received
         for event in parsers.parse(headers, json.dumps(envelope).encode())
     ]
-    pushed = [event for event in found if isinstance(event, ManifestPushed)]
+    pushed = [event for event in events if isinstance(event, ManifestPushed)]
     assert [(event.tag, event.digest) for event in pushed] == [("v1", manifest.digest)]
-    [mounted] = [event for event in found if isinstance(event, BlobMounted)]
+    [mounted] = [event for event in events if isinstance(event, BlobMounted)]
     assert (mounted.repository, mounted.from_repository) == ("team/other", "team/app")
-    assert [type(event) for event in found[-2:]] == [ManifestDeleted, TagDeleted]
-    assert any(isinstance(event, BlobPushed) for event in found)
+    assert [type(event) for event in events[-2:]] == [ManifestDeleted, TagDeleted]
+    assert any(isinstance(event, BlobPushed) for event in events)

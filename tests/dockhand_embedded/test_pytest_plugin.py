@@ -1,4 +1,4 @@
-"""The fixture that the package brings."""
+"""The pytest fixture `oci_registry`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from dockhand_embedded.pytest_plugin import OciRegistry
 from images import push_image
 
-OTHERS = """
+OTHER_TESTS = """
 def test_mine(oci_registry):
     digest = oci_registry.client.upload_blob("a/b", b"data").digest
     assert oci_registry.client.read_blob("a/b", digest) == b"data"
@@ -28,9 +28,9 @@ def test_client_and_url(oci_registry: OciRegistry) -> None:
     assert oci_registry.url == f"http://{oci_registry.host}"
 
 
-def test_in_other_peoples_tests(tmp_path: Path) -> None:
-    """Installed, it is there without any configuration, and leaves nothing behind."""
-    (tmp_path / "test_others.py").write_text(OTHERS)
+def test_in_another_project(tmp_path: Path) -> None:
+    """The fixture works without configuration, and leaves no files or warnings."""
+    (tmp_path / "test_others.py").write_text(OTHER_TESTS)
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
     start = time.monotonic()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -39,7 +39,7 @@ def test_in_other_peoples_tests(tmp_path: Path) -> None:
 
 
 def test_loading_it_is_cheap() -> None:
-    """pytest loads it in every run of whoever has the package."""
+    """pytest loads it in every run where the package is installed."""
     code = "import sys, pytest; before = set(sys.modules); import dockhand_embedded.pytest_plugin"
     code += "; print(*(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

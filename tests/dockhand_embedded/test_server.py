@@ -1,4 +1,4 @@
-"""`python -m dockhand_embedded`, as a person starts it."""
+"""The server `python -m dockhand_embedded`."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_help() -> None:
         assert option in done.stdout
 
 
-def test_refusals(tmp_path: Path) -> None:
-    """Each mistake ends it with one line that says what to do."""
+def test_startup_errors(tmp_path: Path) -> None:
+    """Each mistake ends the program with one line that names the remedy."""
     (tmp_path / "file").write_text("not a folder")
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
@@ -71,7 +71,7 @@ def test_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_kept_over_a_restart(tmp_path: Path) -> None:
+def test_content_survives_a_restart(tmp_path: Path) -> None:
     with embedded(tmp_path) as url, connect(url, logging=QUIET) as registry:
         manifest = push_image(registry, "a/b", "v1")
     with embedded(tmp_path, "--read-only") as url, connect(url, logging=QUIET) as registry:
@@ -84,8 +84,8 @@ def test_kept_over_a_restart(tmp_path: Path) -> None:
             registry.manifest("a/b", "v2")
 
 
-def test_client_that_goes_away(tmp_path: Path) -> None:
-    """What it sent of a chunk is kept, and can be carried on; a blob never appears by half."""
+def test_client_that_disconnects(tmp_path: Path) -> None:
+    """Received bytes of a chunk are kept and can be continued; no partial blob appears."""
     data = os.urandom(5 << 20)
     with embedded(tmp_path) as url, connect(url, logging=QUIET) as registry:
         upload = registry.start_upload("a/b")
@@ -107,7 +107,7 @@ def test_client_that_goes_away(tmp_path: Path) -> None:
 
 
 def test_memory_stays_flat(tmp_path: Path) -> None:
-    """Blobs much larger than what the server may grow by, both ways."""
+    """Push and pull a blob much larger than the permitted growth of memory."""
     size = 192 << 20
     path = tmp_path / "large"
     with path.open("wb") as file:
@@ -119,26 +119,26 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
         url = process.stdout.readline().removeprefix("listening on ").strip()
         with connect(url, logging=QUIET) as registry:
             registry.upload_blob("a/b", b"warm")
-            before = _peak(process.pid)
+            before = _peak_memory(process.pid)
             digest = registry.upload_blob("a/b", path).digest
             with registry.open_blob("a/b", digest) as blob:
                 assert sum(len(block) for block in blob) == size
-            grown = _peak(process.pid) - before
+            grown = _peak_memory(process.pid) - before
         process.terminate()
     assert grown < 48 << 20
 
 
-def _peak(pid: int) -> int:
-    """The most memory that a process had, in bytes."""
+def _peak_memory(pid: int) -> int:
+    """The peak memory of a process, in bytes."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
-        pytest.skip("only Linux tells the peak of another process")
+        pytest.skip("only Linux shows the peak memory of another process")
     [line] = [row for row in status.read_text().splitlines() if row.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 
 
-def test_curl(tmp_path: Path) -> None:
-    """A client that waits for `100 Continue`."""
+def test_curl_with_expect_100_continue(tmp_path: Path) -> None:
+    """A client that waits for `100 Continue` before it sends the body."""
     curl = program("curl", "the system's package curl has it")
     blob = tmp_path / "blob"
     blob.write_bytes(os.urandom(2 << 20))

@@ -1,4 +1,4 @@
-"""Tokens of an authority: the challenges, what is let in, what is refused."""
+"""Bearer tokens of an authority: challenges, permissions, and rejected tokens."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def token(*scopes: str) -> Token:
 
 
 @pytest.fixture
-def door() -> Bearer:
+def bearer() -> Bearer:
     return Bearer(**NAMES, certificate=KEY.self_signed_certificate("x"))
 
 
 @pytest.fixture
-def client(door: Bearer) -> httpx.Client:
-    transport = EmbeddedTransport(Registry(MemoryStorage()), door)
+def client(bearer: Bearer) -> httpx.Client:
+    transport = EmbeddedTransport(Registry(MemoryStorage()), bearer)
     return httpx.Client(transport=transport, base_url="http://embedded")
 
 
-# what Distribution 2.8 and 3.1 answered without a token
+# The challenges of Distribution 2.8 and 3.1 to requests without a token.
 CHALLENGES = [
     ("GET", "/v2/", set()),
     ("GET", "/v2/_catalog?n=2", {"registry:catalog:*"}),
@@ -87,9 +87,9 @@ def test_challenges(client: httpx.Client, method: str, path: str, scopes: set[st
         assert reply.status_code == 401
         assert reply.headers["content-type"] == "application/json"
         start = f'Bearer realm="{REALM}",service="dockhand-registry"'
-        said = reply.headers["www-authenticate"]
-        assert said.startswith(start)
-        fields = dict(re.findall(r',([a-z]+)="([^"]*)"', said[len(start) :]))
+        header = reply.headers["www-authenticate"]
+        assert header.startswith(start)
+        fields = dict(re.findall(r',([a-z]+)="([^"]*)"', header[len(start) :]))
         assert fields.get("error") == error
         assert set(fields.get("scope", "").split()) == scopes
         if method == "HEAD":
@@ -104,8 +104,8 @@ def test_challenges(client: httpx.Client, method: str, path: str, scopes: set[st
 
 
 @pytest.mark.parametrize(("method", "path", "scopes"), CHALLENGES, ids=IDS)
-def test_let_in(client: httpx.Client, method: str, path: str, scopes: set[str]) -> None:
-    """For what the challenge names, and for nothing less."""
+def test_sufficient_tokens(client: httpx.Client, method: str, path: str, scopes: set[str]) -> None:
+    """The scopes in the challenge are sufficient, and each of them is necessary."""
     text = token(*scopes).sign(KEY)
     for scheme in ("Bearer", "bearer"):
         reply = client.request(method, path, headers={"Authorization": f"{scheme} {text}"})
@@ -129,7 +129,7 @@ def test_let_in(client: httpx.Client, method: str, path: str, scopes: set[str]) 
         ("repository:a/b:pull repository:a/b:push", "POST", "/v2/a/b/blobs/uploads/", 202),
     ],
 )
-def test_what_a_scope_is_good_for(
+def test_permissions_of_scopes(
     client: httpx.Client, held: str, method: str, path: str, status: int
 ) -> None:
     text = token(*held.split()).sign(KEY)
@@ -137,7 +137,7 @@ def test_what_a_scope_is_good_for(
     assert reply.status_code == status
 
 
-REFUSED: dict[str, Callable[[], str]] = {
+INVALID_TOKENS: dict[str, Callable[[], str]] = {
     "issuer": lambda: Token.issued_by("x").permitted_for("dockhand-registry").sign(KEY),
     "audience": lambda: Token.issued_by("my_auth").permitted_for("x").sign(KEY),
     "key": lambda: token().sign(OTHER),
@@ -146,19 +146,19 @@ REFUSED: dict[str, Callable[[], str]] = {
 }
 
 
-@pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED)
-def test_refused_tokens(client: httpx.Client, make: Callable[[], str]) -> None:
+@pytest.mark.parametrize("make", INVALID_TOKENS.values(), ids=INVALID_TOKENS)
+def test_invalid_tokens(client: httpx.Client, make: Callable[[], str]) -> None:
     reply = client.get("/v2/", headers={"Authorization": f"Bearer {make()}"})
     assert reply.status_code == 401
     assert 'error="invalid_token"' in reply.headers["www-authenticate"]
 
 
-def test_leeway_and_memory() -> None:
-    """A token that was remembered is forgotten in time."""
+def test_leeway_and_cache_expiry() -> None:
+    """A cached token expires in time."""
     now = time.time()
     clock = [now]
-    door = Bearer(**NAMES, jwks=json.dumps(KEY.jwks()).encode(), clock=lambda: clock[0])
-    transport = EmbeddedTransport(Registry(MemoryStorage()), door)
+    bearer = Bearer(**NAMES, jwks=json.dumps(KEY.jwks()).encode(), clock=lambda: clock[0])
+    transport = EmbeddedTransport(Registry(MemoryStorage()), bearer)
     with httpx.Client(transport=transport, base_url="http://embedded") as client:
         headers = {"Authorization": f"Bearer {token().expires_in(seconds=100).sign(KEY)}"}
         for later, status in ((0, 200), (99, 200), (150, 200), (162, 401), (99, 200)):
@@ -166,22 +166,22 @@ def test_leeway_and_memory() -> None:
             assert client.get("/v2/", headers=headers).status_code == status
 
 
-def test_remembered_tokens_are_bounded(door: Bearer) -> None:
+def test_token_cache_is_bounded(bearer: Bearer) -> None:
     for _ in range(1100):
-        door(Headers([("authorization", f"Bearer {token().sign(KEY)}")]), ())
-    assert len(door._known) == 1024
+        bearer(Headers([("authorization", f"Bearer {token().sign(KEY)}")]), ())
+    assert len(bearer._verified) == 1024
 
 
-def settings(tmp_path: Path, keys: str) -> dict[str, Any]:
-    """Of the driver: the names, and where the keys are."""
-    named: dict[str, Any] = {f"token_{name}": value for name, value in NAMES.items()}
+def token_settings(tmp_path: Path, keys: str) -> dict[str, Any]:
+    """The driver's settings for tokens, with a file of keys."""
+    token_options: dict[str, Any] = {f"token_{name}": value for name, value in NAMES.items()}
     if keys == "token_jwks":
-        named[keys] = tmp_path / "jwks.json"
-        named[keys].write_text(json.dumps(KEY.jwks()))
+        token_options[keys] = tmp_path / "jwks.json"
+        token_options[keys].write_text(json.dumps(KEY.jwks()))
     else:
-        named[keys] = tmp_path / "certificate.pem"
-        named[keys].write_bytes(KEY.self_signed_certificate("x"))
-    return named
+        token_options[keys] = tmp_path / "certificate.pem"
+        token_options[keys].write_bytes(KEY.self_signed_certificate("x"))
+    return token_options
 
 
 def jwt_auth(key: SigningKey) -> dict[str, Any]:
@@ -190,8 +190,8 @@ def jwt_auth(key: SigningKey) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("keys", ["token_certificate", "token_jwks"])
-def test_without_a_socket(tmp_path: Path, keys: str) -> None:
-    options = {"driver": "embedded", "logging": QUIET, **settings(tmp_path, keys)}
+def test_driver_with_tokens(tmp_path: Path, keys: str) -> None:
+    options = {"driver": "embedded", "logging": QUIET, **token_settings(tmp_path, keys)}
     root = str(tmp_path / "root")
     with connect(root, auth=jwt_auth(KEY), **options) as registry:
         manifest = push_image(registry, "a/b", "v1")
@@ -212,28 +212,28 @@ def test_without_a_socket(tmp_path: Path, keys: str) -> None:
                 registry.manifest("a/b", manifest.digest)
 
 
-def test_token_settings_that_are_wrong(tmp_path: Path) -> None:
-    good = settings(tmp_path, "token_certificate")
+def test_wrong_settings(tmp_path: Path) -> None:
+    good = token_settings(tmp_path, "token_certificate")
     (tmp_path / "text").write_text("text")
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"token_realm": None}, "token_realm is needed"),
         ({"token_issuer": ""}, "token_issuer is needed"),
-        ({"token_service": 'a"b'}, "token_service: printable ASCII"),
+        ({"token_service": 'a"b'}, "token_service: must be printable ASCII"),
         ({"token_certificate": None}, "token_certificate or token_jwks is needed"),
         ({"token_certificate": tmp_path / "none"}, "none: No such file"),
         ({"token_certificate": tmp_path / "text"}, "text is neither a certificate nor a public"),
         ({"token_jwks": tmp_path / "text"}, "text is not JSON"),
         ({"token_jwks": tmp_path / "certificate.pem"}, "certificate.pem is not JSON"),
     ]
-    for change, said in wrong:
+    for change, message in wrong:
         with pytest.raises(ConfigError) as caught:
             connect(":memory:", driver="embedded", **{**good, **change})
-        assert said in str(caught.value), said
+        assert message in str(caught.value), message
 
 
-def test_served_with_tokens(tmp_path: Path) -> None:
-    named = settings(tmp_path, "token_certificate")
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in named.items()]
+def test_server_with_tokens(tmp_path: Path) -> None:
+    token_options = token_settings(tmp_path, "token_certificate")
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in token_options.items()]
     with embedded(tmp_path, *options) as url:
         with connect(url, auth=jwt_auth(KEY), logging=QUIET) as registry:
             manifest = push_image(registry, "a/b", "v1")
@@ -243,15 +243,15 @@ def test_served_with_tokens(tmp_path: Path) -> None:
         assert "Bearer" in str(caught.value)
 
 
-def test_token_options_that_are_wrong(tmp_path: Path) -> None:
+def test_wrong_options(tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.write_text("")
-    named = settings(tmp_path, "token_jwks")
-    good = [f"--{name.replace('_', '-')}={value}" for name, value in named.items()]
+    token_options = token_settings(tmp_path, "token_jwks")
+    good = [f"--{name.replace('_', '-')}={value}" for name, value in token_options.items()]
     for arguments, hint in (
         (good[:1], "token_service is needed"),
         (good[:3], "token_certificate or token_jwks is needed"),
-        ([*good, "--htpasswd", str(users)], "--htpasswd and --token-realm: one of them"),
+        ([*good, "--htpasswd", str(users)], "--htpasswd and --token-realm exclude each other"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "dockhand_embedded", "--root", ":memory:", *arguments],
@@ -262,17 +262,17 @@ def test_token_options_that_are_wrong(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_a_transport_takes_plain_doors_only() -> None:
-    async def waits(headers: Any, scopes: Any) -> Any:
+def test_transport_rejects_async_authenticate() -> None:
+    async def async_authenticate(headers: Any, scopes: Any) -> Any:
         return None
 
-    transport = EmbeddedTransport(Registry(MemoryStorage()), waits)
-    with pytest.raises(RuntimeError, match="no coroutine"):
+    transport = EmbeddedTransport(Registry(MemoryStorage()), async_authenticate)
+    with pytest.raises(RuntimeError, match="not a coroutine"):
         transport.handle_request(httpx.Request("GET", "http://embedded/v2/"))
 
 
-def test_in_an_application(tmp_path: Path, door: Bearer) -> None:
-    app = create_app(tmp_path / "root", authenticate=door)
+def test_asgi_application(tmp_path: Path, bearer: Bearer) -> None:
+    app = create_app(tmp_path / "root", authenticate=bearer)
 
     async def main() -> None:
         transport = httpx.ASGITransport(app=app)

@@ -1,4 +1,4 @@
-"""A whole OCI registry in the process: driver `embedded`, or `Registry` by itself."""
+"""A whole OCI registry in the process: the driver `embedded`, or `Registry` by itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dockhand_embedded.app import create_app
-    from dockhand_embedded.protocol.messages import FileBody, Headers, Reply, Request
+    from dockhand_embedded.protocol.messages import (
+        FileBody,
+        Headers,
+        RegistryReply,
+        RegistryRequest,
+    )
     from dockhand_embedded.protocol.registry import Limits, Registry
     from dockhand_embedded.storage.base import Storage
     from dockhand_embedded.storage.layout import LayoutStorage
@@ -22,8 +27,8 @@ __all__ = [
     "Limits",
     "MemoryStorage",
     "Registry",
-    "Reply",
-    "Request",
+    "RegistryReply",
+    "RegistryRequest",
     "Storage",
     "create_app",
 ]
@@ -36,16 +41,19 @@ _HOMES = {
     "Limits": "protocol.registry",
     "MemoryStorage": "storage.memory",
     "Registry": "protocol.registry",
-    "Reply": "protocol.messages",
-    "Request": "protocol.messages",
+    "RegistryReply": "protocol.messages",
+    "RegistryRequest": "protocol.messages",
     "Storage": "storage.base",
     "create_app": "app",
 }
 
 
 def __getattr__(name: str) -> object:
-    """Load on use. Not by `dockhand_core.lazy`: pytest imports this package in every run, for the
-    plugin with the fixture, and the core with it would be felt there."""
+    """Load a name when it is first used.
+
+    Without `dockhand_core.lazy`: pytest imports this package in every run, because of the fixture,
+    and importing the core would slow down each of them.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

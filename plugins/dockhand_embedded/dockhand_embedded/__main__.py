@@ -10,78 +10,75 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core import ConfigError
-from dockhand_core.server import (
-    add_listening_options,
-    is_loopback,
-    positive_int,
-    program,
-    serve_options,
-)
-from dockhand_embedded.storage.garbage_collection import GRACE, collect
+from dockhand_core.server import add_listening_options, is_loopback, positive_int, serve
+from dockhand_embedded.storage.garbage_collection import GRACE, collect_garbage
 from dockhand_embedded.storage.layout import LayoutStorage
 from dockhand_embedded.storage.upload_files import UPLOAD_AGE
 
 if TYPE_CHECKING:
     from dockhand_embedded.access.policy import Authenticate
-    from dockhand_embedded.app import App
+    from dockhand_embedded.app import AsgiApp
 
 
-def _arguments() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dockhand_embedded",
         description="Serve a folder of OCI Image Layouts, one for each repository, as a registry.",
-        epilog="Without --htpasswd or --token-… it asks nobody who they are, and so listens on "
-        "loopback unless told otherwise.",
+        epilog="Without --htpasswd or --token-… there is no access control, so the server "
+        "listens on loopback only, unless --host and --anonymous are given.",
     )
     parser.add_argument(
         "--root",
         default="./registry",
-        help="the folder, made if it is not there; ':memory:' keeps nothing (default: ./registry)",
+        help="the folder, created if it does not exist; ':memory:' stores nothing on disk "
+        "(default: ./registry)",
     )
     add_listening_options(parser, 5000)
-    who = parser.add_argument_group("who may do what")
-    who.add_argument(
+    access = parser.add_argument_group("access control")
+    access.add_argument(
         "--htpasswd",
         metavar="FILE",
-        help="ask for a user and password of this file, which `htpasswd -B` writes",
+        help="require a user and password from this file, as written by `htpasswd -B`",
     )
-    who.add_argument(
+    access.add_argument(
         "--token-realm",
         metavar="URL",
-        help="ask for a token of an authority, as Distribution does with `auth: token`, and say "
-        "that clients get it there; with the following",
+        help="require a token of an authority, as Distribution does with `auth: token`; clients "
+        "get tokens at this URL; needs the following options",
     )
-    who.add_argument("--token-service", metavar="NAME", help="this registry's name in tokens")
-    who.add_argument("--token-issuer", metavar="NAME", help="the authority's name in tokens")
-    who.add_argument(
+    access.add_argument("--token-service", metavar="NAME", help="this registry's name in tokens")
+    access.add_argument("--token-issuer", metavar="NAME", help="the authority's name in tokens")
+    access.add_argument(
         "--token-certificate",
         type=Path,
         metavar="FILE",
-        help="keys that are trusted: certificates (a `rootcertbundle`) or a public key, PEM",
+        help="trusted keys: certificates (a `rootcertbundle`) or a public key, PEM",
     )
-    who.add_argument(
-        "--token-jwks", type=Path, metavar="FILE", help="keys that are trusted, as a JWK set"
+    access.add_argument(
+        "--token-jwks", type=Path, metavar="FILE", help="trusted keys, as a JWK set"
     )
-    who.add_argument(
+    access.add_argument(
         "--anonymous",
         action="store_true",
-        help="allow a --host that is not loopback: whoever reaches it can read, write and delete",
+        help="allow a --host that is not loopback without access control: any client can read, "
+        "write and delete",
     )
-    who.add_argument("--read-only", action="store_true", help="refuse what writes")
-    told = parser.add_argument_group(
-        "notifications", "Pushes, pulls, mounts and deletions, in Distribution's format."
+    access.add_argument("--read-only", action="store_true", help="reject requests that write")
+    notifications = parser.add_argument_group(
+        "notifications",
+        "Events about pushes, pulls, mounts and deletions, in Distribution's format.",
     )
-    told.add_argument(
+    notifications.add_argument(
         "--notify",
         action="append",
         default=[],
         metavar="URL",
-        help="post them there; can be given more than once",
+        help="post events to this URL; can be given more than once",
     )
-    told.add_argument(
+    notifications.add_argument(
         "--notify-token-file",
         metavar="FILE",
-        help="a file with the bearer token for that; otherwise DOCKHAND_NOTIFY_TOKEN, if it is set",
+        help="a file with the bearer token for these URLs; default: DOCKHAND_NOTIFY_TOKEN, if set",
     )
     limits = parser.add_argument_group("limits")
     limits.add_argument(
@@ -89,43 +86,47 @@ def _arguments() -> argparse.ArgumentParser:
         type=positive_int,
         default=4 << 20,
         metavar="BYTES",
-        help="refuse larger manifests with 413 (4194304)",
+        help="reject larger manifests with 413 (default: 4194304)",
     )
     limits.add_argument(
         "--max-blob",
         type=positive_int,
         metavar="BYTES",
-        help="refuse larger blobs with 413 (no limit)",
+        help="reject larger blobs with 413 (default: no limit)",
     )
     limits.add_argument(
         "--max-uploads",
         type=positive_int,
         metavar="N",
-        help="refuse to begin more uploads at once with 429 (no limit)",
+        help="reject further uploads with 429 while this many are in progress (default: no limit)",
     )
     limits.add_argument(
         "--upload-age",
         type=_seconds,
         default=UPLOAD_AGE,
         metavar="SECONDS",
-        help="forget uploads that got no byte for so long (86400)",
+        help="delete uploads that got no byte for this long (default: 86400)",
     )
-    unused = parser.add_argument_group(
-        "instead of serving", "Servers may go on with the same folder meanwhile."
+    collection = parser.add_argument_group(
+        "garbage collection instead of serving", "Servers may keep running on the same folder."
     )
-    unused.add_argument(
+    collection.add_argument(
         "--gc",
         action="store_true",
-        help="remove blobs that no manifest of their repository names, and end",
+        help="remove blobs that no manifest of their repository names, and exit",
     )
-    unused.add_argument("--dry-run", action="store_true", help="only say what --gc would remove")
-    unused.add_argument(
+    collection.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the blobs that --gc would remove, but remove none",
+    )
+    collection.add_argument(
         "--grace",
         type=_seconds,
         default=GRACE,
         metavar="SECONDS",
-        help="leave alone what is being pushed: repositories in which a blob is younger, longer "
-        "than any pause in a push (3600)",
+        help="skip repositories with a blob younger than this, since a push may be in progress; "
+        "must be longer than any pause in a push (default: 3600)",
     )
     return parser
 
@@ -133,49 +134,51 @@ def _arguments() -> argparse.ArgumentParser:
 def _seconds(text: str) -> float:
     number = float(text)
     if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError("must be 0 or more seconds")
+        raise argparse.ArgumentTypeError("must be a number of seconds, 0 or more")
     return number
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, or collect what is not used."""
-    options = _arguments().parse_args(arguments)
-    with program():
-        if options.gc or options.dry_run:
-            _collect(options)
-        else:
-            _run(options)
+    """Serve until SIGINT or SIGTERM, or collect garbage."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if options.gc or options.dry_run:
+        _run_garbage_collection(options)
+    else:
+        _serve(options)
 
 
-def _collect(options: argparse.Namespace) -> None:
-    # A mistyped folder must not be made, only to find nothing in it.
+def _run_garbage_collection(options: argparse.Namespace) -> None:
+    # A mistyped folder must not be created.
     if not Path(options.root).is_dir():
         sys.exit(f"--gc: {options.root} is not a folder")
     try:
-        done = collect(LayoutStorage(options.root), grace=options.grace, dry_run=options.dry_run)
+        report = collect_garbage(
+            LayoutStorage(options.root), grace=options.grace, dry_run=options.dry_run
+        )
     except OSError as error:
-        sys.exit(f"--gc: {error}; what was removed until then was not used")
-    for repository, digest in done.blobs:
+        sys.exit(f"--gc: {error}; only unused blobs were removed before this error")
+    for repository, digest in report.removed:
         print(f"{repository}@{digest}")
-    for repository in done.busy:
-        print(f"{repository}: left alone, it is being pushed to", file=sys.stderr)
-    for repository in done.unclear:
-        print(f"{repository}: left alone, a manifest cannot be read", file=sys.stderr)
+    for repository in report.in_use:
+        print(f"{repository}: skipped, a push may be in progress", file=sys.stderr)
+    for repository in report.unreadable:
+        print(f"{repository}: skipped, a manifest cannot be read", file=sys.stderr)
     would = "would be " if options.dry_run else ""
-    print(f"{len(done.blobs)} blobs {would}removed, {done.freed} bytes {would}freed")
+    print(f"{len(report.removed)} blobs {would}removed, {report.freed_bytes} bytes {would}freed")
 
 
-def _run(options: argparse.Namespace) -> None:
-    asks = options.htpasswd or options.token_realm
-    if not (is_loopback(options.host) or options.anonymous or asks):
+def _serve(options: argparse.Namespace) -> None:
+    has_authentication = options.htpasswd or options.token_realm
+    if not (is_loopback(options.host) or options.anonymous or has_authentication):
         sys.exit(
-            f"--host {options.host} lets others in, and nobody is asked for a password: give "
-            "--htpasswd FILE or --token-realm URL, or say --anonymous if that is meant"
+            f"--host {options.host} is reachable from other machines without access control: give "
+            "--htpasswd FILE or --token-realm URL, or --anonymous to allow that"
         )
     serve_options(_application(options), options, package="dockhand-embedded")
 
 
-def _application(options: argparse.Namespace) -> App:
+def _application(options: argparse.Namespace) -> AsgiApp:
     from dockhand_embedded.app import create_app
     from dockhand_embedded.protocol.registry import Limits
 
@@ -199,13 +202,13 @@ def _notifications(options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def _authenticate(options: argparse.Namespace) -> Authenticate | None:
-    from dockhand_embedded.access.policy import bearer
+    from dockhand_embedded.access.policy import bearer_from_settings
 
-    tokens = bearer(options)
+    tokens = bearer_from_settings(options)
     if options.htpasswd is None:
         return tokens
     if tokens is not None:
-        raise ConfigError("--htpasswd and --token-realm: one of them")
+        raise ConfigError("--htpasswd and --token-realm exclude each other: give only one of them")
     try:
         from dockhand_embedded.access.htpasswd import Htpasswd
     except ImportError:

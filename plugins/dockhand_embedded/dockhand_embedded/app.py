@@ -1,7 +1,7 @@
 """The registry as an ASGI application.
 
-Bodies stream both ways in constant memory, and what may wait for a disk runs in a thread, so that
-one event loop serves many clients. No framework: the protocol core does all the work.
+Bodies are streamed both ways in constant memory, and work that may wait for a disk runs in threads,
+so that one event loop serves many clients. It needs no web framework.
 """
 
 from __future__ import annotations
@@ -25,12 +25,19 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
 from dockhand_core.config import validate_table
-from dockhand_embedded.access.policy import Authenticate, admitted, ask
-from dockhand_embedded.driver import storage_at
-from dockhand_embedded.notifications import Endpoint, Notifier
-from dockhand_embedded.protocol.async_registry import drive, run
-from dockhand_embedded.protocol.messages import CHUNK, FileBody, Headers, Refused, Reply, Request
-from dockhand_embedded.protocol.registry import Limits, Registry, endpoint
+from dockhand_embedded.access.policy import Authenticate, apply_auth_result, authenticate_request
+from dockhand_embedded.driver import open_storage
+from dockhand_embedded.notifications import NotificationEndpoint, Notifier
+from dockhand_embedded.protocol.async_registry import handle_async, run_blocking
+from dockhand_embedded.protocol.messages import (
+    PIECE_SIZE,
+    FileBody,
+    Headers,
+    RegistryReply,
+    RegistryRequest,
+    RequestRejectedError,
+)
+from dockhand_embedded.protocol.registry import Limits, Registry, parse_path
 from dockhand_embedded.storage.upload_files import UPLOAD_AGE
 
 __all__ = ["create_app"]
@@ -38,18 +45,18 @@ __all__ = ["create_app"]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
+AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_READ = ("GET", "HEAD")
-# A body of this many bytes is taken in as a whole: each way to a thread and back costs as much.
-_SMALL = 256 * 1024
-_SWEEP_EVERY = 3600.0
+_READ_METHODS = ("GET", "HEAD")
+# Bytes. A body up to this size is received as a whole: that costs less than switches to a thread.
+_SMALL_BODY = 256 * 1024
+_CLEANUP_INTERVAL = 3600.0
 _PATHSEND = "http.response.pathsend"
 _log = logging.getLogger("dockhand_embedded")
 
 
-class _Gone(Exception):
-    """The client went away before its request was whole."""
+class _ClientDisconnectedError(Exception):
+    """The client disconnected before its request was complete."""
 
 
 def create_app(
@@ -59,34 +66,38 @@ def create_app(
     limits: Limits | None = None,
     upload_age: float = UPLOAD_AGE,
     authenticate: Authenticate | None = None,
-    notifications: Sequence[Endpoint | Mapping[str, Any]] = (),
-) -> App:
+    notifications: Sequence[NotificationEndpoint | Mapping[str, Any]] = (),
+) -> AsgiApp:
     """An ASGI application that serves the repositories in a folder.
 
-    Without `authenticate` it asks nobody who they are: put it where only those can reach it who
-    may do everything, or behind something that asks.
+    Without `authenticate` there is no access control: make it reachable only for clients that may
+    do everything, or put it behind a proxy that authenticates.
 
     Args:
-        root: a folder of OCI Image Layouts, one for each repository, made if it is not there; or
-            `:memory:`, which keeps nothing.
-        read_only: refuse what writes, with 405 UNSUPPORTED.
-        limits: how large things may be, and how many uploads on their way.
-        upload_age: uploads that got no byte for so many seconds are forgotten: now, and every hour
-            where the server runs the application's lifespan.
-        authenticate: who asks, and whether they may: `htpasswd.Htpasswd`, `bearer.Bearer`, or a
-            callable of your own (`access.Authenticate`).
-        notifications: who is told what happens: mappings with `url`, `token`, `timeout`.
+        root: a folder of OCI Image Layouts, one for each repository, created if it does not exist;
+            or `:memory:`, which stores nothing on disk.
+        read_only: reject all requests that write, with 405 UNSUPPORTED.
+        limits: sizes, and the number of uploads in progress.
+        upload_age: uploads that got no byte for this many seconds are deleted: now, and every hour
+            if the server runs the application's lifespan.
+        authenticate: access control: `htpasswd.Htpasswd`, `bearer.Bearer`, or a function of your
+            own (`access.Authenticate`).
+        notifications: the endpoints of notifications: mappings with `url`, `token`, `timeout`.
 
     Raises:
-        ConfigError: the folder cannot be used, or an endpoint cannot be told.
+        ConfigError: the folder cannot be used, or a notification endpoint is invalid.
     """
-    told = [
+    endpoints = [
         each
-        if isinstance(each, Endpoint)
-        else validate_table(Endpoint, each, where=f"notifications: number {number}", base=Path())
+        if isinstance(each, NotificationEndpoint)
+        else validate_table(
+            NotificationEndpoint, each, where=f"notifications: number {number}", base=Path()
+        )
         for number, each in enumerate(notifications, 1)
     ]
-    registry = Registry(storage_at(root, upload_age), limits, Notifier(told) if told else None)
+    registry = Registry(
+        open_storage(root, upload_age), limits, Notifier(endpoints) if endpoints else None
+    )
     return _Application(registry, read_only, upload_age, authenticate)
 
 
@@ -109,14 +120,18 @@ class _Application:
         elif scope["type"] == "http":
             by_path = _PATHSEND in (scope.get("extensions") or {})
             try:
-                await _reply(await self._answer(_request(scope), receive), send, by_path=by_path)
-            except _Gone:
+                await _send_reply(
+                    await self._answer(_registry_request(scope), receive), send, by_path=by_path
+                )
+            except _ClientDisconnectedError:
                 return
         else:
-            raise RuntimeError(f"a registry does not speak {scope['type']}")
+            raise RuntimeError(
+                f"the registry does not support the ASGI scope type {scope['type']!r}"
+            )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        sweeper = asyncio.ensure_future(self._sweep())
+        cleanup = asyncio.ensure_future(self._remove_stale_uploads())
         try:
             while True:
                 message = await receive()
@@ -124,70 +139,72 @@ class _Application:
                     break
                 await send({"type": "lifespan.startup.complete"})
         finally:
-            sweeper.cancel()
+            cleanup.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await sweeper
+                await cleanup
         if self._registry.notifier:
             await asyncio.to_thread(self._registry.notifier.close)
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _sweep(self) -> None:
+    async def _remove_stale_uploads(self) -> None:
         while True:
-            await asyncio.sleep(min(_SWEEP_EVERY, max(1.0, self._upload_age / 2)))
+            await asyncio.sleep(min(_CLEANUP_INTERVAL, max(1.0, self._upload_age / 2)))
             try:
-                swept = await asyncio.to_thread(self._registry.storage.sweep, self._upload_age)
+                removed = await asyncio.to_thread(
+                    self._registry.storage.remove_stale_uploads, self._upload_age
+                )
             except OSError:
-                _log.exception("stale uploads could not be swept")
+                _log.exception("stale uploads could not be removed")
             else:
-                if swept:
-                    _log.info("swept %d stale uploads", swept)
+                if removed:
+                    _log.info("deleted %d stale uploads", removed)
 
-    async def _answer(self, request: Request, receive: Receive) -> Reply:
+    async def _answer(self, request: RegistryRequest, receive: Receive) -> RegistryReply:
         if self._authenticate:
-            verdict = ask(self._authenticate, request)
-            outcome = admitted(request, await verdict if isawaitable(verdict) else verdict)
-            if isinstance(outcome, Reply):
+            result = authenticate_request(self._authenticate, request)
+            outcome = apply_auth_result(request, await result if isawaitable(result) else result)
+            if isinstance(outcome, RegistryReply):
                 return outcome
             request = outcome
-        if self._read_only and request.method not in _READ:
-            return Refused(
+        if self._read_only and request.method not in _READ_METHODS:
+            return RequestRejectedError(
                 405, "UNSUPPORTED", "this registry is read-only", None, [("Allow", "GET, HEAD")]
             ).reply()
-        pieces = _pieces(receive)
-        quick = not self._registry.storage.blocking
-        if not _is_small(request):
-            inline = quick or _is_quick(request)
-            return await drive(self._registry, request, pieces, inline=inline, ahead=True)
-        whole = replace(request, body=await _whole(pieces))
-        reply: Reply = await run(self._registry.handle, whole, inline=quick)
+        pieces = _body_pieces(receive)
+        nonblocking = not self._registry.storage.blocking
+        if not _has_small_body(request):
+            inline = nonblocking or _is_quick_read(request)
+            return await handle_async(self._registry, request, pieces, inline=inline, prefetch=True)
+        whole = replace(request, body=await _receive_whole(pieces))
+        reply: RegistryReply = await run_blocking(self._registry.handle, whole, inline=nonblocking)
         return reply
 
 
-def _is_small(request: Request) -> bool:
-    """Whether the body is best taken in before anything else."""
-    # Who waits for `100 Continue` wants to be refused before the body is sent.
-    return 0 < (request.length or 0) <= _SMALL and "expect" not in request.headers
+def _has_small_body(request: RegistryRequest) -> bool:
+    """Whether the body should be received completely before the request is handled."""
+    # A client that sends `Expect: 100-continue` wants a rejection before it sends the body.
+    return 0 < (request.length or 0) <= _SMALL_BODY and "expect" not in request.headers
 
 
-def _is_quick(request: Request) -> bool:
-    """Whether a folder answers sooner than a thread could be asked.
+def _is_quick_read(request: RegistryRequest) -> bool:
+    """Whether reading from a folder takes less time than a switch to a thread.
 
-    What a tag names is in the index that is kept in memory, and its file was read a moment ago. A
-    digest may have to be searched below another tool's indexes.
+    The manifest of a tag is in the cached index, and its file was probably read before. A digest
+    may have to be searched for below the image indexes of another tool.
     """
-    if request.method not in _READ:
+    if request.method not in _READ_METHODS:
         return False
-    kind, _, reference = endpoint(request.path)
+    kind, _, reference = parse_path(request.path)
     return kind == "base" or (kind == "manifests" and ":" not in reference)
 
 
-def _request(scope: Message) -> Request:
+def _registry_request(scope: Message) -> RegistryRequest:
     raw = scope.get("raw_path")
     path = unquote(raw.decode("latin-1"), errors="replace") if raw else scope["path"]
     prefix = scope.get("root_path", "")
     headers = Headers((n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"])
     host, port = scope.get("client") or ("", 0)
-    return Request(
+    return RegistryRequest(
         method=scope["method"].upper(),
         path=path.removeprefix(prefix) if prefix else path,
         query=parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True),
@@ -197,48 +214,48 @@ def _request(scope: Message) -> Request:
     )
 
 
-async def _pieces(receive: Receive) -> AsyncGenerator[bytes, None]:
+async def _body_pieces(receive: Receive) -> AsyncGenerator[bytes, None]:
     """The body in pieces of about 1 MiB.
 
-    Servers pass on a few KiB at a time, and going to a thread for each would cost more than the
-    work that it does there.
+    Servers pass on a few KiB at a time, and a switch to a thread for each would cost more than the
+    work in the thread.
     """
     more = True
     while more:
         parts: list[bytes] = []
         size = 0
-        gone = False
-        while more and size < CHUNK and not gone:
+        disconnected = False
+        while more and size < PIECE_SIZE and not disconnected:
             message = await receive()
-            gone = message["type"] == "http.disconnect"
+            disconnected = message["type"] == "http.disconnect"
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             more = message.get("more_body", False)
         if size:
             yield b"".join(parts)
-        if gone:
-            raise _Gone
+        if disconnected:
+            raise _ClientDisconnectedError
 
 
-async def _whole(pieces: AsyncGenerator[bytes, None]) -> Iterator[bytes]:
-    """All of a body; one that broke off raises again behind its last byte."""
+async def _receive_whole(pieces: AsyncGenerator[bytes, None]) -> Iterator[bytes]:
+    """The whole body; if the client disconnects, the error is raised after the last byte."""
     parts: list[bytes] = []
-    gone: _Gone | None = None
+    disconnected: _ClientDisconnectedError | None = None
     try:
         async for piece in pieces:
             parts.append(piece)
-    except _Gone as error:
-        gone = error
+    except _ClientDisconnectedError as error:
+        disconnected = error
 
     def body() -> Iterator[bytes]:
         yield from parts
-        if gone:
-            raise gone
+        if disconnected:
+            raise disconnected
 
     return body()
 
 
-async def _reply(reply: Reply, send: Send, *, by_path: bool) -> None:
+async def _send_reply(reply: RegistryReply, send: Send, *, by_path: bool) -> None:
     headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in reply.headers]
     start = {"type": "http.response.start", "status": reply.status, "headers": headers}
     body = reply.body

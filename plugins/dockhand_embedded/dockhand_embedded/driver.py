@@ -1,4 +1,4 @@
-"""The driver `embedded`: the client of a registry that runs in this very process."""
+"""The driver `embedded`: a client of a registry in the same process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dockhand_distribution import DistributionDriver
 from pydantic import BaseModel, ConfigDict
 
 from dockhand_core import ConfigError
-from dockhand_embedded.access.policy import bearer
-from dockhand_embedded.notifications import Endpoint, Notifier
+from dockhand_embedded.access.policy import bearer_from_settings
+from dockhand_embedded.notifications import NotificationEndpoint, Notifier
 from dockhand_embedded.protocol.registry import Registry
 from dockhand_embedded.storage.base import Storage
 from dockhand_embedded.storage.layout import LayoutStorage
@@ -22,23 +22,24 @@ MEMORY = ":memory:"
 
 
 class EmbeddedDriver(DistributionDriver):
-    """The specification's flows, over a transport that never leaves the process.
+    """The flows of the Distribution Specification, over a transport without a socket.
 
-    Two connections with one folder as root see the same repositories, in any number of processes.
-    Each connection with the root `:memory:` has repositories of its own, gone with the connection.
+    Connections with the same folder as root see the same repositories, in any number of processes.
+    Each connection with the root `:memory:` has its own repositories, which end with it.
     """
 
     name = "embedded"
 
     class Settings(BaseModel):
-        """A connection's keys beside the core's own.
+        """The driver's keys of a connection.
 
         Attributes:
-            root: the folder that keeps the repositories, one OCI Image Layout each, created if
-                it is not there; or `:memory:`.
-            token_realm, token_service, token_issuer, token_certificate, token_jwks: want a token
-                for each request, as `bearer.Bearer` does; all but one of the last two together.
-            notifications: who is told what happens, as with Distribution: `url`, `token`,
+            root: the folder of the repositories, one OCI Image Layout each, created if it does not
+                exist; or `:memory:`.
+            token_realm, token_service, token_issuer, token_certificate, token_jwks: require a token
+                for each request, as `bearer.Bearer` does. All are needed, but only one of the last
+                two.
+            notifications: the endpoints of notifications, as with Distribution: `url`, `token`,
                 `timeout` in seconds.
         """
 
@@ -50,27 +51,29 @@ class EmbeddedDriver(DistributionDriver):
         token_issuer: str | None = None
         token_certificate: Path | None = None
         token_jwks: Path | None = None
-        notifications: tuple[Endpoint, ...] = ()
+        notifications: tuple[NotificationEndpoint, ...] = ()
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:  # noqa: ARG003
-        """A name that is never looked up."""
+        """A placeholder; its host is never resolved."""
         return "http://embedded"
 
     @classmethod
     def transport(cls, settings: Any) -> EmbeddedTransport:
-        """A transport to a registry over the settings' root."""
-        told = settings.notifications
-        registry = Registry(storage_at(settings.root), notifier=Notifier(told) if told else None)
-        return EmbeddedTransport(registry, bearer(settings))
+        """A transport to a registry over the storage of the settings."""
+        endpoints = settings.notifications
+        registry = Registry(
+            open_storage(settings.root), notifier=Notifier(endpoints) if endpoints else None
+        )
+        return EmbeddedTransport(registry, bearer_from_settings(settings))
 
 
-def storage_at(root: str | Path, upload_age: float = UPLOAD_AGE) -> Storage:
-    """The storage that a root names.
+def open_storage(root: str | Path, upload_age: float = UPLOAD_AGE) -> Storage:
+    """The storage for a root.
 
     Args:
         root: a folder, or `:memory:`.
-        upload_age: uploads that got no byte for so many seconds are forgotten.
+        upload_age: uploads that got no byte for this many seconds are deleted now.
 
     Raises:
         ConfigError: the folder cannot be used.
@@ -80,4 +83,6 @@ def storage_at(root: str | Path, upload_age: float = UPLOAD_AGE) -> Storage:
     try:
         return LayoutStorage(root, upload_age)
     except OSError as error:
-        raise ConfigError(f"root: {root} cannot be used as a registry's folder: {error}") from error
+        raise ConfigError(
+            f"root: {root} cannot be used as the registry's folder: {error}"
+        ) from error

@@ -1,4 +1,4 @@
-"""The hooks of this package; light, since they are loaded at start."""
+"""The hooks of this package. It imports little, since every program with plugins loads it."""
 
 from dockhand_core import hookimpl
 

@@ -1,8 +1,8 @@
-"""Telling others what happens in the registry, as Distribution does.
+"""Notifications: events about the registry's actions, posted to endpoints as Distribution does.
 
-Each endpoint is sent every event once it is sure to have happened, one envelope for each, in
-order. What an endpoint does not take is sent again until it does, and later events wait. They wait
-in memory, so what is not out when the process ends is lost, as with Distribution.
+Each endpoint gets every event after its action has succeeded, one per envelope, in order. An event
+that an endpoint does not accept is sent again until it does, and later events wait. They wait in
+memory: those that were not sent when the process ends are lost, as with Distribution.
 
 Follows: Distribution's "Work with Notifications" (the envelope of its version 3).
 """
@@ -25,65 +25,65 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from dockhand_embedded.protocol.messages import BLOB, Happening, Request
+from dockhand_embedded.protocol.messages import BLOB_MEDIA_TYPE, RegistryAction, RegistryRequest
 
-__all__ = ["Endpoint", "Notifier"]
+__all__ = ["NotificationEndpoint", "Notifier"]
 
 CONTENT_TYPE = "application/vnd.docker.distribution.events.v2+json"
 _log = logging.getLogger("dockhand_embedded")
-_HELD = 100_000  # events; one takes about a kilobyte
-_FIRST_WAIT, _LONGEST_WAIT = 0.2, 30.0
+_MAX_QUEUED = 100_000  # events; each takes about a kilobyte
+_MIN_BACKOFF, _MAX_BACKOFF = 0.2, 30.0
 
 
-def _is_url(text: str) -> str:
+def _check_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("is not an http or https URL")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("holds a password: give a token instead")
+        raise ValueError("contains credentials: give a token instead")
     return text
 
 
-class Endpoint(BaseModel):
-    """Who is told.
+class NotificationEndpoint(BaseModel):
+    """An endpoint that gets notifications.
 
     Attributes:
-        url: where events are posted to.
+        url: the URL to post events to.
         token: sent as `Authorization: Bearer …`.
         timeout: seconds for each request.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    url: Annotated[str, AfterValidator(_is_url)]
+    url: Annotated[str, AfterValidator(_check_url)]
     token: SecretStr | None = None
     timeout: Annotated[float, Field(gt=0)] = 10.0
 
 
 class Notifier:
-    """Sends what happens to every endpoint, in the background."""
+    """Sends events to all endpoints, in the background."""
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        """Send nothing yet: threads run only while there is something to send."""
+    def __init__(self, endpoints: Sequence[NotificationEndpoint]) -> None:
+        """Create the queues; threads run only while there are events to send."""
         self._source = {"addr": socket.gethostname(), "instanceID": str(uuid.uuid4())}
-        self._queues = [_Queue(endpoint) for endpoint in endpoints]
+        self._queues = [_EndpointQueue(endpoint) for endpoint in endpoints]
 
-    def tell(self, request: Request, happened: Sequence[Happening]) -> None:
-        """Take note of what a request did; waits for nobody."""
-        about = {
+    def notify(self, request: RegistryRequest, actions: Sequence[RegistryAction]) -> None:
+        """Queue an event for each action of a request, without blocking."""
+        request_fields = {
             "id": str(uuid.uuid4()),
             "addr": request.client,
             "host": request.headers.get("host", ""),
             "method": request.method,
             "useragent": request.headers.get("user-agent", ""),
         }
-        for each in happened:
+        for action in actions:
             event = {
                 "id": str(uuid.uuid4()),
                 "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-                "action": each.action,
-                "target": _target(each, request.origin),
-                "request": about,
+                "action": action.kind,
+                "target": _event_target(action, request.origin),
+                "request": request_fields,
                 "actor": {"name": request.user} if request.user else {},
                 "source": self._source,
             }
@@ -92,19 +92,19 @@ class Notifier:
                 queue.put(body)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Wait until all is out, at most some seconds, and give up what is not.
+        """Wait until all events are sent, at most `timeout` seconds, and drop the remaining ones.
 
-        It can be used again afterwards.
+        The notifier can be used again afterwards.
         """
         until = time.monotonic() + timeout
         for queue in self._queues:
             queue.close(until)
 
 
-class _Queue:
-    """What one endpoint has not taken yet."""
+class _EndpointQueue:
+    """The events that an endpoint has not accepted yet."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: NotificationEndpoint) -> None:
         self._endpoint = endpoint
         self._reset()
 
@@ -117,13 +117,17 @@ class _Queue:
 
     def put(self, body: bytes) -> None:
         if self._process != os.getpid():
-            self._reset()  # in a fork: the parent sends what is its own
+            self._reset()  # after a fork: the parent process sends its own events
         with self._changed:
-            if len(self._bodies) >= _HELD:
-                # The oldest are as good as the newest; these can still be counted.
+            if len(self._bodies) >= _MAX_QUEUED:
+                # Dropping the new event is as good as dropping the oldest, and easier to count.
                 self._lost += 1
                 if self._lost == 1:
-                    _log.error("%s: %d events wait; more are lost", self._endpoint.url, _HELD)
+                    _log.error(
+                        "%s: %d events are queued; further events are lost",
+                        self._endpoint.url,
+                        _MAX_QUEUED,
+                    )
                 return
             self._bodies.append(body)
             if not self._running:
@@ -131,7 +135,7 @@ class _Queue:
                 try:
                     thread.start()
                 except RuntimeError:  # the next event tries again
-                    _log.exception("no thread for notifications")
+                    _log.exception("cannot start a thread for notifications")
                 else:
                     self._running = True
 
@@ -145,11 +149,11 @@ class _Queue:
                     self._changed.notify_all()
 
     def _run(self) -> None:
-        wait = _FIRST_WAIT
+        backoff = _MIN_BACKOFF
         headers = {"Content-Type": CONTENT_TYPE}
         if self._endpoint.token is not None:
             headers["Authorization"] = f"Bearer {self._endpoint.token.get_secret_value()}"
-        # No proxy or netrc of the environment: the token is for this URL.
+        # Without proxy and netrc from the environment: the token is for this URL only.
         with httpx.Client(timeout=self._endpoint.timeout, headers=headers, trust_env=False) as http:
             while True:
                 with self._changed:
@@ -159,20 +163,22 @@ class _Queue:
                     body = self._bodies[0]
                 problem = self._post(http, body)
                 if problem is None:
-                    wait = _FIRST_WAIT
+                    backoff = _MIN_BACKOFF
                     with self._changed:
-                        if self._bodies and self._bodies[0] is body:  # else given up meanwhile
+                        if self._bodies and self._bodies[0] is body:  # otherwise dropped by `close`
                             self._bodies.popleft()
                         self._changed.notify_all()
                     continue
-                if wait == _FIRST_WAIT:
-                    _log.warning("%s takes no events: %s", self._endpoint.url, problem)
+                if backoff == _MIN_BACKOFF:
+                    _log.warning(
+                        "%s does not accept events: %s; trying again", self._endpoint.url, problem
+                    )
                 with self._changed:
-                    self._changed.wait_for(lambda: not self._bodies, wait)
-                wait = min(wait * 2, _LONGEST_WAIT)
+                    self._changed.wait_for(lambda: not self._bodies, backoff)
+                backoff = min(backoff * 2, _MAX_BACKOFF)
 
     def _post(self, http: httpx.Client, body: bytes) -> str | None:
-        """What went wrong, or None."""
+        """Send one event; return the problem, or None."""
         try:
             with http.stream("POST", self._endpoint.url, content=body) as reply:
                 return None if reply.is_success else f"status {reply.status_code}"
@@ -180,33 +186,33 @@ class _Queue:
             return str(error) or type(error).__name__
 
 
-def _target(each: Happening, origin: str) -> dict[str, Any]:
+def _event_target(action: RegistryAction, origin: str) -> dict[str, Any]:
     target: dict[str, Any] = {
-        "mediaType": each.media_type,
-        "digest": each.digest,
-        "size": each.size,
-        "repository": each.repository,
+        "mediaType": action.media_type,
+        "digest": action.digest,
+        "size": action.size,
+        "repository": action.repository,
     }
-    if each.action != "delete":
-        blob = each.media_type == BLOB
-        kind = "blobs" if blob else "manifests"
-        target["length"] = each.size
-        target["url"] = f"{origin}/v2/{each.repository}/{kind}/{each.digest}"
-    if each.tag:
-        target["tag"] = each.tag
-    if each.source:
-        target["fromRepository"] = each.source
-    if each.manifest:
-        target["references"] = _references(json.loads(each.manifest))
+    if action.kind != "delete":
+        is_blob = action.media_type == BLOB_MEDIA_TYPE
+        folder = "blobs" if is_blob else "manifests"
+        target["length"] = action.size
+        target["url"] = f"{origin}/v2/{action.repository}/{folder}/{action.digest}"
+    if action.tag:
+        target["tag"] = action.tag
+    if action.source:
+        target["fromRepository"] = action.source
+    if action.manifest:
+        target["references"] = _references(json.loads(action.manifest))
     return target
 
 
 def _references(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The descriptors of a manifest or index, as far as they name anything."""
-    named = [document.get("config"), *(document.get("layers") or ())]
-    named += document.get("manifests") or ()
+    """The descriptors in a manifest or index that have a digest."""
+    descriptors = [document.get("config"), *(document.get("layers") or ())]
+    descriptors += document.get("manifests") or ()
     return [
         {key: entry[key] for key in ("mediaType", "digest", "size", "platform") if key in entry}
-        for entry in named
+        for entry in descriptors
         if isinstance(entry, dict) and "digest" in entry
     ]

@@ -1,6 +1,6 @@
-"""The pytest fixture `oci_registry`: a registry on a real port, for other people's tests.
+"""The pytest fixture `oci_registry`: a registry on a real port, for the tests of other projects.
 
-pytest loads this module wherever the package is installed, so that it imports little.
+pytest loads this module whenever the package is installed, so it imports little.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["OciRegistry", "oci_registry"]
 
 @dataclass(frozen=True)
 class OciRegistry:
-    """A registry that runs while a test does.
+    """A registry that runs during a test.
 
     Attributes:
-        url: where it is, such as `http://127.0.0.1:40123`.
-        host: the same as image references have it, such as `127.0.0.1:40123`.
+        url: its address, such as `http://127.0.0.1:40123`.
+        host: the host of image references, such as `127.0.0.1:40123`.
         client: a client that is connected to it.
     """
 
@@ -35,7 +35,7 @@ class OciRegistry:
 
 @pytest.fixture
 def oci_registry() -> Iterator[OciRegistry]:
-    """An empty OCI registry in memory, of the test's own, on a free loopback port."""
+    """An empty OCI registry in memory, on a free loopback port, for one test."""
     try:
         import uvicorn
     except ImportError:
@@ -55,7 +55,7 @@ def oci_registry() -> Iterator[OciRegistry]:
     server = uvicorn.Server(config)
     with listen("127.0.0.1", 0) as listener:
         host = f"127.0.0.1:{listener.getsockname()[1]}"
-        # Whoever connects before the loop runs waits in the backlog: nothing has to be polled.
+        # A client that connects before the event loop runs waits in the backlog, so no polling.
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""The registry as an httpx transport: requests are answered in the process, without a socket."""
+"""An httpx transport to a registry in the process, without a socket."""
 
 from __future__ import annotations
 
@@ -10,87 +10,99 @@ from urllib.parse import parse_qsl
 
 import httpx
 
-from dockhand_embedded.access.policy import Authenticate, admitted, ask
-from dockhand_embedded.protocol.async_registry import drive, run
-from dockhand_embedded.protocol.messages import CHUNK, FileBody, Headers, Reply, Request
+from dockhand_embedded.access.policy import Authenticate, apply_auth_result, authenticate_request
+from dockhand_embedded.protocol.async_registry import handle_async, run_blocking
+from dockhand_embedded.protocol.messages import (
+    PIECE_SIZE,
+    FileBody,
+    Headers,
+    RegistryReply,
+    RegistryRequest,
+)
 from dockhand_embedded.protocol.registry import Registry
 
-# Methods that, over a storage that never waits, take less time than going to a thread and back.
-_QUICK = frozenset({"GET", "HEAD", "DELETE"})
+# Methods that take less time than a switch to a thread, if the storage never blocks.
+_INLINE_METHODS = frozenset({"GET", "HEAD", "DELETE"})
 
 
 class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Give it to `httpx.Client` or `httpx.AsyncClient` (on asyncio) as `transport`.
+    """A transport for `httpx.Client` and `httpx.AsyncClient` (on asyncio).
 
-    Closing it leaves the registry as it is, since several clients may share one transport; it only
-    waits a few seconds for notifications that are not out yet.
+    Several clients may share a transport, so closing it leaves the registry usable. It only waits a
+    few seconds for notifications that were not sent yet.
     """
 
     def __init__(self, registry: Registry, authenticate: Authenticate | None = None) -> None:
-        """Send every request to this registry, whatever its host.
+        """Send every request to a registry, regardless of its host.
 
         Args:
-            registry: who answers.
-            authenticate: who asks, and whether they may; a plain function.
+            registry: the registry.
+            authenticate: access control; a plain function.
         """
         self.registry = registry
         self._authenticate = authenticate
 
     def close(self) -> None:
-        """Let notifications out."""
+        """Wait a few seconds for notifications."""
         if self.registry.notifier:
             self.registry.notifier.close()
 
     async def aclose(self) -> None:
-        """Let notifications out."""
+        """Wait a few seconds for notifications."""
         await asyncio.to_thread(self.close)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer in the calling thread; the body is read as far as it is needed."""
+        """Answer in the calling thread; the body is read as far as needed."""
         stream = request.stream
         if not isinstance(stream, httpx.SyncByteStream):
-            raise RuntimeError("a sync client needs a body that can be iterated without await")
-        asked = self._admitted(_request(request, stream))
-        reply = asked if isinstance(asked, Reply) else self.registry.handle(asked)
-        return _response(reply, inline=True)
+            raise RuntimeError("a sync client needs a body that is not async")
+        request_or_reply = self._authenticate_request(_registry_request(request, stream))
+        reply = (
+            request_or_reply
+            if isinstance(request_or_reply, RegistryReply)
+            else self.registry.handle(request_or_reply)
+        )
+        return _httpx_response(reply, inline=True)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer without holding the event loop up: what may wait runs in a thread."""
-        quick = not self.registry.storage.blocking
-        pieces = _pieces(request.stream)
-        inline = quick and request.method in _QUICK
-        asked = self._admitted(_request(request))
-        if isinstance(asked, Reply):
-            return _response(asked, inline=True)
-        reply = await drive(self.registry, asked, pieces, inline=inline)
-        return _response(reply, inline=quick)
+        """Answer without blocking the event loop: work that may block runs in a thread."""
+        nonblocking = not self.registry.storage.blocking
+        pieces = _joined_pieces(request.stream)
+        inline = nonblocking and request.method in _INLINE_METHODS
+        request_or_reply = self._authenticate_request(_registry_request(request))
+        if isinstance(request_or_reply, RegistryReply):
+            return _httpx_response(request_or_reply, inline=True)
+        reply = await handle_async(self.registry, request_or_reply, pieces, inline=inline)
+        return _httpx_response(reply, inline=nonblocking)
 
-    def _admitted(self, request: Request) -> Request | Reply:
+    def _authenticate_request(self, request: RegistryRequest) -> RegistryRequest | RegistryReply:
         if self._authenticate is None:
             return request
-        verdict = ask(self._authenticate, request)
-        if isawaitable(verdict):
-            if iscoroutine(verdict):
-                verdict.close()
-            raise RuntimeError("a transport needs an `authenticate` that is no coroutine")
-        return admitted(request, verdict)
+        result = authenticate_request(self._authenticate, request)
+        if isawaitable(result):
+            if iscoroutine(result):
+                result.close()
+            raise RuntimeError(
+                "a transport needs an `authenticate` that is not a coroutine function"
+            )
+        return apply_auth_result(request, result)
 
 
-async def _pieces(stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> Any:
-    """The body in pieces of about 1 MiB, so that going to a thread is paid for rarely."""
+async def _joined_pieces(stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> Any:
+    """The body in pieces of about 1 MiB, so that there are few switches to a thread."""
     waiting: list[bytes] = []
     size = 0
     try:
-        async for piece in _parts(stream):
+        async for piece in _stream_pieces(stream):
             if not piece:
                 continue
             waiting.append(piece)
             size += len(piece)
-            if size >= CHUNK:
+            if size >= PIECE_SIZE:
                 joined, waiting, size = _join(waiting), [], 0
                 yield joined
     except Exception:
-        # The client broke off; what it had sent is kept, as a server would.
+        # The body failed; the bytes before it are kept, as by a server.
         if waiting:
             yield _join(waiting)
         raise
@@ -102,7 +114,7 @@ def _join(pieces: list[bytes]) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _parts(
+async def _stream_pieces(
     stream: httpx.AsyncByteStream | httpx.SyncByteStream,
 ) -> AsyncIterator[bytes]:
     if isinstance(stream, httpx.AsyncByteStream):
@@ -114,13 +126,13 @@ async def _parts(
         yield part
 
 
-def _request(request: httpx.Request, body: Iterable[bytes] = ()) -> Request:
+def _registry_request(request: httpx.Request, body: Iterable[bytes] = ()) -> RegistryRequest:
     query = request.url.query.decode("ascii")
-    # The raw fields: httpx would look for their encoding anew each time.
+    # Raw fields, since httpx would detect the encoding for each request.
     fields = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw
     ]
-    return Request(
+    return RegistryRequest(
         method=request.method.upper(),
         path=request.url.path,
         query=parse_qsl(query, keep_blank_values=True) if query else (),
@@ -130,17 +142,17 @@ def _request(request: httpx.Request, body: Iterable[bytes] = ()) -> Request:
     )
 
 
-def _response(reply: Reply, *, inline: bool) -> httpx.Response:
-    stream: httpx.ByteStream | _Body
+def _httpx_response(reply: RegistryReply, *, inline: bool) -> httpx.Response:
+    stream: httpx.ByteStream | _FileStream
     if isinstance(reply.body, FileBody):
-        stream = _Body(reply.body, inline=inline)
+        stream = _FileStream(reply.body, inline=inline)
     else:
         stream = httpx.ByteStream(reply.body)
     return httpx.Response(reply.status, headers=reply.headers, stream=stream)
 
 
-class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A reply's file, read on demand."""
+class _FileStream(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """The file of a reply, read on demand."""
 
     def __init__(self, body: FileBody, *, inline: bool) -> None:
         self._body = body
@@ -155,7 +167,7 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             while not self._body.finished:
-                yield await run(lambda _: self._body.read(), None, inline=self._inline)
+                yield await run_blocking(lambda _: self._body.read(), None, inline=self._inline)
         except OSError as error:
             raise httpx.ReadError(str(error)) from error
 

@@ -1,5 +1,10 @@
-"""Access control: the identity of a client, and what it may do."""
+"""Access control: who a client is, and what it may do."""
 
-from dockhand_embedded.access.policy import Authenticate, Challenge, Identity, Verdict
+from dockhand_embedded.access.policy import (
+    AccessRejection,
+    Authenticate,
+    AuthenticatedUser,
+    AuthResult,
+)
 
-__all__ = ["Authenticate", "Challenge", "Identity", "Verdict"]
+__all__ = ["Authenticate", "AccessRejection", "AuthenticatedUser", "AuthResult"]

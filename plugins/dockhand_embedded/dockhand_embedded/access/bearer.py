@@ -1,4 +1,4 @@
-"""Tokens of an authority, verified as Distribution does with `auth: token`.
+"""Bearer tokens of a token authority, verified as by Distribution with `auth: token`.
 
 Follows: Distribution's "Token Authentication Specification"; RFC 6750, sections 2.1 and 3.
 """
@@ -18,22 +18,22 @@ from typing import ClassVar
 from dockhand_auth_jwt import Claims, KeyInvalid, TokenInvalid, TrustedKey, Verifier
 
 from dockhand_core import ConfigError, Scope
-from dockhand_embedded.access.policy import Challenge, Identity, Verdict
+from dockhand_embedded.access.policy import AccessRejection, AuthenticatedUser, AuthResult
 from dockhand_embedded.protocol.messages import Headers
 
-_LEEWAY = 60.0  # seconds that clocks may differ, as many as Distribution allows
-_REMEMBERED = 1024
+_LEEWAY = 60.0  # seconds that clocks may differ; Distribution allows as many
+_CACHE_SIZE = 1024
 _QUOTABLE = re.compile(r"[ !#-\[\]-~]+")
 
 
 class Bearer:
-    """An `Authenticate` that lets in whoever shows a token, for what that token says.
+    """An `Authenticate` that verifies bearer tokens and allows what their claims allow.
 
-    A token that was good is remembered under its hash until it expires, so that its signature is
-    not verified again for each request.
+    A valid token is cached under its hash until it expires, so that its signature is verified only
+    once.
     """
 
-    wants_sources: ClassVar = True
+    wants_mount_source: ClassVar = True
 
     def __init__(
         self,
@@ -51,59 +51,59 @@ class Bearer:
             realm: the URL where clients get tokens.
             service: this registry's name, the `aud` of its tokens.
             issuer: the authority's name, the `iss` of its tokens.
-            certificate: of keys that are trusted: PEM of certificates, or of a public key.
-            jwks: the same as a JWK set, which may be given beside it.
-            clock: the time, in seconds since 1970.
+            certificate: trusted keys: PEM of certificates, or of a public key.
+            jwks: trusted keys as a JWK set; may be combined with `certificate`.
+            clock: the current time, in seconds since 1970.
 
         Raises:
             ConfigError: something is missing, or cannot be read.
         """
         for name, value in (("realm", realm), ("service", service), ("issuer", issuer)):
             if not _QUOTABLE.fullmatch(value):
-                raise ConfigError(f'token_{name}: printable ASCII without " and \\ is expected')
-        keys = [*_keys(certificate, "token_certificate"), *_keys(jwks, "token_jwks")]
+                raise ConfigError(f'token_{name}: must be printable ASCII without " and \\')
+        keys = [*_read_keys(certificate, "token_certificate"), *_read_keys(jwks, "token_jwks")]
         if not keys:
-            raise ConfigError("token_certificate or token_jwks is needed: which keys are trusted")
+            raise ConfigError("token_certificate or token_jwks is needed, to name the trusted keys")
         self._verifier = Verifier(
             keys, issuer=issuer, audience=service, leeway=_LEEWAY, clock=clock
         )
-        self._start = f'Bearer realm="{realm}",service="{service}"'
+        self._challenge_start = f'Bearer realm="{realm}",service="{service}"'
         self._clock = clock
-        self._known: OrderedDict[bytes, Claims] = OrderedDict()
+        self._verified: OrderedDict[bytes, Claims] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, headers: Headers, scopes: Sequence[Scope]) -> Verdict:
-        """Whether the header `Authorization` has a token that is good for these scopes."""
+    def __call__(self, headers: Headers, scopes: Sequence[Scope]) -> AuthResult:
+        """The user of the token in the header `Authorization`, or a rejection."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
-            return self._challenge(scopes)
+            return self._reject(scopes)
         try:
             claims = self._claims(token)
         except TokenInvalid as error:
-            return self._challenge(scopes, "invalid_token", str(error))
+            return self._reject(scopes, "invalid_token", str(error))
         if not all(claims.allows(scope) for scope in scopes):
-            return self._challenge(scopes, "insufficient_scope", "the token allows less than this")
-        return Identity(claims.subject, claims.allows)
+            return self._reject(scopes, "insufficient_scope", "the token does not allow this")
+        return AuthenticatedUser(claims.subject, claims.allows)
 
     def _claims(self, token: str) -> Claims:
         key = hashlib.sha256(token.encode(errors="replace")).digest()
         with self._lock:
-            known = self._known.get(key)
+            known = self._verified.get(key)
             if known is not None and self._clock() < known["exp"]:
-                self._known.move_to_end(key)
+                self._verified.move_to_end(key)
                 return known
         claims = self._verifier.verify(token)
         with self._lock:
-            self._known[key] = claims
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            self._verified[key] = claims
+            while len(self._verified) > _CACHE_SIZE:
+                self._verified.popitem(last=False)
         return claims
 
-    def _challenge(
+    def _reject(
         self, scopes: Sequence[Scope], error: str | None = None, reason: str | None = None
-    ) -> Challenge:
-        header = self._start
+    ) -> AccessRejection:
+        header = self._challenge_start
         if scopes:
             header += f',scope="{" ".join(map(str, scopes))}"'
         if error:
@@ -114,10 +114,10 @@ class Bearer:
             for action in sorted(scope.actions)
         ]
         message = "authentication required" + (f": {reason}" if reason else "")
-        return Challenge(header, message, detail or None)
+        return AccessRejection(header, message, detail or None)
 
 
-def _keys(source: Path | bytes | None, name: str) -> list[TrustedKey]:
+def _read_keys(source: Path | bytes | None, name: str) -> list[TrustedKey]:
     if source is None:
         return []
     try:

@@ -1,4 +1,4 @@
-"""Basic authentication from an htpasswd file with bcrypt hashes, as `htpasswd -B` writes it.
+"""Basic authentication with an htpasswd file of bcrypt hashes, as written by `htpasswd -B`.
 
 Follows: RFC 7617, "The 'Basic' HTTP Authentication Scheme".
 """
@@ -14,15 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dockhand_core import Scope
 from dockhand_core.server import basic_credentials
 from dockhand_core.server.htpasswd import PasswordFile
-from dockhand_embedded.access.policy import Challenge, Identity, Verdict
+from dockhand_embedded.access.policy import AccessRejection, AuthenticatedUser, AuthResult
 from dockhand_embedded.protocol.messages import Headers
 
 
 class Htpasswd:
-    """An `Authenticate` that lets in whom a file lists, for everything.
+    """An `Authenticate` that allows everything to the users in an htpasswd file.
 
-    The file is read again when it changes. A password that was right is remembered for a minute
-    under a keyed hash, since bcrypt is slow on purpose and each request brings the password anew.
+    The file is read again when it changes. A correct password is cached for a minute under a keyed
+    hash, since bcrypt is slow on purpose and each request contains the password.
     """
 
     def __init__(
@@ -36,28 +36,28 @@ class Htpasswd:
         """Read the file.
 
         Args:
-            path: lines `user:hash`; empty ones and those that begin with `#` are skipped.
-            realm: what a person is shown when asked for the password.
-            remember: seconds.
-            clock: what they are measured with.
+            path: lines `user:hash`; empty lines and those that begin with `#` are skipped.
+            realm: the text that clients show when they ask for the password.
+            remember: how long a correct password is cached, in seconds.
+            clock: a monotonic clock, in seconds.
 
         Raises:
-            ConfigError: the file cannot be read, or a line is not of that form.
+            ConfigError: the file cannot be read, or a line is malformed.
         """
         self._users = PasswordFile(path, remember=remember, clock=clock)
-        self._challenge = Challenge(f'Basic realm="{realm}"')
-        # Threads of their own: whoever tries passwords holds up nobody's blobs.
+        self._rejection = AccessRejection(f'Basic realm="{realm}"')
+        # Threads of their own, so that password checks do not delay work on blobs.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="bcrypt")
 
-    async def __call__(self, headers: Headers, scopes: Sequence[Scope]) -> Verdict:  # noqa: ARG002
-        """Who the header `Authorization` proves to be there."""
+    async def __call__(self, headers: Headers, scopes: Sequence[Scope]) -> AuthResult:  # noqa: ARG002
+        """The user whose password is in the header `Authorization`, or a rejection."""
         pair = basic_credentials(headers.get("authorization", ""))
         if pair is None:
-            return self._challenge
+            return self._rejection
         self._users.reload()
         user, password = pair
         if not self._users.remembers(user, password):
             loop = asyncio.get_running_loop()
             if not await loop.run_in_executor(self._threads, self._users.verify, user, password):
-                return self._challenge
-        return Identity(user)
+                return self._rejection
+        return AuthenticatedUser(user)

@@ -1,8 +1,8 @@
-"""Who may do what: the door that a server puts before the registry.
+"""Access policy: the scopes that a request requires, and the result of authentication.
 
-The registry itself asks nobody. An `Authenticate` callable is given what a request needs, and
-says who asks, or what the client has to do first. It is the only thing to write for another way
-to prove who one is (bearer tokens, say).
+The registry itself has no access control; a server applies it before the registry gets a request.
+An `Authenticate` function gets a request's headers and required scopes, and returns the user or a
+rejection. Write one to support another authentication scheme.
 
 Follows: Distribution's "Token Scope Documentation"; RFC 9110, "HTTP Authentication".
 """
@@ -14,87 +14,94 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from dockhand_core import ConfigError, Scope
-from dockhand_embedded.protocol.messages import Headers, Refused, Reply, Request
+from dockhand_embedded.protocol.messages import (
+    Headers,
+    RegistryReply,
+    RegistryRequest,
+    RequestRejectedError,
+)
 from dockhand_embedded.protocol.names import is_name
-from dockhand_embedded.protocol.registry import endpoint
+from dockhand_embedded.protocol.registry import parse_path
 
-_READ = frozenset({"GET", "HEAD"})
+_READ_METHODS = frozenset({"GET", "HEAD"})
 
 
-def _everything(_: Scope) -> bool:
+def _allow_everything(_: Scope) -> bool:
     return True
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Whoever asks, let in.
+class AuthenticatedUser:
+    """The user of a request that is allowed.
 
     Attributes:
-        name: for the log.
-        allows: whether they may do what a scope says. It is asked about what a request can do
-            without: reading the repository that a blob is mounted from.
+        name: for notifications; empty for an anonymous client.
+        allows: whether the user has a scope. Called for optional permissions: to read the
+            repository that a blob is mounted from.
     """
 
     name: str
-    allows: Callable[[Scope], bool] = _everything
+    allows: Callable[[Scope], bool] = _allow_everything
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
-    """The client has to prove who it is, or may not do this.
+class AccessRejection:
+    """A request that is not allowed: 401 with a challenge, or 403.
 
     Attributes:
-        authenticate: the header `WWW-Authenticate`; None where proving more would not help, which
-            is answered with 403 DENIED instead of 401 UNAUTHORIZED.
-        message, detail: for the error's body.
+        www_authenticate: the header of a 401 UNAUTHORIZED; None for 403 DENIED, if
+            other credentials would not help.
+        message, detail: for the error body.
     """
 
-    authenticate: str | None
+    www_authenticate: str | None
     message: str = "authentication is required"
     detail: object = None
 
-    def reply(self) -> Reply:
-        """The refusal."""
-        if self.authenticate is None:
-            return Refused(403, "DENIED", self.message, self.detail).reply()
-        headers = [("WWW-Authenticate", self.authenticate)]
-        return Refused(401, "UNAUTHORIZED", self.message, self.detail, headers).reply()
+    def reply(self) -> RegistryReply:
+        """The error reply."""
+        if self.www_authenticate is None:
+            return RequestRejectedError(403, "DENIED", self.message, self.detail).reply()
+        headers = [("WWW-Authenticate", self.www_authenticate)]
+        return RequestRejectedError(401, "UNAUTHORIZED", self.message, self.detail, headers).reply()
 
 
-Verdict: TypeAlias = Identity | Challenge
-# Given the headers of a request and the scopes without which it cannot be answered (none where
-# knowing the client is enough). May be a coroutine function; a plain one must not wait. One whose
-# attribute `wants_sources` is true is asked about a mount's source too, which can be done without.
-Authenticate: TypeAlias = Callable[[Headers, Sequence[Scope]], Verdict | Awaitable[Verdict]]
+AuthResult: TypeAlias = AuthenticatedUser | AccessRejection
+# A function of a request's headers and the scopes that it requires (none if any authenticated
+# client may send it). It may be a coroutine function; a plain function must not block. If its
+# attribute `wants_mount_source` is true, the scopes of a mount include the optional source.
+Authenticate: TypeAlias = Callable[[Headers, Sequence[Scope]], AuthResult | Awaitable[AuthResult]]
 
 
-def needed(request: Request, *, sources: bool = False) -> tuple[Scope, ...]:
-    """The scopes that a request needs; none for the version check and for what does not exist.
+def required_scopes(
+    request: RegistryRequest, *, include_mount_source: bool = False
+) -> tuple[Scope, ...]:
+    """The scopes that a request requires; none for the version check and for unknown paths.
 
     Args:
-        request: what is asked.
-        sources: name what a blob is mounted from, too.
+        request: the request.
+        include_mount_source: include the repository that a blob is mounted from.
     """
-    kind, name, _ = endpoint(request.path)
+    kind, name, _ = parse_path(request.path)
     if kind == "catalog":
         return (Scope.catalog(),)
     if not is_name(name):
-        return ()  # nothing is there, and a scope could not carry the name
-    source = request.param("from") if sources and kind == "uploads" else None
+        return ()  # there is no such repository, and a scope cannot hold the name
+    source = request.param("from") if include_mount_source and kind == "uploads" else None
     if source is not None and request.param("mount") and is_name(source):
         return (Scope.write(name), Scope.read(source))
-    if request.method in _READ:
+    if request.method in _READ_METHODS:
         return (Scope.read(name),)
     if request.method == "DELETE":
         return (Scope.repository(name, "delete"),)
     return (Scope.write(name),)
 
 
-def bearer(settings: Any) -> Authenticate | None:
-    """The door that settings for tokens ask for; None where there are none.
+def bearer_from_settings(settings: Any) -> Authenticate | None:
+    """The `Bearer` for the settings of tokens; None if no such setting is present.
 
     Args:
-        settings: `token_realm`, `token_service`, `token_issuer`, `token_certificate` and
+        settings: has `token_realm`, `token_service`, `token_issuer`, `token_certificate` and
             `token_jwks`, each of which may be None.
 
     Raises:
@@ -106,32 +113,40 @@ def bearer(settings: Any) -> Authenticate | None:
         return None
     for name, value in names.items():
         if not value:
-            raise ConfigError(f"token_{name} is needed where tokens are verified")
+            raise ConfigError(f"token_{name} is needed to verify tokens")
     try:
         from dockhand_embedded.access.bearer import Bearer
     except ImportError:
         raise ConfigError(
-            'tokens cannot be verified: pip install "dockhand-embedded[tokens]"'
+            "tokens cannot be verified without dockhand-auth-jwt: "
+            'pip install "dockhand-embedded[tokens]"'
         ) from None
     return Bearer(**names, **keys)
 
 
-def ask(authenticate: Authenticate, request: Request) -> Verdict | Awaitable[Verdict]:
-    """What the door says to a request."""
-    sources = bool(getattr(authenticate, "wants_sources", False))
-    return authenticate(Headers(request.headers.items()), needed(request, sources=sources))
+def authenticate_request(
+    authenticate: Authenticate, request: RegistryRequest
+) -> AuthResult | Awaitable[AuthResult]:
+    """Call an `Authenticate` with the headers and the required scopes of a request."""
+    include_mount_source = bool(getattr(authenticate, "wants_mount_source", False))
+    return authenticate(
+        Headers(request.headers.items()),
+        required_scopes(request, include_mount_source=include_mount_source),
+    )
 
 
-def admitted(request: Request, verdict: Verdict) -> Request | Reply:
-    """The request as it may be answered, or the refusal."""
-    if isinstance(verdict, Identity):
-        return replace(request, readable=_readable(verdict), user=verdict.name)
-    reply = verdict.reply()
+def apply_auth_result(
+    request: RegistryRequest, result: AuthResult
+) -> RegistryRequest | RegistryReply:
+    """The request with its user and permissions, or the reply to a rejected one."""
+    if isinstance(result, AuthenticatedUser):
+        return replace(request, may_read=_can_read(result), user=result.name)
+    reply = result.reply()
     if request.method == "HEAD":
         reply.body = b""
     return reply
 
 
-def _readable(identity: Identity) -> Callable[[str], bool]:
-    """Whether a repository is one that this client may read."""
-    return lambda name: is_name(name) and identity.allows(Scope.read(name))
+def _can_read(user: AuthenticatedUser) -> Callable[[str], bool]:
+    """A function that returns whether the user may read a repository."""
+    return lambda name: is_name(name) and user.allows(Scope.read(name))

@@ -1,1 +1,1 @@
-"""The Distribution Specification, over any storage."""
+"""Endpoints of the OCI Distribution Specification, over any storage."""

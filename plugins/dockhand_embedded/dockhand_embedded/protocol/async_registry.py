@@ -1,4 +1,4 @@
-"""Advancing the registry's generator from an event loop, without holding the loop up."""
+"""Answering a request from an event loop; work that may block runs in threads."""
 
 from __future__ import annotations
 
@@ -7,96 +7,107 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from dockhand_embedded.protocol.messages import CHUNK, Reply, Request, Steps
+from dockhand_embedded.protocol.messages import (
+    PIECE_SIZE,
+    RegistryReply,
+    RegistryRequest,
+    ReplyGenerator,
+)
 from dockhand_embedded.protocol.registry import Registry
 
 T = TypeVar("T")
 
 
-class Step:
-    """One advance of the registry's generator.
+class _PendingReply:
+    """A reply generator, and its reply once it has returned one.
 
-    It keeps the reply, as threads cannot raise `StopIteration` into a coroutine.
+    A thread cannot raise the generator's `StopIteration` into a coroutine, so the reply is kept
+    here.
     """
 
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
-        self.reply: Reply | None = None
+    def __init__(self, generator: ReplyGenerator) -> None:
+        self._generator = generator
+        self.reply: RegistryReply | None = None
 
-    def __call__(self, piece: bytes | None) -> None:
-        """Push a piece of the body; None to begin, `b""` at the body's end."""
+    def advance(self, piece: bytes | None) -> None:
+        """Send a piece of the body: None to begin, `b""` at the end of the body."""
         try:
             if piece is None:
-                next(self._steps)
+                next(self._generator)
             else:
-                self._steps.send(piece)
+                self._generator.send(piece)
         except StopIteration as done:
             self.reply = done.value
 
 
-async def run(step: Callable[[T], Any], argument: T, *, inline: bool) -> Any:
-    """Call a step, in a thread unless it is known never to wait."""
+async def run_blocking(function: Callable[[T], Any], argument: T, *, inline: bool) -> Any:
+    """Call a function, in a thread unless `inline` is true.
+
+    If the caller is cancelled, it still waits for the thread.
+    """
     if inline:
-        return step(argument)
-    work = asyncio.ensure_future(asyncio.to_thread(step, argument))
+        return function(argument)
+    work = asyncio.ensure_future(asyncio.to_thread(function, argument))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        # A thread cannot be stopped, and what it uses must not be closed under its hands.
+        # A thread cannot be stopped, and the files that it uses must not be closed before it ends.
         await asyncio.wait([work])
         raise
 
 
-async def drive(
+async def handle_async(
     registry: Registry,
-    request: Request,
+    request: RegistryRequest,
     pieces: AsyncGenerator[bytes, None],
     *,
     inline: bool,
-    ahead: bool = False,
-) -> Reply:
-    """Answer a request whose body arrives in pieces; the reply can come before the body's end.
+    prefetch: bool = False,
+) -> RegistryReply:
+    """Answer a request whose body arrives in pieces; the reply may come before the end of the body.
 
-    No thread is held while the next piece is awaited, so any number of uploads can be under way,
-    also such as read from this very registry. What `pieces` raises comes out as it is; the bytes
-    before it are kept, so that an upload can be carried on from there.
+    No thread is occupied while the next piece is awaited, so any number of uploads can be in
+    progress, including uploads whose bodies are read from this registry. An exception raised by
+    `pieces` propagates unchanged; the bytes before it stay in the upload, which can be continued.
 
     Args:
-        registry: who answers.
-        request: without its body.
+        registry: the registry.
+        request: the request, without its body.
         pieces: the body; closed at the end.
-        inline: no step waits for anything. Hashing takes its time all the same: only the first
-            MiB of a body stays out of threads.
-        ahead: receive a piece while the one before is being kept. Each is then taken from
-            `pieces` in a task of its own, which not every generator can bear.
+        inline: the storage never blocks, so no thread is needed. Hashing takes time all the same:
+            after the first MiB of the body, pieces are handled in threads.
+        prefetch: receive the next piece while one is being stored. Each piece is then received in a
+            task of its own, which not every generator supports.
     """
-    steps = registry.steps(request)
-    step = Step(steps)
+    generator = registry.reply_generator(request)
+    pending = _PendingReply(generator)
     received = 0
     try:
-        await run(step, None, inline=inline)
-        if step.reply is None:
-            async with aclosing(_ahead(pieces) if ahead else pieces) as body:
+        await run_blocking(pending.advance, None, inline=inline)
+        if pending.reply is None:
+            async with aclosing(_prefetch(pieces) if prefetch else pieces) as body:
                 async for piece in body:
                     received += len(piece)
-                    await run(step, piece, inline=inline and received <= CHUNK)
-                    if step.reply is not None:
+                    await run_blocking(
+                        pending.advance, piece, inline=inline and received <= PIECE_SIZE
+                    )
+                    if pending.reply is not None:
                         break
-        if step.reply is None:
-            await run(step, b"", inline=inline and received <= CHUNK)
+        if pending.reply is None:
+            await run_blocking(pending.advance, b"", inline=inline and received <= PIECE_SIZE)
     except BaseException:
-        if step.reply is not None:
-            step.reply.close()
+        if pending.reply is not None:
+            pending.reply.close()
         raise
     finally:
-        steps.close()
-    if step.reply is None:
-        raise RuntimeError("the registry asked for more after the end of the body")
-    return step.reply
+        generator.close()
+    if pending.reply is None:
+        raise RuntimeError("the reply generator expects more pieces after the end of the body")
+    return pending.reply
 
 
-async def _ahead(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The same pieces, the next of which is awaited while one is in use."""
+async def _prefetch(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The same pieces; the next one is awaited while one is in use."""
     upcoming = asyncio.ensure_future(anext(pieces, None))
     try:
         while (piece := await upcoming) is not None:
@@ -104,7 +115,7 @@ async def _ahead(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, N
             yield piece
     finally:
         upcoming.cancel()
-        # It may have ended with an error that nobody came to see.
+        # Retrieve an exception that was not awaited: asyncio would log it otherwise.
         await asyncio.wait([upcoming])
         if not upcoming.cancelled():
             upcoming.exception()

@@ -7,43 +7,43 @@ registry", "Deleting Blobs"; RFC 9110, "Range Requests", "Conditional Requests".
 from __future__ import annotations
 
 from dockhand_embedded.protocol.messages import (
-    BLOB,
+    BLOB_MEDIA_TYPE,
     FileBody,
-    Happening,
-    Refused,
-    Reply,
-    Request,
+    RegistryAction,
+    RegistryReply,
+    RegistryRequest,
+    RequestRejectedError,
     empty_reply,
     not_modified,
-    wanted_range,
+    requested_range,
 )
 from dockhand_embedded.protocol.names import check_digest, check_name
 from dockhand_embedded.storage.base import Storage
 
 
-class Blobs:
+class BlobHandlers:
     """The blob endpoints over one storage."""
 
     def __init__(self, storage: Storage) -> None:
         """Serve the blobs of a storage."""
         self._storage = storage
 
-    def get(self, request: Request, name: str, digest: str) -> Reply:
-        """GET and HEAD: the whole blob, or the part that `Range` names."""
+    def get(self, request: RegistryRequest, name: str, digest: str) -> RegistryReply:
+        """GET and HEAD: the whole blob, or the part that `Range` selects."""
         check_name(name)
         check_digest(digest)
         size = self._storage.blob_size(name, digest)
         if size is None:
-            raise _unknown(digest)
+            raise _blob_unknown(digest)
         headers = [("Docker-Content-Digest", digest), ("ETag", f'"{digest}"')]
-        pulled = [Happening("pull", name, digest, BLOB, size)]
+        pulled = [RegistryAction("pull", name, digest, BLOB_MEDIA_TYPE, size)]
         if not_modified(request, digest):
-            self._storage.keep_blob(name, digest)
+            self._storage.protect_blob(name, digest)
             return empty_reply(304, headers, pulled)
-        part = wanted_range(request, size, digest)
+        part = requested_range(request, size, digest)
         offset, length = part or (0, size)
         headers += [
-            ("Content-Type", BLOB),
+            ("Content-Type", BLOB_MEDIA_TYPE),
             ("Accept-Ranges", "bytes"),
             ("Content-Length", str(length)),
         ]
@@ -51,35 +51,37 @@ class Blobs:
             headers.append(("Content-Range", f"bytes {offset}-{offset + length - 1}/{size}"))
         status = 206 if part else 200
         if request.method == "HEAD":
-            # Whoever is told that it is here will not upload it, and names it in a manifest.
-            if not self._storage.keep_blob(name, digest):
-                raise _unknown(digest)
-            return Reply(status, headers, happened=pulled)
+            # The client will not upload a blob that exists, and name it in a manifest.
+            if not self._storage.protect_blob(name, digest):
+                raise _blob_unknown(digest)
+            return RegistryReply(status, headers, actions=pulled)
         file = self._storage.open_blob(name, digest)
-        if file is None:  # deleted between the two questions
-            raise _unknown(digest)
-        return Reply(status, headers, FileBody(file, offset, length), pulled)
+        if file is None:  # deleted since its size was read
+            raise _blob_unknown(digest)
+        return RegistryReply(status, headers, FileBody(file, offset, length), pulled)
 
-    def delete(self, name: str, digest: str) -> Reply:
-        """DELETE: from this repository only."""
+    def delete(self, name: str, digest: str) -> RegistryReply:
+        """DELETE: remove the blob from this repository only."""
         check_name(name)
         check_digest(digest)
         if self._storage.blob_size(name, digest) is None:
-            raise _unknown(digest)
-        # Under the lock: a manifest that is being pushed keeps the blobs it was checked for.
-        with self._storage.changing(name) as index:
+            raise _blob_unknown(digest)
+        # Under the lock: a manifest that is being pushed must keep the blobs it was checked for.
+        with self._storage.edit_index(name) as index:
             if digest in index.manifests:
-                # A layout keeps manifests among the blobs; its index would point to nothing.
-                raise Refused(
+                # A layout stores manifests among the blobs; index.json would name a missing file.
+                raise RequestRejectedError(
                     405,
                     "UNSUPPORTED",
-                    "this is a manifest: delete it below manifests/",
+                    "this digest is a manifest: delete it below manifests/",
                     {"digest": digest},
                 )
             if not self._storage.delete_blob(name, digest):
-                raise _unknown(digest)
-        return empty_reply(202, happened=[Happening("delete", name, digest)])
+                raise _blob_unknown(digest)
+        return empty_reply(202, actions=[RegistryAction("delete", name, digest)])
 
 
-def _unknown(digest: str) -> Refused:
-    return Refused(404, "BLOB_UNKNOWN", "blob unknown to the repository", {"digest": digest})
+def _blob_unknown(digest: str) -> RequestRejectedError:
+    return RequestRejectedError(
+        404, "BLOB_UNKNOWN", "blob unknown to the repository", {"digest": digest}
+    )

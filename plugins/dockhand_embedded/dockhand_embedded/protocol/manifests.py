@@ -1,7 +1,7 @@
-"""Manifests by tag and digest, tag lists, and referrers.
+"""Manifests by tag and by digest: pull, push, deletion, referrers.
 
 Follows: OCI Distribution Specification 1.1, "Pulling manifests", "Pushing Manifests", "Listing
-Tags", "Listing Referrers", "Content Management".
+Referrers", "Content Management".
 """
 
 from __future__ import annotations
@@ -13,114 +13,122 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dockhand_embedded.protocol import manifest_parser as documents
-from dockhand_embedded.protocol.manifest_parser import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
+from dockhand_embedded.protocol.manifest_parser import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    OCI_INDEX,
+    DescriptorRef,
+    ParsedManifest,
+    parse_manifest,
+)
 from dockhand_embedded.protocol.messages import (
     FileBody,
-    Happening,
-    Refused,
-    Reply,
-    Request,
-    Steps,
+    RegistryAction,
+    RegistryReply,
+    RegistryRequest,
+    ReplyGenerator,
+    RequestRejectedError,
     empty_reply,
     json_reply,
+    manifest_unknown,
     not_modified,
 )
 from dockhand_embedded.protocol.names import check_digest, check_name, check_reference, check_tag
 from dockhand_embedded.storage.base import Storage
-from dockhand_embedded.storage.index import Index, Stored
+from dockhand_embedded.storage.index import RepositoryIndex, StoredManifest
 
-_REMEMBERED = 8192
-_FEW = 64
-# Other tools may put anything into a layout; nothing over this size is read as a manifest.
+_CACHE_SIZE = 8192
+_MAX_CACHED_CHILDREN = 64
+# Other tools may put any file into a layout; one above this size is not read as a manifest.
 _READ_LIMIT = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Links:
-    """Where a manifest points: all that has to be known of each when referrers are listed."""
+class _Relations:
+    """The manifests that a manifest points to: its subject, and its children if it is an index."""
 
     subject: str | None
-    children: tuple[documents.Child, ...]
+    children: tuple[DescriptorRef, ...]
 
 
-class Manifests:
+class ManifestHandlers:
     """The manifest endpoints over one storage."""
 
     def __init__(self, storage: Storage, limit: int) -> None:
-        """Take manifests of at most `limit` bytes."""
+        """Accept manifests of at most `limit` bytes."""
         self._storage = storage
         self._limit = limit
-        # By digest and type, so it never becomes wrong and may be shared by all repositories.
-        self._links: OrderedDict[tuple[str, str], _Links] = OrderedDict()
+        # Keyed by digest and media type, so entries never become stale and all repositories share
+        # them.
+        self._relations: OrderedDict[tuple[str, str], _Relations] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, request: Request, name: str, reference: str) -> Reply:
-        """GET and HEAD: always what is stored, whatever `Accept` says."""
+    def get(self, request: RegistryRequest, name: str, reference: str) -> RegistryReply:
+        """GET and HEAD: the stored manifest, regardless of `Accept`."""
         check_name(name)
         check_reference(reference)
         index = self._storage.index(name)
-        stored = self._find(name, reference, index) if index else None
+        stored = self._find_manifest(name, reference, index) if index else None
         size = self._storage.blob_size(name, stored.digest) if stored else None
-        if stored is None or size is None:  # another tool may have left a name without bytes
-            raise _unknown(reference)
+        if stored is None or size is None:  # another tool may list a manifest without its bytes
+            raise manifest_unknown(reference)
         headers = [("Docker-Content-Digest", stored.digest), ("ETag", f'"{stored.digest}"')]
         tag = "" if ":" in reference else reference
-        pulled = [Happening("pull", name, stored.digest, stored.media_type, size, tag)]
+        pulled = [RegistryAction("pull", name, stored.digest, stored.media_type, size, tag)]
         if not_modified(request, stored.digest):
             return empty_reply(304, headers, pulled)
         headers += [("Content-Type", stored.media_type), ("Content-Length", str(size))]
         if request.method == "HEAD":
-            return Reply(200, headers, happened=pulled)
+            return RegistryReply(200, headers, actions=pulled)
         file = self._storage.open_blob(name, stored.digest)
         if file is None:
-            raise _unknown(reference)
-        return Reply(200, headers, FileBody(file, 0, size), pulled)
+            raise manifest_unknown(reference)
+        return RegistryReply(200, headers, FileBody(file, 0, size), pulled)
 
-    def put(self, request: Request, name: str, reference: str) -> Steps:
-        """PUT: check, then keep the exact bytes and their media type."""
+    def put(self, request: RegistryRequest, name: str, reference: str) -> ReplyGenerator:
+        """PUT: check the manifest, then store its exact bytes and its media type."""
         check_name(name)
         check_reference(reference)
-        # Several tags in one push by digest, as the specification's main branch has it.
+        # Several tags in one push by digest are part of the specification's main branch.
         tags = [check_tag(value) for key, value in request.query if key == "tag"]
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type not in MANIFEST_TYPES | INDEX_TYPES:
-            raise Refused(
+            raise RequestRejectedError(
                 400,
                 "MANIFEST_INVALID",
-                "the Content-Type is not that of a manifest or an index",
+                "the Content-Type is not a media type of a manifest or an index",
                 {"contentType": media_type[:200]},
             )
-        data = yield from self._receive(request)
+        data = yield from self._receive_body(request)
         if ":" in reference:
             algorithm = reference.partition(":")[0]
             digest = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
             if digest != reference:
-                raise Refused(
+                raise RequestRejectedError(
                     400, "DIGEST_INVALID", "the manifest has another digest", {"digest": digest}
                 )
         else:
             digest, tags = f"sha256:{hashlib.sha256(data).hexdigest()}", [reference]
-        document = documents.read(data, media_type)
-        # Asked twice: a push that fails leaves no empty repository, and one that succeeds has its
-        # blobs still there when the manifest is kept.
-        self._check_blobs(name, document)
-        with self._storage.changing(name) as index:
-            self._check_blobs(name, document)
+        parsed = parse_manifest(data, media_type)
+        # Checked twice: without the lock, so that a failing push creates no repository; and under
+        # it, so that the blobs are still there when the manifest is stored.
+        self._check_blobs(name, parsed)
+        with self._storage.edit_index(name) as index:
+            self._check_blobs(name, parsed)
             self._storage.write_blob(name, digest, data)
-            index.put(Stored(digest, media_type, len(data)), tags)
+            index.put(StoredManifest(digest, media_type, len(data)), tags)
         headers = [
             ("Location", f"/v2/{name}/manifests/{digest}"),
             ("Docker-Content-Digest", digest),
         ]
-        if document.subject:
-            headers.append(("OCI-Subject", document.subject))
+        if parsed.subject:
+            headers.append(("OCI-Subject", parsed.subject))
         if ":" in reference:
             headers += [("OCI-Tag", tag) for tag in tags]
-        pushed = Happening("push", name, digest, media_type, len(data), manifest=data)
+        pushed = RegistryAction("push", name, digest, media_type, len(data), manifest=data)
         return empty_reply(201, headers, [replace(pushed, tag=tag) for tag in tags or [""]])
 
-    def _receive(self, request: Request) -> Generator[None, bytes, bytes]:
+    def _receive_body(self, request: RegistryRequest) -> Generator[None, bytes, bytes]:
         pieces, size = [], 0
         if (request.length or 0) > self._limit:
             raise self._too_large()
@@ -131,76 +139,61 @@ class Manifests:
             pieces.append(piece)
         return b"".join(pieces)
 
-    def _too_large(self) -> Refused:
-        return Refused(413, "SIZE_INVALID", f"manifests have at most {self._limit} bytes here")
+    def _too_large(self) -> RequestRejectedError:
+        return RequestRejectedError(
+            413, "SIZE_INVALID", f"the manifest is larger than the limit of {self._limit} bytes"
+        )
 
-    def _check_blobs(self, name: str, document: documents.Document) -> None:
-        refusal = None
-        for digest in document.blobs:
+    def _check_blobs(self, name: str, parsed: ParsedManifest) -> None:
+        rejection = None
+        for digest in parsed.blobs:
             if self._storage.blob_size(name, digest) is not None:
                 continue
-            error = "MANIFEST_BLOB_UNKNOWN", "the manifest names a blob that is not here"
-            if refusal:
-                refusal.add(*error, {"digest": digest})
+            error = "MANIFEST_BLOB_UNKNOWN", "a blob of the manifest is not in the repository"
+            if rejection:
+                rejection.add(*error, {"digest": digest})
             else:
-                refusal = Refused(400, *error, {"digest": digest})
-        if refusal:
-            raise refusal
+                rejection = RequestRejectedError(400, *error, {"digest": digest})
+        if rejection:
+            raise rejection
 
-    def delete(self, name: str, reference: str) -> Reply:
-        """DELETE: by tag only the tag, by digest the manifest with all of its tags."""
+    def delete(self, name: str, digest: str) -> RegistryReply:
+        """DELETE by digest: remove the manifest and all of its tags."""
         check_name(name)
-        check_reference(reference)
-        known = self._storage.index(name)
-        if known is None or self._find(name, reference, known) is None:
-            raise _unknown(reference)
-        with self._storage.changing(name) as index:
-            if ":" not in reference:
-                found, tags = index.delete_tag(reference), [reference]
-            else:
-                found = self._find(name, reference, index) is not None
-                tags = index.delete_manifest(reference)
-            if not found:
-                raise _unknown(reference)
-        deleted = [Happening("delete", name, tag=tag) for tag in tags]
-        if ":" in reference:
-            self._sweep(name, reference)
-            deleted.insert(0, Happening("delete", name, reference))
-        return empty_reply(202, happened=deleted)
+        check_digest(digest)
+        index = self._storage.index(name)
+        if index is None or self._find_manifest(name, digest, index) is None:
+            raise manifest_unknown(digest)
+        with self._storage.edit_index(name) as index:
+            if self._find_manifest(name, digest, index) is None:
+                raise manifest_unknown(digest)
+            tags = index.delete_manifest(digest)
+        self._delete_bytes(name, digest)
+        deleted = [RegistryAction("delete", name, digest)]
+        deleted += [RegistryAction("delete", name, tag=tag) for tag in tags]
+        return empty_reply(202, actions=deleted)
 
-    def _sweep(self, name: str, digest: str) -> None:
-        """Remove a deleted manifest's bytes.
+    def _delete_bytes(self, name: str, digest: str) -> None:
+        """Delete the bytes of a manifest that was removed from the index.
 
-        After the index was written: a crash in between leaves bytes that nothing names, where the
-        other order would leave a name without bytes.
+        Done after the index was written: a crash in between leaves an unused blob. The other order
+        would leave an entry in the index without its bytes.
         """
-        with self._storage.changing(name) as index:
-            if digest not in index.manifests:  # else it was pushed again meanwhile
+        with self._storage.edit_index(name) as index:
+            if digest not in index.manifests:  # otherwise it was pushed again in the meantime
                 self._storage.delete_blob(name, digest)
 
-    def tags(self, name: str) -> list[str]:
-        """All tags of a repository.
-
-        Raises:
-            Refused: 404 NAME_UNKNOWN.
-        """
-        check_name(name)
-        index = self._storage.index(name)
-        if index is None:
-            raise Refused(404, "NAME_UNKNOWN", "no such repository", {"name": name})
-        return index.tags()
-
-    def referrers(self, request: Request, name: str, digest: str) -> Reply:
-        """GET: who names this digest as its subject; an unknown digest has no referrers."""
+    def referrers(self, request: RegistryRequest, name: str, digest: str) -> RegistryReply:
+        """GET: the manifests with this digest as subject; none for an unknown digest."""
         check_name(name)
         check_digest(digest)
         wanted = request.param("artifactType")
         found = []
         index = self._storage.index(name)
-        for stored in self._all(name, index) if index else ():
-            if self._links_of(name, stored).subject != digest:
+        for stored in self._walk_manifests(name, index) if index else ():
+            if self._relations_of(name, stored).subject != digest:
                 continue
-            entry = self._describe(name, stored)
+            entry = self._referrer_entry(name, stored)
             if entry and (not wanted or entry.get("artifactType") == wanted):
                 found.append(entry)
         return json_reply(
@@ -209,83 +202,84 @@ class Manifests:
             headers=[("OCI-Filters-Applied", "artifactType")] if wanted else (),
         )
 
-    def _describe(self, name: str, stored: Stored) -> dict[str, Any] | None:
-        data = self._bytes(name, stored.digest)
+    def _referrer_entry(self, name: str, stored: StoredManifest) -> dict[str, Any] | None:
+        data = self._read_manifest(name, stored.digest)
         if data is None:
             return None
-        document = documents.read(data, stored.media_type, strict=False)
+        parsed = parse_manifest(data, stored.media_type, strict=False)
         entry: dict[str, Any] = {
             "mediaType": stored.media_type,
             "digest": stored.digest,
             "size": len(data),
         }
-        if document.artifact_type:
-            entry["artifactType"] = document.artifact_type
-        if document.annotations:
-            entry["annotations"] = document.annotations
+        if parsed.artifact_type:
+            entry["artifactType"] = parsed.artifact_type
+        if parsed.annotations:
+            entry["annotations"] = parsed.annotations
         return entry
 
-    def _find(self, name: str, reference: str, index: Index) -> Stored | None:
+    def _find_manifest(
+        self, name: str, reference: str, index: RepositoryIndex
+    ) -> StoredManifest | None:
         if ":" not in reference:
             return index.tagged(reference)
         stored = index.manifests.get(reference)
         if stored or self._storage.blob_size(name, reference) is None:
             return stored
-        # Other tools list only what has a tag in index.json; the rest hangs below an index.
-        return next((found for found in self._all(name, index) if found.digest == reference), None)
+        # Other tools list only tagged manifests in index.json; the others are below an image index.
+        return next(
+            (found for found in self._walk_manifests(name, index) if found.digest == reference),
+            None,
+        )
 
-    def _all(self, name: str, index: Index) -> Iterator[Stored]:
-        """The manifests of a repository, and what is found below its indexes."""
+    def _walk_manifests(self, name: str, index: RepositoryIndex) -> Iterator[StoredManifest]:
+        """The manifests of a repository, including those nested below its image indexes."""
         seen = set(index.manifests)
         waiting = list(index.manifests.values())
         while waiting:
             stored = waiting.pop()
             yield stored
-            for child in self._links_of(name, stored).children:
+            for child in self._relations_of(name, stored).children:
                 if child.digest in seen or child.media_type not in MANIFEST_TYPES | INDEX_TYPES:
                     continue
                 seen.add(child.digest)
-                size = self._size(name, child.digest)
+                size = self._stored_size(name, child.digest)
                 if size is not None:
-                    waiting.append(Stored(child.digest, child.media_type, size))
+                    waiting.append(StoredManifest(child.digest, child.media_type, size))
 
-    def _links_of(self, name: str, stored: Stored) -> _Links:
+    def _relations_of(self, name: str, stored: StoredManifest) -> _Relations:
         key = stored.digest, stored.media_type
         with self._lock:
-            known = self._links.get(key)
+            known = self._relations.get(key)
             if known:
-                self._links.move_to_end(key)
+                self._relations.move_to_end(key)
                 return known
-        data = self._bytes(name, stored.digest)
+        data = self._read_manifest(name, stored.digest)
         if data is None:
-            return _Links(None, ())
+            return _Relations(None, ())
         try:
-            document = documents.read(data, stored.media_type, strict=False)
-        except Refused:  # another tool's file, of a kind that is not known here
-            return _Links(None, ())
-        links = _Links(document.subject, document.children)
-        # Few children are worth remembering; thousands of them would only cost memory.
-        if len(links.children) <= _FEW:
+            parsed = parse_manifest(data, stored.media_type, strict=False)
+        except RequestRejectedError:  # another tool's file, of an unknown kind
+            return _Relations(None, ())
+        relations = _Relations(parsed.subject, parsed.children)
+        # An index with thousands of children would cost too much memory.
+        if len(relations.children) <= _MAX_CACHED_CHILDREN:
             with self._lock:
-                self._links[key] = links
-                while len(self._links) > _REMEMBERED:
-                    self._links.popitem(last=False)
-        return links
+                self._relations[key] = relations
+                while len(self._relations) > _CACHE_SIZE:
+                    self._relations.popitem(last=False)
+        return relations
 
-    def _size(self, name: str, digest: str) -> int | None:
+    def _stored_size(self, name: str, digest: str) -> int | None:
         try:
             return self._storage.blob_size(name, check_digest(digest))
-        except Refused:  # an algorithm that nothing is stored by
+        except RequestRejectedError:  # an algorithm under which nothing is stored
             return None
 
-    def _bytes(self, name: str, digest: str) -> bytes | None:
+    def _read_manifest(self, name: str, digest: str) -> bytes | None:
         file = self._storage.open_blob(name, digest)
         if file is None:
             return None
         with file:
             data = file.read(_READ_LIMIT)
         return data if len(data) < _READ_LIMIT else None
-
-
-def _unknown(reference: str) -> Refused:
-    return Refused(404, "MANIFEST_UNKNOWN", "manifest unknown", {"reference": reference})

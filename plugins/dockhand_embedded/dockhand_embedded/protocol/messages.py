@@ -1,7 +1,7 @@
-"""Requests and replies, and the pieces of HTTP that several endpoints need.
+"""Requests, replies and errors of the registry, and the parts of HTTP that several endpoints share.
 
-Plain values: nothing here knows of a socket or a framework, so that one protocol core serves an
-httpx transport and an ASGI server alike.
+Plain values without a socket or a framework, so that an httpx transport and an ASGI server use the
+same endpoints.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias
 
-CHUNK = 1024 * 1024
-_SMALL = 64 * 1024
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+PIECE_SIZE = 1024 * 1024  # bytes of a body that are read or written at once
+_SMALL_BODY = 64 * 1024
+_RANGE_HEADER = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _ETAG = re.compile(r'(?:W/)?"([^"]*)"')
 
 
 class Headers(Mapping[str, str]):
-    """Header fields by name, in any case; repeated fields are joined as RFC 9110 5.3 says."""
+    """Header fields by case-insensitive name; repeated fields are joined (RFC 9110, 5.3)."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
-        """Take pairs as they came over the wire."""
+        """Take name and value pairs as they were received."""
         self._fields: dict[str, str] = {}
         for name, value in pairs:
             key = name.lower()
-            held = self._fields.get(key)
-            self._fields[key] = value if held is None else f"{held}, {value}"
+            earlier = self._fields.get(key)
+            self._fields[key] = value if earlier is None else f"{earlier}, {value}"
 
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower()]
@@ -41,30 +41,29 @@ class Headers(Mapping[str, str]):
         return len(self._fields)
 
 
-# What every blob is served as.
-BLOB = "application/octet-stream"
+BLOB_MEDIA_TYPE = "application/octet-stream"
 
 
-def _anyone(_: str) -> bool:
+def _any_repository(_: str) -> bool:
     return True
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What a client asks.
+class RegistryRequest:
+    """A client's request.
 
     Attributes:
-        method: upper case, `GET`.
+        method: in upper case, such as `GET`.
         path: percent-decoded, without the query.
         query: decoded pairs in their order.
-        headers: any case.
-        body: pieces of any size; read by `Registry.handle` only. Who pushes the pieces in
-            instead (`Registry.steps`) leaves it empty.
-        readable: whether the client may read a repository, which is asked when a blob is mounted
-            from it. Everything else is for whoever lets the request in.
+        headers: names in any case.
+        body: pieces of any size. Only `Registry.handle` reads it; leave it empty for
+            `Registry.reply_generator`.
+        may_read: whether the client may read a repository. Used for the source of a mounted blob;
+            all other permissions are checked before the registry gets the request.
         origin: scheme and host that the client used, such as `http://localhost:5000`.
-        client: its address and port.
-        user: who it proved to be.
+        client: the client's address and port.
+        user: the authenticated user; empty for an anonymous client.
     """
 
     method: str
@@ -72,7 +71,7 @@ class Request:
     query: Sequence[tuple[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=Headers)
     body: Iterable[bytes] = ()
-    readable: Callable[[str], bool] = _anyone
+    may_read: Callable[[str], bool] = _any_repository
     origin: str = ""
     client: str = ""
     user: str = ""
@@ -83,18 +82,18 @@ class Request:
 
     @property
     def length(self) -> int | None:
-        """The announced size of the body in bytes, where it is announced."""
+        """The `Content-Length` in bytes; None if it is missing or malformed."""
         text = self.headers.get("content-length", "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 class FileBody:
-    """A part of an open file, read in pieces; whoever gets it closes it."""
+    """A part of an open file, read in pieces. The receiver must close it."""
 
     def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
-        """Serve `length` bytes from `offset` on.
+        """Serve `length` bytes, beginning at `offset`.
 
-        File and bounds stay readable, so that a server can hand them to sendfile.
+        The file, offset and length are public, so that a server can pass them to sendfile.
         """
         self.file = file
         self.offset = offset
@@ -103,7 +102,7 @@ class FileBody:
 
     @property
     def path(self) -> str | None:
-        """The file's path where the body is all of it, for servers that send files by name."""
+        """The file's path if the body is the whole file, for servers that send files by name."""
         name = getattr(self.file, "name", None)
         if not isinstance(name, str | os.PathLike) or self.offset:
             return None
@@ -111,11 +110,11 @@ class FileBody:
 
     @property
     def finished(self) -> bool:
-        """Whether everything was read."""
+        """Whether all bytes were read."""
         return self._position >= self.offset + self.length
 
     def read(self) -> bytes:
-        """The next piece of at most 1 MiB, empty at the end.
+        """The next piece of at most 1 MiB; empty at the end.
 
         Raises:
             OSError: the file ends before the announced length.
@@ -123,10 +122,10 @@ class FileBody:
         if self.finished:
             return b""
         self.file.seek(self._position)
-        piece = self.file.read(min(self.offset + self.length - self._position, CHUNK))
+        piece = self.file.read(min(self.offset + self.length - self._position, PIECE_SIZE))
         if not piece:
-            # An early end must not look like a complete reply to the client.
-            raise OSError("stored content is shorter than it was when the reply began")
+            # Otherwise the client would take a truncated reply for a complete one.
+            raise OSError("the stored file became shorter while it was being sent")
         self._position += len(piece)
         return piece
 
@@ -135,26 +134,26 @@ class FileBody:
             yield piece
 
     def close(self) -> None:
-        """Close the file; twice is fine."""
+        """Close the file; a second call does nothing."""
         self.file.close()
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """What came of a request, for whoever is told of it.
+class RegistryAction:
+    """One action of a request, as it is reported in notifications.
 
     Attributes:
-        action: `push`, `pull`, `mount` or `delete`.
-        repository: where.
-        digest: of the blob or manifest; empty where only a tag went.
-        media_type: a manifest's own; empty where something went.
+        kind: `push`, `pull`, `mount` or `delete`.
+        repository: the name of the repository.
+        digest: of the blob or manifest; empty if only a tag was deleted.
+        media_type: the blob's or manifest's; empty for a deletion.
         size: bytes.
-        tag: by which the manifest was pushed or pulled, or which went.
-        source: the repository that a blob was mounted from, where the client named it.
-        manifest: one that was pushed.
+        tag: the tag that was pushed, pulled or deleted.
+        source: the repository that a blob was mounted from, if the client named it.
+        manifest: the bytes of a pushed manifest.
     """
 
-    action: str
+    kind: str
     repository: str
     digest: str = ""
     media_type: str = ""
@@ -165,40 +164,43 @@ class Happening:
 
 
 @dataclass(slots=True)
-class Reply:
-    """What the registry answers. `Content-Length` is always among the headers (204, 304: none).
+class RegistryReply:
+    """The registry's reply. `Content-Length` is always among the headers, except for 204 and 304.
 
     Attributes:
         status: the HTTP status.
         headers: pairs; a name can repeat.
-        body: all of it, or a part of a file that must be closed.
-        happened: what others may want to know of.
+        body: the whole body, or a part of a file that must be closed.
+        actions: what the request did, for notifications.
     """
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes | FileBody = b""
-    happened: Sequence[Happening] = ()
+    actions: Sequence[RegistryAction] = ()
 
-    def hold_small(self) -> None:
-        """Read a small file at once: the client gets it sooner and there is nothing to close."""
-        if isinstance(self.body, FileBody) and self.body.length <= _SMALL:
+    def load_small_file(self) -> None:
+        """Read a small file into memory: faster to send, and nothing to close."""
+        if isinstance(self.body, FileBody) and self.body.length <= _SMALL_BODY:
             with closing(self.body) as file:
                 self.body = b"".join(file)
 
     def close(self) -> None:
-        """Let go of the file behind the body, if there is one."""
+        """Close the file of the body, if there is one."""
         if isinstance(self.body, FileBody):
             self.body.close()
 
 
-# A handler that needs the request's body yields for each piece of it and is sent `b""` at its end.
-# Between two pieces it holds no thread: many slow uploads cost an async server nothing.
-Steps: TypeAlias = Generator[None, bytes, Reply]
+# A handler that needs the request's body yields once for each piece, and is sent `b""` at the end.
+# It occupies no thread between two pieces, so an async server can have many slow uploads.
+ReplyGenerator: TypeAlias = Generator[None, bytes, RegistryReply]
 
 
-class Refused(Exception):  # a reply in the making, not a fault of the program
-    """The registry says no: one status, and one or several entries of the error body."""
+class RequestRejectedError(Exception):
+    """An error reply: a status, and one or more entries of the error body.
+
+    Raised by handlers and turned into a reply by `Registry`; not a failure of the program.
+    """
 
     def __init__(
         self,
@@ -208,26 +210,33 @@ class Refused(Exception):  # a reply in the making, not a fault of the program
         detail: object = None,
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """One error; append to `errors` for more."""
+        """Create the reply with one entry; `add` appends others."""
         super().__init__(f"{status} {code}: {message}")
         self.status = status
         self.headers = headers
-        self.errors: list[dict[str, object]] = [_entry(code, message, detail)]
+        self.errors: list[dict[str, object]] = [_error_entry(code, message, detail)]
 
     def add(self, code: str, message: str, detail: object = None) -> None:
-        """Another entry in the same reply."""
-        self.errors.append(_entry(code, message, detail))
+        """Append an entry to the error body."""
+        self.errors.append(_error_entry(code, message, detail))
 
-    def reply(self) -> Reply:
-        """The specification's error body ("Error Codes")."""
+    def reply(self) -> RegistryReply:
+        """The reply with the specification's error body ("Error Codes")."""
         return json_reply({"errors": self.errors}, self.status, headers=self.headers)
 
 
-def _entry(code: str, message: str, detail: object) -> dict[str, object]:
+def _error_entry(code: str, message: str, detail: object) -> dict[str, object]:
     entry: dict[str, object] = {"code": code, "message": message}
     if detail is not None:
         entry["detail"] = detail
     return entry
+
+
+def manifest_unknown(reference: str) -> RequestRejectedError:
+    """The error for a tag or digest that the repository does not have."""
+    return RequestRejectedError(
+        404, "MANIFEST_UNKNOWN", "manifest unknown", {"reference": reference}
+    )
 
 
 def json_reply(
@@ -236,38 +245,38 @@ def json_reply(
     *,
     media_type: str = "application/json",
     headers: Sequence[tuple[str, str]] = (),
-) -> Reply:
+) -> RegistryReply:
     """A reply with a JSON body."""
     body = json.dumps(document, separators=(",", ":")).encode()
-    return Reply(
+    return RegistryReply(
         status, [("Content-Type", media_type), ("Content-Length", str(len(body))), *headers], body
     )
 
 
 def empty_reply(
-    status: int, headers: Sequence[tuple[str, str]] = (), happened: Sequence[Happening] = ()
-) -> Reply:
-    """A reply without a body; 204 and 304 have no length (RFC 9110 8.6)."""
+    status: int, headers: Sequence[tuple[str, str]] = (), actions: Sequence[RegistryAction] = ()
+) -> RegistryReply:
+    """A reply without a body; 204 and 304 have no `Content-Length` (RFC 9110, 8.6)."""
     length = [] if status in {204, 304} else [("Content-Length", "0")]
-    return Reply(status, [*length, *headers], happened=happened)
+    return RegistryReply(status, [*length, *headers], actions=actions)
 
 
-def not_modified(request: Request, etag: str) -> bool:
-    """Whether `If-None-Match` names what is stored (RFC 9110 13.1.2)."""
+def not_modified(request: RegistryRequest, etag: str) -> bool:
+    """Whether `If-None-Match` matches the stored content (RFC 9110, 13.1.2)."""
     condition = request.headers.get("if-none-match")
     if condition is None:
         return False
     return condition.strip() == "*" or etag in _ETAG.findall(condition)
 
 
-def wanted_range(request: Request, size: int, etag: str) -> tuple[int, int] | None:
-    """The part that `Range` asks for as (offset, length); None for everything.
+def requested_range(request: RegistryRequest, size: int, etag: str) -> tuple[int, int] | None:
+    """The part that `Range` selects, as (offset, length); None for the whole content.
 
-    A Range that is malformed, or that names several parts, is ignored, and one that ends before
-    it begins is refused; RFC 9110 14.2 allows both.
+    A malformed Range, and one with several parts, is ignored. A Range that ends before it begins
+    is rejected. RFC 9110, 14.2, allows both.
 
     Raises:
-        Refused: 416, no byte of the range exists.
+        RequestRejectedError: 416, no byte of the range exists.
     """
     text = request.headers.get("range")
     validator = request.headers.get("if-range")
@@ -275,7 +284,7 @@ def wanted_range(request: Request, size: int, etag: str) -> tuple[int, int] | No
         return None
     if validator is not None and validator.strip() != f'"{etag}"':
         return None
-    match = _RANGE.fullmatch(text.strip().replace(" ", ""))
+    match = _RANGE_HEADER.fullmatch(text.strip().replace(" ", ""))
     if match is None or not any(match.groups()):
         return None
     first, last = match.groups()
@@ -284,10 +293,10 @@ def wanted_range(request: Request, size: int, etag: str) -> tuple[int, int] | No
     else:
         start, end = int(first), min(int(last), size - 1) if last else size - 1
     if start >= size or end < start:
-        raise Refused(
+        raise RequestRejectedError(
             416,
             "RANGE_INVALID",
-            f"the content has {size} bytes",
+            f"the range is outside of the content, which has {size} bytes",
             {"range": text[:100]},
             [("Content-Range", f"bytes */{size}")],
         )

@@ -1,8 +1,8 @@
-"""Which names, tags and digests a registry lets in.
+"""Validation of repository names, tags and digests.
 
-Written again here, though the client has such checks too: a registry that shared the client's
-idea of a name could not show that idea wrong. What passes here holds no `..`, no NUL, no upper
-case and no path separator beside `/`, so it can stand in a path of the file system.
+These checks do not reuse those of the client: a mistake in shared code would go unnoticed in tests
+of the one against the other. A valid name has no `..`, no NUL, no upper case and no path separator
+but `/`, so it is safe in a path of the file system.
 
 Follows: OCI Distribution Specification 1.1, "Pulling manifests"; OCI Image Specification 1.1,
 "Digests".
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from dockhand_embedded.protocol.messages import Refused
+from dockhand_embedded.protocol.messages import RequestRejectedError
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -23,31 +23,33 @@ NAME_LIMIT = 255
 
 
 def is_name(text: str) -> bool:
-    """Whether a repository can have this name."""
+    """Whether the text is a valid repository name."""
     return len(text) <= NAME_LIMIT and _NAME.fullmatch(text) is not None
 
 
 def is_tag(text: str) -> bool:
-    """Whether this is a legal tag."""
+    """Whether the text is a valid tag."""
     return _TAG.fullmatch(text) is not None
 
 
 def is_digest(text: str) -> bool:
-    """Whether this is a complete sha256 or sha512 digest."""
+    """Whether the text is a complete sha256 or sha512 digest."""
     return _DIGEST.fullmatch(text) is not None
 
 
 def check_name(text: str) -> str:
-    """The name itself, or the refusal NAME_INVALID."""
+    """Return the name, or reject the request with NAME_INVALID."""
     if not is_name(text):
-        raise Refused(400, "NAME_INVALID", "invalid repository name", {"name": text[:300]})
+        raise RequestRejectedError(
+            400, "NAME_INVALID", "invalid repository name", {"name": text[:300]}
+        )
     return text
 
 
 def check_digest(text: str) -> str:
-    """The digest itself, or the refusal DIGEST_INVALID."""
+    """Return the digest, or reject the request with DIGEST_INVALID."""
     if not is_digest(text):
-        raise Refused(
+        raise RequestRejectedError(
             400,
             "DIGEST_INVALID",
             "not a sha256 or sha512 digest in lower-case hex",
@@ -57,12 +59,12 @@ def check_digest(text: str) -> str:
 
 
 def check_tag(text: str) -> str:
-    """The tag itself, or the refusal TAG_INVALID."""
+    """Return the tag, or reject the request with TAG_INVALID."""
     if not is_tag(text):
-        raise Refused(400, "TAG_INVALID", "invalid tag", {"tag": text[:300]})
+        raise RequestRejectedError(400, "TAG_INVALID", "invalid tag", {"tag": text[:300]})
     return text
 
 
 def check_reference(text: str) -> str:
-    """A tag or a digest; whatever has a colon is meant as a digest."""
+    """Return a tag or digest, or reject the request; text with a colon is a digest."""
     return check_digest(text) if ":" in text else check_tag(text)

@@ -1,1 +1,1 @@
-"""Storages: a folder of OCI Image Layouts, or memory."""
+"""Storage of repositories: in a folder of OCI Image Layouts, or in memory."""

@@ -1,7 +1,7 @@
-"""What the protocol asks of a place that keeps repositories.
+"""The contract of a storage: repositories with blobs, an index and uploads.
 
-All methods block and all are safe to call from many threads. Names, digests and upload ids were
-checked by the caller.
+All methods block, and all are safe to call from many threads. The caller has already validated
+names, digests and upload ids.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import BinaryIO, ClassVar
 
-from dockhand_embedded.storage.index import Index
+from dockhand_embedded.storage.index import RepositoryIndex
 
 
 class UploadMissingError(Exception):
-    """No such upload in this repository: never begun, finished, or cancelled."""
+    """The repository has no such upload: never begun, finished, cancelled, or expired."""
 
 
 class UploadBusyError(Exception):
-    """Another request is writing to this upload."""
+    """Another request is writing to the upload."""
 
 
-class OutsideError(Exception):
-    """A symbolic link leads out of the root."""
+class OutsideRootError(Exception):
+    """A symbolic link leads out of the root folder."""
 
 
-class Upload(ABC):
-    """An upload that is open for one writer; leaving the `with` block closes it.
+class UploadWriter(ABC):
+    """The only writer of an upload; leaving the `with` block closes it.
 
-    What was appended stays, also when the writer breaks off, so that a client can go on from
-    there. `rollback` undoes what this writer appended.
+    Appended bytes stay, even if the writer fails, so that a client can continue after them.
+    `rollback` removes the bytes that this writer appended.
     """
 
     size: int
@@ -41,25 +41,25 @@ class Upload(ABC):
 
     @abstractmethod
     def rollback(self) -> None:
-        """Go back to the size that the upload had when this writer opened it."""
+        """Truncate the upload to the size that it had when this writer opened it."""
 
     @abstractmethod
     def finish(self, digest: str) -> bool:
-        """Make the upload a blob of its repository, durably.
+        """Turn the upload into a blob of its repository, durably.
 
         Returns:
-            False if the content has another digest; the upload is gone then.
+            False if the content has another digest; the upload is discarded then.
         """
 
     @abstractmethod
     def discard(self) -> None:
-        """Forget the upload and its bytes."""
+        """Delete the upload and its bytes."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let other writers in."""
+        """Release the upload, so that other writers can open it."""
 
-    def __enter__(self) -> Upload:
+    def __enter__(self) -> UploadWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,28 +67,27 @@ class Upload(ABC):
 
 
 class Storage(ABC):
-    """Repositories with blobs and an index each, and uploads on their way."""
+    """Repositories with blobs and an index each, and uploads in progress."""
 
-    # Whether calls wait for a disk; an event loop can run those that do not on the spot.
+    # Whether calls wait for a disk. If not, they can run directly in an event loop.
     blocking: ClassVar[bool] = True
 
     @abstractmethod
     def repositories(self) -> list[str]:
-        """Names of the repositories with manifests, in ASCII order."""
+        """Names of the repositories that have manifests, in ASCII order."""
 
     @abstractmethod
-    def index(self, repository: str) -> Index | None:
-        """The manifests of a repository as they are now; None if there is no such repository.
+    def index(self, repository: str) -> RepositoryIndex | None:
+        """The current index of a repository; None if there is no such repository.
 
-        The index is shared: do not change it.
+        The index is shared with other threads: do not modify it.
         """
 
     @abstractmethod
-    def changing(self, repository: str) -> AbstractContextManager[Index]:
-        """An index to change while nobody else changes anything in the repository.
+    def edit_index(self, repository: str) -> AbstractContextManager[RepositoryIndex]:
+        """An index to modify, under a lock on the repository; creates the repository.
 
-        If it was changed it is kept, durably, when the block ends without an exception. Creates
-        the repository.
+        If it was modified, it is stored, durably, when the block ends without an exception.
         """
 
     @abstractmethod
@@ -97,56 +96,63 @@ class Storage(ABC):
 
     @abstractmethod
     def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
-        """The blob, to be closed by the caller; None if the repository does not have it."""
+        """The blob as an open file; None if it is not there. The caller closes the file."""
 
     @abstractmethod
     def write_blob(self, repository: str, digest: str, data: bytes) -> None:
-        """Keep bytes whose digest the caller has verified, durably."""
+        """Store bytes whose digest the caller has verified, durably."""
 
     @abstractmethod
     def delete_blob(self, repository: str, digest: str) -> bool:
         """Remove a blob from one repository; False if it is not there."""
 
     @abstractmethod
-    def keep_blob(self, repository: str, digest: str) -> bool:
-        """Let no collection take the blob for a while; False if it is not there any more."""
+    def protect_blob(self, repository: str, digest: str) -> bool:
+        """Protect a blob from garbage collection for a while.
+
+        Returns:
+            False if the blob is not there any more.
+        """
 
     @abstractmethod
-    def link_blob(
+    def mount_blob(
         self,
         repository: str,
         digest: str,
         source: str | None,
-        readable: Callable[[str], bool],
+        may_read: Callable[[str], bool],
     ) -> bool:
-        """Give a repository a blob that another one has, without copying where possible.
+        """Add a blob of another repository to this one, without copying if possible.
 
         Args:
-            repository: who gets it.
+            repository: the repository that gets the blob.
             digest: the blob.
-            source: who has it; None to search all repositories.
-            readable: which of them may be searched.
+            source: the repository that has it; None to search all repositories.
+            may_read: whether a repository may be used as the source.
+
+        Returns:
+            False if no such repository has the blob.
         """
 
     @abstractmethod
     def start_upload(self, repository: str, algorithm: str) -> str:
-        """Begin an upload and give its id, a UUID.
+        """Begin an upload and return its id, a UUID.
 
         Args:
-            repository: where the blob will be; the id is not known in any other one.
-            algorithm: the hash that will probably be asked for at the end.
+            repository: the repository of the blob; the id is valid in no other.
+            algorithm: the expected hash algorithm of the blob's digest.
         """
 
     @abstractmethod
     def upload_size(self, repository: str, upload_id: str) -> int:
-        """How many bytes an upload has.
+        """The number of bytes that an upload has.
 
         Raises:
             UploadMissingError: there is no such upload.
         """
 
     @abstractmethod
-    def open_upload(self, repository: str, upload_id: str) -> Upload:
+    def open_upload(self, repository: str, upload_id: str) -> UploadWriter:
         """Open an upload as its only writer.
 
         Raises:
@@ -156,8 +162,8 @@ class Storage(ABC):
 
     @abstractmethod
     def upload_count(self) -> int:
-        """How many uploads are on their way."""
+        """The number of uploads in progress."""
 
     @abstractmethod
-    def sweep(self, age: float) -> int:
-        """Forget uploads that got no byte for `age` seconds and have no writer; how many."""
+    def remove_stale_uploads(self, age: float) -> int:
+        """Delete uploads that got no byte for `age` seconds and have no writer; return how many."""

@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old content or the new, never half of it."""
+"""Durable files: after a crash a file has its old or its new content, never a part of it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
-from dockhand_embedded.protocol.messages import CHUNK
+from dockhand_core.models import Hasher
+from dockhand_embedded.protocol.messages import PIECE_SIZE
 
 
-class Hasher(Protocol):
-    """What `hashlib` gives."""
+class CopyableHasher(Hasher, Protocol):
+    """A hash that can be copied, as those of `hashlib`."""
 
-    def update(self, data: bytes, /) -> None: ...
-    def hexdigest(self) -> str: ...
-    def copy(self) -> Hasher: ...
+    def copy(self) -> CopyableHasher: ...
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable: a rename alone can be lost when the power goes."""
+    """Make the names in a folder durable: a power failure can undo a rename alone."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -40,12 +39,12 @@ def make_folder(folder: Path) -> None:
 
 
 def write_file(target: Path, data: bytes, temporary: Path) -> None:
-    """Replace a file as a whole.
+    """Replace a file atomically and durably.
 
     Args:
-        target: what to write.
+        target: the file.
         data: its new content.
-        temporary: a path on the same file system that nobody else uses.
+        temporary: an unused path on the same file system.
     """
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -62,10 +61,10 @@ def write_file(target: Path, data: bytes, temporary: Path) -> None:
 
 
 def link_file(source: Path, target: Path, temporary: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no hard links.
+    """Add a hard link to a file, or copy it if the file system has no hard links.
 
     Raises:
-        FileNotFoundError: the source is gone.
+        FileNotFoundError: the source does not exist any more.
     """
     try:
         os.link(source, target)
@@ -76,7 +75,7 @@ def link_file(source: Path, target: Path, temporary: Path) -> None:
     except OSError:  # another file system, no hard links, or too many of them
         try:
             with source.open("rb") as old, temporary.open("xb") as new:
-                shutil.copyfileobj(old, new, CHUNK)
+                shutil.copyfileobj(old, new, PIECE_SIZE)
                 new.flush()
                 os.fsync(new.fileno())
             temporary.replace(target)
@@ -87,17 +86,17 @@ def link_file(source: Path, target: Path, temporary: Path) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write every byte; `os.write` may take only some."""
+    """Write all bytes; `os.write` may write only some of them."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
-def hash_file(fd: int, algorithm: str) -> Hasher:
+def hash_file(fd: int, algorithm: str) -> CopyableHasher:
     """Hash an open file from its start, in constant memory."""
     hasher = hashlib.new(algorithm)
     position = 0
-    while piece := os.pread(fd, CHUNK, position):
+    while piece := os.pread(fd, PIECE_SIZE, position):
         hasher.update(piece)
         position += len(piece)
     return hasher

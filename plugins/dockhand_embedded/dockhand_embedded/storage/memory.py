@@ -1,4 +1,4 @@
-"""Repositories that live as long as the process does."""
+"""Repositories in memory; they are lost when the process ends."""
 
 from __future__ import annotations
 
@@ -12,54 +12,59 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, ClassVar
 
-from dockhand_embedded.storage.base import Storage, Upload, UploadBusyError, UploadMissingError
-from dockhand_embedded.storage.index import Index
+from dockhand_embedded.storage.base import (
+    Storage,
+    UploadBusyError,
+    UploadMissingError,
+    UploadWriter,
+)
+from dockhand_embedded.storage.index import RepositoryIndex
 
 
 @dataclass(slots=True)
 class _Repository:
-    index: Index = field(default_factory=Index)
+    index: RepositoryIndex = field(default_factory=RepositoryIndex)
     blobs: dict[str, bytes] = field(default_factory=dict)
 
 
-class _Session:
+class _MemoryUpload:
     def __init__(self, repository: str, algorithm: str) -> None:
         self.repository = repository
         self.algorithm = algorithm
         self.hasher = hashlib.new(algorithm)
         self.buffer = io.BytesIO()
         self.size = 0
-        self.touched = time.monotonic()
+        self.last_write = time.monotonic()
         self.lock = threading.Lock()
 
 
 class MemoryStorage(Storage):
-    """Everything in dictionaries; repositories that share a blob share its bytes."""
+    """Repositories in dictionaries; those that have the same blob share its bytes."""
 
     blocking: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        """Begin without repositories."""
-        # One lock is enough: nobody waits for a disk while holding it.
+        """Create a storage without repositories."""
+        # One lock is enough: nothing waits for a disk while holding it.
         self._lock = threading.RLock()
         self._repositories: dict[str, _Repository] = {}
-        self._sessions: dict[str, _Session] = {}
+        self._uploads: dict[str, _MemoryUpload] = {}
 
     def repositories(self) -> list[str]:
-        """Names of the repositories with manifests, in ASCII order."""
+        """Names of the repositories that have manifests, in ASCII order."""
         with self._lock:
             return sorted(name for name, r in self._repositories.items() if r.index.manifests)
 
-    def index(self, repository: str) -> Index | None:
-        """The manifests of a repository as they are now."""
-        held = self._repositories.get(repository)
-        return held.index if held else None
+    def index(self, repository: str) -> RepositoryIndex | None:
+        """The current index of a repository."""
+        stored = self._repositories.get(repository)
+        return stored.index if stored else None
 
     @contextmanager
-    def changing(self, repository: str) -> Iterator[Index]:
-        """A copy that replaces the index at the end."""
+    def edit_index(self, repository: str) -> Iterator[RepositoryIndex]:
+        """A copy that replaces the index at the end of the block."""
         with self._lock:
-            index = (self.index(repository) or Index()).copy()
+            index = (self.index(repository) or RepositoryIndex()).copy()
             yield index
             if index.changed:
                 self._repository(repository).index = index
@@ -74,31 +79,31 @@ class MemoryStorage(Storage):
         return None if data is None else len(data)
 
     def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
-        """A file object over the stored bytes, which it does not copy."""
+        """A file object over the stored bytes, without a copy."""
         data = self._blob(repository, digest)
         return None if data is None else io.BytesIO(data)
 
     def _blob(self, repository: str, digest: str) -> bytes | None:
-        held = self._repositories.get(repository)
-        return held.blobs.get(digest) if held else None
+        stored = self._repositories.get(repository)
+        return stored.blobs.get(digest) if stored else None
 
     def write_blob(self, repository: str, digest: str, data: bytes) -> None:
-        """Keep bytes."""
+        """Store bytes."""
         with self._lock:
             self._repository(repository).blobs[digest] = data
 
     def delete_blob(self, repository: str, digest: str) -> bool:
         """Remove a blob from one repository."""
         with self._lock:
-            held = self._repositories.get(repository)
-            return held is not None and held.blobs.pop(digest, None) is not None
+            stored = self._repositories.get(repository)
+            return stored is not None and stored.blobs.pop(digest, None) is not None
 
-    def keep_blob(self, repository: str, digest: str) -> bool:
-        """Nothing to do: nothing is collected here."""
+    def protect_blob(self, repository: str, digest: str) -> bool:
+        """Return whether the blob is there; memory has no garbage collection."""
         return self._blob(repository, digest) is not None
 
-    def link_blob(
-        self, repository: str, digest: str, source: str | None, readable: Callable[[str], bool]
+    def mount_blob(
+        self, repository: str, digest: str, source: str | None, may_read: Callable[[str], bool]
     ) -> bool:
         """Share the bytes of another repository."""
         with self._lock:
@@ -106,7 +111,7 @@ class MemoryStorage(Storage):
                 return True
             for name in list(self._repositories) if source is None else [source]:
                 data = self._blob(name, digest)
-                if data is not None and readable(name):
+                if data is not None and may_read(name):
                     self.write_blob(repository, digest, data)
                     return True
             return False
@@ -115,82 +120,82 @@ class MemoryStorage(Storage):
         """Begin an upload."""
         upload_id = str(uuid.uuid4())
         with self._lock:
-            self._sessions[upload_id] = _Session(repository, algorithm)
+            self._uploads[upload_id] = _MemoryUpload(repository, algorithm)
         return upload_id
 
-    def _session(self, repository: str, upload_id: str) -> _Session:
-        session = self._sessions.get(upload_id)
-        if session is None or session.repository != repository:
+    def _find_upload(self, repository: str, upload_id: str) -> _MemoryUpload:
+        upload = self._uploads.get(upload_id)
+        if upload is None or upload.repository != repository:
             raise UploadMissingError(upload_id)
-        return session
+        return upload
 
     def upload_size(self, repository: str, upload_id: str) -> int:
-        """How many bytes an upload has."""
-        return self._session(repository, upload_id).size
+        """The number of bytes that an upload has."""
+        return self._find_upload(repository, upload_id).size
 
-    def open_upload(self, repository: str, upload_id: str) -> Upload:
+    def open_upload(self, repository: str, upload_id: str) -> UploadWriter:
         """Open an upload as its only writer."""
-        session = self._session(repository, upload_id)
-        if not session.lock.acquire(blocking=False):
+        upload = self._find_upload(repository, upload_id)
+        if not upload.lock.acquire(blocking=False):
             raise UploadBusyError(upload_id)
-        if self._sessions.get(upload_id) is not session:  # finished since it was looked up
-            session.lock.release()
+        if self._uploads.get(upload_id) is not upload:  # finished since the lookup
+            upload.lock.release()
             raise UploadMissingError(upload_id)
-        return _MemoryUpload(self, upload_id, session)
+        return _MemoryUploadWriter(self, upload_id, upload)
 
     def upload_count(self) -> int:
-        """How many uploads are on their way."""
-        return len(self._sessions)
+        """The number of uploads in progress."""
+        return len(self._uploads)
 
-    def sweep(self, age: float) -> int:
-        """Forget uploads that nobody goes on with."""
-        swept = 0
+    def remove_stale_uploads(self, age: float) -> int:
+        """Delete uploads that got no byte for `age` seconds and have no writer; return how many."""
+        removed = 0
         with self._lock:
-            before = time.monotonic() - age
-            for upload_id, session in list(self._sessions.items()):
-                if session.touched <= before and session.lock.acquire(blocking=False):
-                    del self._sessions[upload_id]
-                    session.lock.release()
-                    swept += 1
-        return swept
+            cutoff = time.monotonic() - age
+            for upload_id, upload in list(self._uploads.items()):
+                if upload.last_write <= cutoff and upload.lock.acquire(blocking=False):
+                    del self._uploads[upload_id]
+                    upload.lock.release()
+                    removed += 1
+        return removed
 
     def _forget(self, upload_id: str) -> None:
         with self._lock:
-            self._sessions.pop(upload_id, None)
+            self._uploads.pop(upload_id, None)
 
 
-class _MemoryUpload(Upload):
-    def __init__(self, storage: MemoryStorage, upload_id: str, session: _Session) -> None:
-        self._storage, self._id, self._session = storage, upload_id, session
-        self.size = session.size
-        self._before = session.size, session.hasher.copy()
+class _MemoryUploadWriter(UploadWriter):
+    def __init__(self, storage: MemoryStorage, upload_id: str, upload: _MemoryUpload) -> None:
+        self._storage, self._id, self._upload = storage, upload_id, upload
+        self.size = upload.size
+        self._at_start = upload.size, upload.hasher.copy()
         self._open = True
 
     def append(self, data: bytes) -> None:
-        self._session.buffer.write(data)
-        self._session.hasher.update(data)
+        self._upload.buffer.write(data)
+        self._upload.hasher.update(data)
         self.size += len(data)
-        self._session.size = self.size
-        self._session.touched = time.monotonic()
+        self._upload.size = self.size
+        self._upload.last_write = time.monotonic()
 
     def rollback(self) -> None:
-        size, hasher = self._before
-        self._session.buffer.seek(size)
-        self._session.buffer.truncate()
-        self._session.hasher = hasher.copy()
-        self._session.size = self.size = size
+        size, hasher = self._at_start
+        self._upload.buffer.seek(size)
+        self._upload.buffer.truncate()
+        self._upload.hasher = hasher.copy()
+        self._upload.size = self.size = size
 
     def finish(self, digest: str) -> bool:
-        data = self._session.buffer.getvalue()
+        data = self._upload.buffer.getvalue()
         algorithm, _, encoded = digest.partition(":")
-        hasher = self._session.hasher
-        if algorithm != self._session.algorithm:
+        hasher = self._upload.hasher
+        if algorithm != self._upload.algorithm:
             hasher = hashlib.new(algorithm, data)
-        right = hasher.hexdigest() == encoded
-        if right:
-            self._storage.write_blob(self._session.repository, digest, data)
+        matches = hasher.hexdigest() == encoded
+        if matches:
+            self._storage.write_blob(self._upload.repository, digest, data)
         self.discard()
-        return right
+        return matches
 
     def discard(self) -> None:
         self._storage._forget(self._id)
@@ -198,4 +203,4 @@ class _MemoryUpload(Upload):
     def close(self) -> None:
         if self._open:
             self._open = False
-            self._session.lock.release()
+            self._upload.lock.release()

@@ -1,7 +1,7 @@
-"""Uploads on their way, as files: they survive a restart and other processes can carry them on.
+"""Uploads in progress, as files: they survive a restart, and other processes can continue them.
 
-The file's name holds the upload's id and a hash of the repository, so that an id is good in one
-repository only and nothing else has to be kept beside the bytes.
+The file's name consists of the upload's id and a hash of the repository's name. So an id is valid
+in one repository only, and no other file is needed.
 """
 
 from __future__ import annotations
@@ -19,50 +19,49 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dockhand_embedded.storage.base import Upload, UploadBusyError, UploadMissingError
-from dockhand_embedded.storage.files import Hasher, hash_file, write_all
+from dockhand_embedded.storage.base import UploadBusyError, UploadMissingError, UploadWriter
+from dockhand_embedded.storage.files import CopyableHasher, hash_file, write_all
 
-_UPLOAD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{32}")
-# Seconds without a byte until an upload is forgotten.
-UPLOAD_AGE = 24 * 3600.0
-_TEMPORARY = "tmp-"
-# Temporary files of a process that lives are gone in seconds. Those of one that was killed are
-# known as such only where nobody else uses the folder; elsewhere their age tells.
+_UPLOAD_NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{32}")
+UPLOAD_AGE = 24 * 3600.0  # seconds without a byte after which an upload is deleted
+_TEMPORARY_PREFIX = "tmp-"
+# Seconds. A running process renames or deletes its temporary files within seconds. Older ones are
+# of a process that was killed, and so are all of them if no other process uses the folder.
 _TEMPORARY_AGE = 3600.0
-# Of so many uploads the hash so far is remembered; of others the file is read again at the end.
-_REMEMBERED = 1024
+# The hashes of this many unfinished uploads are kept; other uploads are read again at the end.
+_MAX_SAVED_HASHES = 1024
 
 
-class Sessions:
-    """The uploads in one folder."""
+class UploadFiles:
+    """The files of uploads in one folder."""
 
-    def __init__(self, folder: Path, place: Callable[[Path, str, str], None]) -> None:
-        """Keep uploads in `folder`; `place(file, repository, digest)` takes a finished one over."""
+    def __init__(self, folder: Path, store: Callable[[Path, str, str], None]) -> None:
+        """Keep uploads in `folder`; `store(file, repository, digest)` moves a finished one away."""
         self._folder = folder
-        self._lock_users()
-        self.place = place
+        self._lock_folder()
+        self.store = store
         self._lock = threading.Lock()
-        self._hashes: OrderedDict[str, tuple[int, str, Hasher]] = OrderedDict()
+        self._hashes: OrderedDict[str, tuple[int, str, CopyableHasher]] = OrderedDict()
 
     def _path(self, repository: str, upload_id: str) -> Path:
-        owner = hashlib.sha256(repository.encode()).hexdigest()[:32]
-        return self._folder / f"{upload_id}.{owner}"
+        repository_hash = hashlib.sha256(repository.encode()).hexdigest()[:32]
+        return self._folder / f"{upload_id}.{repository_hash}"
 
     def start(self, repository: str, algorithm: str) -> str:
         """Begin an upload."""
         upload_id = str(uuid.uuid4())
         self._path(repository, upload_id).touch(exist_ok=False)
-        self.remember(upload_id, 0, algorithm, hashlib.new(algorithm))
+        self.save_hash(upload_id, 0, algorithm, hashlib.new(algorithm))
         return upload_id
 
     def size(self, repository: str, upload_id: str) -> int:
-        """How many bytes an upload has."""
+        """The number of bytes that an upload has."""
         try:
             return self._path(repository, upload_id).stat().st_size
         except FileNotFoundError:
             raise UploadMissingError(upload_id) from None
 
-    def open(self, repository: str, upload_id: str) -> FileUpload:
+    def open(self, repository: str, upload_id: str) -> FileUploadWriter:
         """Open an upload as its only writer."""
         path = self._path(repository, upload_id)
         try:
@@ -70,9 +69,9 @@ class Sessions:
         except FileNotFoundError:
             raise UploadMissingError(upload_id) from None
         try:
-            # Each open file has a lock of its own, so this holds between threads, too.
+            # flock belongs to the open file, so this also excludes other threads.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held the lock may have made the file a blob, where no byte may be added.
+            # The previous writer may have turned the file into a blob, which must not change.
             if not os.path.samestat(path.stat(), os.fstat(fd)):
                 raise UploadMissingError(upload_id)
         except BlockingIOError:
@@ -84,51 +83,51 @@ class Sessions:
         except BaseException:
             os.close(fd)
             raise
-        return FileUpload(self, repository, upload_id, path, fd)
+        return FileUploadWriter(self, repository, upload_id, path, fd)
 
-    def temporary(self) -> Path:
-        """A path for a file that is renamed in a moment."""
-        return self._folder / f"{_TEMPORARY}{uuid.uuid4()}"
+    def temporary_path(self) -> Path:
+        """A path for a temporary file, to be renamed soon."""
+        return self._folder / f"{_TEMPORARY_PREFIX}{uuid.uuid4()}"
 
-    def _lock_users(self) -> None:
-        """Say that this folder is in use; who finds nobody else there clears it first."""
+    def _lock_folder(self) -> None:
+        """Take a shared lock on the folder; first delete temporary files that are left over."""
         fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        # With the storage itself: a storage is never closed by whoever has it.
+        # Closed when this object is collected: a storage has no `close` method.
         weakref.finalize(self, os.close, fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._sweep_temporary(_TEMPORARY_AGE)
+            self._remove_temporary_files(_TEMPORARY_AGE)
         else:
-            self._sweep_temporary(0)
+            self._remove_temporary_files(0)
         fcntl.flock(fd, fcntl.LOCK_SH)
 
-    def _sweep_temporary(self, age: float) -> None:
-        for path in self._folder.glob(f"{_TEMPORARY}*"):
+    def _remove_temporary_files(self, age: float) -> None:
+        for path in self._folder.glob(f"{_TEMPORARY_PREFIX}*"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime >= age:
                     path.unlink()
 
     def _uploads(self) -> Iterator[Path]:
         for path in self._folder.iterdir():
-            if _UPLOAD.fullmatch(path.name):
+            if _UPLOAD_NAME.fullmatch(path.name):
                 yield path
 
     def count(self) -> int:
-        """How many uploads are on their way."""
+        """The number of uploads in progress."""
         return sum(1 for _ in self._uploads())
 
-    def of(self, repository: str) -> bool:
-        """Whether an upload to this repository is on its way."""
-        owner = self._path(repository, "").name
-        return any(path.name.endswith(owner) for path in self._uploads())
+    def has_upload_to(self, repository: str) -> bool:
+        """Whether an upload to this repository is in progress."""
+        repository_hash = self._path(repository, "").name
+        return any(path.name.endswith(repository_hash) for path in self._uploads())
 
-    def sweep(self, age: float) -> int:
-        """Forget uploads that got no byte for `age` seconds and have no writer; how many."""
-        self._sweep_temporary(_TEMPORARY_AGE)
-        swept = 0
+    def remove_stale(self, age: float) -> int:
+        """Delete uploads that got no byte for `age` seconds and have no writer; return how many."""
+        self._remove_temporary_files(_TEMPORARY_AGE)
+        removed = 0
         for path in self._uploads():
-            with contextlib.suppress(OSError):  # finished meanwhile, or being written to
+            with contextlib.suppress(OSError):  # finished in the meantime, or being written to
                 if time.time() - path.stat().st_mtime < age:
                     continue
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -136,43 +135,43 @@ class Sessions:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if time.time() - os.fstat(fd).st_mtime >= age:
                         path.unlink()
-                        swept += 1
+                        removed += 1
                 finally:
                     os.close(fd)
-        return swept
+        return removed
 
-    def remember(self, upload_id: str, size: int, algorithm: str, hasher: Hasher) -> None:
-        """Keep the hash of an upload's first `size` bytes for its next request."""
+    def save_hash(self, upload_id: str, size: int, algorithm: str, hasher: CopyableHasher) -> None:
+        """Keep the hash of an upload's first `size` bytes for the next request."""
         with self._lock:
             self._hashes[upload_id] = size, algorithm, hasher
-            while len(self._hashes) > _REMEMBERED:
+            while len(self._hashes) > _MAX_SAVED_HASHES:
                 self._hashes.popitem(last=False)
 
-    def recall(self, upload_id: str) -> tuple[int, str, Hasher] | None:
-        """What `remember` kept, once: an upload has one writer."""
+    def take_hash(self, upload_id: str) -> tuple[int, str, CopyableHasher] | None:
+        """Remove and return what `save_hash` kept; None if there is nothing."""
         with self._lock:
             return self._hashes.pop(upload_id, None)
 
 
-class FileUpload(Upload):
-    """An upload whose file this writer has locked."""
+class FileUploadWriter(UploadWriter):
+    """The writer of an upload's file, which it has locked."""
 
     def __init__(
-        self, sessions: Sessions, repository: str, upload_id: str, path: Path, fd: int
+        self, files: UploadFiles, repository: str, upload_id: str, path: Path, fd: int
     ) -> None:
         """Take over the locked file."""
-        self._sessions, self._repository, self._id = sessions, repository, upload_id
+        self._files, self._repository, self._id = files, repository, upload_id
         self._path, self._fd = path, fd
         self.size = os.fstat(fd).st_size
         self._start = self.size
         self._algorithm = "sha256"
-        self._hasher: Hasher | None = None
-        known = sessions.recall(upload_id)
-        # Another process may have added bytes; then what is remembered is of no use.
-        if known and known[0] == self.size:
-            _, self._algorithm, self._hasher = known
+        self._hasher: CopyableHasher | None = None
+        saved = files.take_hash(upload_id)
+        # Another process may have added bytes since; the saved hash is useless then.
+        if saved and saved[0] == self.size:
+            _, self._algorithm, self._hasher = saved
         self._start_hasher = self._hasher.copy() if self._hasher else None
-        self._gone = False
+        self._file_gone = False
 
     def append(self, data: bytes) -> None:
         """Add bytes at the end."""
@@ -182,13 +181,13 @@ class FileUpload(Upload):
             self._hasher.update(data)
 
     def rollback(self) -> None:
-        """Cut off what this writer added, counted or not (a full disk takes half a piece)."""
+        """Truncate the file to its first size (a full disk may have written half a piece)."""
         os.ftruncate(self._fd, self._start)
         self.size = self._start
         self._hasher = self._start_hasher.copy() if self._start_hasher else None
 
     def finish(self, digest: str) -> bool:
-        """Verify, and make the file a blob."""
+        """Verify the digest and turn the file into a blob."""
         algorithm, _, encoded = digest.partition(":")
         hasher = self._hasher
         if hasher is None or algorithm != self._algorithm:
@@ -197,20 +196,20 @@ class FileUpload(Upload):
             self.discard()
             return False
         os.fsync(self._fd)
-        self._sessions.place(self._path, self._repository, digest)
-        self._gone = True
+        self._files.store(self._path, self._repository, digest)
+        self._file_gone = True
         return True
 
     def discard(self) -> None:
-        """Forget the upload and its bytes."""
+        """Delete the upload and its bytes."""
         self._path.unlink(missing_ok=True)
-        self._gone = True
+        self._file_gone = True
 
     def close(self) -> None:
-        """Let other writers in."""
+        """Release the lock, so that other writers can open the upload."""
         if self._fd < 0:
             return
-        if not self._gone and self._hasher:
-            self._sessions.remember(self._id, self.size, self._algorithm, self._hasher)
-        os.close(self._fd)  # this also gives the lock back
+        if not self._file_gone and self._hasher:
+            self._files.save_hash(self._id, self.size, self._algorithm, self._hasher)
+        os.close(self._fd)  # this also releases the lock
         self._fd = -1
