@@ -55,7 +55,7 @@ def oci_registry() -> Iterator[OciRegistry]:
     server = uvicorn.Server(config)
     with listen("127.0.0.1", 0) as listener:
         host = f"127.0.0.1:{listener.getsockname()[1]}"
-        # A client that connects before the event loop runs waits in the backlog, so no polling.
+        # A client that connects before the event loop runs waits in the backlog: no polling needed.
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:

@@ -51,7 +51,7 @@ class BlobHandlers:
             headers.append(("Content-Range", f"bytes {offset}-{offset + length - 1}/{size}"))
         status = 206 if part else 200
         if request.method == "HEAD":
-            # The client will not upload a blob that exists, and name it in a manifest.
+            # A client that finds the blob here does not upload it, but names it in a manifest.
             if not self._storage.protect_blob(name, digest):
                 raise _blob_unknown(digest)
             return RegistryReply(status, headers, actions=pulled)
