@@ -39,7 +39,7 @@ from dockhand_core.http.error_replies import error_from_reply
 from dockhand_core.http.headers import retry_after
 from dockhand_core.http.urls import PORTS, one_line, origin_of, redacted_url, resolve_url
 
-__all__ = ["Exchange", "Receive", "Send", "RegistryEndpoint"]
+__all__ = ["Exchange", "Receive", "RegistryEndpoint", "Send"]
 
 ERROR_LIMIT = 64 << 10
 MAX_REDIRECTS = 5

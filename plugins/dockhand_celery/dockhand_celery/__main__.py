@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import functools
 import importlib
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +20,9 @@ from dockhand_webhook.cli import (
 )
 
 from dockhand_celery.executor import CeleryExecutor
-from dockhand_core import ConfigError, DockhandError, Plugins
+from dockhand_core import ConfigError, Plugins
 from dockhand_core.events import event_handlers
+from dockhand_core.server import program
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -55,8 +55,7 @@ def _arguments() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Hand events out until SIGINT or SIGTERM."""
     options = _arguments().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
+    with program():
         app = _application(options.app)
         handlers = event_handlers(Plugins())
         if not handlers:
@@ -76,8 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lease=options.lease,
         )
         asyncio.run(run_until_signal(dispatcher, f"handing out for {', '.join(sorted(handlers))}"))
-    except DockhandError as error:
-        sys.exit(str(error))
 
 
 def _application(text: str) -> Any:

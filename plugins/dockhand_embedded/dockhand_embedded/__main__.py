@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core import ConfigError
-from dockhand_core.server import add_listening_options, is_loopback, positive_int, serve
+from dockhand_core.server import (
+    add_listening_options,
+    is_loopback,
+    positive_int,
+    program,
+    serve_options,
+)
 from dockhand_embedded.storage.garbage_collection import GRACE, collect_garbage
 from dockhand_embedded.storage.layout import LayoutStorage
 from dockhand_embedded.storage.upload_files import UPLOAD_AGE
@@ -141,11 +147,11 @@ def _seconds(text: str) -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM, or collect garbage."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    if options.gc or options.dry_run:
-        _run_garbage_collection(options)
-    else:
-        _serve(options)
+    with program():
+        if options.gc or options.dry_run:
+            _run_garbage_collection(options)
+        else:
+            _serve(options)
 
 
 def _run_garbage_collection(options: argparse.Namespace) -> None:

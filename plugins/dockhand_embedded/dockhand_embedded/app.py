@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, unquote
 from dockhand_core.config import validate_table
 from dockhand_embedded.access.policy import Authenticate, apply_auth_result, authenticate_request
 from dockhand_embedded.driver import open_storage
-from dockhand_embedded.notifications import NotificationEndpoint, Notifier
+from dockhand_embedded.notifications import NotificationTarget, Notifier
 from dockhand_embedded.protocol.async_registry import handle_async, run_blocking
 from dockhand_embedded.protocol.messages import (
     PIECE_SIZE,
@@ -66,7 +66,7 @@ def create_app(
     limits: Limits | None = None,
     upload_age: float = UPLOAD_AGE,
     authenticate: Authenticate | None = None,
-    notifications: Sequence[NotificationEndpoint | Mapping[str, Any]] = (),
+    notifications: Sequence[NotificationTarget | Mapping[str, Any]] = (),
 ) -> AsgiApp:
     """An ASGI application that serves the repositories in a folder.
 
@@ -89,9 +89,9 @@ def create_app(
     """
     endpoints = [
         each
-        if isinstance(each, NotificationEndpoint)
+        if isinstance(each, NotificationTarget)
         else validate_table(
-            NotificationEndpoint, each, where=f"notifications: number {number}", base=Path()
+            NotificationTarget, each, where=f"notifications: number {number}", base=Path()
         )
         for number, each in enumerate(notifications, 1)
     ]

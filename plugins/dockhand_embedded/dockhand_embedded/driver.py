@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dockhand_core import ConfigError
 from dockhand_embedded.access.policy import bearer_from_settings
-from dockhand_embedded.notifications import NotificationEndpoint, Notifier
+from dockhand_embedded.notifications import NotificationTarget, Notifier
 from dockhand_embedded.protocol.registry import Registry
 from dockhand_embedded.storage.base import Storage
 from dockhand_embedded.storage.layout import LayoutStorage
@@ -51,7 +51,7 @@ class EmbeddedDriver(DistributionDriver):
         token_issuer: str | None = None
         token_certificate: Path | None = None
         token_jwks: Path | None = None
-        notifications: tuple[NotificationEndpoint, ...] = ()
+        notifications: tuple[NotificationTarget, ...] = ()
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:  # noqa: ARG003

@@ -27,7 +27,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from dockhand_embedded.protocol.messages import BLOB_MEDIA_TYPE, RegistryAction, RegistryRequest
 
-__all__ = ["NotificationEndpoint", "Notifier"]
+__all__ = ["NotificationTarget", "Notifier"]
 
 CONTENT_TYPE = "application/vnd.docker.distribution.events.v2+json"
 _log = logging.getLogger("dockhand_embedded")
@@ -44,7 +44,7 @@ def _check_url(text: str) -> str:
     return text
 
 
-class NotificationEndpoint(BaseModel):
+class NotificationTarget(BaseModel):
     """An endpoint that gets notifications.
 
     Attributes:
@@ -63,7 +63,7 @@ class NotificationEndpoint(BaseModel):
 class Notifier:
     """Sends events to all endpoints, in the background."""
 
-    def __init__(self, endpoints: Sequence[NotificationEndpoint]) -> None:
+    def __init__(self, endpoints: Sequence[NotificationTarget]) -> None:
         """Create the queues; threads run only while there are events to send."""
         self._source = {"addr": socket.gethostname(), "instanceID": str(uuid.uuid4())}
         self._queues = [_EndpointQueue(endpoint) for endpoint in endpoints]
@@ -104,7 +104,7 @@ class Notifier:
 class _EndpointQueue:
     """The events that an endpoint has not accepted yet."""
 
-    def __init__(self, endpoint: NotificationEndpoint) -> None:
+    def __init__(self, endpoint: NotificationTarget) -> None:
         self._endpoint = endpoint
         self._reset()
 

@@ -7,4 +7,4 @@ from dockhand_embedded.access.policy import (
     AuthResult,
 )
 
-__all__ = ["Authenticate", "AccessRejection", "AuthenticatedUser", "AuthResult"]
+__all__ = ["AccessRejection", "AuthResult", "Authenticate", "AuthenticatedUser"]
