@@ -1,4 +1,4 @@
-"""The sync client: one line per operation over the driver's flows."""
+"""The sync client: a line for each operation, over the driver's flows."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ __all__ = ["READ_LIMIT", "RegistryClient"]
 
 T = TypeVar("T")
 
-READ_LIMIT = 16 << 20  # bytes that `read_blob` takes into memory unless told otherwise
+READ_LIMIT = 16 << 20  # bytes; the default of `read_blob`
 
 
 class RegistryClient:
     """A named connection to a registry. Made by `Dockhand.connection` and `connect`.
 
-    It may be used from several threads at once. Every operation can raise `ConnectionFailed`
-    (`Timeout` among them), `Unauthorized`, `Denied`, `TooManyRequests` and `ServerError`;
-    `NameInvalid`, `TagInvalid` and `DigestInvalid` for arguments that are malformed; the
-    docstrings name what else there is.
+    Several threads may use it at once. Every operation can raise `ConnectionFailed` (its subclass
+    `Timeout` included), `Unauthorized`, `Denied`, `TooManyRequests` and `ServerError`, and for
+    malformed arguments `NameInvalid`, `TagInvalid` and `DigestInvalid`. The docstrings name the
+    other errors.
 
-    Follows: OCI Distribution Specification 1.1; section names are given with each operation.
+    Follows: OCI Distribution Specification 1.1; each operation names the section.
     """
 
     def __init__(self, driver: RegistryDriver, runner: SyncRunner, name: str = "default") -> None:
@@ -72,34 +72,34 @@ class RegistryClient:
     # -- the registry ----------------------------------------------------------------------
 
     def is_online(self) -> bool:
-        """Whether a registry answers there; one that wants other credentials is online."""
+        """Whether a registry answers; one that refuses the credentials is online, too."""
         return self.run(self.driver.is_online())
 
     def ping(self) -> None:
         """Return if the registry answers and accepts this connection's credentials.
 
         Raises:
-            NotFound: something answers, but not a registry.
+            NotFound: a server answers, but it is not a registry.
 
         Follows: "Determining Support".
         """
         return self.run(self.driver.ping())
 
     def api_version(self) -> ApiVersion:
-        """The version of the registry's API; `str()` of it is like `registry/2.0`.
+        """The version of the registry's API; its text is such as `registry/2.0`.
 
         Follows: "Determining Support".
         """
         return self.run(self.driver.api_version())
 
     def repositories(self, *, page_size: int | None = None) -> Iterator[str]:
-        """Every repository, page after page, fetched as they are used.
+        """Iterate over all repositories; each page is fetched when it is needed.
 
         Args:
-            page_size: how many to ask for at a time; None leaves it to the registry.
+            page_size: items of a page; None for the registry's own choice.
 
         Raises:
-            PaginationNumberInvalid: the registry does not give pages of that size.
+            PaginationNumberInvalid: the registry refuses pages of that size.
             ResponseInvalid: the pages lead in a circle.
 
         Follows: Distribution's "Listing Repositories" (`_catalog`).
@@ -110,25 +110,25 @@ class RegistryClient:
         """One page of repositories.
 
         Args:
-            limit: how many at most.
-            after: the `next` of the page before.
+            limit: items of the page, at most.
+            after: the `next` of the page before; None for the first page.
 
         Raises:
-            PaginationNumberInvalid: the registry does not give pages of that size.
+            PaginationNumberInvalid: the registry refuses pages of that size.
 
         Follows: Distribution's "Listing Repositories" (`_catalog`).
         """
         return self.run(self.driver.repository_page(limit=limit, after=after))
 
     def tags(self, repository: str, *, page_size: int | None = None) -> Iterator[str]:
-        """Every tag of a repository, page after page, fetched as they are used.
+        """Iterate over all tags of a repository; each page is fetched when it is needed.
 
         Args:
             repository: the repository's name.
-            page_size: how many to ask for at a time; None leaves it to the registry.
+            page_size: items of a page; None for the registry's own choice.
 
         Raises:
-            NameUnknown: there is no such repository.
+            NameUnknown: the repository does not exist.
             ResponseInvalid: the pages lead in a circle.
 
         Follows: "Listing Tags".
@@ -136,15 +136,15 @@ class RegistryClient:
         return self.walk(lambda a: self.driver.tag_page(repository, limit=page_size, after=a))
 
     def tag_page(self, repository: str, *, limit: int = 20, after: str | None = None) -> Page[str]:
-        """One page of tags, sorted; also where the registry knows no pages.
+        """One page of tags, sorted; also from a registry without pages.
 
         Args:
             repository: the repository's name.
-            limit: how many at most.
-            after: the `next` of the page before.
+            limit: items of the page, at most.
+            after: the `next` of the page before; None for the first page.
 
         Raises:
-            NameUnknown: there is no such repository.
+            NameUnknown: the repository does not exist.
 
         Follows: "Listing Tags".
         """
@@ -153,15 +153,15 @@ class RegistryClient:
     # -- manifests -------------------------------------------------------------------------
 
     def manifest(self, repository: str, reference: str | Descriptor) -> ImageManifest | ImageIndex:
-        """A manifest or index, with its exact bytes, checked against its digest.
+        """A manifest or index, with its exact bytes, verified against its digest.
 
         Args:
             repository: the repository's name.
             reference: a tag, a digest, or a descriptor.
 
         Raises:
-            ManifestUnknown: there is none.
-            DigestMismatch: the bytes are not those of that digest.
+            ManifestUnknown: it does not exist.
+            DigestMismatch: the bytes have another digest.
             ManifestInvalid: the bytes are neither a manifest nor an index.
 
         Follows: "Pulling manifests".
@@ -177,7 +177,7 @@ class RegistryClient:
     ) -> ImageManifest:
         """The manifest for a platform, whether the reference is an index or a single image.
 
-        A single image is given as it is: its manifest does not say what it runs on.
+        A single image is returned for any platform, because its manifest does not name one.
 
         Args:
             repository: the repository's name.
@@ -185,8 +185,8 @@ class RegistryClient:
             platform: a `Platform`, or `os/architecture[/variant]`.
 
         Raises:
-            ManifestUnknown: there is none.
-            PlatformNotFound: the index has none for the platform; the message lists what it has.
+            ManifestUnknown: the reference does not exist.
+            PlatformNotFound: the index has no such platform; the message lists those that it has.
         """
         return self.run(image(self.driver, repository, reference, platform))
 
@@ -194,14 +194,14 @@ class RegistryClient:
         """Digest, size in bytes and media type of a manifest, without its body.
 
         Raises:
-            ManifestUnknown: there is none.
+            ManifestUnknown: it does not exist.
 
         Follows: "Checking if content exists in the registry".
         """
         return self.run(self.driver.manifest_head(repository, reference))
 
     def manifest_exists(self, repository: str, reference: str | Descriptor) -> bool:
-        """Whether there is such a manifest."""
+        """Whether a manifest exists."""
         return self.run(exists(self.driver.manifest_head(repository, reference)))
 
     def put_manifest(
@@ -214,19 +214,19 @@ class RegistryClient:
     ) -> PushResult:
         """Push a manifest or index.
 
-        A manifest with a `subject` is also entered in the referrers tag where the registry has
-        no referrers API.
+        A manifest with a `subject` is added to the referrers tag, too, where the registry has no
+        referrers API.
 
         Args:
             repository: the repository's name.
             reference: a tag, or the manifest's digest.
             manifest: a model, bytes (sent unchanged) or a dict.
-            media_type: None for the manifest's own.
+            media_type: the `Content-Type`; None for the manifest's own media type.
 
         Raises:
-            ManifestBlobUnknown: it names blobs that the repository does not have.
-            ManifestInvalid: the registry does not take it, or it is not a manifest.
-            DigestMismatch: `reference` is a digest, and not that of the manifest.
+            ManifestBlobUnknown: the manifest names blobs that the repository does not have.
+            ManifestInvalid: the registry refuses it, or it is not a manifest.
+            DigestMismatch: `reference` is a digest, and the manifest has another one.
 
         Follows: "Pushing Manifests", "Pushing Manifests with Subject".
         """
@@ -235,11 +235,11 @@ class RegistryClient:
         )
 
     def delete_manifest(self, repository: str, digest: str) -> None:
-        """Delete a manifest and every tag that leads to it.
+        """Delete a manifest and every tag of it.
 
         Raises:
-            ManifestUnknown: there is none.
-            Unsupported: the registry does not delete.
+            ManifestUnknown: it does not exist.
+            Unsupported: the registry does not allow deletion.
 
         Follows: "Deleting Manifests".
         """
@@ -249,8 +249,8 @@ class RegistryClient:
         """Delete a tag; the manifest and its other tags stay.
 
         Raises:
-            ManifestUnknown: there is no such tag.
-            Unsupported: the registry does not delete tags; nothing has changed.
+            ManifestUnknown: the tag does not exist.
+            Unsupported: the registry cannot delete tags; nothing has changed.
 
         Follows: "Deleting tags".
         """
@@ -259,12 +259,12 @@ class RegistryClient:
     def referrers(
         self, repository: str, digest: str, *, artifact_type: str | None = None
     ) -> ImageIndex:
-        """What refers to a manifest as its `subject`; an empty index where nothing does.
+        """The referrers of a manifest, as an index; an empty one if there are none.
 
         Args:
             repository: the repository's name.
             digest: the digest of the subject.
-            artifact_type: only those of this type.
+            artifact_type: only referrers of this type.
 
         Follows: "Listing Referrers", with the referrers tag where the API is missing.
         """
@@ -276,25 +276,25 @@ class RegistryClient:
         """The configuration of an image.
 
         Raises:
-            BlobUnknown: the repository does not have it.
-            ManifestInvalid: it is not an image's configuration.
+            BlobUnknown: the repository does not have the blob.
+            ManifestInvalid: the blob is not an image's configuration.
         """
         return self.run(self.driver.image_config(repository, manifest_or_descriptor))
 
     # -- blobs -----------------------------------------------------------------------------
 
     def read_blob(self, repository: str, digest: str, *, max_size: int = READ_LIMIT) -> bytes:
-        """A whole blob in memory, checked against its digest.
+        """A whole blob in memory, verified against its digest.
 
         Args:
             repository: the repository's name.
             digest: the blob's digest.
-            max_size: bytes that are taken at most.
+            max_size: bytes that are read at most.
 
         Raises:
-            BlobUnknown: there is none.
+            BlobUnknown: it does not exist.
             ResponseTooLarge: it has more than `max_size` bytes.
-            DigestMismatch: the bytes are not those of that digest.
+            DigestMismatch: the bytes have another digest.
 
         Follows: "Pulling blobs".
         """
@@ -303,20 +303,20 @@ class RegistryClient:
     def open_blob(
         self, repository: str, digest: str, *, offset: int = 0, verify: bool = True
     ) -> BlobReader:
-        """A blob to read as it arrives; use it in a `with` statement.
+        """A reader of a blob, in a `with` statement.
 
-        Its bytes can be trusted once the end was reached: there a wrong digest raises.
-        A connection that breaks is taken up where it broke.
+        The bytes can be trusted once the end is reached, where a wrong digest raises. After a
+        connection breaks, the reader waits and resumes at the byte where it broke.
 
         Args:
             repository: the repository's name.
             digest: the blob's digest.
-            offset: bytes to leave out at the start; needs `verify=False`.
-            verify: check the digest at the end.
+            offset: bytes to skip at the start; needs `verify=False`.
+            verify: compare the digest at the end.
 
         Raises:
-            BlobUnknown: there is none.
-            DigestMismatch: at the end, the bytes were not those of that digest.
+            BlobUnknown: it does not exist.
+            DigestMismatch: at the end of the blob; its bytes have another digest.
 
         Follows: "Pulling blobs".
         """
@@ -330,19 +330,23 @@ class RegistryClient:
         *,
         progress: Progress | None = None,
     ) -> Path:
-        """A blob into a file, which appears when it is whole and verified.
+        """Download a blob into a file, which appears when it is complete and verified.
 
-        What an earlier try left in `<path>.<digest>.part` is hashed and carried on.
+        The bytes arrive in `<path>.<first 16 hex digits of the digest>.part`. A file of that name
+        from an earlier download is hashed and resumed.
 
         Args:
             repository: the repository's name.
             digest: the blob's digest.
-            path: the file; one that is there is replaced.
-            progress: called with (bytes done, bytes in all or None).
+            path: the file; an existing one is replaced.
+            progress: called with the bytes done and the bytes in total, or None.
+
+        Returns:
+            `path`.
 
         Raises:
-            BlobUnknown: there is none.
-            DigestMismatch: the bytes are not those of that digest; no file is left.
+            BlobUnknown: it does not exist.
+            DigestMismatch: the bytes have another digest; no file is left.
             OSError: the file cannot be written.
 
         Follows: "Pulling blobs".
@@ -355,37 +359,37 @@ class RegistryClient:
         """A blob's size in bytes.
 
         Raises:
-            BlobUnknown: there is none.
+            BlobUnknown: it does not exist.
 
         Follows: "Checking if content exists in the registry".
         """
         return self.run(self.driver.blob_size(repository, digest))
 
     def blob_exists(self, repository: str, digest: str) -> bool:
-        """Whether the repository has such a blob."""
+        """Whether a blob exists in the repository."""
         return self.run(exists(self.driver.blob_size(repository, digest)))
 
     def delete_blob(self, repository: str, digest: str) -> None:
         """Delete a blob from a repository.
 
         Raises:
-            BlobUnknown: there is none.
-            Unsupported: the registry does not delete.
+            BlobUnknown: it does not exist.
+            Unsupported: the registry does not allow deletion.
 
         Follows: "Deleting Blobs".
         """
         return self.run(self.driver.delete_blob(repository, digest))
 
     def mount_blob(self, repository: str, digest: str, source: str) -> PushResult | Upload:
-        """Take a blob over from another repository of the same registry.
+        """Mount a blob from another repository of the same registry.
 
         Args:
-            repository: where the blob is to be.
+            repository: the repository that the blob is mounted in.
             digest: the blob's digest.
-            source: the repository that has it.
+            source: the repository that has the blob.
 
         Returns:
-            A `PushResult`; or an `Upload` that was begun, where the registry did not mount.
+            A `PushResult`; or a new `Upload`, where the registry did not mount the blob.
 
         Follows: "Mounting a blob from another repository".
         """
@@ -403,18 +407,18 @@ class RegistryClient:
     ) -> PushResult:
         """Upload a blob.
 
-        Bytes, paths and seekable files are hashed first, skipped where the repository has the
-        blob, and begun again where the connection breaks. Any other iterable goes out in chunks
-        of 8 MiB and is skipped only if `digest` is given.
+        Bytes, paths and seekable files are hashed first, and not sent if the repository has the
+        blob; after a broken connection the upload is resumed or begun again. Any other iterable is
+        sent in chunks of 8 MiB, and skipped only if `digest` is given.
 
         Args:
             repository: the repository's name.
             data: bytes, a path (`str` too), a binary file, or an iterable of bytes.
-            digest: what its digest is known to be.
-            progress: called with (bytes done, bytes in all or None).
+            digest: the digest, if it is known.
+            progress: called with the bytes done and the bytes in total, or None.
 
         Raises:
-            DigestMismatch: the data has another digest than `digest`; nothing is kept.
+            DigestMismatch: the data has another digest than `digest`; the registry keeps nothing.
             OSError: the file cannot be read.
 
         Follows: "Pushing Blobs".
@@ -422,7 +426,7 @@ class RegistryClient:
         return self.run(self.driver.upload_blob(repository, data, digest=digest, progress=progress))
 
     def blob_writer(self, repository: str) -> BlobWriter:
-        """A blob to write as it is made; use it in a `with` statement, then take its `digest`.
+        """A writer of a blob, in a `with` statement; its `digest` is known afterwards.
 
         An exception inside the block cancels the upload.
 
@@ -441,43 +445,44 @@ class RegistryClient:
         """Add bytes to an upload.
 
         Args:
-            upload: as the last operation gave it.
+            upload: the result of the last operation on the upload.
             data: the next bytes; at least `upload.min_chunk` unless they are the last.
 
         Raises:
-            BlobUploadUnknown, BlobUploadInvalid: the upload is gone.
-            RangeInvalid: the registry has another offset; ask `upload_status`.
+            BlobUploadUnknown, BlobUploadInvalid: the upload does not exist any more.
+            RangeInvalid: the registry has another offset, which `upload_status` returns.
 
         Follows: "Pushing a blob in chunks".
         """
         return self.run(self.driver.upload_chunk(upload, data))
 
     def finish_upload(self, upload: Upload, digest: str) -> PushResult:
-        """End an upload: the registry checks the digest and keeps the blob.
+        """Finish an upload: the registry verifies the digest and stores the blob.
 
         Raises:
-            DigestInvalid: the bytes have another digest; start over.
-            BlobUploadUnknown: the upload is gone.
+            DigestInvalid: the bytes have another digest; begin again.
+            BlobUploadUnknown: the upload does not exist any more.
 
         Follows: "Pushing a blob in chunks".
         """
         return self.run(self.driver.finish_upload(upload, digest))
 
     def upload_status(self, upload: Upload) -> Upload:
-        """Where an upload stands, as the registry sees it.
+        """The state of an upload, as the registry reports it.
 
         Raises:
-            BlobUploadUnknown, BlobUploadInvalid: the upload is gone, or its location is stale.
+            BlobUploadUnknown: the upload does not exist any more.
+            BlobUploadInvalid: its location is out of date.
 
         Follows: "Pushing a blob in chunks".
         """
         return self.run(self.driver.upload_status(upload))
 
     def cancel_upload(self, upload: Upload) -> None:
-        """Give an upload up; the registry drops what it has.
+        """Cancel an upload; the registry drops its bytes.
 
         Raises:
-            BlobUploadUnknown: the upload is gone.
+            BlobUploadUnknown: the upload does not exist any more.
 
         Follows: "Cancel a blob upload".
         """

@@ -197,7 +197,7 @@ class RegistryDriver:
         self._cannot("upload blobs")
 
     def finish_upload(self, upload: Upload, digest: str) -> Flow[PushResult]:
-        """End an upload: the registry checks the digest and keeps the blob."""
+        """Finish an upload: the registry verifies the digest and stores the blob."""
         self._cannot("upload blobs")
 
     def upload_status(self, upload: Upload) -> Flow[Upload]:

@@ -7,7 +7,7 @@ import re
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -150,13 +150,18 @@ class Dockhand(_Manager[RegistryClient]):
         return parts.driver.client(parts.driver, SyncRunner(parts.endpoint, parts.transport), name)
 
     def close(self) -> None:
-        """Close every connection for good."""
+        """Close every connection for good.
+
+        Raises:
+            PluginError: the `close` of a plugin failed; everything else is closed.
+        """
         with self._lock:
             self._closed = True
             clients = list(self._clients.values())
             self._clients.clear()
-        for client in clients:
-            client.close()
+        with ExitStack() as stack:  # which calls each, even if one raises
+            for client in clients:
+                stack.callback(client.close)
 
     def __enter__(self) -> Self:
         return self
@@ -198,13 +203,18 @@ class AsyncDockhand(_Manager[AsyncRegistryClient]):
         return parts.driver.async_client(parts.driver, runner, name)
 
     async def close(self) -> None:
-        """Close every connection for good."""
+        """Close every connection for good.
+
+        Raises:
+            PluginError: the `close` of a plugin failed; everything else is closed.
+        """
         with self._lock:
             self._closed = True
             clients = list(self._clients.values())
             self._clients.clear()
-        for client in clients:
-            await client.close()
+        async with AsyncExitStack() as stack:
+            for client in clients:
+                stack.push_async_callback(client.close)
 
     async def __aenter__(self) -> Self:
         return self

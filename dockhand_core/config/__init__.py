@@ -7,12 +7,18 @@ from dockhand_core.config.connections import (
     load_config,
     read_toml,
 )
-from dockhand_core.config.validation import did_you_mean, is_pem, validate_table
+from dockhand_core.config.validation import (
+    check_variables,
+    did_you_mean,
+    is_pem,
+    validate_table,
+)
 
 __all__ = [
     "AuthConfig",
     "ConnectionConfig",
     "DockhandConfig",
+    "check_variables",
     "did_you_mean",
     "is_pem",
     "load_config",

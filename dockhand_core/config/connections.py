@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from dockhand_core.config.validation import did_you_mean, validate_table
+from dockhand_core.config.validation import check_variables, did_you_mean, validate_table
 from dockhand_core.errors import ConfigError
 from dockhand_core.http.urls import origin_of
 from dockhand_core.logs import LogSettings
@@ -285,8 +285,8 @@ def _overlay(data: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
             if not path or not all([name, *path]):
                 raise ConfigError(f"{variable}: {_NESTED}<NAME>__<KEY> is expected")
             changes.setdefault(_like(name, known), {})[tuple(path)] = value
-        elif variable.startswith("DOCKHAND_"):
-            _check_variable(variable)
+    names = [*_FLAT, *(f"{name}_FILE" for name in _FLAT), *_OTHER]
+    check_variables((name for name in env if not name.startswith(_NESTED)), names)
     default = named
     if default is None:
         names = list(tables) or list(changes)
@@ -302,18 +302,6 @@ def _overlay(data: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
     for name, values in changes.items():
         tables[name] = _merged(tables.get(name, {}), values)
     return {**data, "default": default, "connections": tables}
-
-
-def _check_variable(variable: str) -> None:
-    known = [*_FLAT, *_OTHER]
-    if variable not in known and variable.removesuffix("_FILE") not in _FLAT:
-        # Plugins and other programs may have variables with that prefix; a near miss is a mistake.
-        prefix = "DOCKHAND_"
-        if did_you_mean(
-            variable.removeprefix(prefix), (name.removeprefix(prefix) for name in known)
-        ):
-            close = did_you_mean(variable, known)
-            raise ConfigError(f"the environment variable {variable} is unknown{close}")
 
 
 def _like(name: str, tables: Iterable[str]) -> str:

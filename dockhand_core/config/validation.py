@@ -16,7 +16,9 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from dockhand_core.errors import ConfigError
 
-__all__ = ["did_you_mean", "is_pem", "validate_table"]
+__all__ = ["check_variables", "did_you_mean", "is_pem", "validate_table"]
+
+_PREFIX = "DOCKHAND_"
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -27,6 +29,27 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 
     similar = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.7)
     return f"; did you mean {similar[0]!r}?" if similar else ""
+
+
+def check_variables(environ: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse misspelt names of environment variables.
+
+    Plugins and other programs may have variables with the prefix `DOCKHAND_`, too, so only a name
+    that is similar to a known one is a mistake.
+
+    Args:
+        environ: the names in the environment.
+        known: the names that the caller reads, with the prefix.
+
+    Raises:
+        ConfigError: a name is similar to a known one.
+    """
+    valid = {name.removeprefix(_PREFIX): name for name in known}
+    for variable in sorted(environ):
+        name = variable.removeprefix(_PREFIX)
+        if variable.startswith(_PREFIX) and name not in valid and did_you_mean(name, valid):
+            hint = did_you_mean(variable, valid.values())
+            raise ConfigError(f"the environment variable {variable} is unknown{hint}")
 
 
 def is_pem(text: str) -> bool:

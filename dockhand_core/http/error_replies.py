@@ -1,4 +1,4 @@
-"""Replies that are errors, as exceptions. No I/O."""
+"""Error replies and the exceptions that they become. No I/O."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def error_from_reply(
     body: bytes,
     attempts: int = 1,
 ) -> errors.RegistryError:
-    """The error that a reply stands for.
+    """The exception for an error reply.
 
-    The first code that is known decides; without one, status and what was asked for do.
+    The first known error code decides; without one, the status and the subject of the request.
 
     Follows: OCI Distribution Specification 1.1, "Error Codes".
     """
@@ -56,7 +56,7 @@ def error_from_reply(
     if status >= 500:
         found = errors.ServerError
     elif status == 401 and known == "UNSUPPORTED":
-        found = errors.Unauthorized  # what zot says of a token that it does not take
+        found = errors.Unauthorized  # zot's answer to a token that it refuses
     elif known:
         found = errors.RegistryError.by_code[known]
     elif status == 404:
@@ -67,8 +67,8 @@ def error_from_reply(
         found = _BY_STATUS.get(status, errors.RegistryError)
     first = entries[0] if entries else {}
     request_id = next((headers[h] for h in _REQUEST_ID if h in headers), None)
-    said = _said(entries, headers, body)
-    wanted = _wanted(headers) if status == 401 else ""
+    said = _registry_message(entries, headers, body)
+    wanted = _wanted_schemes(headers) if status == 401 else ""
     aside = [f"repository {repository}" if repository else "", wanted]
     aside += [f"request id {one_line(request_id)}" if request_id else ""]
     message = f"{method} {redacted_url(url)}: {status}{said}"
@@ -88,7 +88,7 @@ def error_from_reply(
 
 
 def _entries(body: bytes) -> list[dict[str, Any]]:
-    """The entries of `errors` that have a code; zot sends a failed login's entry bare."""
+    """The entries of `errors` that have a code; for a failed login zot sends an entry alone."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
@@ -101,8 +101,10 @@ def _entries(body: bytes) -> list[dict[str, Any]]:
     return [e for e in found[:100] if isinstance(e, dict) and isinstance(e.get("code"), str)]
 
 
-def _said(entries: list[dict[str, Any]], headers: Mapping[str, str], body: bytes) -> str:
-    """What the registry said, fit for one line."""
+def _registry_message(
+    entries: list[dict[str, Any]], headers: Mapping[str, str], body: bytes
+) -> str:
+    """The registry's own message, on one line."""
     parts = [f" {e['code']}" + (f": {e['message']}" if e.get("message") else "") for e in entries]
     if parts:
         more = f" (and {len(parts) - 3} more)" if len(parts) > 3 else ""
@@ -114,11 +116,11 @@ def _said(entries: list[dict[str, Any]], headers: Mapping[str, str], body: bytes
     return f": {one_line(text)}" if text.strip() else ""
 
 
-# RFC 6750, section 3.1; any other text could be what was sent, shown again
+# RFC 6750, section 3.1; any other text may repeat the credentials
 _BEARER_ERRORS = ("invalid_request", "invalid_token", "insufficient_scope")
 
 
-def _wanted(headers: Mapping[str, str]) -> str:
+def _wanted_schemes(headers: Mapping[str, str]) -> str:
     asked = parse_challenges(headers.get("www-authenticate", ""))
     errors = [error for c in asked if (error := c.parameters.get("error")) in _BEARER_ERRORS]
     said = f", and says {errors[0]}" if errors else ""

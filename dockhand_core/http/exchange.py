@@ -1,7 +1,7 @@
-"""What one call is on the wire: URL, credentials, redirects, retries, errors, the log line.
+"""The exchange of one call: URL, credentials, redirects, retries, errors, log line.
 
-Written once, as a generator over five primitives that the two runners perform. Credentials and
-the connection's own headers go to its origin and nowhere else, and https never becomes http.
+An exchange is a generator over six primitives, which both runners perform. Credentials and the
+connection's own headers are sent to its origin and nowhere else, and https never becomes http.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ MAX_REDIRECTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request; the reply's body is left unread."""
+    """A request to send; the reply's body is left unread."""
 
     request: httpx.Request
 
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Read a body up to a limit, and close it. Past the limit: cut it, or ResponseTooLarge."""
+    """A body to read up to a limit, and to close; a longer one is cut, or ResponseTooLarge."""
 
     stream: ReplyStream
     limit: int
@@ -66,16 +66,21 @@ Exchange = Generator[Send | Receive | Discard | Sleep | Blocking | Until, Any, R
 
 @dataclass
 class RegistryEndpoint:
-    """One connection's way to a registry, whichever runner performs it.
+    """A registry's URL, with all that an exchange with it needs; both runners use it.
 
     Args:
         base: the registry's URL without `/v2/` and without a slash at the end.
-        make_auth: makes the auth driver; called again when tokens are to be forgotten.
+        make_auth: makes the auth driver; called again to forget its tokens.
         log: a structlog logger.
+        user_agent: the header `User-Agent`.
         headers: the connection's own headers, sent to its origin only.
-        timeout: seconds for each of connecting, sending and receiving; a reply that is parsed
-            must be whole after four times as long.
-        retry: how to repeat.
+        timeout: seconds for each of connecting, sending and receiving; a body that is parsed has
+            four times as long.
+        retry: the retry policy.
+
+    Attributes:
+        auth: the auth driver.
+        origin: scheme, host and port of `base`.
     """
 
     base: str
@@ -89,11 +94,11 @@ class RegistryEndpoint:
     def __post_init__(self) -> None:
         self.auth = self.make_auth()
         self.origin = origin_of(self.base)
-        # Waiting for a connection of one's own to come free is not the registry's fault.
+        # No timeout while waiting for a free connection: that is not the registry's fault.
         self.timeouts = httpx.Timeout(self.timeout, pool=None).as_dict()
         self._always = [
             ("User-Agent", self.user_agent),
-            ("Accept-Encoding", "identity"),  # a digest is of the bytes as stored
+            ("Accept-Encoding", "identity"),  # digests are of the stored bytes
         ]
 
     def forget_tokens(self) -> AuthDriver:
@@ -102,7 +107,7 @@ class RegistryEndpoint:
         return old
 
     def exchange(self, call: Call) -> Exchange:
-        """Send a call, repeat it where that helps, and give its reply or raise its error."""
+        """Send a call, with retries, and return its reply or raise its error."""
         url = self._url(call)
         attempt = 0
         while True:
@@ -136,7 +141,7 @@ class RegistryEndpoint:
                 if wait is None:
                     raise
             except DockhandError as error:
-                record.failed(error, None)  # an answer that is not accepted has its line too
+                record.failed(error, None)  # a reply that is refused is logged, too
                 raise
             else:
                 if wait is None:
@@ -153,7 +158,7 @@ class RegistryEndpoint:
             yield Sleep(wait)
 
     def _without_secrets(self, body: bytes, request: httpx.Request) -> bytes:
-        """An error's text, if a registry or proxy shows in it what was sent."""
+        """The body of an error reply, without credentials that it may repeat."""
         for name in ("Authorization", *self.headers):
             value = request.headers.get(name, "")
             for secret in (value, value.partition(" ")[2]):
@@ -170,13 +175,13 @@ class RegistryEndpoint:
         else:
             url = f"{self.base}/v2/{path}"
         if call.query:
-            # appended: an upload's Location carries a query that must stay as it is
+            # appended: the query of an upload's Location must stay unchanged
             url += ("&" if "?" in url else "?") + urlencode(call.query)
         return url
 
     def _follow(self, call: Call, url: str) -> Generator[Any, Any, httpx.Response]:
         for hop in range(MAX_REDIRECTS + 1):
-            # a path that was put together here needs no look at where it leads
+            # a path that was built here always leads to the connection's own origin
             at_home = hop == 0 and not call.path.startswith(("/", "http"))
             if not at_home:
                 self._check_target(call, url)
@@ -221,8 +226,8 @@ class RegistryEndpoint:
                     content=call.body.data,
                     extensions=extensions,
                 )
-            # A stream brings neither header; with a length it is not sent in chunks, whose
-            # bodies some registries lose.
+            # httpx adds neither header for a stream. With a length the body is not chunked: some
+            # registries lose chunked bodies.
             headers.append(("Host", target.netloc.decode("ascii")))
             headers.append(("Content-Length", str(call.body.size)))
             body = UploadBody(call.body, call.progress)
@@ -240,7 +245,7 @@ class RegistryEndpoint:
         return response
 
     def _authenticate(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
-        """Run the auth driver's flow: its requests, its fetches, what it blocks on."""
+        """Run the auth driver's flow: its requests, its fetches, its blocking calls."""
         flow = self.auth.auth_flow(request)
         target = request.url
         response: httpx.Response | None = None
@@ -278,7 +283,7 @@ class RegistryEndpoint:
             flow.close()
 
     def _step(self, resume: Callable[[Any], Any], answer: Any) -> Any:
-        """The auth driver's next step; what it raises is reported as the plugin's."""
+        """The auth driver's next step; an exception becomes a `PluginError`."""
         try:
             return resume(answer)
         except (StopIteration, DockhandError):
@@ -308,7 +313,7 @@ class RegistryEndpoint:
 def translated_errors(
     method: str, url: str, request: httpx.Request | None = None
 ) -> Iterator[None]:
-    """Turn httpx's exceptions into Dockhand's; an upload source's own error comes first."""
+    """Map httpx's exceptions to Dockhand's; an error of the request's body is raised itself."""
     where = f"{method} {redacted_url(url)}"
     try:
         yield
@@ -327,16 +332,16 @@ def translated_errors(
 
 
 class RequestLog:
-    """The one line that each request leaves in the log, when its reply is read or given up.
+    """The log line of a request, written when its reply was read, closed or failed.
 
-    `bytes` counts the bodies, of request and reply together.
+    `bytes` is the size of both bodies together.
     """
 
     def __init__(self, log: Any, call: Call, url: str, attempt: int) -> None:
         self._log, self._attempt, self._call = log, attempt, call
         self._path = redacted_url(urlsplit(url).path)
         self._start = time.perf_counter()
-        self._told = False
+        self._logged = False
 
     def _fields(self) -> dict[str, Any]:
         return {
@@ -347,17 +352,17 @@ class RequestLog:
         }
 
     def done(self, status: int, count: int, error: BaseException | None) -> None:
-        """The reply was read, or its reading ended early."""
+        """Log a reply that was read or closed."""
         if isinstance(error, ConnectionFailed):
-            return  # `failed` says it
-        self._told = True
+            return  # `failed` logs it
+        self._logged = True
         body = self._call.body
         total = count + (body.size if body is not None else 0)
         self._log.info("request", status=status, bytes=total, **self._fields())
 
     def failed(self, error: DockhandError, wait: float | None) -> None:
-        """No reply came, or not all of it, or none that can be used."""
-        if self._told:
+        """Log a request without a complete or usable reply, unless its reply was logged."""
+        if self._logged:
             return
         again = {} if wait is None else {"wait": round(wait, 2)}
         self._log.warning("request failed", error=str(error), **again, **self._fields())

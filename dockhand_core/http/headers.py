@@ -14,9 +14,9 @@ _HEADER_LIMIT = 16 << 10  # a longer header is not worth parsing
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds to wait, from `Retry-After` in seconds or as a date; None without a usable one.
+    """The wait that a reply asks for, in seconds, or None without a valid header.
 
-    zot says it in `Ratelimit-Reset` alone.
+    `Retry-After` holds seconds or a date; zot sends `Ratelimit-Reset` only.
 
     Follows: RFC 9110, section 10.2.3.
     """
@@ -36,7 +36,7 @@ _REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))', re.IGNORECASE)
 
 
 def parse_link_header(value: str) -> list[tuple[str, str]]:
-    """The targets of a `Link` header with their relations, lower case.
+    """The targets of a `Link` header, each with its relation in lower case.
 
     Follows: RFC 8288, section 3.
     """
@@ -48,7 +48,7 @@ def parse_link_header(value: str) -> list[tuple[str, str]]:
 
 
 def next_link(headers: Mapping[str, str]) -> str | None:
-    """The target of the link to the next page, as the registry wrote it, or None."""
+    """The target of the link to the next page, unchanged, or None."""
     targets = parse_link_header(headers.get("link", ""))
     return next((target for target, rel in targets if "next" in rel.split()), None)
 
@@ -67,9 +67,9 @@ _PARAMETER = re.compile(rf'[\s,]*({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]
 
 
 def parse_challenges(value: str) -> list[Challenge]:
-    """The challenges of a `WWW-Authenticate` header, any order, values quoted or not.
+    """The challenges of a `WWW-Authenticate` header, in any order, values quoted or not.
 
-    What cannot be understood ends the list; it never raises.
+    The list ends where the header cannot be parsed; there is no error.
 
     Follows: RFC 9110, section 11.6.1.
     """

@@ -10,20 +10,20 @@ from dockhand_core.errors import ResponseInvalid
 __all__ = ["PORTS", "one_line", "origin_of", "redacted_url", "resolve_url"]
 
 PORTS = {"http": 80, "https": 443}
-_SHOWN_QUERY = {"n", "last", "digest", "mount", "from", "artifactType", "service", "scope"}
+_PUBLIC_QUERY = {"n", "last", "digest", "mount", "from", "artifactType", "service", "scope"}
 _QUOTED_URL = re.compile(r"(?:https?:/)?/[^\s'\"<>?]*\?[^\s'\"<>]+")
 
 
 def redacted_url(url: str) -> str:
-    """A URL fit for messages and logs: no user, and no value of a query that could be a secret."""
+    """A URL for messages and logs, without userinfo and without query values that may be secret."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return "(a URL that cannot be parsed)"
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     query = "&".join(
-        # a key alone may be the secret itself
-        (f"{quote(k)}={quote(v, safe='/:') if k in _SHOWN_QUERY else '…'}" if v else "…")
+        # a key without a value may be the secret
+        (f"{quote(k)}={quote(v, safe='/:') if k in _PUBLIC_QUERY else '…'}" if v else "…")
         for k, v in pairs
     )
     host = parts.netloc.rpartition("@")[2]
@@ -31,12 +31,12 @@ def redacted_url(url: str) -> str:
 
 
 def origin_of(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port."""
+    """The origin of a URL: scheme, host and port."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        return "", url, None  # an origin of its own, which is nobody's
+        return "", url, None  # equal to no valid origin
     scheme = parts.scheme.lower()
     return scheme, (parts.hostname or "").lower(), port or PORTS.get(scheme)
 
@@ -45,7 +45,7 @@ def resolve_url(base: str, target: str) -> str:
     """A `Location` or `Link`, absolute or relative, as a whole URL.
 
     Raises:
-        ResponseInvalid: it is not a URL.
+        ResponseInvalid: the result is not a URL.
     """
     try:
         found = urljoin(base, target)
@@ -58,9 +58,9 @@ def resolve_url(base: str, target: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text that somebody else wrote, fit for a message: one line, printable, 300 characters.
+    """A text from outside on one line, for messages: printable, at most 300 characters.
 
-    URLs in it are `redacted_url`: a transport's or a registry's own words quote them whole.
+    URLs in it are redacted: messages of transports and registries quote them in full.
     """
     flat = _QUOTED_URL.sub(lambda found: redacted_url(found[0]), text[:1000])
     flat = " ".join(flat.split(" ")).replace("\n", " ").replace("\r", " ")
@@ -69,5 +69,5 @@ def one_line(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without what a terminal would act on."""
+    """The text with control characters replaced, which a terminal would interpret."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)

@@ -13,13 +13,14 @@ import structlog
 
 from dockhand_core import (
     AsyncDockhand,
+    ConfigError,
     ConnectionFailed,
     Dockhand,
     DockhandError,
     ManifestUnknown,
     connect,
 )
-from dockhand_core.logs import ALLOWED, BUILTIN, LogSettings, redact
+from dockhand_core.logs import ALLOWED, BUILTIN, LogSettings, make_logger, redact
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -277,3 +278,41 @@ def test_global_configuration_is_neither_used_nor_changed(
         structlog.reset_defaults()
     assert captured == []
     assert len(parse_lines(capsys.readouterr().err)) == 1
+
+
+class Lines:
+    """A logger that keeps the rendered events."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, line: str) -> None:
+        self.lines.append(line)
+
+    warning = info
+
+
+def test_a_log_driver_made_with_make_logger_redacts_and_filters() -> None:
+    kept = Lines()
+    settings = LogSettings(level="warning", colour="red")
+    log = make_logger(
+        settings,
+        "main",
+        [structlog.processors.LogfmtRenderer(sort_keys=True)],
+        logger=kept,
+        known=["colour"],
+    )
+    log.info("request", status=200)
+    log.warning("request", status=500, password=SECRET)
+    assert kept.lines == ["event=request level=warning password=[redacted] status=500"]
+
+
+def test_make_logger_refuses_unknown_keys() -> None:
+    settings = LogSettings(driver="mine", colr="red")
+    with pytest.raises(ConfigError, match="connection 'main': logging: unknown key 'colr'"):
+        make_logger(settings, "main", [], known=["colour"])
+
+
+def test_make_logger_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    make_logger(LogSettings(), "main", [structlog.processors.JSONRenderer()]).info("hello")
+    assert json.loads(capsys.readouterr().err) == {"event": "hello", "level": "info"}

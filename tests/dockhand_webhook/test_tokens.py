@@ -223,3 +223,25 @@ def test_invalid_settings_are_refused(receiver: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("DOCKHAND_NOTIFICATIONS_ROUTE", "")  # an empty value counts as unset
     receiver.create()
     assert receiver.post(envelope(push())).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("DOCKHAND_NOTIFY_TOKN", "DOCKHAND_NOTIFY_TOKEN"),
+        ("DOCKHAND_NOTIFICATION_ROUTE", "DOCKHAND_NOTIFICATIONS_ROUTE"),
+        ("DOCKHAND_NOTIFICATIONS_ENABLE", "DOCKHAND_NOTIFICATIONS_ENABLED"),
+    ],
+)
+def test_misspelt_variables_are_refused_with_a_suggestion(
+    receiver: Any, monkeypatch: pytest.MonkeyPatch, variable: str, meant: str
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(ConfigError, match=f"{variable} is unknown; did you mean '{meant}'"):
+        receiver.create()
+
+
+def test_variables_of_others_are_ignored(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKHAND_PASSWORD", "x")
+    monkeypatch.setenv("DOCKHAND_SOMETHING_ELSE", "x")
+    receiver.create()

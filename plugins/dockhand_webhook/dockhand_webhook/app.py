@@ -83,6 +83,7 @@ def create_app(
     if not all(token.get_secret_value() for token in fixed):
         raise ConfigError("one of the tokens is empty; remove it, or give its value")
     authenticator = TokenAuthenticator(inbox.tokens, fixed, anonymous=anonymous)
+    settings.check_environment()
     is_enabled = settings.is_enabled() if enabled is None else enabled
     if is_enabled and authenticator.rejects_all:
         raise ConfigError(

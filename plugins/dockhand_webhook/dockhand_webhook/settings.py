@@ -10,13 +10,29 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from dockhand_core import ConfigError
+from dockhand_core.config import check_variables
 
-__all__ = ["is_enabled", "notify_tokens", "route"]
+__all__ = ["check_environment", "is_enabled", "notify_tokens", "route"]
 
 _DEFAULT_ROUTE = "/dockhand/notify"
 _ROUTE = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
+_VARIABLES = (
+    "DOCKHAND_NOTIFICATIONS_ENABLED",
+    "DOCKHAND_NOTIFICATIONS_ROUTE",
+    "DOCKHAND_NOTIFY_TOKEN",
+    "DOCKHAND_NOTIFY_TOKEN_FILE",
+)
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True}
 _BOOLEANS |= {"false": False, "0": False, "no": False, "off": False}
+
+
+def check_environment(environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse misspelt names of the receiver's variables.
+
+    Raises:
+        ConfigError: a name is similar to one of them; the message suggests it.
+    """
+    check_variables(environ, _VARIABLES)
 
 
 def is_enabled(environ: Mapping[str, str] = os.environ) -> bool:

@@ -1,0 +1,174 @@
+"""`close()` of drivers, auth drivers and loggers: called once, in both worlds, each on its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+import pytest
+from dockhand_distribution import DistributionDriver
+
+from dockhand_core import AsyncDockhand, AuthDriver, Dockhand, PluginError, hookimpl
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+CONFIG = {
+    "connections": {
+        "main": {
+            "driver": "closing",
+            "base_uri": "http://127.0.0.1:9",
+            "auth": {"driver": "closing"},
+            "logging": {"driver": "closing"},
+        }
+    }
+}
+
+
+class Closing:
+    """A plugin's object whose `close` is recorded."""
+
+    closed: ClassVar[list[str]] = []
+    broken: ClassVar[str] = ""
+
+    def close(self) -> None:
+        name = type(self).__name__
+        self.closed.append(name)
+        if name == self.broken:
+            raise RuntimeError("the disk is full")
+
+
+class ClosingDriver(Closing, DistributionDriver):
+    pass
+
+
+class ClosingAuth(Closing, AuthDriver):
+    pass
+
+
+class ClosingLogger(Closing):
+    def bind(self, **_: Any) -> ClosingLogger:
+        return self
+
+    def warning(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+class Coroutines(ClosingDriver):
+    async def close(self) -> None:  # type: ignore[override]
+        await asyncio.sleep(0)
+        self.closed.append("Coroutines")
+
+
+class Plugin:
+    def __init__(self, driver: type = ClosingDriver) -> None:
+        self.driver = driver
+
+    @hookimpl
+    def dockhand_registry_drivers(self) -> dict[str, Any]:
+        return {"closing": self.driver}
+
+    @hookimpl
+    def dockhand_auth_drivers(self) -> dict[str, Any]:
+        return {"closing": ClosingAuth}
+
+    @hookimpl
+    def dockhand_log_drivers(self) -> dict[str, Any]:
+        return {"closing": lambda settings, connection: ClosingLogger()}
+
+
+ALL = ["ClosingDriver", "ClosingAuth", "ClosingLogger"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    Closing.closed.clear()
+    monkeypatch.setattr(Closing, "broken", "")
+
+
+def test_a_manager_closes_the_plugins_of_its_connections() -> None:
+    with Dockhand(CONFIG) as dockhand:
+        dockhand.plugins.register(Plugin())
+        client = dockhand.connection()
+        assert Closing.closed == []
+    assert Closing.closed == ALL
+    client.close()
+    assert Closing.closed == ALL
+
+
+def test_an_async_manager_closes_them_too() -> None:
+    async def main() -> None:
+        async with AsyncDockhand(CONFIG) as dockhand:
+            dockhand.plugins.register(Plugin())
+            client = dockhand.connection()
+        await client.close()
+
+    asyncio.run(main())
+    assert Closing.closed == ALL
+
+
+def test_disconnect_closes_the_auth_driver_with_its_tokens() -> None:
+    with Dockhand(CONFIG) as dockhand:
+        dockhand.plugins.register(Plugin())
+        dockhand.connection()
+        dockhand.disconnect()
+        assert Closing.closed == ["ClosingAuth"]
+    assert Closing.closed == ["ClosingAuth", *ALL]
+
+
+@pytest.mark.parametrize("broken", ALL)
+def test_a_failure_does_not_skip_the_others(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Closing, "broken", broken)
+    dockhand = Dockhand(CONFIG)
+    dockhand.plugins.register(Plugin())
+    dockhand.connection()
+    with pytest.raises(PluginError, match=f"{broken}.close: RuntimeError: the disk is full"):
+        dockhand.close()
+    assert Closing.closed == ALL
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_a_failure_does_not_skip_other_connections(
+    world: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Closing, "broken", "ClosingDriver")
+    table = CONFIG["connections"]["main"]
+    config = {"connections": {"one": table, "two": table}}
+
+    async def main() -> None:
+        async with AsyncDockhand(config) as dockhand:
+            dockhand.plugins.register(Plugin())
+            dockhand.connection("one")
+            dockhand.connection("two")
+
+    with pytest.raises(PluginError):
+        if world == "async":
+            asyncio.run(main())
+        with Dockhand(config) as dockhand:
+            dockhand.plugins.register(Plugin())
+            dockhand.connection("one")
+            dockhand.connection("two")
+    assert Closing.closed == [*ALL, *ALL]
+
+
+def test_a_coroutine_function_is_awaited_by_the_async_client() -> None:
+    async def main() -> None:
+        async with AsyncDockhand(CONFIG) as dockhand:
+            dockhand.plugins.register(Plugin(Coroutines))
+            dockhand.connection()
+
+    asyncio.run(main())
+    assert Closing.closed == ["Coroutines", "ClosingAuth", "ClosingLogger"]
+
+
+def test_a_coroutine_function_is_refused_by_the_sync_client() -> None:
+    dockhand = Dockhand(CONFIG)
+    dockhand.plugins.register(Plugin(Coroutines))
+    dockhand.connection()
+    with pytest.raises(PluginError, match="Coroutines.close: TypeError: .*for async clients"):
+        dockhand.close()
+    assert Closing.closed == ["ClosingAuth", "ClosingLogger"]
+
+
+def test_drivers_without_resources_need_no_close() -> None:
+    assert DistributionDriver(DistributionDriver.Settings(base_uri="http://r")).close() is None
+    assert AuthDriver(None).close() is None
