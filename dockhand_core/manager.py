@@ -14,8 +14,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 from urllib.parse import urlsplit
 
-import httpx
-
 from dockhand_core.async_client import AsyncRegistryClient
 from dockhand_core.auth import AuthDriver
 from dockhand_core.client import RegistryClient
@@ -29,6 +27,8 @@ from dockhand_core.http.runners import AsyncRunner, SyncRunner
 from dockhand_core.plugins import Plugins
 
 if TYPE_CHECKING:
+    import httpx
+
     from dockhand_core.http.transports import TransportOptions
 
 __all__ = ["AsyncDockhand", "Dockhand", "async_connect", "connect"]
@@ -284,7 +284,7 @@ class _Parts:
 
     def transport(self) -> httpx.BaseTransport:
         if self._own:
-            return cast(httpx.BaseTransport, self._own)
+            return cast("httpx.BaseTransport", self._own)
         from dockhand_core.http.transports import build_transport
 
         with _naming_connection(self._where):
@@ -292,7 +292,7 @@ class _Parts:
 
     def async_transport(self) -> httpx.AsyncBaseTransport:
         if self._own:
-            return cast(httpx.AsyncBaseTransport, self._own)
+            return cast("httpx.AsyncBaseTransport", self._own)
         from dockhand_core.http.transports import build_async_transport
 
         with _naming_connection(self._where):
