@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from dockhand_auth_jwt import SigningKey
+from http_cassettes import RECORDING, REPLAYED, AsyncAsSync, cassette
 from registries import HTPASSWD, distribution, embedded, zot
-from tapes import RECORDING, REPLAYED, AsyncAsSync, cassette
 
 from dockhand_core import RegistryClient, connect
 from dockhand_core.http.transports import ASYNC_TRANSPORTS

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blocking_async import Loop, driven
 from dockhand_auth_jwt import JwtAuth, SigningKey, TokenService
-from driven import Loop, driven
 from pydantic import SecretStr
 
 from dockhand_core import (

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from authority import registry_auth, token_server, write_authority
+from http_cassettes import RECORDING, REPLAYED, AsyncAsSync, cassette
 from images import push_image
 from registries import PASSWORD, distribution
-from tapes import RECORDING, REPLAYED, AsyncAsSync, cassette
 
 from dockhand_core import Denied, RegistryClient, Unauthorized, connect
 

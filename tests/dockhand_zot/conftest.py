@@ -20,8 +20,8 @@ from typing import Any, cast
 
 import pytest
 from dockhand_zot import ScannerNotReady, SearchError, ZotClient
+from http_cassettes import RECORDING, REPLAYED, AsyncAsSync, cassette
 from registries import HTPASSWD, PASSWORD, zot, zot_program
-from tapes import RECORDING, REPLAYED, AsyncAsSync, cassette
 
 from dockhand_core import Descriptor, Digest, ImageManifest, connect
 from dockhand_core.models import media

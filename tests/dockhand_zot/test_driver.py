@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cutting import cutting
+from cutting_proxy import cutting
 from dockhand_zot import ZotClient, ZotDriver
 from registries import zot
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from driven import Loop, driven
-from scripted import Scripted, scripted
+from blocking_async import Loop, driven
+from scripted_server import Scripted, scripted
 
 from dockhand_core import RegistryClient, async_connect, connect
 from dockhand_core.flow import RetryPolicy

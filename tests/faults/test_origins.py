@@ -12,7 +12,7 @@ import pytest
 import trustme
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scripted import Asked, Scripted, reply, scripted
+from scripted_server import Asked, Scripted, reply, scripted
 
 from dockhand_core import Digest, DockhandError, RegistryClient, ResponseInvalid
 from dockhand_core.http.urls import origin_of, resolve_url

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from scripted import CUT, STOP, Asked, Handler, Scripted, Step, reply, scripted
+from scripted_server import CUT, STOP, Asked, Handler, Scripted, Step, reply, scripted
 
 from dockhand_core import Digest, DockhandError, RegistryClient
 

@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from scripted import CUT, Asked, Scripted, Step, reply
+from scripted_server import CUT, Asked, Scripted, Step, reply
 
 from dockhand_core import Digest, connect
 from dockhand_core.flow import RetryPolicy

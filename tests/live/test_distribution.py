@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cutting import cutting
-from driven import Loop, driven
+from blocking_async import Loop, driven
+from cutting_proxy import cutting
 from images import push_image, push_index
 from registries import HTPASSWD, PASSWORD, distribution, program
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trustme
-from wires import CARRIERS, Authority, Carrier, Make
+from raw_servers import CARRIERS, Authority, Carrier, Make
 
 from dockhand_core.http.transports import TransportOptions
 

@@ -10,7 +10,7 @@ import time
 
 import httpx
 import pytest
-from wires import MIB, OK, SECONDS, Make, Peer, Pieces, answering, ask, replying_once, wire
+from raw_servers import MIB, OK, SECONDS, Make, Peer, Pieces, answering, ask, replying_once, wire
 
 from dockhand_core.http import transports as rooms
 from dockhand_core.http.transports import TransportOptions

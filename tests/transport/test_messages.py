@@ -8,7 +8,7 @@ import time
 
 import httpx
 import pytest
-from wires import OK, Make, Peer, Pieces, answering, ask, replying_once, wire
+from raw_servers import OK, Make, Peer, Pieces, answering, ask, replying_once, wire
 
 # --- what goes out -------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from wires import OK, SECONDS, Authority, Endpoint, Make, Peer, answering, ask, wire
+from raw_servers import OK, SECONDS, Authority, Endpoint, Make, Peer, answering, ask, wire
 
 from dockhand_core.errors import ConfigError
 from dockhand_core.http import transports as rooms

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import vcr
-from driven import Loop, driven
+from blocking_async import Loop, driven
 
 from dockhand_core import RegistryClient, async_connect
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from scripted import CUT, Asked, Scripted, Step, reply
+from scripted_server import CUT, Asked, Scripted, Step, reply
 
 from dockhand_core import (
     ConnectionFailed,

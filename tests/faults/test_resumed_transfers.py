@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from scripted import CUT, Asked, Scripted, Step, Wait, reply
+from scripted_server import CUT, Asked, Scripted, Step, Wait, reply
 
 from dockhand_core import (
     ConnectionFailed,

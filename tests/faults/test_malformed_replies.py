@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted import CUT, Scripted, Step, Wait, reply
+from scripted_server import CUT, Scripted, Step, Wait, reply
 
 from dockhand_core import Digest, DockhandError, RegistryClient, Timeout, async_connect
 from dockhand_core.flow import RetryPolicy

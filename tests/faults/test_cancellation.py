@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import Asked, Scripted, Step, Wait, reply, scripted
+from scripted_server import Asked, Scripted, Step, Wait, reply, scripted
 
 from dockhand_core import AsyncRegistryClient, Digest, async_connect
 from dockhand_core.flow import RetryPolicy

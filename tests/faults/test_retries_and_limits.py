@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import trustme
-from scripted import CUT, STOP, Asked, Scripted, Step, Wait, reply, scripted
+from scripted_server import CUT, STOP, Asked, Scripted, Step, Wait, reply, scripted
 
 from dockhand_core import (
     ConnectionFailed,

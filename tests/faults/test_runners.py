@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from driven import Loop, driven
-from scripted import STOP, Asked, Scripted, Step, Wait, reply
+from blocking_async import Loop, driven
+from scripted_server import STOP, Asked, Scripted, Step, Wait, reply
 
 from dockhand_core import (
     AsyncRegistryClient,
