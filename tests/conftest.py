@@ -1,4 +1,4 @@
-"""Fixtures of several folders: a clean environment, pretended packages, a loopback server."""
+"""Fixtures for several folders: a clean environment, installed test packages, an HTTP server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dockhand_core import plugins
 
+# No limits of time: a busy machine is no failure.
+settings.register_profile(
+    "dockhand", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("dockhand")
+
 
 class Server(ThreadingHTTPServer):
-    request_queue_size = 128  # with 5, as it is, many that come at once wait for a second
+    """A server that accepts many connections at once."""
+
+    request_queue_size = 128  # with the default of 5, some of them would wait for a second
     daemon_threads = True
 
 
@@ -26,7 +35,7 @@ Handler = Callable[[str, str, Mapping[str, str], bytes], Answer]
 
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty working folder, and no variable of Dockhand's."""
+    """An empty working folder, with no `DOCKHAND_*` variable set."""
     for name in list(os.environ):
         if name.startswith("DOCKHAND_"):
             monkeypatch.delenv(name)
@@ -38,7 +47,10 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def package(
     clean: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str, Mapping[str, str], Mapping[str, str]], None]]:
-    """Installs a pretended distribution: name, entry points, modules with their source."""
+    """A function that installs a package in a folder on `sys.path`.
+
+    Its arguments are the package's name, its entry points, and its modules with their source.
+    """
     site = clean / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
@@ -64,7 +76,10 @@ def package(
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Handler], str]]:
-    """Serves a function `(method, path, headers, body) -> (status, headers, body)`; its URL."""
+    """A function that runs an HTTP server and returns its URL.
+
+    Its argument is called as `(method, path, headers, body)` and returns `(status, headers, body)`.
+    """
     servers: list[ThreadingHTTPServer] = []
 
     def start(handler: Handler) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from dockhand_auth_jwt import SigningKey
-from http_cassettes import RECORDING, REPLAYED, AsyncAsSync, cassette
+from http_cassettes import RECORDING, REPLAY_URL, BlockingAsyncClient, cassette
 from registries import HTPASSWD, distribution, embedded, zot
 
 from dockhand_core import RegistryClient, connect
@@ -154,7 +154,7 @@ def _server(target: Target, folder: Path, **sections: Any) -> Iterator[str]:
         with embedded(folder, *(_token_options(folder) if target.tokens else ())) as url:
             yield url
     else:
-        yield REPLAYED
+        yield REPLAY_URL
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def client(target: Target, mode: str, place: str, **settings: Any) -> Any:
         return connect(place, **settings)
     if "-" in mode:
         settings["transport"] = mode.partition("-")[2]
-    return AsyncAsSync(place, **settings)
+    return BlockingAsyncClient(place, **settings)
 
 
 def _traffic(target: Target, request: pytest.FixtureRequest) -> Any:

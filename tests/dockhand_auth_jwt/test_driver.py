@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blocking_async import Loop, driven
+from blocking_async import BlockingLoop, as_blocking
 from dockhand_auth_jwt import JwtAuth, SigningKey, TokenService
 from pydantic import SecretStr
 
@@ -52,9 +52,9 @@ def world(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def make_client(world: str, registry: Any) -> Iterator[Any]:
-    """A factory of clients, sync or async."""
-    loop, clients = Loop(), []
+def client(world: str, registry: Any) -> Iterator[Any]:
+    """Makes clients of either world."""
+    loop, made = BlockingLoop(), []
 
     def make(**auth: Any) -> RegistryClient:
         table = {"driver": "jwt", "private_key": PEM, **NAMES, **auth}
@@ -62,9 +62,9 @@ def make_client(world: str, registry: Any) -> Iterator[Any]:
         if world == "sync":
             made: Any = connect(registry.url, **settings)
         else:
-            made = driven(loop, async_connect(registry.url, **settings))
-        clients.append(made)
-        result: RegistryClient = made
+            found = as_blocking(loop, async_connect(registry.url, **settings))
+        made.append(found)
+        result: RegistryClient = found
         return result
 
     yield make

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from authority import registry_auth, token_server, write_authority
-from http_cassettes import RECORDING, REPLAYED, AsyncAsSync, cassette
+from http_cassettes import RECORDING, REPLAY_URL, BlockingAsyncClient, cassette
 from images import push_image
 from registries import PASSWORD, distribution
 
@@ -22,7 +22,7 @@ ALICE = {"driver": "token", "username": "alice", "password": PASSWORD}
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RegistryClient]:
     """A client of Distribution 3.1 with `auth: token` and a token endpoint."""
     with ExitStack() as stack:
-        url = REPLAYED
+        url = REPLAY_URL
         if RECORDING:
             endpoint = stack.enter_context(token_server(write_authority(tmp_path / "authority")))
             auth = registry_auth(tmp_path / "authority", endpoint)
@@ -33,8 +33,8 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
         settings: dict[str, Any] = {
             "auth": ALICE, "transport": "httpx", "retries": 0, "logging": {"driver": "null"},
         }  # fmt: skip
-        connect_to = connect if request.param == "sync" else AsyncAsSync
-        yield stack.enter_context(connect_to(url, **settings))
+        made = connect if request.param == "sync" else BlockingAsyncClient
+        yield stack.enter_context(made(url, **settings))
 
 
 def test_push_pull_and_mount(registry: RegistryClient) -> None:

@@ -20,8 +20,8 @@ from dockhand_webhook import Backoff, Inbox
 from dockhand_webhook.__main__ import main
 from dockhand_webhook.inbox.dead_letters import UnreadableNotification
 from notifications import DISTRIBUTION, envelope, push
-from registries import announced
-from webhook_receiver import eventually
+from receiving import eventually
+from registries import running_server
 
 from dockhand_core import EventInvalid
 
@@ -298,7 +298,7 @@ def recorded_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_program_receives_and_calls_handlers(recorded_ids: Path, output: Any) -> None:
     token = token_of(output("notify-token"))
     headers = {"Authorization": f"Bearer {token}", "Content-Type": DISTRIBUTION}
-    with announced("dockhand_webhook") as url:
+    with running_server("dockhand_webhook") as url:
         body = envelope(push(id="one"), push(id="two"))
         assert httpx.post(f"{url}/dockhand/notify", content=body).status_code == 401
         reply = httpx.post(f"{url}/dockhand/notify", content=body, headers=headers)
@@ -314,7 +314,7 @@ def test_the_route_is_absent_if_disabled(
     recorded_ids: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKHAND_NOTIFICATIONS_ENABLED", "false")
-    with announced("dockhand_webhook") as url:
+    with running_server("dockhand_webhook") as url:
         assert httpx.post(f"{url}/dockhand/notify", content=envelope(push())).status_code == 404
         assert httpx.get(f"{url}/healthz").status_code == 200
 
@@ -324,8 +324,8 @@ def test_one_process_receives_and_another_calls_handlers(recorded_ids: Path, out
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         try:
-            assert worker.stdout.readline() == f"working for {HANDLER}\n"
-            with announced("dockhand_webhook", "--anonymous", "--no-dispatch") as url:
+            assert worker.stdout.readline() == f"working for {NAME}\n"
+            with running_server("dockhand_webhook", "--anonymous", "--no-dispatch") as url:
                 headers = {"Content-Type": DISTRIBUTION}
                 for name in ("one", "two"):
                     body = envelope(push(id=name))

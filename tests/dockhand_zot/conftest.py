@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import pytest
 from dockhand_zot import ScannerNotReady, SearchError, ZotClient
-from http_cassettes import RECORDING, REPLAYED, AsyncAsSync, cassette
+from http_cassettes import RECORDING, REPLAY_URL, BlockingAsyncClient, cassette
 from registries import HTPASSWD, PASSWORD, zot, zot_program
 
 from dockhand_core import Descriptor, Digest, ImageManifest, connect
@@ -77,7 +77,7 @@ class Zot:
             settings.setdefault("auth", auth)
         if self.replayed:
             settings |= {"transport": "httpx", "retries": 0}
-        made = connect if self._mode == "sync" else AsyncAsSync
+        made = connect if self._mode == "sync" else BlockingAsyncClient
         return cast("ZotClient", self._stack.enter_context(made(self.url, **settings)))
 
 
@@ -108,7 +108,7 @@ def zots(
     with ExitStack() as stack:
 
         def start(config: str) -> Zot:
-            url, folder = REPLAYED, tmp_path / config
+            url, folder = REPLAY_URL, tmp_path / config
             if not replayed:
                 url = stack.enter_context(zot(folder, **CONFIGS[config](folder)))
             stack.enter_context(tape)  # not before: waiting for it is no part of the test
@@ -247,7 +247,7 @@ def scanning(
     with ExitStack() as stack:
 
         def start(fill: Callable[[Any], None], *, ready: bool = True) -> ZotClient:
-            url = REPLAYED
+            url = REPLAY_URL
             if not replayed:
                 source = "127.0.0.1:1"
                 if ready:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cutting_proxy import cutting
+from cutting_proxy import cutting_proxy
 from dockhand_zot import ZotClient, ZotDriver
 from registries import zot
 
@@ -164,15 +164,15 @@ def test_scopes() -> None:
 def test_an_upload_that_breaks(tmp_path: Path) -> None:
     """zot forgets it, with all that it had: what can be sent again is, and the rest says so."""
     data = os.urandom(3 << 20)
-    with zot(tmp_path) as url, cutting(url) as cutter:
+    with zot(tmp_path) as url, cutting_proxy(url) as cutter:
         with connect(cutter.url, driver="zot", logging=QUIET) as registry:
-            cutter.up.append(1 << 20)
+            cutter.upload_cuts.append(1 << 20)
             result = registry.upload_blob("a/b", data)
-            assert cutter.cuts == 1
+            assert cutter.cut_count == 1
             assert registry.read_blob("a/b", result.digest) == data
         with connect(cutter.url, driver="zot", logging=QUIET) as registry:
             upload = registry.upload_chunk(registry.start_upload("a/b"), data[: 1 << 20])
-            cutter.up.append(3 << 19)  # of what this connection sent
+            cutter.upload_cuts.append(3 << 19)  # of what this connection sent
             with pytest.raises(BlobUploadUnknown, match="start_upload"):
                 registry.upload_chunk(upload, data[1 << 20 :])
 
@@ -185,17 +185,17 @@ def test_a_reply_to_a_push_that_is_lost(
     access = {
         "repositories": {"**": {"anonymousPolicy": ["read", "create"]}},
     }
-    with zot(tmp_path, access=access) as url, cutting(url) as cutter:
+    with zot(tmp_path, access=access) as url, cutting_proxy(url) as cutter:
         with connect(cutter.url, driver="zot", logging=QUIET) as registry:
             manifest = image(registry, "a", "1", "layer")
         with connect(cutter.url, driver="zot", logging=QUIET) as registry:
-            cutter.down.append(5)
+            cutter.download_cuts.append(5)
             done = registry.put_manifest("a", "2", manifest)
-            assert cutter.cuts == 1
+            assert cutter.cut_count == 1
             assert done.digest == Digest.of(manifest.raw)
             assert list(registry.tags("a")) == ["1", "2"]
         with connect(cutter.url, driver="zot", logging=QUIET, retries=0) as registry:
-            cutter.down.append(5)
+            cutter.download_cuts.append(5)
             with pytest.raises(ConnectionFailed):
                 registry.put_manifest("a", "3", manifest)
 

@@ -1,4 +1,4 @@
-"""Clients for the fault tests: sync, and async on each transport that is offered."""
+"""Fixtures: clients of each kind, and scripted servers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from blocking_async import Loop, driven
-from scripted_server import Scripted, scripted
+from blocking_async import BlockingLoop, as_blocking
+from scripted_server import ScriptedServer, scripted_server
 
 from dockhand_core import RegistryClient, async_connect, connect
 from dockhand_core.flow import RetryPolicy
@@ -17,20 +17,24 @@ MODES = ["sync", *(f"async-{name}" for name in ASYNC_TRANSPORTS)]
 
 
 @pytest.fixture(params=MODES)
-def opened(request: pytest.FixtureRequest) -> Iterator[Callable[..., RegistryClient]]:
-    """Makes clients that retry without much waiting, and closes them."""
-    loop = Loop()
+def make_client(request: pytest.FixtureRequest) -> Iterator[Callable[..., RegistryClient]]:
+    """A function that makes clients from a URL and settings.
+
+    The clients are sync, or async on one of the transports. They retry almost without delay and
+    are closed after the test.
+    """
+    loop = BlockingLoop()
     clients: list[Any] = []
 
     def make(url: str, **settings: Any) -> RegistryClient:
-        settings = {"logging": {"driver": "null"}, "timeout": 2.0, **settings}
+        settings = {"logging": {"driver": "null"}, "timeout": 10.0, **settings}
         inner: Any
         if request.param == "sync":
             client = inner = connect(url, **settings)
         else:
-            carrier = request.param.removeprefix("async-")
-            inner = async_connect(url, transport=carrier, **settings)
-            client = driven(loop, inner)
+            transport = request.param.removeprefix("async-")
+            inner = async_connect(url, transport=transport, **settings)
+            client = as_blocking(loop, inner)
         retry = RetryPolicy(retries=settings.get("retries", 3), base=0.001, cap=1.0)
         inner._runner.endpoint.retry = inner.driver.retry = retry
         clients.append(client)
@@ -42,17 +46,15 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Callable[..., RegistryCli
     loop.close()
 
 
-@pytest.fixture(scope="session")
-def one_server() -> Iterator[Scripted]:
-    """One for all tests: there are hundreds, and ending one takes time."""
-    with scripted() as found:
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A server that a test scripts; it replies 404 at first."""
+    with scripted_server() as found:
         yield found
 
 
 @pytest.fixture
-def server(one_server: Scripted) -> Scripted:
-    """A server that a test scripts."""
-    one_server.asked = []
-    one_server.connections = 0
-    one_server.handler = Scripted.handler
-    return one_server
+def other() -> Iterator[ScriptedServer]:
+    """A second server, so another origin."""
+    with scripted_server() as found:
+        yield found

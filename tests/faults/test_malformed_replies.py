@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted_server import CUT, Scripted, Step, Wait, reply
+from scripted_server import CUT, ScriptedServer, Step, Wait, reply
 
 from dockhand_core import Digest, DockhandError, RegistryClient, Timeout, async_connect
 from dockhand_core.flow import RetryPolicy
 from dockhand_core.http.transports import ASYNC_TRANSPORTS
 
-Opened = Callable[..., RegistryClient]
+MakeClient = Callable[..., RegistryClient]
 DATA = b"data"
 DIGEST = Digest.of(DATA)
 TAGS = b'{"name":"a/b","tags":["v1"]}'
@@ -27,8 +27,8 @@ ANSWER = reply(200, TAGS)
 
 
 @pytest.fixture
-def registry(opened: Opened, server: Scripted) -> RegistryClient:
-    return opened(server.url, retries=0, timeout=1.0, auth=BASIC)
+def registry(make_client: MakeClient, server: ScriptedServer) -> RegistryClient:
+    return make_client(server.url, retries=0, timeout=1.0, auth=BASIC)
 
 
 def operations(registry: RegistryClient, folder: Path) -> dict[str, Callable[[], object]]:
@@ -174,14 +174,16 @@ ODD: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_odd_replies(registry: RegistryClient, server: Scripted, tmp_path: Path, odd: str) -> None:
-    server.handler = lambda asked: [ODD[odd], CUT]
+def test_odd_replies(
+    registry: RegistryClient, server: ScriptedServer, tmp_path: Path, odd: str
+) -> None:
+    server.handler = lambda request: [ODD[odd], CUT]
     known = operations(registry, tmp_path)
     for name in known.keys() - {"online", "by digest", "exists", "image", "open", "delete"}:
         assert_harmless(known[name])
     if (tmp_path / "blob").exists():
         assert (tmp_path / "blob").read_bytes() == DATA
-    server.handler = lambda asked: ANSWER
+    server.handler = lambda request: ANSWER
     registry._runner.endpoint.retry = RetryPolicy(retries=3, base=0.001)
     assert list(registry.tags("a/b")) == ["v1"]  # the client still works
 
@@ -245,9 +247,13 @@ def replies(draw: st.DrawFn) -> bytes:
 )
 @given(raw=replies(), data=st.data())
 def test_any_reply(
-    registry: RegistryClient, server: Scripted, tmp_path: Path, raw: bytes, data: st.DataObject
+    registry: RegistryClient,
+    server: ScriptedServer,
+    tmp_path: Path,
+    raw: bytes,
+    data: st.DataObject,
 ) -> None:
-    server.handler = lambda asked: [raw, CUT]
+    server.handler = lambda request: [raw, CUT]
     known = operations(registry, tmp_path)
     for name in data.draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=4)):
         assert_harmless(known[name])
@@ -273,11 +279,15 @@ WRITES = ("upload", "stream", "put", "delete")
     ],
 )
 def test_silence(
-    opened: Opened, server: Scripted, tmp_path: Path, steps: list[Step], names: tuple[str, ...]
+    make_client: MakeClient,
+    server: ScriptedServer,
+    tmp_path: Path,
+    steps: list[Step],
+    names: tuple[str, ...],
 ) -> None:
     """Each kind of request ends in time, with Timeout."""
-    server.handler = lambda asked: steps
-    registry = opened(server.url, retries=0, timeout=0.1)
+    server.handler = lambda request: steps
+    registry = make_client(server.url, retries=0, timeout=0.1)
     known = operations(registry, tmp_path)
     for name in names:
         start = time.monotonic()
@@ -286,23 +296,25 @@ def test_silence(
         assert time.monotonic() - start < 1
 
 
-def test_an_error_that_trickles(opened: Opened, server: Scripted) -> None:
+def test_an_error_that_trickles(make_client: MakeClient, server: ScriptedServer) -> None:
     """The text of an error is not waited for without end either."""
     endless = [step for _ in range(400) for step in (b"x", Wait(0.05))]
-    server.handler = lambda asked: [reply(500, length=1000), *endless]
+    server.handler = lambda request: [reply(500, length=1000), *endless]
     start = time.monotonic()
     with pytest.raises(DockhandError):
-        opened(server.url, retries=0, timeout=0.2).ping()
+        make_client(server.url, retries=0, timeout=0.2).ping()
     assert time.monotonic() - start < 3
 
 
-def test_a_blob_may_be_slow(opened: Opened, server: Scripted, tmp_path: Path) -> None:
+def test_a_blob_may_be_slow(
+    make_client: MakeClient, server: ScriptedServer, tmp_path: Path
+) -> None:
     """Not what is parsed: a blob may take its time, as long as it moves."""
-    server.handler = lambda asked: [
+    server.handler = lambda request: [
         reply(200, length=len(DATA)),
         *[step for byte in DATA for step in (Wait(0.08), bytes([byte]))],
     ]
-    registry = opened(server.url, retries=0, timeout=0.25)
+    registry = make_client(server.url, retries=0, timeout=0.25)
     assert registry.download_blob("a/b", DIGEST, tmp_path / "blob").read_bytes() == DATA
     assert reading(registry) == DATA
 
@@ -317,10 +329,12 @@ LATER = {
 
 @pytest.mark.parametrize("name", LATER)
 @pytest.mark.parametrize("carrier", ASYNC_TRANSPORTS)
-def test_broken_after_the_head(server: Scripted, tmp_path: Path, carrier: str, name: str) -> None:
+def test_broken_after_the_head(
+    server: ScriptedServer, tmp_path: Path, carrier: str, name: str
+) -> None:
     """The head came well before the part of the body that cannot be parsed."""
     start, rest = LATER[name]
-    server.handler = lambda asked: [
+    server.handler = lambda request: [
         head("Transfer-Encoding: chunked", body=start), Wait(0.05), rest, Wait(3)
     ]  # fmt: skip
 
@@ -341,15 +355,17 @@ def test_broken_after_the_head(server: Scripted, tmp_path: Path, carrier: str, n
     asyncio.run(main())
 
 
-def test_leftovers(request: pytest.FixtureRequest, opened: Opened, server: Scripted) -> None:
+def test_leftovers(
+    request: pytest.FixtureRequest, make_client: MakeClient, server: ScriptedServer
+) -> None:
     """What a server sends beyond a reply is not the next one's reply."""
-    if request.node.callspec.params["opened"] != "async-aiohttp":
+    if request.node.callspec.params["make_client"] != "async-aiohttp":
         reason = "httpcore keeps h11's unread bytes for the next cycle of the connection"
         request.applymarker(pytest.mark.xfail(reason=reason))
     more = reply(200, b'{"tags":["not this"]}')
     waiting = iter([reply(200, b'{"tags":["first"]}') + more])
-    server.handler = lambda asked: next(waiting, ANSWER)
-    registry = opened(server.url)
+    server.handler = lambda request: next(waiting, ANSWER)
+    registry = make_client(server.url)
     assert list(registry.tags("a/b")) == ["first"]
     with suppress(DockhandError):
         assert list(registry.tags("a/b")) == ["v1"]

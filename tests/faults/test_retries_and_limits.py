@@ -17,7 +17,16 @@ from typing import Any
 
 import pytest
 import trustme
-from scripted_server import CUT, STOP, Asked, Scripted, Step, Wait, reply, scripted
+from scripted_server import (
+    CUT,
+    HANG,
+    ReceivedRequest,
+    ScriptedServer,
+    Step,
+    Wait,
+    reply,
+    scripted_server,
+)
 
 from dockhand_core import (
     ConnectionFailed,
@@ -34,7 +43,7 @@ from dockhand_core import (
 )
 from dockhand_core.flow import RetryPolicy
 
-Opened = Callable[..., RegistryClient]
+MakeClient = Callable[..., RegistryClient]
 TAGS = json.dumps({"name": "a/b", "tags": ["v1"]}).encode()
 BASIC = {"driver": "basic", "username": "alice", "password": "s3cret-s3cret"}
 DATA = b"data"
@@ -44,192 +53,194 @@ DIGEST = Digest.of(DATA)
 def after(first: Sequence[bytes | list[Step]], then: bytes = reply(200, TAGS)) -> Any:
     """A handler that gives some answers first."""
     waiting = iter(first)
-    return lambda asked: next(waiting, then)
+    return lambda request: next(waiting, then)
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_retried(opened: Opened, server: Scripted, status: int) -> None:
+def test_retried(make_client: MakeClient, server: ScriptedServer, status: int) -> None:
     server.handler = after([reply(status), reply(status)])
-    assert list(opened(server.url).tags("a/b")) == ["v1"]
-    assert len(server.asked) == 3
+    assert list(make_client(server.url).tags("a/b")) == ["v1"]
+    assert len(server.requests) == 3
 
 
-def test_not_retried(opened: Opened, server: Scripted) -> None:
+def test_not_retried(make_client: MakeClient, server: ScriptedServer) -> None:
     server.handler = after([reply(500, b"broken")])
     with pytest.raises(ServerError, match="500: broken"):
-        list(opened(server.url).tags("a/b"))
+        list(make_client(server.url).tags("a/b"))
     server.handler = after([reply(503)])
     with pytest.raises(ServerError):
-        list(opened(server.url, retries=0).tags("a/b"))
-    assert len(server.asked) == 2
+        list(make_client(server.url, retries=0).tags("a/b"))
+    assert len(server.requests) == 2
 
 
-def test_given_up(opened: Opened, server: Scripted) -> None:
-    server.handler = lambda asked: reply(503)
+def test_given_up(make_client: MakeClient, server: ScriptedServer) -> None:
+    server.handler = lambda request: reply(503)
     with pytest.raises(ServerError) as caught:
-        list(opened(server.url, retries=2).tags("a/b"))
-    assert caught.value.attempts == len(server.asked) == 3
+        list(make_client(server.url, retries=2).tags("a/b"))
+    assert caught.value.attempts == len(server.requests) == 3
 
 
-def test_retry_after_seconds(opened: Opened, server: Scripted) -> None:
+def test_retry_after_seconds(make_client: MakeClient, server: ScriptedServer) -> None:
     server.handler = after([reply(429, Retry_After="1")])
     start = time.monotonic()
-    assert list(opened(server.url).tags("a/b")) == ["v1"]
+    assert list(make_client(server.url).tags("a/b")) == ["v1"]
     assert time.monotonic() - start >= 1.0
 
 
-def test_retry_after_date(opened: Opened, server: Scripted) -> None:
+def test_retry_after_date(make_client: MakeClient, server: ScriptedServer) -> None:
     then = datetime.now(UTC) + timedelta(seconds=1.0)
     server.handler = after([reply(503, Retry_After=format_datetime(then, usegmt=True))])
-    assert list(opened(server.url).tags("a/b")) == ["v1"]
+    assert list(make_client(server.url).tags("a/b")) == ["v1"]
     assert datetime.now(UTC) >= then.replace(microsecond=0)
 
 
-def test_retry_after_too_long(opened: Opened, server: Scripted) -> None:
+def test_retry_after_too_long(make_client: MakeClient, server: ScriptedServer) -> None:
     """Nobody waits an hour unasked."""
-    server.handler = lambda asked: reply(429, Retry_After="3600")
+    server.handler = lambda request: reply(429, Retry_After="3600")
     with pytest.raises(TooManyRequests) as caught:
-        list(opened(server.url).tags("a/b"))
+        list(make_client(server.url).tags("a/b"))
     assert caught.value.retry_after == 3600
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_connection_cut(opened: Opened, server: Scripted) -> None:
+def test_connection_cut(make_client: MakeClient, server: ScriptedServer) -> None:
     server.handler = after([[CUT], [reply(200, TAGS)[:30], CUT], [reply(200, TAGS)[:-3], CUT]])
-    assert list(opened(server.url).tags("a/b")) == ["v1"]
-    assert len(server.asked) == 4
+    assert list(make_client(server.url).tags("a/b")) == ["v1"]
+    assert len(server.requests) == 4
 
 
-def test_repeated_body(opened: Opened, server: Scripted) -> None:
+def test_repeated_body(make_client: MakeClient, server: ScriptedServer) -> None:
     server.handler = after([[CUT], reply(503)], reply(201, Location="/x"))
     manifest = b'{"schemaVersion":2,"config":{"mediaType":"x/y","digest":"%s","size":4}}' % (
         DIGEST.encode()
     )
-    opened(server.url).put_manifest("a/b", "v1", manifest)
-    assert [one.body for one in server.asked] == [manifest] * 3
+    make_client(server.url).put_manifest("a/b", "v1", manifest)
+    assert [one.body for one in server.requests] == [manifest] * 3
 
 
-def test_deleted_before_the_reply_was_lost(opened: Opened, server: Scripted) -> None:
+def test_deleted_before_the_reply_was_lost(make_client: MakeClient, server: ScriptedServer) -> None:
     server.handler = after([[CUT]], reply(404))
-    opened(server.url).delete_blob("a/b", DIGEST)
+    make_client(server.url).delete_blob("a/b", DIGEST)
     with pytest.raises(ManifestUnknown):
-        opened(server.url).delete_tag("a/b", "v1")
+        make_client(server.url).delete_tag("a/b", "v1")
 
 
-def test_nobody_there(opened: Opened) -> None:
-    with scripted() as gone:
+def test_nobody_there(make_client: MakeClient) -> None:
+    with scripted_server() as gone:
         url = gone.url
-    registry = opened(url, retries=1)
+    registry = make_client(url, retries=1)
     assert registry.is_online() is False
     with pytest.raises(ConnectionFailed, match=f"GET {url}/v2/"):
         registry.ping()
 
 
-def test_online_is_asked_once(opened: Opened, server: Scripted) -> None:
+def test_online_is_asked_once(make_client: MakeClient, server: ScriptedServer) -> None:
     """Who wants to know does not want to wait for a registry that may come back."""
-    with scripted() as gone:
+    with scripted_server() as gone:
         url = gone.url
-    registry = opened(url, retries=5)
+    registry = make_client(url, retries=5)
     registry.driver.retry = RetryPolicy(5, base=5.0)
     getattr(registry, "_inner", registry)._runner.endpoint.retry = registry.driver.retry
     start = time.monotonic()
     assert registry.is_online() is False
     assert time.monotonic() - start < 2
-    server.handler = lambda asked: reply(503)
-    assert opened(server.url).is_online() is False
-    server.handler = lambda asked: reply(429, Retry_After="30")
-    assert opened(server.url).is_online() is True
-    assert len(server.asked) == 2
+    server.handler = lambda request: reply(503)
+    assert make_client(server.url).is_online() is False
+    server.handler = lambda request: reply(429, Retry_After="30")
+    assert make_client(server.url).is_online() is True
+    assert len(server.requests) == 2
 
 
-def test_silence(opened: Opened, server: Scripted) -> None:
-    server.handler = lambda asked: [STOP]
+def test_silence(make_client: MakeClient, server: ScriptedServer) -> None:
+    server.handler = lambda request: [HANG]
     with pytest.raises(Timeout, match="/v2/a/b/tags/list"):
-        list(opened(server.url, timeout=0.2, retries=0).tags("a/b"))
+        list(make_client(server.url, timeout=0.2, retries=0).tags("a/b"))
 
 
-def test_trickle(opened: Opened, server: Scripted) -> None:
+def test_trickle(make_client: MakeClient, server: ScriptedServer) -> None:
     """Each byte comes in time, and the whole never does."""
     body = [step for byte in TAGS * 9 for step in (bytes([byte]), Wait(0.05))]
-    server.handler = lambda asked: [reply(200, length=len(TAGS) * 9), *body]
+    server.handler = lambda request: [reply(200, length=len(TAGS) * 9), *body]
     start = time.monotonic()
-    with pytest.raises(Timeout, match="too slowly"):
-        list(opened(server.url, timeout=0.2, retries=0).tags("a/b"))
+    with pytest.raises(Timeout, match="trickles"):
+        list(make_client(server.url, timeout=0.2, retries=0).tags("a/b"))
     assert time.monotonic() - start < 3
 
 
-def always(steps: list[Step], _: Asked) -> list[Step]:
+def always(steps: list[Step], _: ReceivedRequest) -> list[Step]:
     """A handler that says the same to everyone."""
     return steps
 
 
-def test_body_of_100_mib(opened: Opened, server: Scripted) -> None:
+def test_body_of_100_mib(make_client: MakeClient, server: ScriptedServer) -> None:
     """Where a few bytes of JSON were due."""
     block = b"[" * (1 << 20)
     endless: list[Step] = [reply(200, length=100 << 20), *[block] * 100]
-    server.handler = lambda asked: endless
+    server.handler = lambda request: endless
     unsaid = [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", *[block] * 100, CUT]
     tracemalloc.start()
     try:
         for steps in (endless, unsaid):
             server.handler = partial(always, steps)
-            registry = opened(server.url, retries=0)
+            registry = make_client(server.url, retries=0)
             with pytest.raises(ResponseTooLarge):
                 list(registry.tags("a/b"))
             with pytest.raises(ResponseTooLarge):
                 registry.manifest("a/b", "v1")
             with pytest.raises(ResponseTooLarge, match="larger than 1000 bytes"):
                 registry.read_blob("a/b", DIGEST, max_size=1000)
-        server.handler = lambda asked: [reply(500, length=100 << 20), *[block] * 100]
+        server.handler = lambda request: [reply(500, length=100 << 20), *[block] * 100]
         with pytest.raises(ServerError):
-            opened(server.url, retries=0).ping()
+            make_client(server.url, retries=0).ping()
         assert tracemalloc.get_traced_memory()[1] < 40 << 20
     finally:
         tracemalloc.stop()
 
 
-def test_gzip_bomb(opened: Opened, server: Scripted) -> None:
+def test_gzip_bomb(make_client: MakeClient, server: ScriptedServer) -> None:
     bomb = zlib.compress(bytes(50 << 20), 9, wbits=31)
-    server.handler = lambda asked: reply(200, bomb, Content_Encoding="gzip")
-    registry = opened(server.url, retries=0)
+    server.handler = lambda request: reply(200, bomb, Content_Encoding="gzip")
+    registry = make_client(server.url, retries=0)
     for ask in (lambda: list(registry.tags("a/b")), lambda: registry.manifest("a/b", "v1")):
         with pytest.raises(ResponseInvalid, match="gzip"):
             ask()
     with pytest.raises(ResponseInvalid):
         registry.read_blob("a/b", DIGEST)
-    assert {one.headers["accept-encoding"] for one in server.asked} == {"identity"}
+    assert {one.headers["accept-encoding"] for one in server.requests} == {"identity"}
 
 
-def test_endless_pages(opened: Opened, server: Scripted) -> None:
+def test_endless_pages(make_client: MakeClient, server: ScriptedServer) -> None:
     same = '</v2/a/b/tags/list?last=v1&n=1>; rel="next"'
-    server.handler = lambda asked: reply(200, TAGS, Link=same)
+    server.handler = lambda request: reply(200, TAGS, Link=same)
     with pytest.raises(ResponseInvalid, match="circle"):
-        list(opened(server.url).tags("a/b"))
+        list(make_client(server.url).tags("a/b"))
 
-    def empty(asked: Asked) -> bytes:
-        following = f'</v2/a/b/tags/list?last={len(server.asked)}>; rel="next"'
+    def empty(request: ReceivedRequest) -> bytes:
+        following = f'</v2/a/b/tags/list?last={len(server.requests)}>; rel="next"'
         return reply(200, b'{"tags":null}', Link=following)
 
     server.handler = empty
     with pytest.raises(ResponseInvalid, match="circle"):
-        list(opened(server.url).tags("a/b"))
+        list(make_client(server.url).tags("a/b"))
     repeated = iter(range(10**9))
-    server.handler = lambda asked: reply(200, TAGS, Link=f"</v2/?x={next(repeated)}>; rel=next")
+    server.handler = lambda request: reply(200, TAGS, Link=f"</v2/?x={next(repeated)}>; rel=next")
     with pytest.raises(ResponseInvalid, match="circle"):
-        list(opened(server.url).tags("a/b"))
+        list(make_client(server.url).tags("a/b"))
 
 
 @pytest.fixture
-def other() -> Iterator[Scripted]:
-    with scripted(lambda asked: reply(200, DATA)) as found:
+def other() -> Iterator[ScriptedServer]:
+    with scripted_server(lambda request: reply(200, DATA)) as found:
         yield found
 
 
-def test_redirect_takes_no_credentials(opened: Opened, server: Scripted, other: Scripted) -> None:
-    server.handler = lambda asked: reply(307, Location=f"{other.url}/somewhere?signature=abc")
-    registry = opened(server.url, auth=BASIC, headers={"X-Team": "registry-only"})
+def test_redirect_takes_no_credentials(
+    make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
+) -> None:
+    server.handler = lambda request: reply(307, Location=f"{other.url}/somewhere?signature=abc")
+    registry = make_client(server.url, auth=BASIC, headers={"X-Team": "registry-only"})
     assert registry.read_blob("a/b", DIGEST) == DATA
-    [home], [away] = server.asked, other.asked
+    [home], [away] = server.requests, other.requests
     assert home.headers["authorization"].startswith("Basic ")
     assert home.headers["x-team"] == "registry-only"
     assert "authorization" not in away.headers
@@ -238,63 +249,69 @@ def test_redirect_takes_no_credentials(opened: Opened, server: Scripted, other: 
 
 
 def test_upload_location_takes_no_credentials(
-    opened: Opened, server: Scripted, other: Scripted
+    make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
 ) -> None:
-    other.handler = lambda asked: reply(201, Location="/x")
-    server.handler = lambda asked: (
-        reply(404) if asked.method == "HEAD" else reply(202, Location=f"{other.url}/up?_state=s")
+    other.handler = lambda request: reply(201, Location="/x")
+    server.handler = lambda request: (
+        reply(404) if request.method == "HEAD" else reply(202, Location=f"{other.url}/up?_state=s")
     )
-    opened(server.url, auth=BASIC).upload_blob("a/b", DATA)
-    [away] = other.asked
+    make_client(server.url, auth=BASIC).upload_blob("a/b", DATA)
+    [away] = other.requests
     assert away.body == DATA
     assert away.target == f"/up?_state=s&digest={DIGEST.replace(':', '%3A')}"
     assert "authorization" not in away.headers
 
 
-def test_link_takes_no_credentials(opened: Opened, server: Scripted, other: Scripted) -> None:
-    other.handler = lambda asked: reply(200, b'{"tags":["v2"]}')
-    server.handler = lambda asked: reply(200, TAGS, Link=f'<{other.url}/next?last=v1>; rel="next"')
-    assert list(opened(server.url, auth=BASIC).tags("a/b")) == ["v1", "v2"]
-    assert "authorization" not in other.asked[0].headers
+def test_link_takes_no_credentials(
+    make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
+) -> None:
+    other.handler = lambda request: reply(200, b'{"tags":["v2"]}')
+    server.handler = lambda request: reply(
+        200, TAGS, Link=f'<{other.url}/next?last=v1>; rel="next"'
+    )
+    assert list(make_client(server.url, auth=BASIC).tags("a/b")) == ["v1", "v2"]
+    assert "authorization" not in other.requests[0].headers
 
 
-def test_redirect_at_home(opened: Opened, server: Scripted) -> None:
+def test_redirect_at_home(make_client: MakeClient, server: ScriptedServer) -> None:
     """A redirect to the same origin keeps them, and a body is sent again."""
-    server.handler = lambda asked: (
-        reply(201, Location="/x") if asked.path == "/new" else reply(307, Location="/new")
+    server.handler = lambda request: (
+        reply(201, Location="/x") if request.path == "/new" else reply(307, Location="/new")
     )
     manifest = b'{"schemaVersion":2,"manifests":[]}'
-    opened(server.url, auth=BASIC).put_manifest("a/b", "v1", manifest)
-    first, second = server.asked
+    make_client(server.url, auth=BASIC).put_manifest("a/b", "v1", manifest)
+    first, second = server.requests
     assert first.headers["authorization"] == second.headers["authorization"]
     assert second.body == manifest
 
 
-def test_redirects_in_a_circle(opened: Opened, server: Scripted) -> None:
-    server.handler = lambda asked: reply(302, Location=asked.target)
+def test_redirects_in_a_circle(make_client: MakeClient, server: ScriptedServer) -> None:
+    server.handler = lambda request: reply(302, Location=request.target)
     with pytest.raises(ResponseInvalid, match="more than 5 redirects"):
-        list(opened(server.url).tags("a/b"))
+        list(make_client(server.url).tags("a/b"))
 
 
-def test_https_never_becomes_http(opened: Opened, tmp_path: Path, other: Scripted) -> None:
+def test_https_never_becomes_http(
+    make_client: MakeClient, tmp_path: Path, other: ScriptedServer
+) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    with scripted(lambda asked: reply(307, Location=f"{other.url}/x"), context) as server:
-        registry = opened(server.url, verify=str(tmp_path / "ca.pem"), auth=BASIC)
+    with scripted_server(lambda request: reply(307, Location=f"{other.url}/x"), context) as server:
+        registry = make_client(server.url, verify=str(tmp_path / "ca.pem"), auth=BASIC)
         for ask in (
             lambda: list(registry.tags("a/b")),
             lambda: registry.read_blob("a/b", DIGEST),
         ):
             with pytest.raises(ResponseInvalid, match="https never becomes http"):
                 ask()
-        server.handler = lambda asked: reply(202, Location=f"{other.url}/x")
+        server.handler = lambda request: reply(202, Location=f"{other.url}/x")
         upload = registry.start_upload("a/b")
         with pytest.raises(ResponseInvalid, match="X-Forwarded-Proto"):
             registry.upload_chunk(upload, b"data")
-        assert other.asked == []
-        untrusting = opened(server.url)
+        assert other.requests == []
+        untrusting = make_client(server.url)
         with pytest.raises(ConnectionFailed, match=r"(?i)certificate"):
             untrusting.ping()
 
@@ -330,10 +347,12 @@ def test_https_never_becomes_http(opened: Opened, tmp_path: Path, other: Scripte
         reply(418, b"teapot"),
     ],
 )
-def test_malformed(opened: Opened, server: Scripted, tmp_path: Path, answer: bytes) -> None:
+def test_malformed(
+    make_client: MakeClient, server: ScriptedServer, tmp_path: Path, answer: bytes
+) -> None:
     """Whatever comes, it is a Dockhand error, or the value of something harmless."""
-    server.handler = lambda asked: [answer, CUT] if asked.method != "HEAD" else [answer]
-    registry = opened(server.url, retries=0, timeout=0.5, auth=BASIC)
+    server.handler = lambda request: [answer, CUT] if request.method != "HEAD" else [answer]
+    registry = make_client(server.url, retries=0, timeout=0.5, auth=BASIC)
     operations: list[Callable[[], object]] = [
         registry.ping,
         lambda: list(registry.tags("a/b")),
@@ -369,14 +388,14 @@ def test_malformed(opened: Opened, server: Scripted, tmp_path: Path, answer: byt
 
 
 def test_secrets_stay_out(
-    opened: Opened, server: Scripted, capsys: pytest.CaptureFixture[str]
+    make_client: MakeClient, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.handler = lambda asked: (
+    server.handler = lambda request: (
         reply(202, Location="/v2/a/b/blobs/uploads/1?_state=hidden-state")
-        if asked.method == "POST"
+        if request.method == "POST"
         else reply(400, b'{"errors":[{"code":"BLOB_UPLOAD_INVALID"}]}')
     )
-    registry = opened(server.url, auth=BASIC, logging={"driver": "json", "level": "debug"})
+    registry = make_client(server.url, auth=BASIC, logging={"driver": "json", "level": "debug"})
     upload = registry.start_upload("a/b")
     with pytest.raises(DockhandError) as caught:
         registry.upload_chunk(upload, b"data")
@@ -387,16 +406,16 @@ def test_secrets_stay_out(
     assert "Basic" not in seen
 
 
-def test_echoed_secrets(opened: Opened, server: Scripted) -> None:
+def test_echoed_secrets(make_client: MakeClient, server: ScriptedServer) -> None:
     """A registry, or something before it, that shows what it was sent."""
 
-    def echo(asked: Asked) -> bytes:
-        said = f"{asked.headers['authorization']} {asked.headers['x-team']}"
+    def echo(request: ReceivedRequest) -> bytes:
+        said = f"{request.headers['authorization']} {request.headers['x-team']}"
         entry = {"code": "DENIED", "message": said, "detail": {"headers": said}}
         return reply(403, json.dumps({"errors": [entry]}).encode())
 
     server.handler = echo
-    registry = opened(server.url, auth=BASIC, headers={"X-Team": "registry-only"})
+    registry = make_client(server.url, auth=BASIC, headers={"X-Team": "registry-only"})
     with pytest.raises(DockhandError) as caught:
         registry.ping()
     shown = f"{caught.value!r} {getattr(caught.value, 'detail', None)} {vars(caught.value)}"
@@ -405,9 +424,9 @@ def test_echoed_secrets(opened: Opened, server: Scripted) -> None:
     assert "registry-only" not in shown
 
 
-def test_threads(server: Scripted) -> None:
+def test_threads(server: ScriptedServer) -> None:
     """One client in many threads, on a few sockets that are used again and again."""
-    server.handler = lambda asked: reply(200, TAGS)
+    server.handler = lambda request: reply(200, TAGS)
     with (
         connect(server.url, max_connections=4, logging={"driver": "null"}) as registry,
         ThreadPoolExecutor(16) as pool,

@@ -1,4 +1,4 @@
-"""What the runners promise: cancellation, parallel work, forks, closed clients."""
+"""Runners: cancellation, parallel work, forks and closed clients."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 import contextvars
 import os
 import threading
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from blocking_async import Loop, driven
-from scripted_server import STOP, Asked, Scripted, Step, Wait, reply
+from blocking_async import BlockingLoop, as_blocking
+from scripted_server import HANG, ReceivedRequest, ScriptedServer, Step, reply
 
 from dockhand_core import (
     AsyncRegistryClient,
@@ -30,23 +29,23 @@ DIGEST = Digest.of(DATA)
 QUIET: dict[str, Any] = {"logging": {"driver": "null"}}
 
 
-def pausing(asked: Asked) -> list[Step] | bytes:
-    """Half a blob, and then nothing; uploads are begun and never end."""
-    if asked.method == "GET" and "/blobs/sha256" in asked.path:
-        return [reply(200, length=len(DATA)), DATA[: 1 << 20], STOP]
-    if asked.method == "HEAD":
+def stalling(request: ReceivedRequest) -> list[Step] | bytes:
+    """Stall in the middle of a blob, and at the end of an upload."""
+    if request.method == "GET" and "/blobs/sha256" in request.path:
+        return [reply(200, length=len(DATA)), DATA[: 1 << 20], HANG]
+    if request.method == "HEAD":
         return reply(404)
-    if asked.method == "POST":
+    if request.method == "POST":
         return reply(202, Location="/v2/a/b/blobs/uploads/1?_state=x")
-    if asked.method == "PUT":
-        return [STOP]
-    return reply(204) if asked.method == "DELETE" else reply(200, b'{"tags":["v1"]}')
+    if request.method in ("PATCH", "PUT"):
+        return [HANG]
+    return reply(204) if request.method == "DELETE" else reply(200, b'{"tags":["v1"]}')
 
 
-@pytest.mark.parametrize("carrier", ASYNC_TRANSPORTS)
-def test_cancellation_leaks_nothing(server: Scripted, carrier: str) -> None:
-    """More cancelled operations than there are connections; then it still works."""
-    server.handler = pausing
+@pytest.mark.parametrize("transport", ASYNC_TRANSPORTS)
+def test_cancellation_leaks_nothing(server: ScriptedServer, transport: str) -> None:
+    """After more cancelled operations than there are connections, the client still works."""
+    server.handler = stalling
 
     async def endless() -> AsyncIterator[bytes]:
         while True:
@@ -54,8 +53,8 @@ def test_cancellation_leaks_nothing(server: Scripted, carrier: str) -> None:
             await asyncio.sleep(0.001)
 
     async def main() -> None:
-        settings: dict[str, Any] = {**QUIET, "max_connections": 2, "transport": carrier}
-        async with async_connect(server.url, timeout=5.0, **settings) as registry:
+        settings: dict[str, Any] = {**QUIET, "max_connections": 2, "transport": transport}
+        async with async_connect(server.url, timeout=30.0, **settings) as registry:
 
             async def read() -> None:
                 async with registry.open_blob("a/b", DIGEST) as blob:
@@ -65,30 +64,28 @@ def test_cancellation_leaks_nothing(server: Scripted, carrier: str) -> None:
                 await registry.upload_blob("a/b", DATA)
 
             async def write_chunks() -> None:
-                server.handler = lambda asked: (
-                    [Wait(0.2), reply(202, Location="/v2/a/b/blobs/uploads/1?_state=y")]
-                    if asked.method == "PATCH"
-                    else pausing(asked)
-                )
                 await registry.upload_blob("a/b", endless())
 
-            for operation in [read, write] * 4 + [write_chunks] * 2:
+            operations = [(read, "GET"), (write, "PUT")] * 4 + [(write_chunks, "PATCH")] * 2
+            for operation, method in operations:
+                before = len(server.with_method(method))
                 task = asyncio.create_task(operation())
-                await asyncio.sleep(0.08)
+                while len(server.with_method(method)) == before:  # it is under way then
+                    assert not task.done()
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0.05)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(30):
                 assert [tag async for tag in registry.tags("a/b")] == ["v1"]
 
     asyncio.run(main())
-    # what was begun was given up
-    assert len(server.said("DELETE")) == len(server.said("POST")) == 6
+    assert len(server.with_method("DELETE")) == len(server.with_method("POST")) == 6
 
 
-def test_several_loops(server: Scripted) -> None:
-    """One client, in one loop after another."""
-    server.handler = pausing
+def test_one_client_in_several_loops(server: ScriptedServer) -> None:
+    server.handler = stalling
     registry = async_connect(server.url, **QUIET)
 
     async def once() -> list[str]:
@@ -100,8 +97,8 @@ def test_several_loops(server: Scripted) -> None:
     assert [asyncio.run(once()) for _ in range(3)] == [["v1"]] * 3
 
 
-def test_closed(server: Scripted) -> None:
-    server.handler = pausing
+def test_reset_and_closed_clients(server: ScriptedServer) -> None:
+    server.handler = stalling
     registry = connect(server.url, **QUIET)
     registry.ping()
     registry.reset()
@@ -112,9 +109,9 @@ def test_closed(server: Scripted) -> None:
         registry.ping()
 
 
-def test_fork(server: Scripted) -> None:
-    """A child speaks on sockets of its own, and the parent goes on with its own."""
-    server.handler = pausing
+def test_fork(server: ScriptedServer) -> None:
+    """The child opens its own sockets; the parent keeps using its own."""
+    server.handler = stalling
     with connect(server.url, **QUIET) as registry:
         registry.ping()
         child = os.fork()
@@ -127,20 +124,28 @@ def test_fork(server: Scripted) -> None:
                 os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         registry.ping()
-    assert [one.connection for one in server.asked] == [1, 2, 1]
+    assert [one.connection for one in server.requests] == [1, 2, 1]
 
 
-# -- parallel work, as flows ask for it ------------------------------------------------------
+# -- parallel work of flows ------------------------------------------------------------------
 
-word = contextvars.ContextVar("word", default="nothing")
+context_word = contextvars.ContextVar("context_word", default="nothing")
 
 
-class Work:
-    """Flows that count how many of them are at it."""
+class CountingFlows:
+    """Flows that count how many of them run.
 
-    def __init__(self) -> None:
+    Args:
+        together: flows that wait for each other, so that so many run at one time.
+
+    Attributes:
+        running, most, begun: flows that run now, that ran at one time at most, and of all time.
+    """
+
+    def __init__(self, together: int = 1) -> None:
         self.running = self.most = self.begun = 0
         self.lock = threading.Lock()
+        self.barrier = threading.Barrier(together)
 
     def flow(self, number: int, fails: bool = False) -> Flow[int]:
         with self.lock:
@@ -148,10 +153,11 @@ class Work:
             self.running += 1
             self.most = max(self.most, self.running)
         try:
+            yield from blocking(lambda: self.barrier.wait(30))
             yield from pause(0.02)
             if fails:
                 raise ZeroDivisionError(number)
-            seen = yield from blocking(word.get)
+            seen = yield from blocking(context_word.get)
             assert seen == "something"
         finally:
             with self.lock:
@@ -160,11 +166,11 @@ class Work:
 
 
 @pytest.fixture(params=["sync", "async"])
-def runs(request: pytest.FixtureRequest, server: Scripted) -> Any:
-    """Runs a flow on a client."""
-    word.set("something")
+def run(request: pytest.FixtureRequest, server: ScriptedServer) -> Any:
+    """A function that runs a flow on a sync or async client."""
+    context_word.set("something")
 
-    def run(flow: Flow[Any]) -> Any:
+    def run_flow(flow: Flow[Any]) -> Any:
         if request.param == "sync":
             with connect(server.url, **QUIET) as registry:
                 return registry.run(flow)
@@ -175,64 +181,67 @@ def runs(request: pytest.FixtureRequest, server: Scripted) -> Any:
 
         return asyncio.run(main())
 
-    return run
+    return run_flow
 
 
-def test_parallel(runs: Any) -> None:
-    work = Work()
+def test_parallel_keeps_to_its_limit(run: Any) -> None:
+    work = CountingFlows(together=4)
     flows = (work.flow(number) for number in range(20))
-    assert runs(parallel(flows, limit=4)) == list(range(20))
+    assert run(parallel(flows, limit=4)) == list(range(20))
     assert work.most == 4
 
 
-def test_parallel_within_parallel(runs: Any) -> None:
-    work = Work()
+def test_parallel_within_parallel(run: Any) -> None:
+    work = CountingFlows()
 
     def outer(number: int) -> Flow[list[int]]:
         return (yield from parallel([work.flow(number), work.flow(number + 10)], limit=2))
 
-    assert runs(parallel([outer(1), outer(2)], limit=2)) == [[1, 11], [2, 12]]
+    assert run(parallel([outer(1), outer(2)], limit=2)) == [[1, 11], [2, 12]]
 
 
-def test_parallel_stops_at_an_error(runs: Any) -> None:
-    work = Work()
+def test_parallel_stops_at_an_error(run: Any) -> None:
+    work = CountingFlows()
 
     def flows() -> Any:
         for number in range(1000):
             yield work.flow(number, fails=number == 5)
 
     with pytest.raises(ZeroDivisionError, match="5"):
-        runs(parallel(flows(), limit=4))
-    assert work.begun < 50
+        run(parallel(flows(), limit=4))
+    assert work.begun < 500
     assert work.running == 0
 
 
-def test_parallel_calls(runs: Any, server: Scripted) -> None:
-    """They run at once on the wire."""
-    server.handler = lambda asked: [Wait(0.2), reply(200, b"{}")]
-    start = time.monotonic()
-    replies = runs(parallel([call("GET", "") for _ in range(8)], limit=8))
+def test_parallel_calls_are_on_the_wire_together(run: Any, server: ScriptedServer) -> None:
+    arrived = threading.Barrier(8)
+
+    def handler(request: ReceivedRequest) -> bytes:
+        arrived.wait(30)  # no reply before all eight requests are there
+        return reply(200, b"{}")
+
+    server.handler = handler
+    replies = run(parallel([call("GET", "") for _ in range(8)], limit=8))
     assert [one.status for one in replies] == [200] * 8
-    assert time.monotonic() - start < 1.5  # one after the other they would take 1.6
     assert server.connections > 1
 
 
-def test_closing_a_flow_does_nothing(server: Scripted) -> None:
-    """A flow that is closed does not yield; what it began is its caller's."""
+def test_closing_a_flow_does_nothing(server: ScriptedServer) -> None:
+    """A closed flow does not yield. Its caller undoes what it began."""
     with connect(server.url, **QUIET) as registry:
         flow = registry.driver.upload_blob("a/b", iter([b"x"]), digest=None, progress=None)
         next(flow)
         flow.close()
-    assert server.asked == []
+    assert server.requests == []
 
 
-def test_driven_is_the_async_client(server: Scripted) -> None:
-    """The tests' own tool: it does run the async client."""
-    loop = Loop()
+def test_as_blocking_runs_the_async_client(server: ScriptedServer) -> None:
+    """A check of the tests' own tool."""
+    loop = BlockingLoop()
     inner = async_connect(server.url, **QUIET)
     assert isinstance(inner, AsyncRegistryClient)
     assert not isinstance(inner, RegistryClient)
-    server.handler = pausing
-    with driven(loop, inner) as registry:
+    server.handler = stalling
+    with as_blocking(loop, inner) as registry:
         assert list(registry.tags("a/b")) == ["v1"]
     loop.close()

@@ -1,65 +1,67 @@
-"""Neither errors nor log lines show a password, a header's value or a URL's secret query."""
+"""Errors and log lines show no password, header value or secret query of a URL."""
 
 from __future__ import annotations
 
 import json
 import traceback
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scripted_server import CUT, STOP, Asked, Handler, Scripted, Step, reply, scripted
+from scripted_server import (
+    CUT,
+    HANG,
+    Handler,
+    ReceivedRequest,
+    ScriptedServer,
+    Step,
+    reply,
+)
 
 from dockhand_core import Digest, DockhandError, RegistryClient
 
-Opened = Callable[..., RegistryClient]
+MakeClient = Callable[..., RegistryClient]
 DATA = b"data" * 30_000
 DIGEST = Digest.of(DATA)
 PASSWORD = "p4ss-w0rd-of-alice"
 STATE = "st4te-of-the-upload"
 SIGNATURE = "s1gnature-of-the-bucket"
-OWN = "own-h3ader-of-ours"
-SECRETS = [PASSWORD, STATE, SIGNATURE, OWN, b64encode(f"alice:{PASSWORD}".encode()).decode()]
+OWN_HEADER = "own-h3ader-of-ours"
+SECRETS = [PASSWORD, STATE, SIGNATURE, OWN_HEADER, b64encode(f"alice:{PASSWORD}".encode()).decode()]
 PLACE = f"/v2/a/b/blobs/uploads/1?_state={STATE}"
 TAGS = b'{"tags":["v1"]}'
 
 
-@pytest.fixture
-def other() -> Iterator[Scripted]:
-    with scripted() as found:
-        yield found
-
-
 def uploads(last: bytes | list[Step]) -> Handler:
-    """An upload begins; what comes then is given."""
+    """A handler that begins an upload and gives the reply `last` to its next request."""
 
-    def handler(asked: Asked) -> list[Step] | bytes:
-        if asked.method == "HEAD":
+    def handler(request: ReceivedRequest) -> list[Step] | bytes:
+        if request.method == "HEAD":
             return reply(404)
-        return reply(202, Location=PLACE) if asked.method == "POST" else last
+        return reply(202, Location=PLACE) if request.method == "POST" else last
 
     return handler
 
 
-def quoting(asked: Asked) -> bytes:
-    """A proxy's error page that quotes the request's URL."""
-    if asked.method == "HEAD":
+def quoting(request: ReceivedRequest) -> bytes:
+    """Reply like a proxy whose error page quotes the request's URL."""
+    if request.method == "HEAD":
         return reply(404)
-    if asked.method == "POST":
+    if request.method == "POST":
         return reply(202, Location=PLACE)
-    text = f"cannot reach http://upstream{asked.target} or {asked.target}"
+    text = f"cannot reach http://upstream{request.target} or {request.target}"
     return reply(400, text.encode())
 
 
 FAULTS: dict[str, Handler | bytes | list[Step]] = {
     "cut": [CUT],
-    "silent": [STOP],
+    "silent": [HANG],
     "refused": reply(401, WWW_Authenticate='Basic realm="r"'),
     "busy": reply(503),
     "too many": reply(429, Retry_After="9999"),
     "an upload cut": uploads([CUT]),
-    "an upload silent": uploads([STOP]),
+    "an upload silent": uploads([HANG]),
     "an upload refused": uploads(reply(400, b'{"errors":[{"code":"BLOB_UPLOAD_INVALID"}]}')),
     "an upload lost": uploads(reply(404)),
     "an upload broken": uploads([b"nonsense\r\n\r\n", CUT]),
@@ -83,21 +85,21 @@ FAULTS: dict[str, Handler | bytes | list[Step]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_nothing_is_shown(
-    opened: Opened,
-    server: Scripted,
+def test_no_secret_in_errors_and_logs(
+    make_client: MakeClient,
+    server: ScriptedServer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     name: str,
 ) -> None:
     fault = FAULTS[name]
-    server.handler = fault if callable(fault) else lambda asked: fault
-    registry = opened(
+    server.handler = fault if callable(fault) else lambda request: fault
+    registry = make_client(
         server.url,
         retries=int(name in ("cut", "busy", "an upload cut")),
         timeout=0.1,
         auth={"driver": "basic", "username": "alice", "password": PASSWORD},
-        headers={"X-Own": OWN},
+        headers={"X-Own": OWN_HEADER},
         logging={"driver": "json", "level": "debug"},
     )
     upload = None
@@ -132,7 +134,9 @@ def test_nothing_is_shown(
         except DockhandError as error:
             failed += 1
             seen += repr(error) + str(error) + repr(vars(error))
-            seen += "".join(traceback.format_exception(error))  # causes too, as a log would
+            seen += "".join(
+                traceback.format_exception(error)
+            )  # with its causes, as a log shows them
     log = capsys.readouterr().err
     lines = [json.loads(line) for line in log.splitlines()]
     assert failed
@@ -143,24 +147,27 @@ def test_nothing_is_shown(
         assert secret not in seen
 
 
-def test_stored_elsewhere(
-    opened: Opened, server: Scripted, other: Scripted, capsys: pytest.CaptureFixture[str]
+def test_no_signature_of_a_storage_url_in_errors_and_logs(
+    make_client: MakeClient,
+    server: ScriptedServer,
+    other: ScriptedServer,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A bucket behind a signed URL that fails in every way: the signature is not shown."""
-    server.handler = lambda asked: reply(307, Location=f"{other.url}/x?X-Signature={SIGNATURE}")
-    registry = opened(server.url, retries=0, timeout=0.2, logging={"driver": "json"})
+    """Blobs are redirected to a signed URL, and the storage there fails in several ways."""
+    server.handler = lambda request: reply(307, Location=f"{other.url}/x?X-Signature={SIGNATURE}")
+    registry = make_client(server.url, retries=0, timeout=0.2, logging={"driver": "json"})
     faults: list[bytes | list[Step]] = [
         reply(403, b"<Error><Code>AccessDenied</Code></Error>"),
         reply(200, b"wrong"),
         [CUT],
-        [STOP],
+        [HANG],
         [b"nonsense\r\n\r\n", CUT],
         [reply(200, b"x", length=90), CUT],
         reply(200, b"x", Content_Encoding="gzip"),
     ]
     seen = ""
     for fault in faults:
-        other.handler = lambda asked, answer=fault: answer  # type: ignore[misc]
+        other.handler = lambda request, answer=fault: answer  # type: ignore[misc]
         with pytest.raises(DockhandError) as caught:
             registry.read_blob("a/b", DIGEST)
         seen += "".join(traceback.format_exception(caught.value))

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from scripted_server import CUT, Asked, Scripted, Step, reply
+from scripted_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
 
 from dockhand_core import (
     ConnectionFailed,
@@ -23,7 +23,7 @@ from dockhand_core import (
     Unauthorized,
 )
 
-Opened = Callable[..., RegistryClient]
+MakeClient = Callable[..., RegistryClient]
 MIB = 1 << 20
 DATA = os.urandom(3 * MIB)
 DIGEST = Digest.of(DATA)
@@ -159,11 +159,11 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("keeps", [True, False])
 @pytest.mark.parametrize("cuts", [[MIB], [MIB, MIB // 2, MIB // 2], [0, 0]])
 def test_file_cut_while_it_is_sent(
-    opened: Opened, upstream: Upstream, url: str, file: Path, cuts: list[int], keeps: bool
+    make_client: MakeClient, upstream: Upstream, url: str, file: Path, cuts: list[int], keeps: bool
 ) -> None:
     upstream.cut, upstream.keeps = [*cuts], keeps
     told: list[tuple[int, int | None]] = []
-    opened(url).upload_blob("a/b", file, progress=lambda *now: told.append(now))
+    make_client(url).upload_blob("a/b", file, progress=lambda *now: told.append(now))
     assert upstream.blob == DATA
     assert told[-1] == (len(DATA), len(DATA))
     assert {total for _, total in told} == {len(DATA)}
@@ -175,10 +175,10 @@ def test_file_cut_while_it_is_sent(
         assert upstream.begun == len(cuts) + 1
 
 
-def test_file_given_up(opened: Opened, upstream: Upstream, url: str, file: Path) -> None:
+def test_file_given_up(make_client: MakeClient, upstream: Upstream, url: str, file: Path) -> None:
     upstream.cut = [MIB, *[0] * 20]
     with pytest.raises(ConnectionFailed):
-        opened(url, retries=2).upload_blob("a/b", file)
+        make_client(url, retries=2).upload_blob("a/b", file)
     assert len(upstream.cut) == 18
     assert upstream.blob is None
     assert not upstream.alive  # cancelled
@@ -199,35 +199,37 @@ WHOLE = b"".join(BLOCKS)
         pytest.param([3 * MIB, None, 3 * MIB, None, 3 * MIB], id="each once"),
     ],
 )
-def test_stream_cut(opened: Opened, upstream: Upstream, url: str, cuts: list[int | None]) -> None:
+def test_stream_cut(
+    make_client: MakeClient, upstream: Upstream, url: str, cuts: list[int | None]
+) -> None:
     """What can be read only once: each chunk is carried on from what the registry has of it."""
     upstream.cut = [*cuts]
-    assert opened(url).upload_blob("a/b", iter(BLOCKS)).digest == Digest.of(WHOLE)
+    assert make_client(url).upload_blob("a/b", iter(BLOCKS)).digest == Digest.of(WHOLE)
     assert upstream.blob == WHOLE
     assert upstream.begun == 1
     assert sum(n for method, n in upstream.log if method == "PATCH") == len(WHOLE)
 
 
-def test_stream_forgotten(opened: Opened, upstream: Upstream, url: str) -> None:
+def test_stream_forgotten(make_client: MakeClient, upstream: Upstream, url: str) -> None:
     """As on 2.8: what can be read only once cannot be begun again. The first error is told."""
     upstream.cut, upstream.keeps = [None, MIB], False
     with pytest.raises(DockhandError):
-        opened(url).upload_blob("a/b", iter(BLOCKS))
+        make_client(url).upload_blob("a/b", iter(BLOCKS))
     assert upstream.blob is None
     assert upstream.count("DELETE") == 1
 
 
-def test_writer_cut(opened: Opened, upstream: Upstream, url: str) -> None:
+def test_writer_cut(make_client: MakeClient, upstream: Upstream, url: str) -> None:
     upstream.cut = [2 * MIB]
-    with opened(url).blob_writer("a/b") as out:
+    with make_client(url).blob_writer("a/b") as out:
         for block in BLOCKS:
             out.write(block)
     assert out.digest == Digest.of(WHOLE)
     assert upstream.blob == WHOLE
 
 
-def test_writer_left_by_an_exception(opened: Opened, upstream: Upstream, url: str) -> None:
-    with pytest.raises(ZeroDivisionError, match="mine"), opened(url).blob_writer("a/b") as out:
+def test_writer_left_by_an_exception(make_client: MakeClient, upstream: Upstream, url: str) -> None:
+    with pytest.raises(ZeroDivisionError, match="mine"), make_client(url).blob_writer("a/b") as out:
         out.write(BLOCKS[0])
         raise ZeroDivisionError("mine")
     assert (upstream.begun, upstream.alive, upstream.blob) == (1, False, None)
@@ -238,7 +240,12 @@ def test_writer_left_by_an_exception(opened: Opened, upstream: Upstream, url: st
     ("status", "error"), [("401", Unauthorized), ("413", SizeInvalid), ("403", DockhandError)]
 )
 def test_refused_while_it_is_sent(
-    opened: Opened, upstream: Upstream, url: str, file: Path, status: str, error: type[Exception]
+    make_client: MakeClient,
+    upstream: Upstream,
+    url: str,
+    file: Path,
+    status: str,
+    error: type[Exception],
 ) -> None:
     """The answer comes before the body's end, and then the connection is closed.
 
@@ -247,14 +254,16 @@ def test_refused_while_it_is_sent(
     upstream.cut = [MIB // 4] * 20
     upstream.answer = reply(status, b'{"errors":[]}', Connection="close")
     with pytest.raises((error, ConnectionFailed)):
-        opened(url, retries=1).upload_blob("a/b", file)
+        make_client(url, retries=1).upload_blob("a/b", file)
     assert upstream.blob is None
 
 
-def test_busy_while_it_is_sent(opened: Opened, upstream: Upstream, url: str, file: Path) -> None:
+def test_busy_while_it_is_sent(
+    make_client: MakeClient, upstream: Upstream, url: str, file: Path
+) -> None:
     upstream.cut, upstream.keeps = [MIB // 4, MIB // 4], False
     upstream.answer = reply(503, Connection="close")
-    opened(url).upload_blob("a/b", file)
+    make_client(url).upload_blob("a/b", file)
     assert upstream.blob == DATA
     assert upstream.begun == 3
 
@@ -265,8 +274,8 @@ def test_busy_while_it_is_sent(opened: Opened, upstream: Upstream, url: str, fil
 class Blob:
     """Sends DATA, from where it is asked for."""
 
-    def __call__(self, asked: Asked) -> list[Step] | bytes:
-        start = int(asked.headers.get("range", "bytes=0-")[6:-1])
+    def __call__(self, request: ReceivedRequest) -> list[Step] | bytes:
+        start = int(request.headers.get("range", "bytes=0-")[6:-1])
         if start:
             span = f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"
             return reply(206, DATA[start:], Content_Range=span)
@@ -274,10 +283,12 @@ class Blob:
 
 
 @pytest.mark.parametrize("missing", [1, MIB])
-def test_full_disk(opened: Opened, server: Scripted, tmp_path: Path, missing: int) -> None:
+def test_full_disk(
+    make_client: MakeClient, server: ScriptedServer, tmp_path: Path, missing: int
+) -> None:
     """A file that could not be written whole never gets the blob's name; it is carried on."""
     server.handler = Blob()
-    registry = opened(server.url)
+    registry = make_client(server.url)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(DATA) - missing, hard))
     try:
@@ -288,10 +299,12 @@ def test_full_disk(opened: Opened, server: Scripted, tmp_path: Path, missing: in
     assert not (tmp_path / "blob").exists()
     registry.download_blob("a/b", DIGEST, tmp_path / "blob")
     assert (tmp_path / "blob").read_bytes() == DATA
-    assert server.asked[-1].headers["range"] == f"bytes={len(DATA) - missing}-"
+    assert server.requests[-1].headers["range"] == f"bytes={len(DATA) - missing}-"
 
 
-def test_progress_that_fails(opened: Opened, server: Scripted, tmp_path: Path) -> None:
+def test_progress_that_fails(
+    make_client: MakeClient, server: ScriptedServer, tmp_path: Path
+) -> None:
     """The caller's own exception comes out, and what arrived stays."""
     server.handler = Blob()
 
@@ -300,7 +313,7 @@ def test_progress_that_fails(opened: Opened, server: Scripted, tmp_path: Path) -
         if done > MIB:
             raise ZeroDivisionError("mine")
 
-    registry = opened(server.url)
+    registry = make_client(server.url)
     with pytest.raises(ZeroDivisionError, match="mine"):
         registry.download_blob("a/b", DIGEST, tmp_path / "blob", progress=progress)
     assert not (tmp_path / "blob").exists()
@@ -313,11 +326,11 @@ def test_progress_that_fails(opened: Opened, server: Scripted, tmp_path: Path) -
 
 @pytest.mark.parametrize("always", [reply(416), reply(200, DATA, length=len(DATA) + 5)])
 def test_nonsense_without_end(
-    opened: Opened, server: Scripted, tmp_path: Path, always: bytes
+    make_client: MakeClient, server: ScriptedServer, tmp_path: Path, always: bytes
 ) -> None:
     """Answers that lead to nothing are not asked for for ever."""
-    server.handler = lambda asked: [always[: len(always) - 10], CUT]
+    server.handler = lambda request: [always[: len(always) - 10], CUT]
     with pytest.raises(DockhandError):
-        opened(server.url, retries=2).download_blob("a/b", DIGEST, tmp_path / "blob")
-    assert len(server.asked) < 12
+        make_client(server.url, retries=2).download_blob("a/b", DIGEST, tmp_path / "blob")
+    assert len(server.requests) < 12
     assert not (tmp_path / "blob").exists()

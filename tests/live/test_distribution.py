@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blocking_async import Loop, driven
-from cutting_proxy import cutting
+from blocking_async import BlockingLoop, as_blocking
+from cutting_proxy import cutting_proxy
 from images import push_image, push_index
 from registries import HTPASSWD, PASSWORD, distribution, program
 
@@ -51,7 +51,7 @@ def url(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 @pytest.fixture(params=["sync", "async", "async-httpx"])
 def opened(request: pytest.FixtureRequest) -> Iterator[Open]:
     """Makes clients of either world, and closes them."""
-    loop = Loop()
+    loop = BlockingLoop()
     clients: list[Any] = []
 
     def make(url: str, **settings: Any) -> RegistryClient:
@@ -60,7 +60,7 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Open]:
             client: Any = connect(url, **settings)
         else:
             carrier = {"async-httpx": "httpx"}.get(request.param)
-            client = driven(loop, async_connect(url, transport=carrier, **settings))
+            client = as_blocking(loop, async_connect(url, transport=carrier, **settings))
         clients.append(client)
         found: RegistryClient = client
         return found
@@ -115,14 +115,14 @@ def test_upload_cut(opened: Open, url: str, version: str, big: Any, request: Any
     """3.1 is carried on where it broke, 2.8 begins again; both end with the blob."""
     path, digest = big
     repository = name(request)
-    with cutting(url) as proxy:
+    with cutting_proxy(url) as proxy:
         registry = opened(proxy.url)
         registry.ping()
-        proxy.up.append(9 << 20)
+        proxy.upload_cuts.append(9 << 20)
         told: list[int] = []
         # Distribution names itself by the Host header: its Location leads through the proxy too
         result = registry.upload_blob(repository, path, progress=lambda d, _: told.append(d))
-        assert proxy.cuts == 1
+        assert proxy.cut_count == 1
     assert result.digest == digest
     assert opened(url).blob_size(repository, digest) == SIZE
     again = [later for earlier, later in pairwise(told) if later < earlier]
@@ -136,19 +136,19 @@ def test_download_cut(opened: Open, url: str, big: Any, tmp_path: Path, request:
     path, digest = big
     repository = name(request)
     opened(url).upload_blob(repository, path)
-    with cutting(url) as proxy:
+    with cutting_proxy(url) as proxy:
         registry = opened(proxy.url)
         registry.ping()
-        proxy.down += [5 << 20, 6 << 20]
+        proxy.download_cuts += [5 << 20, 6 << 20]
         told: list[int] = []
         registry.download_blob(
             repository, digest, tmp_path / "out", progress=lambda done, _: told.append(done)
         )
         assert told == sorted(told)
-        proxy.down.append(7 << 20)
+        proxy.download_cuts.append(7 << 20)
         with registry.open_blob(repository, digest) as blob:
             assert sum(len(block) for block in blob) == SIZE
-        assert proxy.cuts == 3
+        assert proxy.cut_count == 3
     assert Digest.of((tmp_path / "out").read_bytes()) == digest
 
 

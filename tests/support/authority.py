@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dockhand_auth_jwt import SigningKey
-from registries import HTPASSWD, PASSWORD, announced
+from registries import HTPASSWD, PASSWORD, running_server
 
 SERVICE = "my_registry"
 ISSUER = "my_auth"
@@ -83,7 +83,9 @@ def token_server(config: Path) -> Iterator[str]:
     """
     with (
         (config.parent / "log").open("wb") as log,
-        announced("dockhand_token_server", "--config", str(config), "--verbose", stderr=log) as url,
+        running_server(
+            "dockhand_token_server", "--config", str(config), "--verbose", stderr=log
+        ) as url,
     ):
         yield url
 

@@ -1,4 +1,4 @@
-"""One test body for the sync and the async client: the latter, driven as if it blocked."""
+"""The async client behind the blocking client's interface, so that one test body covers both."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, Self, cast
 from dockhand_core import AsyncRegistryClient, RegistryClient
 
 
-class Loop:
-    """An event loop that a test drives."""
+class BlockingLoop:
+    """An event loop that runs only while a blocking call waits for its result."""
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
 
-    def finish(self, value: Any) -> Any:
-        """What an async client's method gave, as the sync one would give it."""
+    def resolve(self, value: Any) -> Any:
+        """Convert an async client's return value to the blocking client's equivalent."""
         if inspect.isawaitable(value):
-            return self.finish(self._runner.run(_await(value)))
+            return self.resolve(self._runner.run(_await(value)))
         if hasattr(value, "__aenter__"):
-            return _Handle(self, value)
+            return _BlockingProxy(self, value)
         if isinstance(value, AsyncIterator):
             return self._iterate(value)
         return value
@@ -33,7 +33,7 @@ class Loop:
             yield item
 
     def close(self) -> None:
-        """End the loop."""
+        """Close the loop."""
         self._runner.close()
 
 
@@ -45,14 +45,14 @@ async def _next(items: AsyncIterator[Any], end: object) -> Any:
     return await anext(items, end)
 
 
-class _Handle:
-    """An async reader, writer or client."""
+class _BlockingProxy:
+    """An async reader, writer or client whose methods block."""
 
-    def __init__(self, loop: Loop, inner: Any) -> None:
+    def __init__(self, loop: BlockingLoop, inner: Any) -> None:
         self._loop, self._inner = loop, inner
 
     def __enter__(self) -> Self:
-        self._loop.finish(_await(self._inner.__aenter__()))
+        self._loop.resolve(_await(self._inner.__aenter__()))
         return self
 
     def __exit__(
@@ -61,18 +61,18 @@ class _Handle:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._loop.finish(_await(self._inner.__aexit__(kind, error, trace)))
+        self._loop.resolve(_await(self._inner.__aexit__(kind, error, trace)))
 
     def __iter__(self) -> Iterator[Any]:
-        return cast("Iterator[Any]", self._loop.finish(aiter(self._inner)))
+        return cast("Iterator[Any]", self._loop.resolve(aiter(self._inner)))
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
         if not callable(found):
             return found
-        return lambda *args, **options: self._loop.finish(found(*args, **options))
+        return lambda *args, **options: self._loop.resolve(found(*args, **options))
 
 
-def driven(loop: Loop, client: AsyncRegistryClient) -> RegistryClient:
-    """An async client with the sync one's face."""
-    return cast("RegistryClient", _Handle(loop, client))
+def as_blocking(loop: BlockingLoop, client: AsyncRegistryClient) -> RegistryClient:
+    """Wrap an async client so that it is used like a blocking one."""
+    return cast("RegistryClient", _BlockingProxy(loop, client))

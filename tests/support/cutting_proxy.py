@@ -1,4 +1,7 @@
-"""A TCP proxy on loopback that cuts connections: a fault that a real server cannot be asked for."""
+"""A TCP proxy on loopback that cuts connections after a given number of bytes.
+
+A real server cannot be asked for such a fault.
+"""
 
 from __future__ import annotations
 
@@ -9,69 +12,98 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+# Seconds without a byte from the server after which a connection ends.
+SECONDS = 60.0
+
 
 @dataclass
-class Cutter:
-    """What passes, and where it is cut.
+class CuttingProxy:
+    """A proxy and its pending cuts.
 
     Attributes:
-        url: where to connect.
-        up, down: bytes that pass on one connection before it is cut; each number is used once.
+        url: the address for clients.
+        upload_cuts, download_cuts: bytes that pass in that direction on one connection before it
+            is cut. Each number is used once, in order.
+        cut_count: connections cut so far.
     """
 
     url: str = ""
-    up: list[int] = field(default_factory=list)
-    down: list[int] = field(default_factory=list)
-    cuts: int = 0
-
-    def allowance(self, direction: str, seen: int) -> int | None:
-        """Bytes that may still pass, or None without a limit."""
-        waiting: list[int] = getattr(self, direction)
-        return max(0, waiting[0] - seen) if waiting else None
+    upload_cuts: list[int] = field(default_factory=list)
+    download_cuts: list[int] = field(default_factory=list)
+    cut_count: int = 0
 
 
 @contextmanager
-def cutting(target: str) -> Iterator[Cutter]:
-    """A proxy in front of a server."""
+def cutting_proxy(target: str) -> Iterator[CuttingProxy]:
+    """Run a proxy in front of the server at the URL `target`."""
     parts = urlsplit(target)
     assert parts.hostname is not None
     address = (parts.hostname, parts.port or 80)
-    cutter = Cutter()
+    proxy = CuttingProxy()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        cutter.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        threading.Thread(target=_accept, args=(listener, address, cutter), daemon=True).start()
-        yield cutter
+        proxy.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        threading.Thread(target=_accept, args=(listener, address, proxy), daemon=True).start()
+        yield proxy
 
 
-def _accept(listener: socket.socket, address: tuple[str, int], cutter: Cutter) -> None:
+def _accept(listener: socket.socket, address: tuple[str, int], proxy: CuttingProxy) -> None:
     with suppress(OSError):
         while True:
             client, _ = listener.accept()
-            server = socket.create_connection(address)
-            threading.Thread(target=_join, args=(client, server, cutter), daemon=True).start()
+            server = socket.create_connection(address, timeout=SECONDS)
+            connection = _Connection(client, server, proxy)
+            threading.Thread(target=connection.relay, daemon=True).start()
 
 
-def _join(client: socket.socket, server: socket.socket, cutter: Cutter) -> None:
-    with client, server:
-        up = threading.Thread(target=_pump, args=("up", client, server, cutter))
-        up.start()
-        _pump("down", server, client, cutter)
-        up.join()
+class _Connection:
+    """One client's connection and the connection to the server that belongs to it."""
 
+    def __init__(self, client: socket.socket, server: socket.socket, proxy: CuttingProxy) -> None:
+        self._client, self._server, self._proxy = client, server, proxy
+        self._upload_was_cut = False
 
-def _pump(direction: str, source: socket.socket, sink: socket.socket, cutter: Cutter) -> None:
-    seen = 0
-    with suppress(OSError):
+    def relay(self) -> None:
+        """Pass bytes in both directions until one side ends or a cut is due."""
+        with self._client, self._server:
+            upload = threading.Thread(target=self._relay_upload)
+            upload.start()
+            self._relay_download()
+            upload.join()
+
+    def _relay_upload(self) -> None:
+        with suppress(OSError):
+            self._pump(self._client, self._server, self._proxy.upload_cuts)
+        if not self._upload_was_cut:
+            self._shut_both()
+            return
+        # The client sees the cut only after the server has used all bytes that passed. Otherwise
+        # the client's next request would race with the server's work on them.
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_WR)
+
+    def _relay_download(self) -> None:
+        with suppress(OSError):
+            self._pump(self._server, self._client, self._proxy.download_cuts)
+        self._shut_both()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, cuts: list[int]) -> None:
+        is_upload = source is self._client
+        passed = 0
         while data := source.recv(65536):
-            allowed = cutter.allowance(direction, seen)
+            if self._upload_was_cut:
+                continue  # the server's reply to a cut upload never arrives
+            allowed = max(0, cuts[0] - passed) if cuts else None
             if allowed is not None and len(data) >= allowed:
                 sink.sendall(data[:allowed])
-                getattr(cutter, direction).pop(0)
-                cutter.cuts += 1
-                break
-            seen += len(data)
+                cuts.pop(0)
+                self._proxy.cut_count += 1
+                self._upload_was_cut = is_upload
+                return
+            passed += len(data)
             sink.sendall(data)
-    # Only shut: the other thread still reads from one of them, and closes them when both ended.
-    for end in (source, sink):
-        with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
+
+    def _shut_both(self) -> None:
+        # Shut down, not closed: the other thread still reads from one of the sockets.
+        for end in (self._client, self._server):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)

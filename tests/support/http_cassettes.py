@@ -1,7 +1,7 @@
-"""Cassettes of real traffic, and clients of either world: what every suite that replays needs.
+"""Cassettes of real traffic: recorded from a real registry, replayed to either client.
 
-Cassettes are recorded by `make record` (DOCKHAND_RECORD=1) from real servers, through the sync
-client, and replayed through both.
+`make record` (DOCKHAND_RECORD=1) records them through the sync client. The tests replay them
+through both clients.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import vcr
-from blocking_async import Loop, driven
+from blocking_async import BlockingLoop, as_blocking
 
 from dockhand_core import RegistryClient, async_connect
 
 CASSETTES = Path(__file__).parents[2] / "cassettes"
-REPLAYED = "http://registry.test"
+REPLAY_URL = "http://registry.test"
 RECORDING = os.environ.get("DOCKHAND_RECORD") == "1"
-_HEADERS = ("accept", "content-type", "content-range", "range")
-# zot's API keys, and tokens: replies show them
+_MATCHED_HEADERS = ("accept", "content-type", "content-range", "range")
+# zot's API keys, and tokens: replies contain them.
 _SECRET = re.compile(rb"(zak_)[0-9a-f]{8,}|eyJ[\w-]{20,}(?:\.[\w-]*){2}")
 
 
-class AsyncAsSync:
-    """The async client, driven as if it blocked."""
+class BlockingAsyncClient:
+    """An async client as a blocking context manager, with an event loop of its own."""
 
     def __init__(self, place: str, **settings: Any) -> None:
-        self._loop = Loop()
-        self._client: Any = driven(self._loop, async_connect(place, **settings))
+        self._loop = BlockingLoop()
+        self._client: Any = as_blocking(self._loop, async_connect(place, **settings))
 
     def __enter__(self) -> RegistryClient:
         found: RegistryClient = self._client.__enter__()
@@ -41,7 +41,7 @@ class AsyncAsSync:
 
 
 def cassette(folder: str, name: str) -> Any:
-    """Record to, or replay from, the cassette of a test."""
+    """Record to the cassette `folder/name.yaml`, or replay from it, as a context manager."""
     path = CASSETTES / folder / f"{name}.yaml"
     if RECORDING:
         path.unlink(missing_ok=True)
@@ -50,19 +50,19 @@ def cassette(folder: str, name: str) -> Any:
         before_record_request=_portable_request,
         before_record_response=_portable_response,
         filter_headers=["authorization", "user-agent", "host"],
-        match_on=["method", "path", "query", "what_matters"],
+        match_on=["method", "path", "query", "headers_of_the_protocol"],
     )
-    recorder.register_matcher("what_matters", _same_headers)
+    recorder.register_matcher("headers_of_the_protocol", _assert_same_headers)
     return recorder.use_cassette(str(path))
 
 
-def _same_headers(one: Any, other: Any) -> None:
-    for header in _HEADERS:
+def _assert_same_headers(one: Any, other: Any) -> None:
+    for header in _MATCHED_HEADERS:
         assert one.headers.get(header) == other.headers.get(header), header
 
 
 def _portable(url: str) -> str:
-    return re.sub(r"http://127\.0\.0\.1:\d+", REPLAYED, url)
+    return re.sub(r"http://127\.0\.0\.1:\d+", REPLAY_URL, url)
 
 
 def _portable_request(request: Any) -> Any:
@@ -71,6 +71,7 @@ def _portable_request(request: Any) -> Any:
 
 
 def _portable_response(response: Any) -> Any:
+    """Remove the date, the port and secrets from a recorded reply."""
     headers = response["headers"]
     for name in list(headers):
         if name.lower() == "date":

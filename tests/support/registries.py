@@ -1,9 +1,10 @@
-"""Real registries for the tests: found, started on a free loopback port, stopped."""
+"""Real registries and clients: finding the programs, and running them on loopback."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,64 +12,100 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# of "s3cret-for-tests", for the user "alice"
+# The user "alice" with the password "s3cret-for-tests".
 HTPASSWD = "alice:$2b$05$555Z.w9rI3neEFilIIS96OZtZQIuGBYeTe4mWcp15MZrNGWP7qmcG\n"
 PASSWORD = "s3cret-for-tests"
 
-# version: (variable that names the binary, its name on the PATH, how to get it)
+# version: (environment variable with the program's path, its name on the PATH, how to install it)
 DISTRIBUTION = {
     "2.8": (
         "DOCKHAND_LIVE_DISTRIBUTION_2",
         "docker-registry",
-        "Debian's package docker-registry has it",
+        "install Debian's package docker-registry",
     ),
     "3.1": (
         "DOCKHAND_LIVE_DISTRIBUTION_3",
         "registry",
-        "`make live` builds it where Go is installed",
+        "install Go, and `make live` builds it",
     ),
 }
 
 
 def cache_folder() -> Path:
-    """Where `make live` puts what it builds."""
+    """The folder where `make live` puts the programs that it builds."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "dockhand-live" / "bin"
 
 
-def missing(what: str, how: str) -> None:
-    """Skip the test, or fail it where everything has to be there."""
-    message = f"{what} is not installed: {how}; or set the variable that names it"
+def skip_or_fail(name: str, how: str) -> None:
+    """Skip the test because a program is missing; where CI is true, fail it."""
+    message = f"{name} is not installed: {how}; or set the variable that names its path"
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
 
 
 def installed(name: str, variable: str | None = None) -> str | None:
-    """The path of a program, named by a variable, on the PATH or built by `make live`."""
+    """The path of a program: from a variable, the PATH or the folder of `make live`."""
     named = os.environ.get(variable) if variable else None
     cached = cache_folder() / name
     return named or shutil.which(name) or (str(cached) if cached.exists() else None)
 
 
 def program(name: str, how: str, variable: str | None = None) -> str:
-    """The path of a program, or skip."""
+    """The path of a program; the test is skipped where there is none.
+
+    Args:
+        name: its name on the PATH.
+        how: instructions for installing it, for the message.
+        variable: environment variable that may hold its path.
+    """
     found = installed(name, variable)
     if found is None:
-        missing(name, how)
+        skip_or_fail(name, how)
     assert found is not None
     return found
 
 
+def program_environment(home: Path) -> dict[str, str]:
+    """Environment variables for a client such as skopeo, crane or regctl.
+
+    The client keeps settings, credentials and caches in the folder `home`: nothing of the user's
+    or the machine's is read or written.
+    """
+    settings = home / ".config" / "containers"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    (settings / "registries.conf").write_text("")
+    (settings / "registries.d").mkdir(exist_ok=True)
+    return {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+        "XDG_CONFIG_HOME": str(home / ".config"),
+        "XDG_DATA_HOME": str(home / ".local" / "share"),
+        "XDG_RUNTIME_DIR": str(home / "run"),
+        # Without it skopeo, run as root, keeps its cache of blob locations in /var/lib.
+        "_CONTAINERS_ROOTLESS_UID": "65534",
+        "CONTAINERS_REGISTRIES_CONF": str(settings / "registries.conf"),
+        "DOCKER_CONFIG": str(home / "docker"),
+        "REGCTL_CONFIG": str(home / "regctl.json"),
+        "REGISTRY_AUTH_FILE": str(home / "auth.json"),
+    }
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """A loopback port without a listener at this moment.
+
+    Another program may take it before it is used. Prefer port 0 where a server reports its port.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -79,44 +116,46 @@ def free_port() -> int:
 def distribution(
     version: str, folder: Path, *, http: dict[str, Any] | None = None, **sections: Any
 ) -> Iterator[str]:
-    """A Distribution of that version, and its URL.
+    """Run a Distribution; the value is its URL.
 
     Args:
         version: `2.8` or `3.1`.
-        folder: where it keeps its configuration, blobs and log.
+        folder: the folder for its configuration, blobs and log.
         http: keys to add to the configuration's `http` section.
         sections: further sections, such as `auth`.
     """
     variable, name, how = DISTRIBUTION[version]
     binary = program(name, how, variable)
-    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "version": "0.1",
-        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "log": {"level": "info", "accesslog": {"disabled": True}},  # info reports the port
         "storage": {
             "filesystem": {"rootdirectory": str(folder / "data")},
             "delete": {"enabled": True},
         },
-        "http": {"addr": f"127.0.0.1:{port}", **(http or {})},
+        "http": {"addr": "127.0.0.1:0", **(http or {})},
         **sections,
     }
     path = folder / "config.yml"
     path.write_text(json.dumps(config))  # JSON is YAML
-    with _answering([binary, "serve", str(path)], port, folder) as url:
-        yield url
+    with _running([binary, "serve", str(path)], folder) as (process, log):
+        port = _reported_port(process, log)
+        wait_for(f"http://127.0.0.1:{port}/v2/", process, log)
+        yield f"http://127.0.0.1:{port}"
 
 
-# zot, whichever version is installed
+# zot, in any version
 ZOT = (
     "DOCKHAND_LIVE_ZOT",
     "zot",
-    "build it from its own repository (make binary), which is where it is to be had",
+    "build it from its own repository with `make binary`",
 )
+ATTEMPTS = 5  # at a free port, which another program may take first
 
 
 def zot_program() -> str:
-    """The path of a zot, or skip: CI replays cassettes where there is none."""
+    """The path of zot; the test is skipped where there is none, in CI too: cassettes cover it."""
     variable, name, how = ZOT
     found = installed(name, variable)
     if found is None:
@@ -135,21 +174,20 @@ def zot(
     storage: dict[str, Any] | None = None,
     **extensions: Any,
 ) -> Iterator[str]:
-    """A zot, and its URL.
+    """Run a zot; the value is its URL.
 
     Args:
-        folder: where it keeps its configuration, blobs and log.
+        folder: the folder for its configuration, blobs and log.
         auth, access: the `auth` and `accessControl` of its `http` section.
         http, storage: further keys of these sections.
-        extensions: such as `search={"enable": True}`.
+        extensions: settings of its extensions, such as `search={"enable": True}`.
     """
     binary = zot_program()
-    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     config: dict[str, Any] = {
         "distSpecVersion": "1.1.1",
         "storage": {"rootDirectory": str(folder / "data"), "gc": False, **(storage or {})},
-        "http": {"address": "127.0.0.1", "port": str(port), "compat": ["docker2s2"]},
+        "http": {"address": "127.0.0.1", "compat": ["docker2s2"]},
         "log": {"level": "info", "output": str(folder / "zot.log")},
     }
     if auth is not None:
@@ -160,32 +198,58 @@ def zot(
     if extensions:
         config["extensions"] = extensions
     path = folder / "config.json"
-    path.write_text(json.dumps(config))
-    with _answering([binary, "serve", str(path)], port, folder) as url:
+    with ExitStack() as stack:
+        for attempt in range(1, ATTEMPTS + 1):
+            port = free_port()
+            path.write_text(json.dumps({**config, "http": {**config["http"], "port": str(port)}}))
+            process, log = stack.enter_context(_running([binary, "serve", str(path)], folder))
+            url = f"http://127.0.0.1:{port}"
+            try:
+                wait_for(f"{url}/v2/", process, log)
+            except RuntimeError:
+                if attempt == ATTEMPTS:
+                    raise
+            else:
+                break
         yield url
 
 
 @contextmanager
-def _answering(command: list[str], port: int, folder: Path) -> Iterator[str]:
-    """The URL of a server once it answers; its output goes into a file of the folder."""
-    # Distribution 3.1 would look for a collector of traces.
-    env = {"PATH": os.environ.get("PATH", ""), "OTEL_TRACES_EXPORTER": "none"}
-    with (folder / "log").open("wb") as log:
+def _running(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run a registry whose home is a folder; the value is its process and the file of its output.
+
+    It is stopped at the end.
+    """
+    log = folder / "log"
+    env = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(folder),
+        "OTEL_TRACES_EXPORTER": "none",  # Distribution 3.1 would look for a collector of traces
+    }
+    with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=folder
+            command, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=folder
         )
-    url = f"http://127.0.0.1:{port}"
     try:
-        wait_for(f"{url}/v2/", process, folder / "log")
-        yield url
+        yield process, log
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(30)
 
 
 @contextmanager
-def announced(module: str, *options: str, **streams: Any) -> Iterator[str]:
-    """The URL of one of our own servers, which says where it listens, and stops cleanly."""
+def running_server(module: str, *options: str, **streams: Any) -> Iterator[str]:
+    """Run one of the project's servers on a port that the system chooses; the value is its URL.
+
+    Args:
+        module: the server's module, as for `python -m`.
+        options: its further options.
+        streams: arguments of `subprocess.Popen`, such as `stderr`.
+    """
     command = [sys.executable, "-m", module, "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **streams)
     assert process.stdout is not None
@@ -196,27 +260,50 @@ def announced(module: str, *options: str, **streams: Any) -> Iterator[str]:
             yield line.removeprefix("listening on ").strip()
         finally:
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
 
 
 @contextmanager
 def embedded(folder: Path, *options: str) -> Iterator[str]:
-    """The embedded registry, served alone; its URL."""
-    with announced("dockhand_embedded", "--root", str(folder / "root"), *options) as url:
+    """Run the embedded registry in a process of its own; the value is its URL."""
+    with running_server("dockhand_embedded", "--root", str(folder / "root"), *options) as url:
         yield url
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server answers, whatever it says."""
-    for _ in range(200):
+    """Wait until a server replies, with any status.
+
+    Raises:
+        RuntimeError: the process ended, or there is no reply within a minute.
+    """
+
+    def replies() -> bool:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    _poll(replies, process, log)
+
+
+def _reported_port(process: subprocess.Popen[bytes], log: Path) -> int:
+    """Wait until a Distribution has written its port to its log."""
+    pattern = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
+    _poll(lambda: pattern.search(log.read_text()) is not None, process, log)
+    found = pattern.search(log.read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def _poll(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended: {log.read_text()[-2000:]}")
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-        except urllib.error.HTTPError:
+        if ready():
             return
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"no answer from {url}: {log.read_text()[-2000:]}")
+        time.sleep(0.02)
+    raise RuntimeError(f"the server does not answer: {log.read_text()[-2000:]}")

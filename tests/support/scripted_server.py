@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that does what a test tells it: lie, trickle, cut, remember."""
+"""An HTTP server on loopback whose replies, pauses and faults a test scripts."""
 
 from __future__ import annotations
 
@@ -12,20 +12,33 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
-CUT = object()  # reset the connection here
-STOP = object()  # say nothing more, and keep the connection open until the server ends
+CUT = object()  # close the connection
+HANG = object()  # send nothing more; keep the connection open until the server ends
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Pause before what follows."""
+    """A pause before the next step."""
 
     seconds: float
 
 
+@dataclass(frozen=True)
+class WaitUntil:
+    """A pause until a condition is true; the server polls it, for 30 seconds at most."""
+
+    condition: Callable[[], bool]
+
+
 @dataclass
-class Asked:
-    """A request that arrived."""
+class ReceivedRequest:
+    """A request as it arrived.
+
+    Attributes:
+        target: path and query.
+        headers: by lower-case name.
+        connection: number of the connection, from 1.
+    """
 
     method: str
     target: str
@@ -35,7 +48,7 @@ class Asked:
 
     @property
     def path(self) -> str:
-        """Without the query."""
+        """The target without its query."""
         return urlsplit(self.target).path
 
     @property
@@ -44,8 +57,8 @@ class Asked:
         return {k: v[0] for k, v in parse_qs(urlsplit(self.target).query).items()}
 
 
-Step: TypeAlias = bytes | Wait | object
-Handler: TypeAlias = Callable[[Asked], list[Step] | bytes]
+Step: TypeAlias = bytes | Wait | WaitUntil | object
+Handler: TypeAlias = Callable[[ReceivedRequest], list[Step] | bytes]
 
 
 def reply(
@@ -55,7 +68,14 @@ def reply(
     length: int | str | None = None,
     **headers: str,
 ) -> bytes:
-    """An answer; `length` is a Content-Length that need not be true."""
+    """Build the bytes of a reply.
+
+    Args:
+        status: the status code.
+        body: the body.
+        length: the Content-Length; it need not be true. The body's length by default.
+        headers: further headers, with `_` for `-` in their names.
+    """
     lines = [f"HTTP/1.1 {status} Said"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     lines.append(f"Content-Length: {len(body) if length is None else length}")
@@ -63,29 +83,38 @@ def reply(
 
 
 @dataclass
-class Scripted:
-    """The server: set `handler`, look at `asked`."""
+class ScriptedServer:
+    """A running server.
+
+    Attributes:
+        url: without a path.
+        handler: gives the steps of the reply to a request; a test sets it, at any time.
+        requests: the requests that arrived, in order.
+        connections: connections accepted so far.
+        done: set when the server ends.
+    """
 
     url: str = ""
-    handler: Handler = lambda asked: reply(404)
-    asked: list[Asked] = field(default_factory=list)
+    handler: Handler = lambda request: reply(404)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     connections: int = 0
     done: threading.Event = field(default_factory=threading.Event)
 
-    def said(self, method: str) -> list[Asked]:
-        """The requests of a method."""
-        return [one for one in self.asked if one.method == method]
+    def with_method(self, method: str) -> list[ReceivedRequest]:
+        """The requests that have this method."""
+        return [one for one in self.requests if one.method == method]
 
 
 @contextmanager
-def scripted(
+def scripted_server(
     handler: Handler | None = None, tls: ssl.SSLContext | None = None
-) -> Iterator[Scripted]:
-    """Serve until the block ends."""
-    server = Scripted()
+) -> Iterator[ScriptedServer]:
+    """Serve until the block ends; then no thread or connection is left."""
+    server = ScriptedServer()
     if handler is not None:
         server.handler = handler
     threads: list[threading.Thread] = []
+    accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         scheme = "https" if tls else "http"
         server.url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
@@ -98,6 +127,7 @@ def scripted(
                         plain.close()
                         return
                     server.connections += 1
+                    accepted.append(plain)
                     thread = threading.Thread(
                         target=_serve, args=(server, plain, tls, server.connections)
                     )
@@ -111,30 +141,37 @@ def scripted(
         finally:
             server.done.set()
             with socket.create_connection(listener.getsockname()):
-                acceptor.join()  # woken by that last connection
+                acceptor.join()  # this last connection wakes it
+            for plain in accepted:
+                with suppress(OSError):
+                    plain.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads or writes
             for thread in threads:
-                thread.join(5)
+                thread.join(10)
 
 
-def _serve(server: Scripted, plain: socket.socket, tls: ssl.SSLContext | None, number: int) -> None:
+def _serve(
+    server: ScriptedServer, plain: socket.socket, tls: ssl.SSLContext | None, number: int
+) -> None:
     with plain, suppress(OSError, ConnectionError):
         stream = tls.wrap_socket(plain, server_side=True) if tls else plain
-        stream.settimeout(0.1)
+        stream.settimeout(0.1)  # so that a thread with TLS, too, sees the server's end
         buffer = b""
         with stream:
             while not server.done.is_set():
-                request, buffer = _read(server, stream, buffer, number)
+                request, buffer = _read_request(server, stream, buffer, number)
                 if request is None:
                     return
-                server.asked.append(request)
+                server.requests.append(request)
                 steps = server.handler(request)
                 if not _perform(server, stream, [steps] if isinstance(steps, bytes) else steps):
                     return
 
 
-def _read(
-    server: Scripted, stream: socket.socket, buffer: bytes, number: int
-) -> tuple[Asked | None, bytes]:
+def _read_request(
+    server: ScriptedServer, stream: socket.socket, buffer: bytes, number: int
+) -> tuple[ReceivedRequest | None, bytes]:
+    """Read one request; return it, or None at the connection's end, and the bytes after it."""
+
     def more() -> bytes:
         while not server.done.is_set():
             with suppress(TimeoutError):
@@ -159,20 +196,23 @@ def _read(
         parts.append(data)
         size += len(data)
     body = b"".join(parts)
-    return Asked(method, target, headers, body[:length], number), body[length:]
+    return ReceivedRequest(method, target, headers, body[:length], number), body[length:]
 
 
-def _perform(server: Scripted, stream: socket.socket, steps: list[Step]) -> bool:
+def _perform(server: ScriptedServer, stream: socket.socket, steps: list[Step]) -> bool:
+    """Perform the steps of a reply; return whether the connection stays open."""
     stream.settimeout(10)
     for step in steps:
         if isinstance(step, bytes):
             stream.sendall(step)
         elif isinstance(step, Wait):
-            end = time.monotonic() + step.seconds
-            while time.monotonic() < end and not server.done.is_set():
+            server.done.wait(step.seconds)
+        elif isinstance(step, WaitUntil):
+            end = time.monotonic() + 30
+            while not step.condition() and time.monotonic() < end and not server.done.is_set():
                 time.sleep(0.01)
-        elif step is STOP:
-            server.done.wait(20)
+        elif step is HANG:
+            server.done.wait(60)
             return False
         else:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Every transport, and an authority for certificates."""
+"""Fixtures: a client for each transport, and an authority that issues certificates."""
 
 from __future__ import annotations
 
@@ -8,32 +8,37 @@ from typing import Any
 
 import pytest
 import trustme
-from raw_servers import CARRIERS, Authority, Carrier, Make
+from raw_servers import CertificateAuthority
+from transport_client import TRANSPORTS, MakeClient, TransportClient
 
 from dockhand_core.http.transports import TransportOptions
 
 
-@pytest.fixture(params=CARRIERS, ids="-".join)
-def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+@pytest.fixture(params=TRANSPORTS, ids="-".join)
+def make_client(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
+    """A function that makes clients from transport options; they are closed after the test."""
     kind, name = request.param
-    made: list[Carrier] = []
+    made: list[TransportClient] = []
 
-    def build(**options: Any) -> Carrier:
-        options.setdefault("verify", False)  # loading the usual authorities takes its time
-        made.append(Carrier(kind, TransportOptions(name=name, **options)))
+    def build(**options: Any) -> TransportClient:
+        options.setdefault("verify", False)  # loading the system's authorities is slow
+        made.append(TransportClient(kind, TransportOptions(name=name, **options)))
         return made[-1]
 
     yield build
-    for carrier in made:
-        carrier.shut()
-    gc.collect(1)  # what was leaked warns now, and warnings are errors
+    for client in made:
+        client.shut_down()
+    gc.collect(1)  # leaked objects warn now, and warnings are errors
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    """An authority; the file `other.pem` in its folder is the certificate of another one."""
     folder = tmp_path_factory.mktemp("tls")
     ca = trustme.CA()
-    made = Authority(ca, folder, folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    made = CertificateAuthority(
+        ca, folder, folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
+    )
     ca.cert_pem.write_to_path(str(made.bundle))
     issued = ca.issue_cert("client@example.test")
     made.cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))

@@ -1,4 +1,4 @@
-"""How every transport keeps connections, waits, and gives up."""
+"""Connections of every transport: reuse, timeouts and cancellation."""
 
 from __future__ import annotations
 
@@ -10,115 +10,142 @@ import time
 
 import httpx
 import pytest
-from raw_servers import MIB, OK, SECONDS, Make, Peer, Pieces, answering, ask, replying_once, wire
+from raw_servers import (
+    MIB,
+    OK_REPLY,
+    SECONDS,
+    Connection,
+    one_reply_server,
+    raw_server,
+    replying_server,
+)
+from transport_client import MakeClient, UploadStream, build_request
 
-from dockhand_core.http import transports as rooms
-from dockhand_core.http.transports import TransportOptions
+from dockhand_core.http.transports.options import (
+    ASYNC_TRANSPORTS,
+    TransportOptions,
+    build_async_transport,
+)
 
 # --- connections ---------------------------------------------------------------------------
 
 
-def test_connections_are_kept_alive(make: Make) -> None:
-    with answering(OK) as server:
-        carrier = make()
+def test_connections_are_kept_alive(make_client: MakeClient) -> None:
+    with replying_server(OK_REPLY) as server:
+        client = make_client()
         for _ in range(200):
-            assert carrier(ask(server.url))[1] == b"ok"
+            assert client.send(build_request(server.url))[1] == b"ok"
         assert server.connections == 1
 
 
-def test_a_connection_that_the_server_closed_meanwhile_is_replaced(make: Make) -> None:
-    with replying_once(OK) as server:
-        carrier = make()
-        for _ in range(5):
-            assert carrier(ask(server.url, "POST"))[1] == b"ok"
-            carrier.wait(0.02)
+def test_a_connection_that_the_server_closed_while_idle_is_replaced(
+    make_client: MakeClient,
+) -> None:
+    with one_reply_server(OK_REPLY) as server:
+        client = make_client()
+        for count in range(1, 6):
+            assert client.send(build_request(server.url, "POST"))[1] == b"ok"
+            client.sleep_until(lambda count=count: server.closed == count)  # type: ignore[misc]
+            client.sleep(0.02)  # an event loop needs a turn to see it
         assert server.connections == 5
 
 
-def test_a_download_given_up_frees_its_connection_and_is_not_read_ahead(make: Make) -> None:
+def test_an_abandoned_download_frees_its_connection_and_is_not_read_ahead(
+    make_client: MakeClient,
+) -> None:
     sent: list[int] = []
 
-    def handle(peer: Peer) -> None:
-        while (received := peer.head()) is not None:
+    def handle(connection: Connection) -> None:
+        while (received := connection.read_head()) is not None:
             if received.line.startswith("HEAD"):
-                peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+                connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
                 continue
-            peer.send(f"HTTP/1.1 200 OK\r\nContent-Length: {128 * MIB}\r\n\r\n".encode())
+            connection.send(f"HTTP/1.1 200 OK\r\nContent-Length: {128 * MIB}\r\n\r\n".encode())
             sent.append(0)
             for _ in range(128):
-                peer.send(b"x" * MIB)
+                connection.send(b"x" * MIB)
                 sent[-1] += MIB
 
-    with wire(handle) as server:
-        carrier = make(max_connections=1)
-        response = carrier.open(ask(server.url))
-        assert carrier.first(response).startswith(b"xxx")
-        carrier.wait(0.1)
+    with raw_server(handle) as server:
+        client = make_client(max_connections=1)
+        response = client.open(build_request(server.url))
+        assert client.read_first_block(response).startswith(b"xxx")
+        client.sleep(0.1)
         assert sent[0] < 16 * MIB
-        carrier.close(response)
-        carrier.close(response)  # twice does no harm
+        client.close_response(response)
+        client.close_response(response)  # a second close does nothing
         for _ in range(2):
-            assert carrier(ask(server.url, "HEAD", pool=0.5))[0].status_code == 200
+            assert client.send(build_request(server.url, "HEAD", pool=5.0))[0].status_code == 200
         assert server.connections == 2
 
 
 # --- timeouts ------------------------------------------------------------------------------
 
 
-def test_read_timeouts_are_the_requests_own(make: Make) -> None:
-    def handle(peer: Peer) -> None:
-        while (received := peer.request()) is not None:
-            if "/head" in received.line:
-                time.sleep(0.4)
-            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
-            time.sleep(0.4)
-            peer.send(b"k")
+def test_read_timeouts_belong_to_the_request(make_client: MakeClient) -> None:
+    stop = threading.Event()
 
-    with wire(handle) as server:
-        carrier = make()
+    def handle(connection: Connection) -> None:
+        while (received := connection.read_request()) is not None:
+            if "/head" in received.line:
+                stop.wait(SECONDS)
+            if "/late" in received.line:
+                time.sleep(0.4)
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+            if "/body" in received.line:
+                stop.wait(SECONDS)
+            connection.send(b"k")
+
+    with raw_server(handle) as server:
+        client = make_client()
         for path in ("/head", "/body"):
             started = time.monotonic()
             with pytest.raises(httpx.ReadTimeout):
-                carrier(ask(server.url + path, read=0.1))
-            assert time.monotonic() - started < 0.35
-        assert carrier(ask(server.url + "/head", read=2.0))[1] == b"ok"
+                client.send(build_request(server.url + path, read=0.1))
+            assert time.monotonic() - started < SECONDS / 2
+        assert client.send(build_request(server.url + "/late"))[1] == b"ok"
+        stop.set()
 
 
-def test_a_slow_download_that_moves_outlives_the_timeouts(make: Make) -> None:
-    def handle(peer: Peer) -> None:
-        peer.request()
-        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
-        for _ in range(10):
-            peer.send(b"x")
+def test_timeouts_do_not_limit_the_length_of_a_download(make_client: MakeClient) -> None:
+    def handle(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
+        for _ in range(20):
+            connection.send(b"x")
             time.sleep(0.1)
 
-    with wire(handle) as server:
-        request = ask(server.url, connect=0.2, read=0.2, write=0.2, pool=0.2)
-        assert make()(request)[1] == b"x" * 10
+    with raw_server(handle) as server:
+        request = build_request(server.url, connect=1.5, read=1.5, write=1.5, pool=1.5)
+        assert make_client().send(request)[1] == b"x" * 20
 
 
-def test_a_write_that_does_not_move_times_out_and_is_not_read_ahead(make: Make) -> None:
-    def handle(peer: Peer) -> None:
-        peer.head()
+def test_a_stalled_upload_times_out_and_its_body_is_not_read_ahead(
+    make_client: MakeClient,
+) -> None:
+    def handle(connection: Connection) -> None:
+        connection.read_head()
         stop.wait(SECONDS)
 
     stop = threading.Event()
-    with wire(handle) as server:
-        body = Pieces(4096)
+    with raw_server(handle) as server:
+        body = UploadStream(4096)
         started = time.monotonic()
         with pytest.raises(httpx.WriteTimeout):
-            make(max_connections=1)(ask(server.url, "PUT", body=body, write=0.2, read=5.0))
-        assert 0.15 < time.monotonic() - started < 2
+            make_client(max_connections=1).send(
+                build_request(server.url, "PUT", body=body, write=0.2, read=5.0)
+            )
+        assert 0.15 < time.monotonic() - started < SECONDS / 2
         assert body.taken < 32 * MIB
         stop.set()
 
 
-def test_a_connect_that_gets_no_answer_times_out(make: Make) -> None:
+def test_connecting_to_a_full_backlog_times_out(make_client: MakeClient) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         address = listener.getsockname()
-        waiting = [socket.socket() for _ in range(4)]  # fill the queue: further SYNs are dropped
+        waiting = [socket.socket() for _ in range(4)]  # fill the backlog: further SYNs are dropped
         for sock in waiting:
             sock.setblocking(False)
             sock.connect_ex(address)
@@ -126,52 +153,56 @@ def test_a_connect_that_gets_no_answer_times_out(make: Make) -> None:
         try:
             started = time.monotonic()
             with pytest.raises(httpx.ConnectTimeout):
-                make()(ask(f"http://127.0.0.1:{address[1]}/", connect=0.2, read=5.0))
-            assert time.monotonic() - started < 2
+                make_client().send(
+                    build_request(f"http://127.0.0.1:{address[1]}/", connect=0.2, read=5.0)
+                )
+            assert time.monotonic() - started < 4
         finally:
             for sock in waiting:
                 sock.close()
 
 
-def test_waiting_for_a_connection_times_out(make: Make) -> None:
-    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok") as server:
-        carrier = make(max_connections=1)
-        held = carrier.open(ask(server.url))
+def test_waiting_for_a_connection_times_out(make_client: MakeClient) -> None:
+    with replying_server(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok") as server:
+        client = make_client(max_connections=1)
+        held = client.open(build_request(server.url))
         started = time.monotonic()
         with pytest.raises(httpx.PoolTimeout):
-            carrier.open(ask(server.url, pool=0.1))
-        assert time.monotonic() - started < 2
-        carrier.close(held)
-        carrier.close(carrier.open(ask(server.url, pool=0.5)))
+            client.open(build_request(server.url, pool=0.1))
+        assert time.monotonic() - started < SECONDS / 2
+        client.close_response(held)
+        client.close_response(client.open(build_request(server.url, pool=5.0)))
 
 
 # --- cancellation --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", rooms.ASYNC_TRANSPORTS)
+@pytest.mark.parametrize("name", ASYNC_TRANSPORTS)
 @pytest.mark.parametrize("where", ["waiting", "download", "upload", "connecting"])
 def test_cancelled_work_leaves_no_connection_behind(name: str, where: str) -> None:
-    def handle(peer: Peer) -> None:
-        while (received := peer.head()) is not None:
+    def handle(connection: Connection) -> None:
+        while (received := connection.read_head()) is not None:
             if "/ok" in received.line:
-                peer.send(OK)
+                connection.send(OK_REPLY)
                 continue
             if where == "download":
-                peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + b"x" * MIB)
+                connection.send(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + b"x" * MIB
+                )
             if where != "upload":
-                peer.sock.recv(1)
+                connection.sock.recv(1)
             else:
                 stop.wait(SECONDS)
                 return
 
     async def run(port: int) -> None:
-        transport = rooms.build_async_transport(TransportOptions(name=name, max_connections=32))
+        transport = build_async_transport(TransportOptions(name=name, max_connections=32))
 
         async def work() -> None:
-            body = Pieces(4096) if where == "upload" else None
+            body = UploadStream(4096) if where == "upload" else None
             url = f"http://127.0.0.1:{port}/"
             response = await transport.handle_async_request(
-                ask(url, "PUT" if body else "GET", body=body)
+                build_request(url, "PUT" if body else "GET", body=body)
             )
             try:
                 async for _ in response.aiter_raw():
@@ -180,7 +211,9 @@ def test_cancelled_work_leaves_no_connection_behind(name: str, where: str) -> No
                 await response.aclose()
 
         for _ in range(5):
-            tasks = [asyncio.create_task(work()) for _ in range(40)]  # some wait for a connection
+            tasks = [
+                asyncio.create_task(work()) for _ in range(40)
+            ]  # more than there are connections
             await asyncio.sleep(0.001 if where == "connecting" else 0.05)
             for task in tasks:
                 task.cancel()
@@ -189,9 +222,9 @@ def test_cancelled_work_leaves_no_connection_behind(name: str, where: str) -> No
 
         async def good() -> bytes:
             url = f"http://127.0.0.1:{port}/ok"
-            response = await transport.handle_async_request(ask(url, pool=5.0))
+            response = await transport.handle_async_request(build_request(url))
             body = b"".join([chunk async for chunk in response.aiter_raw()])
-            await barrier.wait()  # all at one time: not one of 32 places is lost
+            await barrier.wait()  # all 32 at one time: no connection slot is lost
             await response.aclose()
             return body
 
@@ -200,7 +233,7 @@ def test_cancelled_work_leaves_no_connection_behind(name: str, where: str) -> No
         await transport.aclose()
 
     stop = threading.Event()
-    with wire(handle) as server:
+    with raw_server(handle) as server:
         asyncio.run(run(server.port))
         stop.set()
     gc.collect()

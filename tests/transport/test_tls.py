@@ -1,4 +1,4 @@
-"""TLS, proxies, and the settings of every transport."""
+"""TLS, proxies and settings of every transport."""
 
 from __future__ import annotations
 
@@ -19,49 +19,82 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from raw_servers import OK, SECONDS, Authority, Endpoint, Make, Peer, answering, ask, wire
+from raw_servers import (
+    OK_REPLY,
+    SECONDS,
+    CertificateAuthority,
+    Connection,
+    RawServer,
+    raw_server,
+    refusing_port,
+    replying_server,
+)
+from transport_client import MakeClient, build_request
 
 from dockhand_core.errors import ConfigError
-from dockhand_core.http import transports as rooms
-from dockhand_core.http.transports import TransportOptions, environment_proxy
+from dockhand_core.http.transports.options import (
+    ASYNC_TRANSPORTS,
+    SYNC_TRANSPORTS,
+    TRANSPORTS,
+    TransportOptions,
+    build_async_transport,
+    build_transport,
+    environment_proxy,
+)
 
 
-def test_a_server_is_checked_against_the_bundle(make: Make, authority: Authority) -> None:
-    with answering(OK, authority.server()) as server:
-        assert make(verify=authority.bundle)(ask(server.url))[1] == b"ok"
-        assert make(verify=False)(ask(server.url))[1] == b"ok"
+def test_a_server_certificate_is_checked_against_the_bundle(
+    make_client: MakeClient, authority: CertificateAuthority
+) -> None:
+    with replying_server(OK_REPLY, authority.server_context()) as server:
+        assert make_client(verify=authority.bundle).send(build_request(server.url))[1] == b"ok"
+        assert make_client(verify=False).send(build_request(server.url))[1] == b"ok"
         for verify in (True, authority.folder / "other.pem"):
             with pytest.raises(httpx.ConnectError, match=r"(?i)certificate"):
-                make(verify=verify)(ask(server.url))
+                make_client(verify=verify).send(build_request(server.url))
         with pytest.raises(httpx.ConnectError, match=r"(?i)hostname|certificate"):
-            make(verify=authority.bundle)(ask(f"https://localhost:{server.port}/"))
-        assert len(server.received) == 2
+            make_client(verify=authority.bundle).send(
+                build_request(f"https://localhost:{server.port}/")
+            )
+        assert len(server.requests) == 2
 
 
-def test_tls_to_a_server_without_it(make: Make) -> None:
-    def handle(peer: Peer) -> None:
-        peer.sock.recv(65536)
-        peer.send(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+def test_https_to_a_server_without_tls_is_a_connect_error(make_client: MakeClient) -> None:
+    def handle(connection: Connection) -> None:
+        connection.sock.recv(65536)
+        connection.send(b"HTTP/1.0 400 Bad Request\r\n\r\n")
 
-    with wire(handle) as server, pytest.raises(httpx.ConnectError):
-        make(verify=False)(ask(f"https://127.0.0.1:{server.port}/"))
+    with raw_server(handle) as server, pytest.raises(httpx.ConnectError):
+        make_client(verify=False).send(build_request(f"https://127.0.0.1:{server.port}/"))
 
 
-def test_client_certificates(make: Make, authority: Authority) -> None:
-    with answering(OK, authority.server(clients=True)) as server:
+def test_a_client_certificate_is_sent(
+    make_client: MakeClient, authority: CertificateAuthority
+) -> None:
+    with replying_server(
+        OK_REPLY, authority.server_context(demand_client_certificate=True)
+    ) as server:
         files = {"client_cert": authority.cert, "client_key": authority.key}
-        assert make(verify=authority.bundle, **files)(ask(server.url))[1] == b"ok"
+        assert (
+            make_client(verify=authority.bundle, **files).send(build_request(server.url))[1]
+            == b"ok"
+        )
         with pytest.raises(httpx.TransportError):
-            make(verify=authority.bundle)(ask(server.url))
-        assert len(server.received) == 1
+            make_client(verify=authority.bundle).send(build_request(server.url))
+        assert len(server.requests) == 1
 
 
 # --- proxies -------------------------------------------------------------------------------
 
 
 @contextmanager
-def proxying(target: Endpoint, *, secret: str | None = None) -> Iterator[Endpoint]:
-    """An HTTP proxy that sends everything to `target`."""
+def http_proxy(target: RawServer, *, secret: str | None = None) -> Iterator[RawServer]:
+    """Run an HTTP proxy whose tunnels all lead to `target`.
+
+    Args:
+        target: the server behind the proxy.
+        secret: the Proxy-Authorization that it demands, if any.
+    """
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
         try:
@@ -73,84 +106,91 @@ def proxying(target: Endpoint, *, secret: str | None = None) -> Iterator[Endpoin
             with suppress(OSError):
                 sink.shutdown(socket.SHUT_WR)
 
-    def handle(peer: Peer) -> None:
-        while (received := peer.head()) is not None:
-            server.received.append(received)
-            if secret is not None and received.get("Proxy-Authorization") != secret:
-                peer.send(b"HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n\r\n")
+    def handle(connection: Connection) -> None:
+        while (received := connection.read_head()) is not None:
+            server.requests.append(received)
+            if secret is not None and received.header("Proxy-Authorization") != secret:
+                connection.send(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
                 continue
             if not received.line.startswith("CONNECT"):
-                peer.send(OK)
+                connection.send(OK_REPLY)
                 continue
             with socket.create_connection(("127.0.0.1", target.port)) as upstream:
-                peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                back = threading.Thread(target=pump, args=(upstream, peer.sock), daemon=True)
+                connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = threading.Thread(target=pump, args=(upstream, connection.sock), daemon=True)
                 back.start()
-                pump(peer.sock, upstream)
+                pump(connection.sock, upstream)
                 back.join(SECONDS)
             return
 
-    with wire(handle) as server:
+    with raw_server(handle) as server:
         yield server
 
 
 SECRET = "Basic dXNlcjpwQHNz"  # user:p@ss
 
 
-def test_a_proxy_for_http(make: Make) -> None:
-    with answering(OK) as target, proxying(target, secret=SECRET) as proxy:
-        carrier = make(proxy=f"http://user:p%40ss@127.0.0.1:{proxy.port}")
+def test_http_through_a_proxy(make_client: MakeClient) -> None:
+    with replying_server(OK_REPLY) as target, http_proxy(target, secret=SECRET) as proxy:
+        client = make_client(proxy=f"http://user:p%40ss@127.0.0.1:{proxy.port}")
         url = "http://registry.test:5000/v2/a?next=b%2Fc&_state=a%3D%3D"
         for _ in range(2):
-            response, body = carrier(ask(url, headers=[("X-A", "1")]))
+            response, body = client.send(build_request(url, headers=[("X-A", "1")]))
             assert (response.status_code, body) == (200, b"ok")
-        assert proxy.received[0].line == f"GET {url} HTTP/1.1"
-        assert proxy.received[0].get("Host") == "registry.test:5000"
+        assert proxy.requests[0].line == f"GET {url} HTTP/1.1"
+        assert proxy.requests[0].header("Host") == "registry.test:5000"
         assert proxy.connections == 1
         assert target.connections == 0
 
 
-def test_a_proxy_for_https(make: Make, authority: Authority) -> None:
+def test_https_through_a_proxy(make_client: MakeClient, authority: CertificateAuthority) -> None:
     with (
-        answering(OK, authority.server()) as target,
-        proxying(target, secret=SECRET) as proxy,
+        replying_server(OK_REPLY, authority.server_context()) as target,
+        http_proxy(target, secret=SECRET) as proxy,
     ):
-        carrier = make(proxy=f"http://user:p%40ss@127.0.0.1:{proxy.port}", verify=authority.bundle)
+        client = make_client(
+            proxy=f"http://user:p%40ss@127.0.0.1:{proxy.port}", verify=authority.bundle
+        )
         for _ in range(2):
             headers = [("Authorization", "Bearer t")]
-            assert carrier(ask("https://registry.test/v2/", headers=headers))[1] == b"ok"
-        (connect,) = proxy.received
+            assert (
+                client.send(build_request("https://registry.test/v2/", headers=headers))[1] == b"ok"
+            )
+        (connect,) = proxy.requests
         assert connect.line == "CONNECT registry.test:443 HTTP/1.1"
-        assert connect.get("Authorization") is None
-        assert target.received[0].line == "GET /v2/ HTTP/1.1"
-        assert target.received[0].get("Proxy-Authorization") is None
+        assert connect.header("Authorization") is None
+        assert target.requests[0].line == "GET /v2/ HTTP/1.1"
+        assert target.requests[0].header("Proxy-Authorization") is None
 
 
-def test_a_proxy_that_refuses(make: Make, authority: Authority) -> None:
-    with (
-        answering(OK, authority.server()) as target,
-        proxying(target, secret=SECRET) as proxy,
-    ):
-        carrier = make(proxy=f"http://127.0.0.1:{proxy.port}", verify=authority.bundle)
-        with pytest.raises(httpx.ProxyError):
-            carrier(ask("https://registry.test/v2/"))
-        assert carrier(ask("http://registry.test/v2/"))[0].status_code == 407
-        assert target.connections == 0
-    with pytest.raises((httpx.ProxyError, httpx.ConnectError)):
-        make(proxy=f"http://127.0.0.1:{proxy.port}")(ask("http://registry.test/"))
-
-
-def test_the_environment_is_not_read_by_a_transport(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+def test_a_proxy_that_refuses_is_an_error(
+    make_client: MakeClient, authority: CertificateAuthority
 ) -> None:
-    with answering(OK) as server:
+    with (
+        replying_server(OK_REPLY, authority.server_context()) as target,
+        http_proxy(target, secret=SECRET) as proxy,
+    ):
+        client = make_client(proxy=f"http://127.0.0.1:{proxy.port}", verify=authority.bundle)
+        with pytest.raises(httpx.ProxyError):
+            client.send(build_request("https://registry.test/v2/"))
+        assert client.send(build_request("http://registry.test/v2/"))[0].status_code == 407
+        assert target.connections == 0
+    with refusing_port() as port, pytest.raises((httpx.ProxyError, httpx.ConnectError)):
+        make_client(proxy=f"http://127.0.0.1:{port}").send(build_request("http://registry.test/"))
+
+
+def test_a_transport_does_not_read_the_environment(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with replying_server(OK_REPLY) as server:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, "http://127.0.0.1:9")
-        assert make()(ask(server.url))[1] == b"ok"
+        assert make_client().send(build_request(server.url))[1] == b"ok"
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def set_variables(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that sets environment variables; at first those of proxies are unset."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -162,22 +202,22 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return put
 
 
-def test_environment_proxy(environment: Callable[..., None]) -> None:
+def test_the_proxy_from_the_environment(set_variables: Callable[..., None]) -> None:
     assert environment_proxy("http://registry.test/") is None
-    environment(HTTP_PROXY="http://u:p@plain:1", HTTPS_PROXY="secure:2")
+    set_variables(HTTP_PROXY="http://u:p@plain:1", HTTPS_PROXY="secure:2")
     assert environment_proxy("http://registry.test/") == "http://u:p@plain:1"
     assert environment_proxy("https://registry.test/v2/") == "http://secure:2"
-    environment(NO_PROXY="other.test,.inside.test,port.test:5000")
+    set_variables(NO_PROXY="other.test,.inside.test,port.test:5000")
     assert environment_proxy("https://other.test:5000") is None
     assert environment_proxy("https://a.inside.test") is None
     assert environment_proxy("https://port.test:5000") is None
     assert environment_proxy("https://port.test:5001") == "http://secure:2"
-    environment(NO_PROXY="*")
+    set_variables(NO_PROXY="*")
     assert environment_proxy("https://registry.test") is None
 
 
-def test_environment_proxy_for_all(environment: Callable[..., None]) -> None:
-    environment(ALL_PROXY="http://any:3")
+def test_all_proxy_leaves_out_loopback(set_variables: Callable[..., None]) -> None:
+    set_variables(ALL_PROXY="http://any:3")
     assert environment_proxy("https://registry.test") == "http://any:3"
     for host in ("localhost", "LOCALHOST:5000", "a.localhost", "127.0.0.1", "127.8.8.8", "[::1]:1"):
         assert environment_proxy(f"https://user@{host}/v2/") is None
@@ -189,8 +229,10 @@ def test_environment_proxy_for_all(environment: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_settings_that_cannot_be(kind: str, authority: Authority, tmp_path: Path) -> None:
-    build = rooms.build_transport if kind == "sync" else rooms.build_async_transport
+def test_invalid_settings_are_named_and_show_no_password(
+    kind: str, authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    build = build_transport if kind == "sync" else build_async_transport
     empty = tmp_path / "empty.pem"
     empty.write_bytes(b"")
     locked = tmp_path / "locked.pem"
@@ -222,25 +264,25 @@ def test_settings_that_cannot_be(kind: str, authority: Authority, tmp_path: Path
             shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
 
 
-def test_a_proxys_password_is_not_shown() -> None:
+def test_the_repr_shows_no_password_of_a_proxy() -> None:
     assert "hush" not in repr(TransportOptions(proxy="http://user:hush@proxy.test"))
 
 
-def test_the_names_offered() -> None:
-    assert set(rooms.TRANSPORTS) == {*rooms.SYNC_TRANSPORTS, *rooms.ASYNC_TRANSPORTS}
+def test_the_names_of_transports() -> None:
+    assert set(TRANSPORTS) == {*SYNC_TRANSPORTS, *ASYNC_TRANSPORTS}
     with pytest.raises(ConfigError, match=r"aiohttp.*blocking"):
-        rooms.build_transport(TransportOptions(name="aiohttp"))
+        build_transport(TransportOptions(name="aiohttp"))
 
 
-def test_a_child_process_makes_its_own(make: Make) -> None:
-    with answering(OK) as server:
-        assert make()(ask(server.url))[1] == b"ok"
+def test_a_child_process_opens_its_own_connections(make_client: MakeClient) -> None:
+    with replying_server(OK_REPLY) as server:
+        assert make_client().send(build_request(server.url))[1] == b"ok"
         if (child := os.fork()) == 0:
             try:
-                os._exit(0 if make()(ask(server.url))[1] == b"ok" else 1)
+                os._exit(0 if make_client().send(build_request(server.url))[1] == b"ok" else 1)
             finally:
                 os._exit(2)
-        for _ in range(100):
+        for _ in range(1000):
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
                 break
