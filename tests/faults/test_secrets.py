@@ -28,7 +28,9 @@ PASSWORD = "p4ss-w0rd-of-alice"
 STATE = "st4te-of-the-upload"
 SIGNATURE = "s1gnature-of-the-bucket"
 OWN_HEADER = "own-h3ader-of-ours"
-SECRETS = [PASSWORD, STATE, SIGNATURE, OWN_HEADER, b64encode(f"alice:{PASSWORD}".encode()).decode()]
+ALICE = {"driver": "basic", "username": "alice", "password": PASSWORD}
+BASIC_HEADER = b64encode(f"alice:{PASSWORD}".encode()).decode()
+SECRETS = [PASSWORD, STATE, SIGNATURE, OWN_HEADER, BASIC_HEADER]
 PLACE = f"/v2/a/b/blobs/uploads/1?_state={STATE}"
 TAGS = b'{"tags":["v1"]}'
 
@@ -98,7 +100,7 @@ def test_no_secret_in_errors_and_logs(
         server.url,
         retries=int(name in ("cut", "busy", "an upload cut")),
         timeout=0.1,
-        auth={"driver": "basic", "username": "alice", "password": PASSWORD},
+        auth=ALICE,
         headers={"X-Own": OWN_HEADER},
         logging={"driver": "json", "level": "debug"},
     )
@@ -134,9 +136,8 @@ def test_no_secret_in_errors_and_logs(
         except DockhandError as error:
             failed += 1
             seen += repr(error) + str(error) + repr(vars(error))
-            seen += "".join(
-                traceback.format_exception(error)
-            )  # with its causes, as a log shows them
+            # with its causes, as a log shows them
+            seen += "".join(traceback.format_exception(error))
     log = capsys.readouterr().err
     lines = [json.loads(line) for line in log.splitlines()]
     assert failed
@@ -174,3 +175,40 @@ def test_no_signature_of_a_storage_url_in_errors_and_logs(
     seen += capsys.readouterr().err
     assert other.url in seen
     assert SIGNATURE not in seen
+
+
+def test_no_upload_state_in_errors_and_logs(
+    make_client: MakeClient, server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.handler = lambda request: (
+        reply(202, Location="/v2/a/b/blobs/uploads/1?_state=hidden-state")
+        if request.method == "POST"
+        else reply(400, b'{"errors":[{"code":"BLOB_UPLOAD_INVALID"}]}')
+    )
+    registry = make_client(server.url, auth=ALICE, logging={"driver": "json", "level": "debug"})
+    upload = registry.start_upload("a/b")
+    with pytest.raises(DockhandError) as caught:
+        registry.upload_chunk(upload, b"data")
+    seen = capsys.readouterr().err + repr(caught.value) + repr(upload) + repr(registry)
+    assert '"path": "/v2/a/b/blobs/uploads/1"' in seen
+    assert "hidden-state" not in seen
+    assert PASSWORD not in seen
+    assert "Basic" not in seen
+
+
+def test_secrets_that_a_registry_echoes(make_client: MakeClient, server: ScriptedServer) -> None:
+    """The registry, or a proxy before it, quotes the request's headers in its error."""
+
+    def echo(request: ReceivedRequest) -> bytes:
+        quoted = f"{request.headers['authorization']} {request.headers['x-team']}"
+        entry = {"code": "DENIED", "message": quoted, "detail": {"headers": quoted}}
+        return reply(403, json.dumps({"errors": [entry]}).encode())
+
+    server.handler = echo
+    registry = make_client(server.url, auth=ALICE, headers={"X-Team": "own-h3ader"})
+    with pytest.raises(DockhandError) as caught:
+        registry.ping()
+    shown = f"{caught.value!r} {getattr(caught.value, 'detail', None)} {vars(caught.value)}"
+    assert "DENIED" in shown
+    assert "YWxpY2U6" not in shown  # base64 of `alice:`
+    assert "own-h3ader" not in shown

@@ -1,9 +1,8 @@
-"""Uploads that are cut while they are being sent, and files that cannot be written."""
+"""Uploads that are cut while their body is being sent."""
 
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import struct
 import threading
@@ -12,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from scripted_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
+from scripted_server import reply
 
 from dockhand_core import (
     ConnectionFailed,
@@ -31,13 +30,18 @@ START = "/v2/a/b/blobs/uploads/"
 
 
 class Upstream:
-    """A registry that reads bodies as they come, and may break off in the middle of one.
+    """A registry that may cut the connection in the middle of a body.
 
     Attributes:
-        cut: for each PUT or PATCH with a body, bytes of it to take before the connection is
-            reset; one that is None is taken whole.
-        answer: sent, and the connection closed, where a body is cut; else nothing is said.
-        keeps: whether what arrived stays (3.1), or the upload is forgotten (2.8).
+        cut: for each PUT or PATCH with a body, the bytes of it to read before the connection is
+            reset; None for a whole body.
+        answer: the reply to a body that is cut, before the connection is closed; None for a reset.
+        keeps: whether the bytes of a cut upload stay (Distribution 3.1) or not (2.8).
+        log: method and bytes of each body, in order.
+        data: the bytes of the upload.
+        alive: whether the upload can be continued.
+        begun: uploads begun so far.
+        blob: the finished blob.
     """
 
     def __init__(self) -> None:
@@ -51,6 +55,7 @@ class Upstream:
         self.blob: bytes | None = None
 
     def serve(self, peer: socket.socket) -> None:
+        """Serve one connection."""
         buffer = b""
         while True:
             while b"\r\n\r\n" not in buffer:
@@ -80,6 +85,7 @@ class Upstream:
             peer.sendall(self.reply(method, target, bytes(body)))
 
     def reply(self, method: str, target: str, body: bytes) -> bytes:
+        """The reply to a request whose body arrived whole."""
         place = f"{START}{self.begun}?_state={len(self.data)}"
         if method == "HEAD":
             return reply(404) if self.blob is None else reply(200, length=len(self.blob))
@@ -102,11 +108,13 @@ class Upstream:
         return reply(201, Location="/x")
 
     def count(self, method: str) -> int:
+        """The number of requests of a method."""
         return sum(one == method for one, _ in self.log)
 
 
 @contextmanager
 def serving(upstream: Upstream) -> Iterator[str]:
+    """Serve a registry until the block ends; the value is its URL."""
     threads: list[threading.Thread] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         peers: list[socket.socket] = []
@@ -119,7 +127,7 @@ def serving(upstream: Upstream) -> Iterator[str]:
             with suppress(OSError):
                 while True:
                     peer, _ = listener.accept()
-                    peer.settimeout(10)
+                    peer.settimeout(30)
                     peers.append(peer)
                     threads.append(threading.Thread(target=serve, args=(peer,)))
                     threads[-1].start()
@@ -140,17 +148,20 @@ def serving(upstream: Upstream) -> Iterator[str]:
 
 @pytest.fixture
 def upstream() -> Upstream:
+    """The state of the registry."""
     return Upstream()
 
 
 @pytest.fixture
 def url(upstream: Upstream) -> Iterator[str]:
+    """The URL of the registry."""
     with serving(upstream) as found:
         yield found
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
+    """A file with DATA."""
     path = tmp_path / "file"
     path.write_bytes(DATA)
     return path
@@ -158,7 +169,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("keeps", [True, False])
 @pytest.mark.parametrize("cuts", [[MIB], [MIB, MIB // 2, MIB // 2], [0, 0]])
-def test_file_cut_while_it_is_sent(
+def test_a_file_that_is_cut(
     make_client: MakeClient, upstream: Upstream, url: str, file: Path, cuts: list[int], keeps: bool
 ) -> None:
     upstream.cut, upstream.keeps = [*cuts], keeps
@@ -169,13 +180,15 @@ def test_file_cut_while_it_is_sent(
     assert {total for _, total in told} == {len(DATA)}
     assert all(0 < done <= len(DATA) for done, _ in told)
     if keeps and cuts[0]:
-        assert upstream.begun == 1  # carried on, and nothing of it sent twice
+        assert upstream.begun == 1  # resumed, and no byte is sent twice
         assert sum(n for method, n in upstream.log if method in ("PUT", "PATCH")) == len(DATA)
     else:
         assert upstream.begun == len(cuts) + 1
 
 
-def test_file_given_up(make_client: MakeClient, upstream: Upstream, url: str, file: Path) -> None:
+def test_a_file_that_is_given_up(
+    make_client: MakeClient, upstream: Upstream, url: str, file: Path
+) -> None:
     upstream.cut = [MIB, *[0] * 20]
     with pytest.raises(ConnectionFailed):
         make_client(url, retries=2).upload_blob("a/b", file)
@@ -199,10 +212,10 @@ WHOLE = b"".join(BLOCKS)
         pytest.param([3 * MIB, None, 3 * MIB, None, 3 * MIB], id="each once"),
     ],
 )
-def test_stream_cut(
+def test_a_stream_that_is_cut(
     make_client: MakeClient, upstream: Upstream, url: str, cuts: list[int | None]
 ) -> None:
-    """What can be read only once: each chunk is carried on from what the registry has of it."""
+    """The source can be read only once: each chunk is resumed where the registry has it."""
     upstream.cut = [*cuts]
     assert make_client(url).upload_blob("a/b", iter(BLOCKS)).digest == Digest.of(WHOLE)
     assert upstream.blob == WHOLE
@@ -210,8 +223,10 @@ def test_stream_cut(
     assert sum(n for method, n in upstream.log if method == "PATCH") == len(WHOLE)
 
 
-def test_stream_forgotten(make_client: MakeClient, upstream: Upstream, url: str) -> None:
-    """As on 2.8: what can be read only once cannot be begun again. The first error is told."""
+def test_a_stream_that_the_registry_forgets(
+    make_client: MakeClient, upstream: Upstream, url: str
+) -> None:
+    """As on Distribution 2.8: a source that can be read only once cannot be begun again."""
     upstream.cut, upstream.keeps = [None, MIB], False
     with pytest.raises(DockhandError):
         make_client(url).upload_blob("a/b", iter(BLOCKS))
@@ -219,7 +234,7 @@ def test_stream_forgotten(make_client: MakeClient, upstream: Upstream, url: str)
     assert upstream.count("DELETE") == 1
 
 
-def test_writer_cut(make_client: MakeClient, upstream: Upstream, url: str) -> None:
+def test_a_writer_that_is_cut(make_client: MakeClient, upstream: Upstream, url: str) -> None:
     upstream.cut = [2 * MIB]
     with make_client(url).blob_writer("a/b") as out:
         for block in BLOCKS:
@@ -228,7 +243,9 @@ def test_writer_cut(make_client: MakeClient, upstream: Upstream, url: str) -> No
     assert upstream.blob == WHOLE
 
 
-def test_writer_left_by_an_exception(make_client: MakeClient, upstream: Upstream, url: str) -> None:
+def test_an_exception_in_a_writers_block(
+    make_client: MakeClient, upstream: Upstream, url: str
+) -> None:
     with pytest.raises(ZeroDivisionError, match="mine"), make_client(url).blob_writer("a/b") as out:
         out.write(BLOCKS[0])
         raise ZeroDivisionError("mine")
@@ -239,7 +256,7 @@ def test_writer_left_by_an_exception(make_client: MakeClient, upstream: Upstream
 @pytest.mark.parametrize(
     ("status", "error"), [("401", Unauthorized), ("413", SizeInvalid), ("403", DockhandError)]
 )
-def test_refused_while_it_is_sent(
+def test_an_early_refusal(
     make_client: MakeClient,
     upstream: Upstream,
     url: str,
@@ -247,9 +264,9 @@ def test_refused_while_it_is_sent(
     status: str,
     error: type[Exception],
 ) -> None:
-    """The answer comes before the body's end, and then the connection is closed.
+    """The reply comes before the body's end, and then the connection is closed.
 
-    Whether the answer or the broken connection is seen first is a matter of luck.
+    The client sees the reply or the broken connection first, by chance.
     """
     upstream.cut = [MIB // 4] * 20
     upstream.answer = reply(status, b'{"errors":[]}', Connection="close")
@@ -258,7 +275,7 @@ def test_refused_while_it_is_sent(
     assert upstream.blob is None
 
 
-def test_busy_while_it_is_sent(
+def test_an_early_503_is_retried(
     make_client: MakeClient, upstream: Upstream, url: str, file: Path
 ) -> None:
     upstream.cut, upstream.keeps = [MIB // 4, MIB // 4], False
@@ -266,71 +283,3 @@ def test_busy_while_it_is_sent(
     make_client(url).upload_blob("a/b", file)
     assert upstream.blob == DATA
     assert upstream.begun == 3
-
-
-# -- downloads whose file is the trouble -----------------------------------------------------
-
-
-class Blob:
-    """Sends DATA, from where it is asked for."""
-
-    def __call__(self, request: ReceivedRequest) -> list[Step] | bytes:
-        start = int(request.headers.get("range", "bytes=0-")[6:-1])
-        if start:
-            span = f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"
-            return reply(206, DATA[start:], Content_Range=span)
-        return reply(200, DATA)
-
-
-@pytest.mark.parametrize("missing", [1, MIB])
-def test_full_disk(
-    make_client: MakeClient, server: ScriptedServer, tmp_path: Path, missing: int
-) -> None:
-    """A file that could not be written whole never gets the blob's name; it is carried on."""
-    server.handler = Blob()
-    registry = make_client(server.url)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(DATA) - missing, hard))
-    try:
-        with pytest.raises(OSError, match=r"(?i)too large"):
-            registry.download_blob("a/b", DIGEST, tmp_path / "blob")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not (tmp_path / "blob").exists()
-    registry.download_blob("a/b", DIGEST, tmp_path / "blob")
-    assert (tmp_path / "blob").read_bytes() == DATA
-    assert server.requests[-1].headers["range"] == f"bytes={len(DATA) - missing}-"
-
-
-def test_progress_that_fails(
-    make_client: MakeClient, server: ScriptedServer, tmp_path: Path
-) -> None:
-    """The caller's own exception comes out, and what arrived stays."""
-    server.handler = Blob()
-
-    def progress(done: int, total: int | None) -> None:
-        assert total == len(DATA)
-        if done > MIB:
-            raise ZeroDivisionError("mine")
-
-    registry = make_client(server.url)
-    with pytest.raises(ZeroDivisionError, match="mine"):
-        registry.download_blob("a/b", DIGEST, tmp_path / "blob", progress=progress)
-    assert not (tmp_path / "blob").exists()
-    told: list[tuple[int, int | None]] = []
-    registry.download_blob("a/b", DIGEST, tmp_path / "blob", progress=lambda *now: told.append(now))
-    assert (tmp_path / "blob").read_bytes() == DATA
-    assert told[0][0] > MIB
-    assert told[-1] == (len(DATA), len(DATA))
-
-
-@pytest.mark.parametrize("always", [reply(416), reply(200, DATA, length=len(DATA) + 5)])
-def test_nonsense_without_end(
-    make_client: MakeClient, server: ScriptedServer, tmp_path: Path, always: bytes
-) -> None:
-    """Answers that lead to nothing are not asked for for ever."""
-    server.handler = lambda request: [always[: len(always) - 10], CUT]
-    with pytest.raises(DockhandError):
-        make_client(server.url, retries=2).download_blob("a/b", DIGEST, tmp_path / "blob")
-    assert len(server.requests) < 12
-    assert not (tmp_path / "blob").exists()

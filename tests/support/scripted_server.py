@@ -25,9 +25,10 @@ class Wait:
 
 @dataclass(frozen=True)
 class WaitUntil:
-    """A pause until a condition is true; the server polls it, for 30 seconds at most."""
+    """A pause until a condition is true, or for that many seconds; the server polls it."""
 
     condition: Callable[[], bool]
+    seconds: float
 
 
 @dataclass
@@ -208,7 +209,7 @@ def _perform(server: ScriptedServer, stream: socket.socket, steps: list[Step]) -
         elif isinstance(step, Wait):
             server.done.wait(step.seconds)
         elif isinstance(step, WaitUntil):
-            end = time.monotonic() + 30
+            end = time.monotonic() + step.seconds
             while not step.condition() and time.monotonic() < end and not server.done.is_set():
                 time.sleep(0.01)
         elif step is HANG:
