@@ -1,4 +1,4 @@
-"""The contract suite runs against every registry that a driver must suit, sync and async."""
+"""Fixtures: every registry that a driver must work with, and clients of both kinds."""
 
 from __future__ import annotations
 
@@ -20,23 +20,33 @@ from dockhand_core.http.transports import ASYNC_TRANSPORTS
 
 @dataclass(frozen=True)
 class Target:
-    """A registry, and what it can do."""
+    """A registry and its abilities.
+
+    Attributes:
+        name: the name in the ids of tests.
+        kind: `embedded` (in this process), `served` (embedded, in a process), `cassette` or `live`.
+        version: the registry's version, or the storage of the embedded one.
+        deletes_tags: whether a tag can be deleted alone.
+        has_referrers: whether it has the referrers API.
+        tokens: whether it demands tokens.
+        driver: the name of the registry driver.
+        links_blobs: whether a blob of another repository is linked without a mount.
+        names_missing_blobs: whether the error for a missing blob names the blob.
+    """
 
     name: str
     kind: str
     version: str
     deletes_tags: bool = True
-    pages_tags: bool = True
     has_referrers: bool = True
-    single_post: bool = True
     tokens: bool = False
     driver: str = "distribution"
-    links_blobs: bool = False  # from any repository, unasked
+    links_blobs: bool = False
     names_missing_blobs: bool = True
 
     @property
     def cassette(self) -> str:
-        """The folder of its cassettes."""
+        """The folder of this registry's cassettes."""
         return "zot" if self.driver == "zot" else f"distribution-{self.version}"
 
 
@@ -47,9 +57,7 @@ def _distribution(kind: str, version: str) -> Target:
         kind,
         version,
         deletes_tags=new,
-        pages_tags=new,
         has_referrers=False,
-        single_post=False,
     )
 
 
@@ -70,7 +78,7 @@ TARGETS = [
     _zot("cassette"),
     _zot("live"),
 ]
-# those that want a token, which the driver `jwt` signs
+# The same with tokens, which the auth driver `jwt` signs.
 TARGETS += [
     replace(target, name=f"{target.name}-jwt", tokens=True)
     for target in TARGETS
@@ -84,7 +92,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that takes a registry against every target, sync and async."""
     if "target" in metafunc.fixturenames:
         targets = [t for t in TARGETS if t.kind == "cassette"] if RECORDING else TARGETS
-        if "guarded" in metafunc.fixturenames:  # the embedded one asks nobody who they are
+        if (
+            "connect_with_auth" in metafunc.fixturenames
+        ):  # not the embedded one: it demands no login
             targets = [t for t in targets if t.kind in ("cassette", "live") and not t.tokens]
         metafunc.parametrize(
             ("target", "mode"),
@@ -103,7 +113,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _modes(target: Target) -> list[str]:
-    """Both worlds, and for a real server each transport that is offered for the async one."""
+    """Sync and async; for a real server, async on each transport."""
     if RECORDING:
         return ["sync"]
     if target.kind == "live" and not target.tokens:
@@ -112,8 +122,8 @@ def _modes(target: Target) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def live_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real server for the target, where it needs one."""
+def registry_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the target's server, or the URL in cassettes."""
     folder = tmp_path_factory.mktemp("registry")
     sections: dict[str, Any] = {}
     if target.tokens and target.kind == "live":
@@ -130,8 +140,8 @@ def live_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def guarded_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server that wants a user and a password."""
+def login_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server that demands a user name and a password."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "htpasswd").write_text(HTPASSWD)
     users = {"path": str(folder / "htpasswd")}
@@ -161,11 +171,11 @@ def _server(target: Target, folder: Path, **sections: Any) -> Iterator[str]:
 def registry(
     target: Target,
     mode: str,
-    live_url: str,
+    registry_url: str,
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[RegistryClient]:
-    """A client for the target."""
+    """A client of the target."""
     settings: dict[str, Any] = {}
     if target.tokens:
         names = {"authority_name": ISSUER, "registry_name": SERVICE}
@@ -175,15 +185,18 @@ def registry(
         settings["driver"] = "embedded"
         if target.tokens:
             settings |= _token_settings(tmp_path)
-        with client(target, mode, place, **settings) as found:
+        with open_client(target, mode, place, **settings) as found:
             yield found
     else:
-        with _traffic(target, request), client(target, mode, live_url, **settings) as found:
+        with (
+            _cassette_or_nothing(target, request),
+            open_client(target, mode, registry_url, **settings) as found,
+        ):
             yield found
 
 
 def _token_settings(folder: Path) -> dict[str, str]:
-    """What makes the embedded registry want tokens."""
+    """Settings with which the embedded registry demands tokens."""
     path = folder / "keys" / "jwks.json"
     path.parent.mkdir()
     path.write_text(json.dumps(KEY.jwks()))
@@ -192,22 +205,25 @@ def _token_settings(folder: Path) -> dict[str, str]:
 
 
 def _token_options(folder: Path) -> list[str]:
-    """The same on the command line."""
+    """The same settings as command line options."""
     settings = _token_settings(folder)
     return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 
 
 @pytest.fixture
-def guarded(
-    target: Target, mode: str, guarded_url: str, request: pytest.FixtureRequest
+def connect_with_auth(
+    target: Target, mode: str, login_url: str, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., RegistryClient]]:
-    """Makes clients, with an `auth` table each, for a registry that wants to know who asks."""
-    with _traffic(target, request), ExitStack() as stack:
-        yield lambda **auth: stack.enter_context(client(target, mode, guarded_url, auth=auth))
+    """A function that makes clients of a registry that demands a login.
+
+    Its arguments are those of the `auth` table.
+    """
+    with _cassette_or_nothing(target, request), ExitStack() as stack:
+        yield lambda **auth: stack.enter_context(open_client(target, mode, login_url, auth=auth))
 
 
-def client(target: Target, mode: str, place: str, **settings: Any) -> Any:
-    """A client of either world, as a context manager."""
+def open_client(target: Target, mode: str, place: str, **settings: Any) -> Any:
+    """A sync client, or an async one that blocks, as a context manager."""
     settings["logging"] = {"driver": "null"}
     settings.setdefault("driver", target.driver)
     if target.kind == "cassette":
@@ -219,7 +235,7 @@ def client(target: Target, mode: str, place: str, **settings: Any) -> Any:
     return BlockingAsyncClient(place, **settings)
 
 
-def _traffic(target: Target, request: pytest.FixtureRequest) -> Any:
+def _cassette_or_nothing(target: Target, request: pytest.FixtureRequest) -> Any:
     if target.kind != "cassette":
         return nullcontext()
     return cassette(target.cassette, request.node.originalname.removeprefix("test_"))
@@ -227,6 +243,6 @@ def _traffic(target: Target, request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def repository(target: Target, mode: str, request: pytest.FixtureRequest) -> str:
-    """A repository of the test's own; the same for each replay of a cassette."""
+    """The name of a repository for this test; it is the same for each replay of a cassette."""
     name = request.node.originalname.removeprefix("test_").replace("_", "-")
     return f"{mode}/{name}" if target.kind in ("live", "served") else f"contract/{name}"

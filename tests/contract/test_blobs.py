@@ -87,7 +87,7 @@ def test_download_blob(registry: RegistryClient, repository: str, tmp_path: Path
     registry.upload_blob(repository, DATA)
     seen: list[tuple[int, int | None]] = []
     path = registry.download_blob(
-        repository, DIGEST, tmp_path / "blob", progress=lambda *told: seen.append(told)
+        repository, DIGEST, tmp_path / "blob", progress=lambda *now: seen.append(now)
     )
     assert path.read_bytes() == DATA
     assert seen[-1] == (len(DATA), len(DATA))
@@ -95,7 +95,7 @@ def test_download_blob(registry: RegistryClient, repository: str, tmp_path: Path
 
 
 def test_download_resumed(registry: RegistryClient, repository: str, tmp_path: Path) -> None:
-    """What an earlier try left is hashed and carried on."""
+    """The partial file of an earlier try is hashed and continued."""
     registry.upload_blob(repository, DATA)
     part = tmp_path / f"blob.{DIGEST.encoded[:16]}.part"
     part.write_bytes(DATA[:400])
@@ -121,9 +121,9 @@ def test_upload_file(
     path = tmp_path / "file"
     path.write_bytes(DATA)
     seen: list[tuple[int, int | None]] = []
-    first = registry.upload_blob(repository, path, progress=lambda *told: seen.append(told))
+    first = registry.upload_blob(repository, path, progress=lambda *now: seen.append(now))
     assert first.digest == DIGEST
-    if not target.links_blobs:  # else it was there already, from another test
+    if not target.links_blobs:  # otherwise it may be there from another test
         assert seen[-1] == (len(DATA), len(DATA))
     second = registry.upload_blob(repository, str(path))
     assert (second.digest, second.uploaded) == (DIGEST, False)
@@ -180,10 +180,10 @@ def test_failing_iterable(registry: RegistryClient, repository: str) -> None:
 
 
 def test_upload_from_reader(registry: RegistryClient, repository: str) -> None:
-    """A blob goes from one repository to another without being held."""
+    """A blob is copied from one repository to another without being held in memory."""
     registry.upload_blob(f"{repository}/a", DATA)
     with registry.open_blob(f"{repository}/a", DIGEST) as blob:
-        source = getattr(blob, "_inner", blob)  # the async client takes its own kind of reader
+        source = getattr(blob, "_inner", blob)  # the async client takes an async reader
         assert registry.upload_blob(f"{repository}/b", source).digest == DIGEST
     assert registry.read_blob(f"{repository}/b", DIGEST) == DATA
 
@@ -231,7 +231,7 @@ def test_by_hand(registry: RegistryClient, repository: str) -> None:
 
 
 def test_one_byte(registry: RegistryClient, repository: str) -> None:
-    """`Range: 0-0` is both no byte and one byte; the client knows which."""
+    """`Range: 0-0` means no byte or one byte; the client keeps track of which."""
     upload = registry.start_upload(repository)
     assert registry.upload_status(upload).offset == 0
     upload = registry.upload_chunk(upload, b"1")
@@ -270,10 +270,10 @@ def test_mount(registry: RegistryClient, repository: str) -> None:
 
 
 def test_mount_unknown(registry: RegistryClient, repository: str, target: Any) -> None:
-    """Where nothing can be mounted, an upload has begun, and can be used."""
+    """Where nothing can be mounted, the result is an upload that can be used."""
     begun = registry.mount_blob(repository, DIGEST, f"{repository}/none")
     if target.links_blobs:
-        assert isinstance(begun, PushResult)  # wherever it was found
+        assert isinstance(begun, PushResult)  # linked from another repository
         return
     assert isinstance(begun, Upload)
     registry.finish_upload(registry.upload_chunk(begun, DATA), DIGEST)

@@ -1,4 +1,4 @@
-"""What refers to a manifest, with the API and with the referrers tag."""
+"""Referrers of a manifest, by the API and by the fallback tag."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SBOM = "application/vnd.example.sbom"
 def attach(
     registry: RegistryClient, repository: str, subject: ImageManifest, kind: str
 ) -> ImageManifest:
+    """Push an artifact of the type `kind` that refers to a manifest."""
     config = push_blob(registry, repository, b"{}", media.OCI_EMPTY)
     artifact = ImageManifest(
         artifact_type=kind,
@@ -62,7 +63,7 @@ def test_referrers_after_deletion(registry: RegistryClient, repository: str) -> 
 
 
 def test_subject_that_is_not_there(registry: RegistryClient, repository: str) -> None:
-    """A subject may come later, or never."""
+    """A subject may be pushed later, or never."""
     image = push_image(registry, repository, "v1")
     absent = image.model_copy(update={"annotations": {"never": "pushed"}})
     signature = attach(registry, repository, absent, SIGNATURE)

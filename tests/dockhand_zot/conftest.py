@@ -1,8 +1,8 @@
-"""A zot for each test, real or replayed, and its users' clients.
+"""Fixtures: a zot for each test, real or replayed, and clients of its users.
 
-`make record` records the cassettes where DOCKHAND_LIVE_ZOT names a zot; those of vulnerabilities
-want a database of the test's own as well, which DOCKHAND_LIVE_ZOT_CVE names (a folder with
-`trivy.db` and `trivy-java.db`, as the README of the plugin says).
+`make record` records the cassettes if DOCKHAND_LIVE_ZOT names the program zot. The cassettes of
+vulnerabilities also need a database for these tests: DOCKHAND_LIVE_ZOT_CVE names its folder, with
+`trivy.db` and `trivy-java.db`, as the README of the plugin describes.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ CONFIGS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 class Zot:
-    """A zot, or what one once said: makes clients."""
+    """A zot server, real or replayed, and a maker of its clients."""
 
     def __init__(self, url: str, mode: str, stack: ExitStack, *, replayed: bool) -> None:
         self.url, self._mode, self._stack = url, mode, stack
         self.replayed = replayed
 
     def client(self, user: str | None = None, **settings: Any) -> ZotClient:
-        """A client of nobody, or of a user with the tests' password."""
+        """Make an anonymous client, or a client of a user with the tests' password."""
         settings.setdefault("logging", {"driver": "null"})
         settings.setdefault("driver", "zot")
         if user is not None:
@@ -82,7 +82,7 @@ class Zot:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Everything is replayed sync and async, and live where a zot is installed."""
+    """Run each test sync and async, on a cassette and on a real zot where one is installed."""
     if "zot_kind" in metafunc.fixturenames:
         cases = [("cassette", "sync")]
         if not RECORDING:
@@ -98,10 +98,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def zots(
+def start_zot(
     zot_kind: str, zot_mode: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str], Zot]]:
-    """Starts a zot of a configuration that `CONFIGS` names."""
+    """A function that starts a zot; its argument names a configuration of `CONFIGS`."""
     replayed = zot_kind == "cassette" and not RECORDING
     name = cast("Any", request.node).originalname.removeprefix("test_")
     tape = cassette("zot-extensions", name) if zot_kind == "cassette" else nullcontext()
@@ -111,13 +111,14 @@ def zots(
             url, folder = REPLAY_URL, tmp_path / config
             if not replayed:
                 url = stack.enter_context(zot(folder, **CONFIGS[config](folder)))
-            stack.enter_context(tape)  # not before: waiting for it is no part of the test
+            stack.enter_context(tape)  # after the start: its requests are not part of the cassette
             return Zot(url, zot_mode, stack, replayed=replayed or RECORDING)
 
         yield start
 
 
 def _layer(files: dict[str, str]) -> bytes:
+    """A gzipped layer with these files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, text in files.items():
@@ -127,7 +128,7 @@ def _layer(files: dict[str, str]) -> bytes:
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 
-def put(
+def push_image_of_layers(
     registry: Any,
     repository: str,
     tag: str,
@@ -136,7 +137,7 @@ def put(
     day: int = 2,
     **extra: Any,
 ) -> Any:
-    """Push an image of these layers, made on a day of January."""
+    """Push an image of these layers, created on a day of January 2026."""
 
     def blob(data: bytes, kind: str) -> Descriptor:
         digest = registry.upload_blob(repository, data).digest
@@ -162,17 +163,19 @@ def put(
 
 
 @pytest.fixture
-def image() -> Callable[..., Any]:
-    """Pushes an image: `image(registry, repository, tag, *texts)`, a layer for each text."""
+def push_image() -> Callable[..., Any]:
+    """A function that pushes an image: `(registry, repository, tag, *texts)`, a layer per text."""
 
     def push(registry: Any, repository: str, tag: str, *texts: str, **extra: Any) -> Any:
-        return put(registry, repository, tag, [_layer({"a": text}) for text in texts], **extra)
+        return push_image_of_layers(
+            registry, repository, tag, [_layer({"a": text}) for text in texts], **extra
+        )
 
     return push
 
 
-def alpine(musl: str, busybox: str) -> bytes:
-    """A layer that a scanner takes for Alpine Linux, with two packages."""
+def make_alpine_layer(musl: str, busybox: str) -> bytes:
+    """A layer that a scanner takes for Alpine Linux with two packages, in these versions."""
     installed = "".join(
         f"P:{name}\nV:{version}\nA:x86_64\no:{name}\n\n"
         for name, version in (("musl", musl), ("busybox", busybox))
@@ -187,7 +190,7 @@ def alpine(musl: str, busybox: str) -> bytes:
 
 
 def _push_database(url: str, folder: Path) -> None:
-    """Push the scanner's databases to a zot, where the other one fetches them."""
+    """Push the scanner's databases to a zot, from where the scanning zot fetches them."""
     metadata = {
         "NextUpdate": "2099-01-01T00:00:00Z",
         "UpdatedAt": "2026-01-01T00:00:00Z",
@@ -230,23 +233,26 @@ def _push_database(url: str, folder: Path) -> None:
 
 
 @pytest.fixture
-def scanning(
+def start_scanning_zot(
     zot_kind: str, zot_mode: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., ZotClient]]:
-    """Starts a zot that scans: `scanning()` once its database is there, `scanning(None)` before.
+    """A function that starts a zot with a scanner.
 
-    What is to be scanned has to be pushed by the function that is given.
+    Its arguments are a function that pushes the images to scan, and `ready`: whether to wait until
+    the scanner has its database. If `ready` is false, the database never arrives.
     """
     replayed = zot_kind == "cassette" and not RECORDING
     database = os.environ.get("DOCKHAND_LIVE_ZOT_CVE")
     if not replayed:
         zot_program()
         if not database:
-            pytest.skip("no vulnerability database: DOCKHAND_LIVE_ZOT_CVE names one's folder")
+            pytest.skip("no vulnerability database: set DOCKHAND_LIVE_ZOT_CVE to its folder")
     name = cast("Any", request.node).originalname.removeprefix("test_")
     with ExitStack() as stack:
 
-        def start(fill: Callable[[Any], None], *, ready: bool = True) -> ZotClient:
+        def start(
+            push_vulnerable_images: Callable[[Any], None], *, ready: bool = True
+        ) -> ZotClient:
             url = REPLAY_URL
             if not replayed:
                 source = "127.0.0.1:1"
@@ -261,7 +267,7 @@ def scanning(
                 search = {**ON, "cve": {"updateInterval": "2h", "trivy": trivy}}
                 url = stack.enter_context(zot(tmp_path / "scanning", search=search))
                 with connect(url, driver="zot", logging={"driver": "null"}) as registry:
-                    fill(registry)
+                    push_vulnerable_images(registry)
                     if ready:
                         _wait_for_database(cast("ZotClient", registry))
             tape = cassette("zot-extensions", name) if zot_kind == "cassette" else nullcontext()
@@ -281,16 +287,16 @@ def _wait_for_database(client: ZotClient) -> None:
             time.sleep(0.25)
         else:
             return
-    raise RuntimeError("the database does not arrive")
+    raise RuntimeError("the scanner has no database after a minute")
 
 
 @pytest.fixture
-def apk() -> Callable[[str, str], bytes]:
-    """Makes layers that a scanner understands."""
-    return alpine
+def alpine_layer() -> Callable[[str, str], bytes]:
+    """A function that makes layers with two Alpine packages, from their versions."""
+    return make_alpine_layer
 
 
 @pytest.fixture
-def pushed() -> Callable[..., Any]:
-    """Pushes an image of given layers."""
-    return put
+def push_layers() -> Callable[..., Any]:
+    """A function that pushes an image of given layers."""
+    return push_image_of_layers

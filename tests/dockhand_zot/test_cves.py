@@ -1,4 +1,4 @@
-"""Vulnerabilities, as a scanner with a database of our own finds them."""
+"""Vulnerabilities that zot's scanner finds with a database made for these tests."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ from dockhand_zot import (
     ZotClient,
 )
 
-Start = Callable[..., ZotClient]
+StartZot = Callable[..., ZotClient]
 
 
 @pytest.fixture
-def fill(apk: Callable[[str, str], bytes], pushed: Callable[..., Any]) -> Callable[[Any], None]:
-    """Three versions of an image: 1.0 has it all, 2.0 less, 3.0 nothing."""
+def push_vulnerable_images(
+    alpine_layer: Callable[[str, str], bytes], push_layers: Callable[..., Any]
+) -> Callable[[Any], None]:
+    """A function that pushes an image in three versions, with ever fewer vulnerabilities."""
 
     def push(registry: Any) -> None:
-        pushed(registry, "vuln/app", "1.0", [apk("1.2.5-r0", "1.37.0-r0")])
-        pushed(registry, "vuln/app", "2.0", [apk("1.2.5-r9", "1.37.0-r0")])
-        pushed(registry, "vuln/app", "3.0", [apk("1.2.5-r9", "1.37.0-r9")])
+        push_layers(registry, "vuln/app", "1.0", [alpine_layer("1.2.5-r0", "1.37.0-r0")])
+        push_layers(registry, "vuln/app", "2.0", [alpine_layer("1.2.5-r9", "1.37.0-r0")])
+        push_layers(registry, "vuln/app", "3.0", [alpine_layer("1.2.5-r9", "1.37.0-r9")])
 
     return push
 
 
-def test_cves(scanning: Start, fill: Callable[[Any], None]) -> None:
-    client = scanning(fill)
+def test_cves(start_scanning_zot: StartZot, push_vulnerable_images: Callable[[Any], None]) -> None:
+    client = start_scanning_zot(push_vulnerable_images)
     found = client.cves("vuln/app", "1.0")
     assert [each.id for each in found] == [
         "CVE-2099-0002", "CVE-2099-0001", "CVE-2099-0004", "CVE-2099-0003", "CVE-2099-0005",
@@ -63,16 +65,20 @@ def test_cves(scanning: Start, fill: Callable[[Any], None]) -> None:
 
 
 def test_cves_page_by_page(
-    scanning: Start, fill: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+    start_scanning_zot: StartZot,
+    push_vulnerable_images: Callable[[Any], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("dockhand_zot.search.PAGE", 2)
-    client = scanning(fill)
+    client = start_scanning_zot(push_vulnerable_images)
     assert len({each.id for each in client.cves("vuln/app", "1.0")}) == 5
     assert len(client.cve_diff("vuln/app:1.0", "vuln/app:3.0")) == 5
 
 
-def test_images_with_a_cve(scanning: Start, fill: Callable[[Any], None]) -> None:
-    client = scanning(fill)
+def test_images_with_a_cve(
+    start_scanning_zot: StartZot, push_vulnerable_images: Callable[[Any], None]
+) -> None:
+    client = start_scanning_zot(push_vulnerable_images)
     tags = [each.tag for each in client.images_with_cve("CVE-2099-0002")]
     assert sorted(tags) == ["1.0", "2.0"]
     fixed = client.images_with_cve_fixed("CVE-2099-0002", "vuln/app")
@@ -80,8 +86,10 @@ def test_images_with_a_cve(scanning: Start, fill: Callable[[Any], None]) -> None
     assert client.images_with_cve("CVE-0000-0000") == []
 
 
-def test_cve_diff(scanning: Start, fill: Callable[[Any], None]) -> None:
-    client = scanning(fill)
+def test_cve_diff(
+    start_scanning_zot: StartZot, push_vulnerable_images: Callable[[Any], None]
+) -> None:
+    client = start_scanning_zot(push_vulnerable_images)
     found = client.cve_diff("vuln/app:1.0", "vuln/app:2.0")
     assert sorted(each.id for each in found) == ["CVE-2099-0001", "CVE-2099-0005"]
     assert client.cve_diff("vuln/app:2.0", "vuln/app:1.0") == []
@@ -91,29 +99,31 @@ def test_cve_diff(scanning: Start, fill: Callable[[Any], None]) -> None:
         client.cve_diff(f"vuln/app@sha256:{'0' * 64}", "vuln/app:1.0")
 
 
-def test_scanner_is_off(zots: Callable[[str], Any], image: Callable[..., Any]) -> None:
-    client = zots("search").client()
-    image(client, "a", "1", "layer")
-    asks: list[Callable[[], object]] = [
+def test_scanner_is_off(start_zot: Callable[[str], Any], push_image: Callable[..., Any]) -> None:
+    client = start_zot("search").client()
+    push_image(client, "a", "1", "layer")
+    operations: list[Callable[[], object]] = [
         lambda: client.cves("a", "1"),
         lambda: client.images_with_cve("CVE-2099-0001"),
         lambda: client.images_with_cve_fixed("CVE-2099-0001", "a"),
         lambda: client.cve_diff("a:1", "a:1"),
     ]
-    for ask in asks:
+    for operation in operations:
         with pytest.raises(ScannerDisabled):
-            ask()
+            operation()
 
 
-def test_database_has_not_arrived(scanning: Start, fill: Callable[[Any], None]) -> None:
-    """Two of the queries find nothing, and do not say why: so another one is asked."""
-    client = scanning(fill, ready=False)
-    asks: list[Callable[[], object]] = [
+def test_database_has_not_arrived(
+    start_scanning_zot: StartZot, push_vulnerable_images: Callable[[Any], None]
+) -> None:
+    """Two of the queries find nothing and give no reason, so the client asks another one."""
+    client = start_scanning_zot(push_vulnerable_images, ready=False)
+    operations: list[Callable[[], object]] = [
         lambda: client.cves("vuln/app", "1.0"),
         lambda: client.images_with_cve("CVE-2099-0001"),
         lambda: client.images_with_cve_fixed("CVE-2099-0001", "vuln/app"),
         lambda: client.cve_diff("vuln/app:1.0", "vuln/app:2.0"),
     ]
-    for ask in asks:
+    for operation in operations:
         with pytest.raises(ScannerNotReady):
-            ask()
+            operation()

@@ -1,4 +1,4 @@
-"""Where zot has ways of its own, and what the driver makes of them."""
+"""zot's deviations from the Distribution Specification, and how the driver handles them."""
 
 from __future__ import annotations
 
@@ -27,40 +27,40 @@ from dockhand_core import (
     connect,
 )
 
-Start = Callable[[str], Any]
-Push = Callable[..., Any]
+StartZot = Callable[[str], Any]
+PushImage = Callable[..., Any]
 QUIET = {"driver": "null"}
 
 
-def test_failed_login(zots: Start) -> None:
-    """A bare error, and a challenge."""
+def test_failed_login(start_zot: StartZot) -> None:
+    """The reply is an error without a message, with a challenge."""
     wrong = {"driver": "basic", "username": "alice", "password": "wrong"}
-    client = zots("users").client(auth=wrong)
+    client = start_zot("users").client(auth=wrong)
     with pytest.raises(Unauthorized, match="authentication required") as caught:
         client.ping()
     assert caught.value.code == "UNAUTHORIZED"
     assert client.is_online()
 
 
-def test_a_challenge_on_success(zots: Start) -> None:
-    """With anonymous policies /v2/ is 200 with a challenge: that is no reason to log in."""
-    client = zots("users").client()
+def test_a_challenge_on_success(start_zot: StartZot) -> None:
+    """With anonymous policies `/v2/` is 200 with a challenge, which needs no login."""
+    client = start_zot("users").client()
     client.ping()
     assert client.api_version().major == 2
 
 
-def test_denied_is_not_tried_again(zots: Start, image: Push) -> None:
-    """A 403 with a challenge: asking again would only cost time. A replay has one reply to give."""
-    server = zots("users")
-    image(server.client("alice"), "team/app", "1", "layer")
+def test_denied_is_not_tried_again(start_zot: StartZot, push_image: PushImage) -> None:
+    """A 403 with a challenge is not retried. The cassette has one reply only."""
+    server = start_zot("users")
+    push_image(server.client("alice"), "team/app", "1", "layer")
     with pytest.raises(Denied) as caught:
         server.client("bob").manifest("team/app", "1")
     assert caught.value.attempts == 1
 
 
-def test_looking_at_a_blob_changes_nothing(zots: Start) -> None:
-    """HEAD would link it from another repository, and so would a part of it."""
-    client = zots("minimal").client()
+def test_looking_at_a_blob_changes_nothing(start_zot: StartZot) -> None:
+    """A HEAD or ranged GET would link the blob from another repository; the driver avoids it."""
+    client = start_zot("minimal").client()
     data = b"x" * 1000
     digest = client.upload_blob("team/app", data).digest
     empty = client.upload_blob("team/app", b"").digest
@@ -76,45 +76,45 @@ def test_looking_at_a_blob_changes_nothing(zots: Start) -> None:
     assert list(client.repositories()) == ["team/app"]
 
 
-def test_pushing_what_is_elsewhere(zots: Start) -> None:
-    client = zots("minimal").client()
+def test_pushing_what_is_elsewhere(start_zot: StartZot) -> None:
+    client = start_zot("minimal").client()
     digest = client.upload_blob("team/app", b"shared").digest
     again = client.upload_blob("team/other", b"shared")
     assert (again.digest, again.uploaded) == (digest, False)
     assert client.read_blob("team/other", digest) == b"shared"
 
 
-def test_pages_after_what_was_deleted(zots: Start, image: Push) -> None:
-    """zot ends a walk in silence, or with 404, where what it stood on is gone."""
-    client = zots("minimal").client()
+def test_pages_after_what_was_deleted(start_zot: StartZot, push_image: PushImage) -> None:
+    """If `last` names a deleted item, zot replies with an empty page or with 404."""
+    client = start_zot("minimal").client()
     for name in ("a", "c", "d"):
-        image(client, name, "1", "layer")
+        push_image(client, name, "1", "layer")
     page = client.repository_page(limit=1, after="b")
     assert (page.items, page.next) == (("c",), "c")
     assert list(client.repositories(page_size=1)) == ["a", "c", "d"]
     assert client.repository_page(limit=5, after="d").items == ()
     for tag in ("3", "5"):
-        image(client, "a", tag, "layer")
+        push_image(client, "a", tag, "layer")
     assert client.tag_page("a", limit=1, after="2").items == ("3",)
     assert client.tag_page("a", limit=5, after="9").items == ()
     with pytest.raises(NameUnknown):
         client.tag_page("none", after="2")
 
 
-def test_a_tag_that_may_not_be_moved(zots: Start, image: Push) -> None:
-    """Who may create and not update cannot even say the same again."""
-    server = zots("users")
+def test_a_tag_that_may_not_be_moved(start_zot: StartZot, push_image: PushImage) -> None:
+    """A user who may create but not update may not push the same manifest again."""
+    server = start_zot("users")
     bob = server.client("bob")
-    manifest = image(bob, "bobs/app", "1", "layer")
+    manifest = push_image(bob, "bobs/app", "1", "layer")
     with pytest.raises(Denied):
         bob.put_manifest("bobs/app", "1", manifest)
     with pytest.raises(Denied):
         bob.delete_tag("bobs/app", "1")
 
 
-def test_docker_manifests(zots: Start, image: Push) -> None:
-    client = zots("no-docker").client()
-    manifest = image(client, "a", "1", "layer")
+def test_docker_manifests(start_zot: StartZot, push_image: PushImage) -> None:
+    client = start_zot("no-docker").client()
+    manifest = push_image(client, "a", "1", "layer")
     kind = "application/vnd.docker.distribution.manifest.v2+json"
     document = {
         "schemaVersion": 2,
@@ -131,18 +131,18 @@ def test_docker_manifests(zots: Start, image: Push) -> None:
     assert caught.value.status == 415
 
 
-def test_lint(zots: Start, image: Push) -> None:
-    client = zots("lint").client()
+def test_lint(start_zot: StartZot, push_image: PushImage) -> None:
+    client = start_zot("lint").client()
     with pytest.raises(ManifestInvalid) as caught:
-        image(client, "a", "1", "layer")
+        push_image(client, "a", "1", "layer")
     assert "org.example.owner" in str(caught.value.errors)
-    image(client, "a", "1", "layer", annotations={"org.example.owner": "team"})
+    push_image(client, "a", "1", "layer", annotations={"org.example.owner": "team"})
     assert list(client.tags("a")) == ["1"]
 
 
-def test_what_is_in_use(zots: Start, image: Push) -> None:
-    client = zots("minimal").client()
-    manifest = image(client, "a", "1", "layer")
+def test_what_is_in_use(start_zot: StartZot, push_image: PushImage) -> None:
+    client = start_zot("minimal").client()
+    manifest = push_image(client, "a", "1", "layer")
     with pytest.raises((Denied, Unsupported)):
         client.delete_blob("a", manifest.layers[0].digest)
     with pytest.raises(NameUnknown):
@@ -152,7 +152,7 @@ def test_what_is_in_use(zots: Start, image: Push) -> None:
 
 
 def test_scopes() -> None:
-    """Exactly what zot's bearer mode wants."""
+    """The scopes are exactly those that zot's bearer mode demands."""
     driver = ZotDriver(ZotDriver.Settings(base_uri="http://127.0.0.1:9"))
     assert [str(scope) for scope in driver.catalog_scopes()] == ["repository::pull"]
     assert driver.pull_scopes("a/b") == (Scope.read("a/b"),)
@@ -162,47 +162,47 @@ def test_scopes() -> None:
 
 @pytest.mark.live
 def test_an_upload_that_breaks(tmp_path: Path) -> None:
-    """zot forgets it, with all that it had: what can be sent again is, and the rest says so."""
+    """zot forgets a broken upload: a repeatable source is sent again, else there is an error."""
     data = os.urandom(3 << 20)
-    with zot(tmp_path) as url, cutting_proxy(url) as cutter:
-        with connect(cutter.url, driver="zot", logging=QUIET) as registry:
-            cutter.upload_cuts.append(1 << 20)
+    with zot(tmp_path) as url, cutting_proxy(url) as proxy:
+        with connect(proxy.url, driver="zot", logging=QUIET) as registry:
+            proxy.upload_cuts.append(1 << 20)
             result = registry.upload_blob("a/b", data)
-            assert cutter.cut_count == 1
+            assert proxy.cut_count == 1
             assert registry.read_blob("a/b", result.digest) == data
-        with connect(cutter.url, driver="zot", logging=QUIET) as registry:
+        with connect(proxy.url, driver="zot", logging=QUIET) as registry:
             upload = registry.upload_chunk(registry.start_upload("a/b"), data[: 1 << 20])
-            cutter.upload_cuts.append(3 << 19)  # of what this connection sent
+            proxy.upload_cuts.append(3 << 19)  # counted over the whole connection
             with pytest.raises(BlobUploadUnknown, match="start_upload"):
                 registry.upload_chunk(upload, data[1 << 20 :])
 
 
 @pytest.mark.live
 def test_a_reply_to_a_push_that_is_lost(
-    tmp_path: Path, image: Push, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, push_image: PushImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second try is refused since the first one came through, which is looked up."""
+    """The retry is refused because the first try succeeded; the driver checks that."""
     access = {
         "repositories": {"**": {"anonymousPolicy": ["read", "create"]}},
     }
-    with zot(tmp_path, access=access) as url, cutting_proxy(url) as cutter:
-        with connect(cutter.url, driver="zot", logging=QUIET) as registry:
-            manifest = image(registry, "a", "1", "layer")
-        with connect(cutter.url, driver="zot", logging=QUIET) as registry:
-            cutter.download_cuts.append(5)
+    with zot(tmp_path, access=access) as url, cutting_proxy(url) as proxy:
+        with connect(proxy.url, driver="zot", logging=QUIET) as registry:
+            manifest = push_image(registry, "a", "1", "layer")
+        with connect(proxy.url, driver="zot", logging=QUIET) as registry:
+            proxy.download_cuts.append(5)
             done = registry.put_manifest("a", "2", manifest)
-            assert cutter.cut_count == 1
+            assert proxy.cut_count == 1
             assert done.digest == Digest.of(manifest.raw)
             assert list(registry.tags("a")) == ["1", "2"]
-        with connect(cutter.url, driver="zot", logging=QUIET, retries=0) as registry:
-            cutter.download_cuts.append(5)
+        with connect(proxy.url, driver="zot", logging=QUIET, retries=0) as registry:
+            proxy.download_cuts.append(5)
             with pytest.raises(ConnectionFailed):
                 registry.put_manifest("a", "3", manifest)
 
 
 @pytest.mark.live
-def test_bearer_mode(tmp_path: Path, image: Push) -> None:
-    """The flows ask for exactly what zot wants; the server's own page wants no token at all."""
+def test_bearer_mode(tmp_path: Path, push_image: PushImage) -> None:
+    """The flows ask for the scopes that zot demands; zot's own page demands no token."""
     from dockhand_auth_jwt import SigningKey
 
     key = SigningKey.generate("RS256")
@@ -224,12 +224,12 @@ def test_bearer_mode(tmp_path: Path, image: Push) -> None:
         connect(url, driver="zot", auth=auth, logging=QUIET) as client,
     ):
         assert isinstance(client, ZotClient)
-        manifest = image(client, "team/app", "1", "layer")
+        manifest = push_image(client, "team/app", "1", "layer")
         assert list(client.repositories()) == ["team/app"]
         assert client.supports("search")
         assert [each.tag for each in client.images("team/app")] == ["1"]
         assert client.mgmt().auth["bearer"]["service"] == "zot"
-        with pytest.raises(Denied):  # a token names no user, who could like anything
+        with pytest.raises(Denied):  # a token names no user, and stars belong to users
             client.star("team/app")
         upload = client.start_upload("team/app")
         assert client.upload_status(upload).offset == 0
@@ -237,7 +237,7 @@ def test_bearer_mode(tmp_path: Path, image: Push) -> None:
         mounted = client.mount_blob("team/other", manifest.layers[0].digest, "team/app")
         assert isinstance(mounted, PushResult)
         client.delete_manifest("team/app", manifest.digest)
-        with connect(url, driver="zot", logging=QUIET) as nobody:
-            assert nobody.is_online()
+        with connect(url, driver="zot", logging=QUIET) as anonymous:
+            assert anonymous.is_online()
             with pytest.raises(Unauthorized):
-                nobody.manifest("team/app", "1")
+                anonymous.manifest("team/app", "1")

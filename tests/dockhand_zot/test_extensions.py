@@ -1,4 +1,4 @@
-"""zot's other extensions: what there is, what users like, and their API keys."""
+"""zot's other extensions: discovery, stars, bookmarks and API keys."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from registries import HTPASSWD, PASSWORD, zot
 
 from dockhand_core import Denied, NotFound, ServerError, Unauthorized, connect
 
-Start = Callable[[str], Any]
-Push = Callable[..., Any]
+StartZot = Callable[[str], Any]
+PushImage = Callable[..., Any]
 
 
-def test_extensions(zots: Start) -> None:
-    client: ZotClient = zots("users").client("alice")
+def test_extensions(start_zot: StartZot) -> None:
+    client: ZotClient = start_zot("users").client("alice")
     [found] = client.extensions()
     assert found.name == "_zot"
     assert "/v2/_zot/ext/search" in found.endpoints
@@ -27,8 +27,8 @@ def test_extensions(zots: Start) -> None:
     assert not client.supports("nonsense")
 
 
-def test_mgmt(zots: Start) -> None:
-    server = zots("users")
+def test_mgmt(start_zot: StartZot) -> None:
+    server = start_zot("users")
     for client in (server.client(), server.client("alice")):
         found = client.mgmt()
         assert found.version
@@ -37,7 +37,7 @@ def test_mgmt(zots: Start) -> None:
 
 
 def test_distribution_behind_the_driver() -> None:
-    """A registry that is no zot is told so by what it lacks."""
+    """The driver reports that the registry is not a zot."""
     import http.server
     import threading
 
@@ -48,31 +48,31 @@ def test_distribution_behind_the_driver() -> None:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         with connect(url, driver="zot", logging={"driver": "null"}) as registry:
             assert isinstance(registry, ZotClient)
-            asks: list[Callable[[], object]] = [
+            operations: list[Callable[[], object]] = [
                 registry.extensions,
                 registry.newest_images,
                 registry.mgmt,
             ]
-            for ask in asks:
+            for operation in operations:
                 with pytest.raises(ExtensionNotEnabled, match="no zot") as caught:
-                    ask()
+                    operation()
                 assert caught.value.setting is None
         server.shutdown()
 
 
-def test_stars_and_bookmarks(zots: Start, image: Push) -> None:
-    """Said twice, it stays as said; each user has their own."""
-    server = zots("users")
+def test_stars_and_bookmarks(start_zot: StartZot, push_image: PushImage) -> None:
+    """Repeating a call changes nothing; each user has stars of their own."""
+    server = start_zot("users")
     alice = server.client("alice")
-    image(alice, "public/tool", "1", "tool")
-    image(alice, "public/other", "1", "other")
+    push_image(alice, "public/tool", "1", "tool")
+    push_image(alice, "public/other", "1", "other")
     assert [alice.star("public/tool"), alice.star("public/tool")] == [True, False]
     assert [alice.bookmark("public/tool"), alice.bookmark("public/tool")] == [True, False]
     assert alice.bookmark("public/other")
@@ -89,21 +89,21 @@ def test_stars_and_bookmarks(zots: Start, image: Push) -> None:
     assert [each.name for each in bob.starred()] == ["public/tool"]
 
 
-def test_stars_of_what_may_not_be_read(zots: Start, image: Push) -> None:
-    server = zots("users")
-    image(server.client("alice"), "team/app", "1", "layer")
-    image(server.client("alice"), "public/tool", "1", "tool")
+def test_stars_of_what_may_not_be_read(start_zot: StartZot, push_image: PushImage) -> None:
+    server = start_zot("users")
+    push_image(server.client("alice"), "team/app", "1", "layer")
+    push_image(server.client("alice"), "public/tool", "1", "tool")
     with pytest.raises(SearchForbidden):
         server.client("bob").star("team/app")
     with pytest.raises(Denied):
-        server.client().star("public/tool")  # nobody is logged in
+        server.client().star("public/tool")  # not logged in
 
 
-def test_api_keys(zots: Start, image: Push) -> None:
-    """Made, used, revoked, refused."""
-    server = zots("users")
+def test_api_keys(start_zot: StartZot, push_image: PushImage) -> None:
+    """A key is created, used and revoked, and then refused."""
+    server = start_zot("users")
     alice = server.client("alice")
-    image(alice, "team/app", "1", "layer")
+    push_image(alice, "team/app", "1", "layer")
     assert alice.api_keys() == []
     made = alice.create_api_key("ci")
     assert made.label == "ci"
@@ -124,8 +124,8 @@ def test_api_keys(zots: Start, image: Push) -> None:
         alice.revoke_api_key(made.id)
 
 
-def test_api_keys_that_end(zots: Start) -> None:
-    server = zots("users")
+def test_api_keys_that_end(start_zot: StartZot) -> None:
+    server = start_zot("users")
     alice = server.client("alice")
     later = datetime(2099, 1, 1, 12, tzinfo=UTC)
     made = alice.create_api_key("a", scopes=["public/app"], expires_at=later)
@@ -134,14 +134,14 @@ def test_api_keys_that_end(zots: Start) -> None:
         with pytest.raises(ApiKeyInvalid):
             alice.create_api_key("b", expires_at=wrong)
     assert [key.label for key in alice.api_keys()] == ["a"]
-    # Where there are anonymous policies, zot breaks on who is nobody.
+    # With anonymous policies, zot fails on an anonymous request for keys.
     with pytest.raises((Unauthorized, ServerError)):
         server.client(retries=0).api_keys()
 
 
 @pytest.mark.live
-def test_two_programs_star_at_once(tmp_path: Path, image: Push) -> None:
-    """Both toggle, and still it ends as both said."""
+def test_two_programs_that_star_at_once(tmp_path: Path, push_image: PushImage) -> None:
+    """zot's request toggles; the end is nevertheless what both clients asked for."""
     from concurrent.futures import ThreadPoolExecutor
 
     (tmp_path / "htpasswd").write_text(HTPASSWD)
@@ -155,7 +155,7 @@ def test_two_programs_star_at_once(tmp_path: Path, image: Push) -> None:
         with clients[0] as one, clients[1] as other:
             assert isinstance(one, ZotClient)
             assert isinstance(other, ZotClient)
-            image(one, "a", "1", "layer")
+            push_image(one, "a", "1", "layer")
             for _ in range(5):
                 list(threads.map(lambda client: client.star("a"), (one, other)))
                 assert one.repository_info("a").summary.starred

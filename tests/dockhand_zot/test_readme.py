@@ -1,4 +1,4 @@
-"""What the plugin's README shows, on a real zot, as it stands."""
+"""The examples of the plugin's README, run unchanged on a real zot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ README = Path(__file__).parents[2] / "plugins/dockhand_zot/README.md"
 
 @pytest.mark.live
 def test_readme_on_a_real_zot(
-    tmp_path: Path, image: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, push_image: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = README.read_text("utf-8")
     [toml] = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
@@ -33,7 +33,7 @@ def test_readme_on_a_real_zot(
         with connect(url, driver="zot", auth=password, logging=quiet) as client:
             assert isinstance(client, ZotClient)
             for name, tag in (("app", "1.0"), ("app", "1.1"), ("base", "1.0"), ("nginx", "1")):
-                image(client, f"team/{name}", tag, name)
+                push_image(client, f"team/{name}", tag, name)
             key = client.create_api_key("readme").api_key.get_secret_value()
             monkeypatch.setenv("ZOT_API_KEY", key)
             monkeypatch.chdir(tmp_path)
@@ -44,7 +44,7 @@ def test_readme_on_a_real_zot(
             names["zot"] = client
             for example in examples:
                 code = compile(example, "README.md", "exec")
-                if "cves(" in example:  # this one has no scanner
+                if "cves(" in example:  # this zot has no scanner
                     with pytest.raises(ScannerDisabled):
                         exec(code, names)
                 else:

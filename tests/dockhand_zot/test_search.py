@@ -1,4 +1,4 @@
-"""zot's search, typed and by hand."""
+"""zot's search, by typed methods and by GraphQL."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from dockhand_zot import (
 
 from dockhand_core import DigestInvalid, Dockhand, DriverMismatch, NameInvalid, Platform, TagInvalid
 
-Start = Callable[[str], Any]
-Push = Callable[..., Any]
+StartZot = Callable[[str], Any]
+PushImage = Callable[..., Any]
 HOSTILE = ['a"b', "a{b}", "a\nb", "a\\b", 'x"){__typename}#', "a$b", "ä/b", "a b"]
 
 
 @pytest.fixture
-def alice(zots: Start, image: Push) -> ZotClient:
-    """Alice's client of a zot with a base image, two built on it, and a public one."""
-    client: ZotClient = zots("users").client("alice")
-    image(client, "team/base", "1.0", "base", annotations={"org.opencontainers.image.title": "B"})
-    image(client, "team/app", "2.0", "base", "app")
-    image(client, "team/app", "2.1", "base", "app", "more", day=3)
-    image(client, "public/tool", "v1", "tool")
+def alice(start_zot: StartZot, push_image: PushImage) -> ZotClient:
+    """Alice's client of a zot with a base image, two images built on it, and a public image."""
+    client: ZotClient = start_zot("users").client("alice")
+    push_image(
+        client, "team/base", "1.0", "base", annotations={"org.opencontainers.image.title": "B"}
+    )
+    push_image(client, "team/app", "2.0", "base", "app")
+    push_image(client, "team/app", "2.1", "base", "app", "more", day=3)
+    push_image(client, "public/tool", "v1", "tool")
     return client
 
 
@@ -49,11 +51,11 @@ def test_search_errors(alice: ZotClient) -> None:
     with pytest.raises(SearchError, match="Cannot query field") as caught:
         alice.search("{Nope{Tag}}")
     assert caught.value.status == 422
-    assert "older version" in str(caught.value)  # which may be why it does not know a field
+    assert "older version" in str(caught.value)  # a possible reason for an unknown field
     assert caught.value.errors[0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
     with pytest.raises(SearchError, match="Expected Name"):
         alice.search("{ImageList(")
-    # One of two fails, and nothing comes of either.
+    # If one of two queries fails, neither has a result.
     with pytest.raises(SearchUnknown, match="repo metadata not found"):
         alice.search('{Image(image:"no/such:1"){Tag} ImageList(repo:"team/app"){Results{Tag}}}')
     with pytest.raises(SearchError, match="JSON"):
@@ -142,11 +144,11 @@ def test_bases_and_derived(alice: ZotClient) -> None:
     ]
 
 
-def test_what_others_may_not_read(zots: Start, image: Push) -> None:
-    """zot answers with empty fields, or leaves it out."""
-    server = zots("users")
-    image(server.client("alice"), "team/app", "1", "layer")
-    image(server.client("alice"), "public/tool", "1", "tool")
+def test_what_others_may_not_read(start_zot: StartZot, push_image: PushImage) -> None:
+    """zot replies with empty fields, or leaves the image out."""
+    server = start_zot("users")
+    push_image(server.client("alice"), "team/app", "1", "layer")
+    push_image(server.client("alice"), "public/tool", "1", "tool")
     bob = server.client("bob")
     with pytest.raises(SearchForbidden):
         bob.image_summary("team/app", "1")
@@ -158,29 +160,29 @@ def test_what_others_may_not_read(zots: Start, image: Push) -> None:
     assert [each.repository for each in bob.newest_images()] == ["public/tool"]
 
 
-def test_search_is_off(zots: Start) -> None:
-    client = zots("minimal").client()
+def test_search_is_off(start_zot: StartZot) -> None:
+    client = start_zot("minimal").client()
     assert client.extensions() == []
     assert client.supports("search") is False
-    asks: list[Callable[[], object]] = [
+    operations: list[Callable[[], object]] = [
         lambda: client.search("{__typename}"),
         lambda: client.global_search("x"),
         lambda: client.mgmt(),
         lambda: client.starred(),
         lambda: client.cves("a", "b"),
     ]
-    for ask in asks:
+    for operation in operations:
         with pytest.raises(ExtensionNotEnabled) as caught:
-            ask()
+            operation()
         assert '"search": {"enable": true}' in str(caught.value)
         assert caught.value.setting is not None
     with pytest.raises(ExtensionNotEnabled, match="apikey"):
         client.api_keys()
 
 
-def test_preferences_are_off(zots: Start, image: Push) -> None:
-    client = zots("search").client()
-    image(client, "a", "1", "layer")
+def test_preferences_are_off(start_zot: StartZot, push_image: PushImage) -> None:
+    client = start_zot("search").client()
+    push_image(client, "a", "1", "layer")
     assert client.supports("search")
     assert not client.supports("userprefs")
     with pytest.raises(ExtensionNotEnabled, match="ui") as caught:
@@ -189,13 +191,13 @@ def test_preferences_are_off(zots: Start, image: Push) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_names_never_leave(text: str) -> None:
-    """Nobody listens there: what is refused is refused here."""
+def test_hostile_names_are_refused(text: str) -> None:
+    """No server is at that URL: the client itself refuses the names."""
     with Dockhand(
         {"connections": {"z": {"driver": "zot", "base_uri": "http://127.0.0.1:9"}}}
     ) as dockhand:
         client = dockhand.connection("z", ZotClient)
-        for ask in (
+        for operation in (
             lambda: client.images(text),
             lambda: client.repository_info(text),
             lambda: client.star(text),
@@ -204,7 +206,7 @@ def test_hostile_names_never_leave(text: str) -> None:
             lambda: client.image_summary(text, "v1"),
         ):
             with pytest.raises(NameInvalid):
-                ask()
+                operation()
         with pytest.raises(TagInvalid):
             client.image_summary("a", text)
         with pytest.raises(TagInvalid):
@@ -219,7 +221,7 @@ def test_hostile_names_never_leave(text: str) -> None:
 
 
 def test_hostile_text_is_only_text(alice: ZotClient) -> None:
-    """What may be any text travels as a variable: a query cannot be broken out of."""
+    """Free text is sent as a variable, so it cannot change the query."""
     for text in HOSTILE:
         found = alice.global_search(text)
         assert (found.images, found.layers) == ((), ())

@@ -226,7 +226,8 @@ VALUES = st.sampled_from(
     ["", "0", "-1", "4", "28", "99999", "1e3", MANY_DIGITS, "0-0", "0-3", "bytes 0-3/4",
      "bytes 2-1/*", "chunked", "gzip", "identity", "close", "keep-alive", "/v2/", "//", "///",
      "?", "#", "http://", "http://[", "http://a:b/", "http://127.0.0.1:1/", "javascript:x", "<",
-     "<>; rel=next", "</v2/a/b/tags/list?last=v1>; rel=next", "</v2/x>; rel=next", "<http://[>; rel=next",
+     "<>; rel=next", "</v2/a/b/tags/list?last=v1>; rel=next", "</v2/x>; rel=next",
+     "<http://[>; rel=next",
      "Basic", "Bearer realm=", "sha256:", str(DIGEST), "sha512:00", "md5:" + "0" * 32,
      "registry/2.0", f"registry/{MANY_DIGITS}.{MANY_DIGITS}",
      "application/vnd.oci.image.index.v1+json",
@@ -395,7 +396,7 @@ def test_bytes_after_a_reply_are_not_the_next_reply(
 ) -> None:
     if request.node.callspec.params["make_client"] != "async-aiohttp":
         reason = "httpcore keeps h11's unread bytes for the next cycle of the connection"
-        request.applymarker(pytest.mark.xfail(reason=reason))
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     more = reply(200, b'{"tags":["not this"]}')
     waiting = iter([reply(200, b'{"tags":["first"]}') + more])
     server.handler = lambda request: next(waiting, TAGS_REPLY)

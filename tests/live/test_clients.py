@@ -1,10 +1,11 @@
-"""Clients that nobody here wrote, against the embedded registry."""
+"""skopeo, crane and regctl against the embedded registry."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -12,51 +13,52 @@ from pathlib import Path
 
 import pytest
 from images import push_image, push_index
-from registries import HTPASSWD, PASSWORD, embedded, program
+from registries import HTPASSWD, PASSWORD, embedded, program, program_environment
 
 from dockhand_core import RegistryClient, connect
 
 pytestmark = pytest.mark.live
 
-BUILT = "`make live` builds it where Go is installed"
+SKOPEO = "install Debian's package skopeo"
+BUILT = "install Go, and `make live` builds it"
 Run = Callable[..., str]
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
+    """The URL of an embedded registry."""
     with embedded(tmp_path / "registry") as found:
         yield found
 
 
 @pytest.fixture
 def registry(url: str) -> Iterator[RegistryClient]:
+    """Dockhand's client of that registry."""
     with connect(url, logging={"driver": "null"}) as found:
         yield found
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Runs a client in a home of its own, so that nobody's credentials are used."""
-    environment = {
-        "PATH": os.environ.get("PATH", ""),
-        "HOME": str(tmp_path),
-        "DOCKER_CONFIG": str(tmp_path / "docker"),
-        "REGCTL_CONFIG": str(tmp_path / "regctl.json"),
-    }
+    """A function that runs a client in a home of its own and returns its output.
 
-    def call(*command: str) -> str:
+    Where `succeeds` is false, the client has to fail, and its error output is returned.
+    """
+    environment = program_environment(tmp_path / "home")
+
+    def call(*command: str, succeeds: bool = True) -> str:
         done = subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True,
-            check=False, timeout=60,
+            check=False, timeout=100,
         )  # fmt: skip
-        assert done.returncode == 0, f"{command}: {done.stderr}"
-        return done.stdout
+        assert (done.returncode == 0) is succeeds, f"{command}: {done.stderr}"
+        return done.stdout if succeeds else done.stderr
 
     return call
 
 
-def layer(path: Path, number: int) -> Path:
-    """A layer as a tar file."""
+def make_layer(path: Path, number: int) -> Path:
+    """Write a layer as a tar file with random contents."""
     file = path / f"layer{number}.tar"
     with tarfile.open(file, "w") as tar:
         entry = tarfile.TarInfo(f"file{number}")
@@ -66,7 +68,7 @@ def layer(path: Path, number: int) -> Path:
 
 
 def test_skopeo(url: str, registry: RegistryClient, run: Run, tmp_path: Path) -> None:
-    skopeo = program("skopeo", "Debian's package skopeo has it")
+    skopeo = program("skopeo", SKOPEO)
     host = url.removeprefix("http://")
     index = push_index(registry, "a/b", "v1")
     layout = f"oci:{tmp_path / 'layout'}:v1"
@@ -86,8 +88,8 @@ def test_skopeo(url: str, registry: RegistryClient, run: Run, tmp_path: Path) ->
 
 
 def test_layout_on_disk(url: str, registry: RegistryClient, run: Run, tmp_path: Path) -> None:
-    """The folder that the registry keeps is one that other tools read."""
-    skopeo = program("skopeo", "Debian's package skopeo has it")
+    """Other tools can read the registry's folder."""
+    skopeo = program("skopeo", SKOPEO)
     manifest = push_image(registry, "a/b", "v1")
     root = tmp_path / "registry" / "root"
     raw = run(skopeo, "inspect", "--raw", f"oci:{root / 'a' / 'b'}:v1")
@@ -97,7 +99,7 @@ def test_layout_on_disk(url: str, registry: RegistryClient, run: Run, tmp_path: 
 def test_crane(url: str, registry: RegistryClient, run: Run, tmp_path: Path) -> None:
     crane = program("crane", BUILT)
     host = url.removeprefix("http://")
-    layers = [f"--new_layer={layer(tmp_path, number)}" for number in range(12)]
+    layers = [f"--new_layer={make_layer(tmp_path, number)}" for number in range(12)]
     run(crane, "append", "--insecure", *layers, "-t", f"{host}/a/b:v1")  # pushed in parallel
     image = registry.image("a/b", "v1")
     assert len(image.layers) == 12
@@ -139,8 +141,8 @@ def test_regctl(url: str, registry: RegistryClient, run: Run, tmp_path: Path) ->
 
 
 def test_passwords(run: Run, tmp_path: Path) -> None:
-    """Each client answers the challenge in its own way; without a password it gets nowhere."""
-    skopeo = program("skopeo", "Debian's package skopeo has it")
+    """Each client logs in in its own way; without a password, access is refused."""
+    skopeo = program("skopeo", SKOPEO)
     crane = program("crane", BUILT)
     regctl = program("regctl", BUILT)
     users = tmp_path / "users"
@@ -153,12 +155,11 @@ def test_passwords(run: Run, tmp_path: Path) -> None:
         host = url.removeprefix("http://")
         push_image(registry, "a/b", "v1")
         image = f"docker://{host}/a/b"
-        refused = subprocess.run(
-            [skopeo, "inspect", "--tls-verify=false", "--no-creds", "--raw", f"{image}:v1"],
-            capture_output=True, text=True, check=False, timeout=60,
+        refused = run(
+            skopeo, "inspect", "--tls-verify=false", "--no-creds", "--raw", f"{image}:v1",
+            succeeds=False,
         )  # fmt: skip
-        assert refused.returncode != 0
-        assert "authentication" in refused.stderr
+        assert re.search("(?i)authentication|unauthorized", refused)
         creds = f"alice:{PASSWORD}"
         run(
             skopeo, "copy", "--src-tls-verify=false", "--dest-tls-verify=false",

@@ -1,4 +1,4 @@
-"""What only a real registry shows: streams, cuts, credentials, configurations, other clients."""
+"""Dockhand's clients against a real Distribution: streams, cuts, logins, configurations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from blocking_async import BlockingLoop, as_blocking
 from cutting_proxy import cutting_proxy
 from images import push_image, push_index
-from registries import HTPASSWD, PASSWORD, distribution, program
+from registries import HTPASSWD, PASSWORD, distribution, program, program_environment
 
 from dockhand_core import (
     Digest,
@@ -33,24 +33,26 @@ pytestmark = pytest.mark.live
 
 VERSIONS = ["2.8", "3.1"]
 SIZE = 24 << 20
-Open = Callable[..., Any]
+MakeClient = Callable[..., Any]
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def version(request: pytest.FixtureRequest) -> str:
+    """The version of Distribution."""
     found: str = request.param
     return found
 
 
 @pytest.fixture(scope="module")
 def url(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Distribution that the tests share."""
     with distribution(version, tmp_path_factory.mktemp("registry")) as found:
         yield found
 
 
 @pytest.fixture(params=["sync", "async", "async-httpx"])
-def opened(request: pytest.FixtureRequest) -> Iterator[Open]:
-    """Makes clients of either world, and closes them."""
+def make_client(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
+    """A function that makes sync or async clients; they are closed after the test."""
     loop = BlockingLoop()
     clients: list[Any] = []
 
@@ -59,8 +61,8 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Open]:
         if request.param == "sync":
             client: Any = connect(url, **settings)
         else:
-            carrier = {"async-httpx": "httpx"}.get(request.param)
-            client = as_blocking(loop, async_connect(url, transport=carrier, **settings))
+            transport = {"async-httpx": "httpx"}.get(request.param)
+            client = as_blocking(loop, async_connect(url, transport=transport, **settings))
         clients.append(client)
         found: RegistryClient = client
         return found
@@ -72,22 +74,23 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Open]:
 
 
 @pytest.fixture(scope="module")
-def big(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Digest]:
+def big_blob(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Digest]:
+    """A file of 24 MiB, and its digest."""
     path = tmp_path_factory.mktemp("big") / "blob"
     path.write_bytes(os.urandom(SIZE))
     return path, Digest.of(path.read_bytes())
 
 
-def name(request: pytest.FixtureRequest) -> str:
-    """A repository of the test's own."""
+def repository_of(request: pytest.FixtureRequest) -> str:
+    """The name of a repository for this test alone."""
     return "live/" + "".join(c if c.isalnum() else "-" for c in request.node.name).strip("-")
 
 
-def test_file(
-    opened: Open, url: str, big: tuple[Path, Digest], tmp_path: Path, request: Any
+def test_a_file_is_pushed_and_pulled(
+    make_client: MakeClient, url: str, big_blob: tuple[Path, Digest], tmp_path: Path, request: Any
 ) -> None:
-    path, digest = big
-    registry, repository = opened(url), name(request)
+    path, digest = big_blob
+    registry, repository = make_client(url), repository_of(request)
     told: list[int] = []
     pushed = registry.upload_blob(repository, path, progress=lambda done, _: told.append(done))
     assert pushed.digest == digest
@@ -97,10 +100,12 @@ def test_file(
     assert Digest.of(out.read_bytes()) == digest
 
 
-def test_chunks(opened: Open, url: str, big: tuple[Path, Digest], request: Any) -> None:
-    """More than one chunk, from what can be read only once."""
-    path, digest = big
-    registry, repository = opened(url), name(request)
+def test_a_stream_is_pushed_in_chunks(
+    make_client: MakeClient, url: str, big_blob: tuple[Path, Digest], request: Any
+) -> None:
+    """More than one chunk, from a source that can be read only once."""
+    path, digest = big_blob
+    registry, repository = make_client(url), repository_of(request)
     with path.open("rb") as file:
         blocks = iter(lambda: file.read(1 << 20), b"")
         assert registry.upload_blob(repository, blocks).digest == digest
@@ -111,20 +116,22 @@ def test_chunks(opened: Open, url: str, big: tuple[Path, Digest], request: Any) 
     assert out.digest == digest
 
 
-def test_upload_cut(opened: Open, url: str, version: str, big: Any, request: Any) -> None:
-    """3.1 is carried on where it broke, 2.8 begins again; both end with the blob."""
-    path, digest = big
-    repository = name(request)
+def test_an_upload_that_is_cut(
+    make_client: MakeClient, url: str, version: str, big_blob: Any, request: Any
+) -> None:
+    """The upload is resumed on 3.1 and begun again on 2.8; both end with the blob."""
+    path, digest = big_blob
+    repository = repository_of(request)
     with cutting_proxy(url) as proxy:
-        registry = opened(proxy.url)
+        registry = make_client(proxy.url)
         registry.ping()
         proxy.upload_cuts.append(9 << 20)
         told: list[int] = []
-        # Distribution names itself by the Host header: its Location leads through the proxy too
+        # Distribution builds its Location from the Host header, so it leads through the proxy too
         result = registry.upload_blob(repository, path, progress=lambda d, _: told.append(d))
         assert proxy.cut_count == 1
     assert result.digest == digest
-    assert opened(url).blob_size(repository, digest) == SIZE
+    assert make_client(url).blob_size(repository, digest) == SIZE
     again = [later for earlier, later in pairwise(told) if later < earlier]
     if version == "2.8":
         assert again == [1 << 20]
@@ -132,12 +139,14 @@ def test_upload_cut(opened: Open, url: str, version: str, big: Any, request: Any
         assert all(later > 4 << 20 for later in again)
 
 
-def test_download_cut(opened: Open, url: str, big: Any, tmp_path: Path, request: Any) -> None:
-    path, digest = big
-    repository = name(request)
-    opened(url).upload_blob(repository, path)
+def test_a_download_that_is_cut(
+    make_client: MakeClient, url: str, big_blob: Any, tmp_path: Path, request: Any
+) -> None:
+    path, digest = big_blob
+    repository = repository_of(request)
+    make_client(url).upload_blob(repository, path)
     with cutting_proxy(url) as proxy:
-        registry = opened(proxy.url)
+        registry = make_client(proxy.url)
         registry.ping()
         proxy.download_cuts += [5 << 20, 6 << 20]
         told: list[int] = []
@@ -152,9 +161,9 @@ def test_download_cut(opened: Open, url: str, big: Any, tmp_path: Path, request:
     assert Digest.of((tmp_path / "out").read_bytes()) == digest
 
 
-def test_upload_carried_on_elsewhere(url: str, request: Any) -> None:
-    """Another process carries an upload on, with nothing but its JSON."""
-    repository = name(request)
+def test_another_process_continues_an_upload(url: str, request: Any) -> None:
+    """The other process has nothing but the upload's JSON."""
+    repository = repository_of(request)
     with connect(url) as registry:
         upload = registry.upload_chunk(registry.start_upload(repository), b"first ")
     program_text = (
@@ -174,43 +183,43 @@ def test_upload_carried_on_elsewhere(url: str, request: Any) -> None:
         assert registry.read_blob(repository, done.stdout.strip()) == b"first second"
 
 
-def test_basic(opened: Open, version: str, tmp_path: Path) -> None:
+def test_a_registry_with_passwords(make_client: MakeClient, version: str, tmp_path: Path) -> None:
     htpasswd = tmp_path / "htpasswd"
     htpasswd.write_text(HTPASSWD)
     auth = {"htpasswd": {"realm": "basic-realm", "path": str(htpasswd)}}
     with distribution(version, tmp_path / "registry", auth=auth) as url:
         right = {"driver": "basic", "username": "alice", "password": PASSWORD}
-        registry = opened(url, auth=right)
+        registry = make_client(url, auth=right)
         registry.ping()
         push_image(registry, "a/b", "v1")
         assert list(registry.repositories()) == ["a/b"]
-        wrong = opened(url, auth={**right, "password": "not-the-password"})
+        wrong = make_client(url, auth={**right, "password": "not-the-password"})
         with pytest.raises(Unauthorized, match="asks for Basic") as caught:
             wrong.ping()
         assert "not-the-password" not in repr(caught.value)
         assert wrong.is_online()
         key = {"driver": "apikey", "username": "alice", "api_key": PASSWORD}
-        assert opened(url, auth=key).manifest_exists("a/b", "v1")
+        assert make_client(url, auth=key).manifest_exists("a/b", "v1")
         with pytest.raises(Unauthorized):
-            opened(url).manifest("a/b", "v1")
+            make_client(url).manifest("a/b", "v1")
         with pytest.raises(Unauthorized):
-            opened(url, auth={"driver": "bearer", "token": "abc"}).upload_blob("a/b", b"data")
+            make_client(url, auth={"driver": "bearer", "token": "abc"}).upload_blob("a/b", b"data")
 
 
-def test_relative_urls(opened: Open, version: str, tmp_path: Path) -> None:
+def test_relative_urls(make_client: MakeClient, version: str, tmp_path: Path) -> None:
     http = {"relativeurls": True}
     with distribution(version, tmp_path / "registry", http=http) as url:
-        registry = opened(url)
+        registry = make_client(url)
         upload = registry.upload_chunk(registry.start_upload("a/b"), b"data")
         result = registry.finish_upload(upload, Digest.of(b"data"))
         assert result.location.startswith(url)
         assert isinstance(registry.mount_blob("c", result.digest, "a/b"), PushResult)
 
 
-def test_deletion_disabled(opened: Open, version: str, tmp_path: Path) -> None:
+def test_deletion_disabled(make_client: MakeClient, version: str, tmp_path: Path) -> None:
     storage = {"filesystem": {"rootdirectory": str(tmp_path / "data")}}
     with distribution(version, tmp_path / "registry", storage=storage) as url:
-        registry = opened(url)
+        registry = make_client(url)
         manifest = push_image(registry, "a/b", "v1")
         with pytest.raises(Unsupported):
             registry.delete_manifest("a/b", manifest.digest)
@@ -221,27 +230,27 @@ def test_deletion_disabled(opened: Open, version: str, tmp_path: Path) -> None:
         assert registry.manifest_exists("a/b", "v1")
 
 
-def test_read_only(opened: Open, version: str, tmp_path: Path) -> None:
-    """A plain-text 405."""
+def test_a_read_only_registry(make_client: MakeClient, version: str, tmp_path: Path) -> None:
+    """The reply is a 405 in plain text."""
     storage = {
         "filesystem": {"rootdirectory": str(tmp_path / "data")},
         "maintenance": {"readonly": {"enabled": True}},
     }
     with distribution(version, tmp_path / "registry", storage=storage) as url:
         with pytest.raises(Unsupported, match="405: Method not allowed") as caught:
-            opened(url).upload_blob("a/b", b"data")
+            make_client(url).upload_blob("a/b", b"data")
         assert caught.value.code is None
 
 
-def test_page_too_large(opened: Open, url: str) -> None:
+def test_a_page_that_is_too_large(make_client: MakeClient, url: str) -> None:
     with pytest.raises(PaginationNumberInvalid) as caught:
-        opened(url).repository_page(limit=100_000)
+        make_client(url).repository_page(limit=100_000)
     assert caught.value.status == 400
 
 
-def test_many_pages(opened: Open, url: str, request: Any) -> None:
-    """Every one once, over more pages than one, a link to an empty last one among them."""
-    registry, repository = opened(url), name(request)
+def test_lists_over_many_pages(make_client: MakeClient, url: str, request: Any) -> None:
+    """Each tag comes once, also where a link leads to an empty last page."""
+    registry, repository = make_client(url), repository_of(request)
     manifest = push_image(registry, repository, "t000")
     tags = [f"t{number:03}" for number in range(40)]
     for tag in tags[1:]:
@@ -257,16 +266,23 @@ def test_many_pages(opened: Open, url: str, request: Any) -> None:
     assert paged == tags
 
 
-def test_other_clients(opened: Open, url: str, tmp_path: Path, request: Any) -> None:
-    """skopeo reads what was pushed, and what it pushes can be read."""
-    skopeo = program("skopeo", "Debian's package skopeo has it")
-    registry, repository = opened(url), name(request)
+def test_skopeo(make_client: MakeClient, url: str, tmp_path: Path, request: Any) -> None:
+    """skopeo reads images that Dockhand pushed, and Dockhand reads those that skopeo pushed."""
+    skopeo = program("skopeo", "install Debian's package skopeo")
+    registry, repository = make_client(url), repository_of(request)
     index = push_index(registry, repository, "v1")
     host = url.removeprefix("http://")
 
+    environment = program_environment(tmp_path / "home")
+
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [skopeo, *arguments], capture_output=True, text=True, check=False, timeout=60
+            [skopeo, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -77,8 +77,8 @@ def program(name: str, how: str, variable: str | None = None) -> str:
 def program_environment(home: Path) -> dict[str, str]:
     """Environment variables for a client such as skopeo, crane or regctl.
 
-    The client keeps settings, credentials and caches in the folder `home`: nothing of the user's
-    or the machine's is read or written.
+    The client keeps settings, credentials and caches in the folder `home`; it reads and writes
+    nothing of the user's.
     """
     settings = home / ".config" / "containers"
     settings.mkdir(parents=True, exist_ok=True)
