@@ -1,1 +1,1 @@
-"""Ratios against raw HTTP libraries and peers, each measured in one run: `python -m benchmarks`."""
+"""Benchmarks against raw HTTP libraries and peers: `python -m benchmarks` prints ratios."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: one table of ratios."""
+"""The command `python -m benchmarks`: measures everything and prints one table of ratios."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from benchmarks.measure import Row, table
 from benchmarks.memory import transfer_memory
 from benchmarks.notifications import notifications
 from benchmarks.peers import against_dxf, against_oras
-from benchmarks.server import Server, running, started
+from benchmarks.server import Server, existing_server, started_server
 from benchmarks.small import flat_memory, heads, many_manifests
 from benchmarks.tokens import tokens_per_second
 from benchmarks.transfer import Blob, async_transfers, sync_transfers
 
 MIB = 1 << 20
-PACKAGES = {"oras": "oras", "dxf": "python-dxf"}  # what is called dxf there draws plans
+PACKAGES = {"oras": "oras", "dxf": "python-dxf"}  # the package `dxf` there is another one
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure everything and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="smaller blobs and fewer rounds: a first look"
+        "--quick", action="store_true", help="use smaller blobs and fewer rounds, for a first look"
     )
     parser.add_argument(
-        "--server", metavar="URL", help="a registry that runs; bench/... is written there"
+        "--server",
+        metavar="URL",
+        help="measure on this registry; the benchmarks write to its repositories bench/...",
     )
     parser.add_argument(
-        "--only", metavar="TEXT", default="", help="only steps with TEXT in the name"
+        "--only", metavar="TEXT", default="", help="measure only steps with TEXT in the name"
     )
     options = parser.parse_args()
     quick: bool = options.quick
@@ -51,7 +53,11 @@ def main() -> None:
 def measure(
     server: Server, folder: Path, only: str = "", *, quick: bool
 ) -> tuple[list[Row], list[str]]:
-    """All rows, and what could not be measured; progress is told on standard error."""
+    """Measure the steps whose name contains `only`; print progress on standard error.
+
+    Returns:
+        The rows, and a line for each step that was left out.
+    """
     large = Blob(folder / "large", (64 if quick else 512) * MIB)
     middle = Blob(folder / "middle", (16 if quick else 64) * MIB)
     few, some, many = (3, 3, 5) if quick else (5, 7, 15)
@@ -89,9 +95,9 @@ def measure(
 @contextmanager
 def _server(url: str | None, folder: Path, count: int) -> Iterator[Server]:
     if url is not None:
-        yield running(url, count)
+        yield existing_server(url, count)
         return
-    with started(folder, count) as server:
+    with started_server(folder, count) as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""The embedded registry beside Distribution 3.1: the same requests of the same client to both."""
+"""The embedded registry against Distribution 3.1: the same client sends both the same requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.measure import Pair, Row, compare, ratio_row
-from benchmarks.server import answering, free_port, launched, version
+from benchmarks.server import distribution_version, free_port, running_distribution, running_process
 from benchmarks.transfer import Blob
 from dockhand_core import RegistryClient, connect
 
@@ -24,35 +24,35 @@ __all__ = ["embedded_registry"]
 REPOSITORY = "bench/embedded"
 BLOCK = 1 << 18
 HALF_THE_THROUGHPUT = 2.0
-FIVE_TIMES = 0.2
+FIVE_TIMES_THE_SPEED = 0.2
 LIMIT_MIB = 64.0
 _QUIET = {"driver": "null"}
 
 
 class NoPeerError(Exception):
-    """There is no Distribution 3.1 here."""
+    """Distribution 3.1 is not installed."""
 
 
 def embedded_registry(folder: Path, blob: Blob, rounds: int) -> list[Row]:
     """All rows: blobs, small requests, start and memory, and the driver without a socket.
 
     Raises:
-        NoPeerError: there is nothing to compare with.
+        NoPeerError: Distribution 3.1 is not installed.
     """
-    program = _program()
-    peer = version(program)
+    program = _find_distribution()
+    peer = distribution_version(program)
     with ExitStack() as stack:
-        theirs, their_process = stack.enter_context(_distribution(program, folder))
-        ours, our_process = stack.enter_context(_served(folder))
-        rows = _blobs(ours, theirs, peer, blob, rounds, our_process.pid)
-        rows += _small(ours, theirs, peer, folder, rounds)
-        # At the end of it all, so that it is the most that either took.
-        rows.append(_most(peer, our_process.pid, their_process.pid))
-    rows.append(_start(program, peer, folder, rounds))
+        theirs, their_process = stack.enter_context(_running_peer(program, folder))
+        ours, our_process = stack.enter_context(_running_embedded(folder))
+        rows = _blob_rows(ours, theirs, peer, blob, rounds, our_process.pid)
+        rows += _small_request_rows(ours, theirs, peer, folder, rounds)
+        # Last, so that the peaks cover everything before.
+        rows.append(_peak_memory_row(peer, our_process.pid, their_process.pid))
+    rows.append(_start_row(program, peer, folder, rounds))
     return rows
 
 
-def _program() -> str:
+def _find_distribution() -> str:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cached = Path(base) / "dockhand-live" / "bin" / "registry"
     named = os.environ.get("DOCKHAND_LIVE_DISTRIBUTION_3") or shutil.which("registry")
@@ -63,25 +63,25 @@ def _program() -> str:
 
 
 @contextmanager
-def _distribution(program: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def _running_peer(program: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     place = folder / "peer"
     place.mkdir(exist_ok=True)
-    with launched(program, place) as found:
+    with running_distribution(program, place) as found:
         yield found
     shutil.rmtree(place)
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def _running_embedded(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     port, root = free_port(), folder / "served"
     command = [sys.executable, "-m", "dockhand_embedded", "--root", str(root), "--port", str(port)]
-    with answering(command, port, folder / "served.log") as found:
+    with running_process(command, port, folder / "served.log") as found:
         yield found
     shutil.rmtree(root)
 
 
-class _Raw:
-    """As little of a client as there can be, so that it is the server that is timed."""
+class _RawClient:
+    """A minimal client, so that mostly the server is timed."""
 
     def __init__(self, url: str) -> None:
         self._host = urlsplit(url).netloc
@@ -119,9 +119,9 @@ class _Raw:
             connection.close()
 
 
-def _blobs(ours: str, theirs: str, peer: str, blob: Blob, rounds: int, pid: int) -> list[Row]:
+def _blob_rows(ours: str, theirs: str, peer: str, blob: Blob, rounds: int, pid: int) -> list[Row]:
     size = f"{blob.size >> 20} MiB"
-    here, there = _Raw(ours), _Raw(theirs)
+    here, there = _RawClient(ours), _RawClient(theirs)
     digests = [blob.digest]
 
     def fresh() -> None:
@@ -131,7 +131,7 @@ def _blobs(ours: str, theirs: str, peer: str, blob: Blob, rounds: int, pid: int)
     small = Blob(blob.path.with_suffix(".small"), 1 << 20)
     here.push(small, small.digest)
     here.pull(small, small.digest)
-    before = _peak(pid)
+    before = _peak_memory(pid)
     pushes = compare(
         lambda: here.push(blob, digests[0]),
         lambda: there.push(blob, digests[0]),
@@ -143,7 +143,7 @@ def _blobs(ours: str, theirs: str, peer: str, blob: Blob, rounds: int, pid: int)
     pulls = compare(
         lambda: here.pull(blob, digests[0]), lambda: there.pull(blob, digests[0]), rounds
     )
-    grown = _peak(pid) - before
+    grown = _peak_memory(pid) - before
     return [
         ratio_row(f"embedded, served: push {size}", peer, pushes, HALF_THE_THROUGHPUT),
         ratio_row(f"embedded, served: pull {size}", peer, pulls, HALF_THE_THROUGHPUT),
@@ -157,7 +157,7 @@ def _blobs(ours: str, theirs: str, peer: str, blob: Blob, rounds: int, pid: int)
     ]
 
 
-def _small(ours: str, theirs: str, peer: str, folder: Path, rounds: int) -> list[Row]:
+def _small_request_rows(ours: str, theirs: str, peer: str, folder: Path, rounds: int) -> list[Row]:
     with (
         connect(ours, logging=_QUIET) as served,
         connect(theirs, logging=_QUIET) as other,
@@ -165,12 +165,12 @@ def _small(ours: str, theirs: str, peer: str, folder: Path, rounds: int) -> list
         connect(str(folder / "layouts"), driver="embedded", logging=_QUIET) as layouts,
     ):
         for client in (served, other, memory, layouts):
-            _prepare(client)
+            _push_manifest(client)
         rows = []
         cases: list[tuple[str, RegistryClient, RegistryClient, str, float | None]] = [
             ("embedded, served", served, other, peer, None),
-            ("embedded, in memory", memory, other, peer, FIVE_TIMES),
-            ("embedded, in memory", memory, served, "served", FIVE_TIMES),
+            ("embedded, in memory", memory, other, peer, FIVE_TIMES_THE_SPEED),
+            ("embedded, in memory", memory, served, "served", FIVE_TIMES_THE_SPEED),
             ("embedded, in a folder", layouts, other, peer, None),
         ]
         for name, left, right, against, target in cases:
@@ -181,7 +181,7 @@ def _small(ours: str, theirs: str, peer: str, folder: Path, rounds: int) -> list
     return rows
 
 
-def _prepare(client: RegistryClient) -> None:
+def _push_manifest(client: RegistryClient) -> None:
     digest = client.upload_blob(REPOSITORY, b"{}").digest
     config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 2}
     manifest = {
@@ -209,13 +209,13 @@ def _pushes(client: RegistryClient) -> Callable[[], None]:
     return hundred
 
 
-def _start(program: str, peer: str, folder: Path, rounds: int) -> Row:
+def _start_row(program: str, peer: str, folder: Path, rounds: int) -> Row:
     def ours() -> None:
-        with _served(folder):
+        with _running_embedded(folder):
             pair.ours.append(time.perf_counter() - start)
 
     def theirs() -> None:
-        with _distribution(program, folder):
+        with _running_peer(program, folder):
             pair.theirs.append(time.perf_counter() - start)
 
     pair = Pair([], [])
@@ -226,10 +226,10 @@ def _start(program: str, peer: str, folder: Path, rounds: int) -> Row:
     return ratio_row("embedded, served: start to the first reply", peer, pair, None)
 
 
-def _most(peer: str, ours: int, theirs: int) -> Row:
-    left, right = _peak(ours), _peak(theirs)
+def _peak_memory_row(peer: str, ours: int, theirs: int) -> Row:
+    left, right = _peak_memory(ours), _peak_memory(theirs)
     return Row(
-        "embedded, served: most memory, after all of this",
+        "embedded, served: peak memory after all of this",
         peer,
         left / right,
         None,
@@ -238,8 +238,8 @@ def _most(peer: str, ours: int, theirs: int) -> Row:
     )
 
 
-def _peak(pid: int) -> float:
-    """MiB that a process had in memory at most."""
+def _peak_memory(pid: int) -> float:
+    """The peak memory of a process, in MiB."""
     status = Path(f"/proc/{pid}/status").read_text("ascii")
     [peak] = re.findall(r"VmHWM:\s+(\d+) kB", status)
     return int(peak) / 1024

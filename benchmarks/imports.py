@@ -1,4 +1,4 @@
-"""What `import dockhand_core` costs beyond the libraries that it stands on."""
+"""The time of `import dockhand_core`, compared with the libraries that it imports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 
-from benchmarks.measure import Row, child
+from benchmarks.measure import Row, run_python
 
 __all__ = ["import_time"]
 
@@ -16,20 +16,20 @@ LOADED = "import httpx; from pydantic import BaseModel"
 
 
 def import_time(rounds: int) -> list[Row]:
-    """Milliseconds more, each import in a fresh interpreter, in turns."""
+    """Measure the additional milliseconds; each import runs in a fresh interpreter, in turns."""
     with tempfile.TemporaryDirectory(prefix="dockhand-bench-") as folder:
-        # Byte code as an installed package has it, whatever the caller's settings are: a source
-        # tree without it would be compiled at each import, and the libraries would not.
+        # Byte code is written, as for an installed package, whatever the caller's settings are.
+        # Otherwise the source tree would be compiled at each import, and the libraries not.
         env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         env["PYTHONPYCACHEPREFIX"] = folder
 
         def milliseconds(statement: str) -> float:
-            # timed inside, since starting an interpreter takes as long again
+            # timed inside the interpreter, whose start takes as long again
             timed = (
                 "import time; start = time.perf_counter()\n"
                 f"{statement}\nprint((time.perf_counter() - start) * 1000)"
             )
-            (taken,) = child("-c", timed, env=env)
+            (taken,) = run_python("-c", timed, env=env)
             return taken
 
         for statement in (OURS, THEIRS, LOADED):
@@ -37,10 +37,10 @@ def import_time(rounds: int) -> list[Row]:
         turns = [
             (milliseconds(OURS), milliseconds(THEIRS), milliseconds(LOADED)) for _ in range(rounds)
         ]
-    why = "`python -X importtime -c 'import dockhand_core'` shows where it goes."
+    why = "`python -X importtime -c 'import dockhand_core'` shows where the time goes."
     return [
         _row(THEIRS, [(ours, theirs) for ours, theirs, _ in turns], 20.0, why),
-        # pydantic loads its models when they are first named: the same library, really used
+        # pydantic loads its models lazily; this import uses one
         _row(LOADED, [(ours, loaded) for ours, _, loaded in turns], None),
     ]
 

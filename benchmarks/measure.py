@@ -1,4 +1,4 @@
-"""Timing two sides in turns, and the rows that come out of it."""
+"""Timing two sides in turns, and the table of results."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Pair", "Row", "child", "compare", "ratio_row", "table"]
+__all__ = ["Pair", "Row", "run_python", "compare", "ratio_row", "table"]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Seconds that both sides took, round by round."""
+    """Seconds of both sides, round by round."""
 
     ours: list[float]
     theirs: list[float]
 
     @property
     def ratios(self) -> list[float]:
-        """Ours to theirs, of neighbours in time: what slows the machine slows both."""
+        """Ours divided by theirs, of each round: a slow machine slows both sides of it."""
         return [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
 
 
@@ -31,15 +31,15 @@ class Row:
     """A line of the table.
 
     Attributes:
-        what: what was done.
-        against: what it is compared with.
-        ours, theirs: the medians, fit to print; empty where there is nothing to say.
-        value: what is compared with the target.
-        target: at most this; None for a row that only informs.
-        unit: of value and target: empty for a ratio, else ` MiB` or ` ms`.
+        what: the action that was measured.
+        against: the other side.
+        ours, theirs: the medians as text, or empty.
+        value: the value to compare with the target.
+        target: the highest good value; None for a row that only informs.
+        unit: unit of value and target: empty for a ratio, else ` MiB` or ` ms`.
         spread: lowest and highest value of the rounds.
-        why: what our side does more, said where the target is missed.
-        strict: below the target, not just at it.
+        why: the work that only our side does, printed where the target is missed.
+        strict: whether the value must be below the target, not equal to it.
     """
 
     what: str
@@ -85,16 +85,16 @@ def compare(
     """Run both sides in turns.
 
     Args:
-        ours, theirs: what is timed.
-        rounds: how often each is.
-        prepare: called before each of them, untimed.
-        warm: run each once before, so that connections and caches are there.
+        ours, theirs: the actions to time.
+        rounds: number of times that each is run.
+        prepare: called before each action, untimed.
+        warm: whether to run each action once before, to fill connections and caches.
     """
 
     def timed(side: Callable[[], object]) -> float:
         if prepare is not None:
             prepare()
-        gc.collect()  # what one side left is not cleared up in the other's time
+        gc.collect()  # so that no side is timed while it cleans up after the other
         start = time.perf_counter()
         side()
         return time.perf_counter() - start
@@ -123,8 +123,8 @@ def ratio_row(
 
     Args:
         what, against, target, why, strict: see `Row`.
-        pair: what was measured.
-        times: by what the seconds are multiplied, where a round is a part of what is named.
+        pair: the measured seconds.
+        times: factor for the printed seconds, where a round is a part of the named action.
     """
     return Row(
         what,
@@ -140,16 +140,16 @@ def ratio_row(
 
 
 def seconds(value: float) -> str:
-    """Seconds, or milliseconds where these are few."""
+    """Format seconds, in milliseconds if they are few."""
     return f"{value:.2f} s" if value >= 0.1 else f"{value * 1000:.1f} ms"
 
 
-def child(*arguments: str, env: dict[str, str] | None = None) -> list[float]:
-    """The numbers that a fresh interpreter prints; what it imports and keeps is its own.
+def run_python(*arguments: str, env: dict[str, str] | None = None) -> list[float]:
+    """Run a fresh Python interpreter; return the numbers that it prints.
 
     Args:
-        arguments: the interpreter's.
-        env: its environment; this process's unless given.
+        arguments: the interpreter's arguments.
+        env: its environment; by default that of this process.
     """
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, check=False, env=env
@@ -160,7 +160,7 @@ def child(*arguments: str, env: dict[str, str] | None = None) -> list[float]:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as text, and below them in words what falls short."""
+    """Format the rows as a table, followed by a sentence for each missed target."""
     head = ("what", "dockhand", "other", "against", "ratio", "spread", "target", "")
     lines = [
         (
@@ -184,9 +184,7 @@ def table(rows: list[Row]) -> str:
     for row in short:
         against = f" against {row.against}" if row.against else ""
         why = f" {row.why}" if row.why else ""
-        text.append(
-            f"Falls short: {row.what}{against}: {row.shown} where {row.limit} is wanted.{why}"
-        )
+        text.append(f"Target missed: {row.what}{against}: {row.shown} instead of {row.limit}.{why}")
     return "\n".join(text)
 
 

@@ -1,4 +1,4 @@
-"""How much memory a large transfer takes: each in a fresh process, peak against start."""
+"""Memory of large transfers: the peak above the start, each in a fresh process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import resource
 import sys
 from pathlib import Path
 
-from benchmarks.measure import Row, child
+from benchmarks.measure import Row, run_python
 from benchmarks.server import BLOBS, Server
 from benchmarks.transfer import Blob
 from dockhand_core import async_connect, connect
@@ -20,16 +20,16 @@ ACTIONS = ("push", "pull", "download")
 
 
 def transfer_memory(server: Server, blob: Blob) -> list[Row]:
-    """A row for each world: the most that any of push, pull and download takes."""
+    """Measure push, pull and download; a row each for sync and async has the highest peak."""
     rows = []
     target = str(blob.path.with_suffix(".copy"))
     for kind in ("sync", "async"):
-        blob.change()  # or the push would find that there is nothing to do
+        blob.change()  # otherwise the registry would have it already
         digest = blob.hash()
         peaks: dict[str, float] = {}
         for action in ACTIONS:
             given = str(blob.path) if action == "push" else digest
-            (peaks[action],) = child(
+            (peaks[action],) = run_python(
                 "-m", "benchmarks.memory", kind, action, server.url, given, target
             )
         Path(target).unlink(missing_ok=True)
@@ -44,14 +44,14 @@ def transfer_memory(server: Server, blob: Blob) -> list[Row]:
                 ours=", ".join(f"{peaks[action]:.0f}" for action in ACTIONS),
                 unit=" MiB",
                 strict=True,
-                why=f"It is {worst} that takes most.",
+                why=f"The highest peak is that of {worst}.",
             )
         )
     return rows
 
 
-def peak() -> float:
-    """MiB that this process had in memory at most."""
+def peak_memory() -> float:
+    """The peak memory of this process, in MiB."""
     # not ru_maxrss on Linux: there it starts with the peak of the process that spawned this one
     try:
         status = Path("/proc/self/status").read_text("ascii")
@@ -65,9 +65,9 @@ def peak() -> float:
 
 
 def sync_peak(action: str, url: str, given: str, target: str) -> float:
-    """MiB that one transfer adds to what the process had once it was connected."""
+    """The MiB that one transfer adds to the peak of a connected process."""
     with connect(url) as client:
-        before = peak()
+        before = peak_memory()
         if action == "push":
             client.upload_blob(BLOBS, given)
         elif action == "pull":
@@ -76,13 +76,13 @@ def sync_peak(action: str, url: str, given: str, target: str) -> float:
                     pass
         else:
             client.download_blob(BLOBS, given, target)
-        return peak() - before
+        return peak_memory() - before
 
 
 async def async_peak(action: str, url: str, given: str, target: str) -> float:
-    """The same with the async client."""
+    """The same as `sync_peak`, with the async client."""
     async with async_connect(url) as client:
-        before = peak()
+        before = peak_memory()
         if action == "push":
             await client.upload_blob(BLOBS, given)
         elif action == "pull":
@@ -91,7 +91,7 @@ async def async_peak(action: str, url: str, given: str, target: str) -> float:
                     pass
         else:
             await client.download_blob(BLOBS, given, target)
-        return peak() - before
+        return peak_memory() - before
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The receiver: durable events acknowledged per second, and its memory over very many."""
+"""The webhook receiver: durable events per second, and memory over very many events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.measure import Row
 from benchmarks.receivers import TOKEN
-from benchmarks.server import answering, free_port
+from benchmarks.server import free_port, running_process
 
 __all__ = ["notifications"]
 
@@ -23,8 +23,8 @@ CONNECTIONS = 32
 REPOSITORIES = 100
 ROUND = 4000
 WHY = (
-    "It checks a token, reads the event, knows repetitions, notes it for each handler, and calls "
-    "the handler meanwhile; the other side does none of this."
+    "It checks a token, parses the event, detects repetitions, stores a delivery for each handler, "
+    "and calls the handler meanwhile; the other side does none of this."
 )
 _TYPE = "application/vnd.docker.distribution.events.v2+json"
 _ID, _NAME = "0" * 36, "team/r000"
@@ -48,14 +48,17 @@ _BODY = json.dumps({"events": [_EVENT]}).encode()
 
 
 def notifications(folder: Path, rounds: int, many: int) -> list[Row]:
-    """Rows for the rate and for the memory.
+    """Measure the rate and the memory.
 
     Args:
-        folder: where the inboxes are kept.
-        rounds: how often each side is measured.
-        many: over so many events the memory has to stay as it is.
+        folder: the folder for the inboxes.
+        rounds: number of times that each side is measured.
+        many: number of events over which the memory must not grow.
     """
-    with _served("ours", folder) as (ours, process), _served("bare", folder) as (bare, _):
+    with (
+        _running_receiver("ours", folder) as (ours, process),
+        _running_receiver("bare", folder) as (bare, _),
+    ):
         taken: dict[str, list[float]] = {"ours": [], "bare": []}
         for number in range(rounds + 1):
             for name, clients in (("bare", bare), ("ours", ours)):
@@ -65,10 +68,10 @@ def notifications(folder: Path, rounds: int, many: int) -> list[Row]:
                 if number:  # the first warms up
                     taken[name].append((time.perf_counter() - start) / ROUND)
                 if name == "ours":
-                    _settle(process)
-        before = _memory(process)
+                    _wait_until_idle(process)
+        before = _memory_of(process)
         _post(ours, _requests(many), many)
-        grown = (_memory(process) - before) / 1024
+        grown = (_memory_of(process) - before) / 1024
     ratios = [a / b for a, b in zip(taken["ours"], taken["bare"], strict=True)]
     each = statistics.median(taken["ours"])
     rates = f"{1 / each:.0f}/s", f"{1 / statistics.median(taken['bare']):.0f}/s"
@@ -84,11 +87,11 @@ def notifications(folder: Path, rounds: int, many: int) -> list[Row]:
 
 
 @contextmanager
-def _served(which: str, folder: Path) -> Iterator[tuple[list[socket.socket], int]]:
-    """Connections to a receiver in a process of its own, and that process's id."""
+def _running_receiver(which: str, folder: Path) -> Iterator[tuple[list[socket.socket], int]]:
+    """Run a receiver in a process; the value is connections to it and the process id."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.receivers", which, str(folder), str(port)]
-    with answering(command, port, folder / f"{which}.log") as (_, process):
+    with running_process(command, port, folder / f"{which}.log") as (_, process):
         clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
         try:
             yield clients, process.pid
@@ -109,7 +112,7 @@ def _requests(count: int) -> Iterator[bytes]:
 
 
 def _post(clients: list[socket.socket], requests: Iterator[bytes], count: int) -> None:
-    """Keep a request under way on every connection until all are answered."""
+    """Keep a request under way on every connection until all have a reply."""
     with selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client, selectors.EVENT_READ)
@@ -128,21 +131,21 @@ def _post(clients: list[socket.socket], requests: Iterator[bytes], count: int) -
                     client.sendall(following)
 
 
-def _memory(process: int) -> int:
-    """KiB that a process has in memory."""
+def _memory_of(process: int) -> int:
+    """The resident memory of a process, in KiB."""
     text = Path(f"/proc/{process}/status").read_text()
     return int(text.partition("VmRSS:")[2].split()[0])
 
 
-def _settle(process: int) -> None:
-    """Wait until the handler has been called with everything: the process has nothing to do."""
+def _wait_until_idle(process: int) -> None:
+    """Wait until a process uses no CPU: its handler was called with every event."""
     until = time.monotonic() + 60
     ticks = -1
-    while (now := _ticks(process)) - ticks > 2 and time.monotonic() < until:
+    while (now := _cpu_ticks(process)) - ticks > 2 and time.monotonic() < until:
         ticks = now
         time.sleep(0.2)
 
 
-def _ticks(process: int) -> int:
+def _cpu_ticks(process: int) -> int:
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
     return int(fields[11]) + int(fields[12])

@@ -1,4 +1,4 @@
-"""Against oras-py and dxf: one session each, and the method that their documentation shows."""
+"""oras-py and dxf as peers: one session each, used as their documentation shows."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from dockhand_core import RegistryClient, connect
 
 __all__ = ["against_dxf", "against_oras"]
 
-Side = Callable[[], object]
+Action = Callable[[], object]
 LISTS = 30
 URLLIB3_WHY = (
-    "Both peers stand on urllib3, which moves large bodies at less cost a block than httpx does."
+    "Both peers use urllib3, which moves large bodies at a lower cost per block than httpx."
 )
 ORAS_WHY = (
-    "oras-py neither hashes what it receives nor flushes it to disk; the next row has it do both. "
+    "oras-py neither hashes the received bytes nor flushes them to disk; in the next row it does. "
     + URLLIB3_WHY
 )
 
 
-class Duel:
-    """Rows of Dockhand's sync client against a peer."""
+class PeerComparison:
+    """A comparison of Dockhand's sync client with a peer; it collects the rows."""
 
     def __init__(
         self, peer: str, server: Server, blob: Blob, client: RegistryClient, rounds: int
@@ -43,22 +43,22 @@ class Duel:
     def add(
         self,
         what: str,
-        ours: Side,
-        theirs: Side,
+        ours: Action,
+        theirs: Action,
         *,
-        prepare: Side | None = None,
+        prepare: Action | None = None,
         how: str = "",
         why: str = "",
         judged: bool = True,
     ) -> None:
-        """Time both sides, and note the row."""
+        """Time both sides and add the row."""
         pair = compare(ours, theirs, self._rounds, prepare=prepare)
         target = 1.0 if judged else None
         against = self.peer + how
         self.rows.append(ratio_row(what, against, pair, target, strict=True, why=why))
 
     def push(self, theirs: Callable[[], str]) -> str:
-        """Push a file; the digest of one that is there afterwards."""
+        """Measure the push of a file; return the digest of a blob that is then in the registry."""
         pushed: list[str] = []
 
         def prepare() -> None:
@@ -75,8 +75,8 @@ class Duel:
         prepare()
         return str(self.client.upload_blob(BLOBS, self.blob.path).digest)
 
-    def download(self, digest: str, theirs: Side, **options: Any) -> None:
-        """Pull to a file."""
+    def download(self, digest: str, theirs: Action, **options: Any) -> None:
+        """Measure the pull of a blob to a file."""
 
         def prepare() -> None:
             self.copy.unlink(missing_ok=True)
@@ -91,8 +91,8 @@ class Duel:
         )
         self.copy.unlink(missing_ok=True)
 
-    def read(self, digest: str, theirs: Side, **options: Any) -> None:
-        """Pull block by block."""
+    def read(self, digest: str, theirs: Action, **options: Any) -> None:
+        """Measure the pull of a blob block by block."""
 
         def ours() -> None:
             with self.client.open_blob(BLOBS, digest) as reader:
@@ -101,12 +101,12 @@ class Duel:
 
         self.add(f"verified pull of {self.size}", ours, theirs, **options)
 
-    def manifests(self, action: str, ours: Side, theirs: Side) -> None:
-        """100 of a request on manifests."""
+    def manifests(self, action: str, ours: Action, theirs: Action) -> None:
+        """Measure 100 requests for manifests."""
         self.add(f"{len(self.part)} x manifest {action}", ours, theirs)
 
     def tags(self, theirs: Callable[[], list[str]]) -> None:
-        """List all tags; often, since one list takes a few milliseconds."""
+        """Measure listing all tags, many times, since one list takes a few milliseconds."""
         count = len(self._server.tags)
         assert len(theirs()) >= count, f"{self.peer} does not list all tags"
         self.add(
@@ -117,7 +117,7 @@ class Duel:
 
 
 def against_oras(server: Server, blob: Blob, rounds: int) -> list[Row]:
-    """Push, pull to a file, manifest get, tags. It has neither a manifest head nor a reader."""
+    """Measure push, pull to a file, manifests and tags; oras-py has no HEAD and no reader."""
     import oras.container
     import oras.oci
     import oras.provider
@@ -128,7 +128,7 @@ def against_oras(server: Server, blob: Blob, rounds: int) -> list[Row]:
     blobs = oras.container.Container(f"{host}/{BLOBS}")
 
     with connect(server.url) as client:
-        duel = Duel("oras-py", server, blob, client, rounds)
+        comparison = PeerComparison("oras-py", server, blob, client, rounds)
 
         def push() -> str:
             layer = oras.oci.NewLayer(str(blob.path))
@@ -136,29 +136,31 @@ def against_oras(server: Server, blob: Blob, rounds: int) -> list[Row]:
             return str(layer["digest"])
 
         def checked() -> None:
-            registry.download_blob(blobs, digest, str(duel.copy))
-            with duel.copy.open("rb") as file:
+            registry.download_blob(blobs, digest, str(comparison.copy))
+            with comparison.copy.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
                 os.fsync(file.fileno())
             assert f"sha256:{found}" == digest
 
         def get() -> None:
-            for tag in duel.part:
+            for tag in comparison.part:
                 registry.get_manifest(oras.container.Container(f"{host}/{MANIFESTS}:{tag}"))
 
-        digest = duel.push(push)
-        duel.download(
-            digest, lambda: registry.download_blob(blobs, digest, str(duel.copy)), why=ORAS_WHY
+        digest = comparison.push(push)
+        comparison.download(
+            digest,
+            lambda: registry.download_blob(blobs, digest, str(comparison.copy)),
+            why=ORAS_WHY,
         )
-        duel.download(digest, checked, how=", then sha256 and fsync", judged=False)
-        duel.manifests("get", lambda: _get(client, duel.part), get)
-        duel.tags(lambda: list(registry.get_tags(f"{host}/{MANIFESTS}")))
+        comparison.download(digest, checked, how=", then sha256 and fsync", judged=False)
+        comparison.manifests("get", lambda: _get_manifests(client, comparison.part), get)
+        comparison.tags(lambda: list(registry.get_tags(f"{host}/{MANIFESTS}")))
         server.drop(digest)
-    return duel.rows
+    return comparison.rows
 
 
 def against_dxf(server: Server, blob: Blob, rounds: int) -> list[Row]:
-    """Push, pull, manifest head and get, tags."""
+    """Measure push, pull, HEAD and GET of manifests, and tags."""
     import dxf
 
     host, insecure = urlsplit(server.url).netloc, not server.url.startswith("https://")
@@ -167,45 +169,45 @@ def against_dxf(server: Server, blob: Blob, rounds: int) -> list[Row]:
         dxf.DXF(host, BLOBS, insecure=insecure) as blobs,
         dxf.DXF(host, MANIFESTS, insecure=insecure) as manifests,
     ):
-        duel = Duel("dxf", server, blob, client, rounds)
+        comparison = PeerComparison("dxf", server, blob, client, rounds)
 
         def read(chunk: int | None) -> None:
             for _ in _blocks(blobs.pull_blob(digest, chunk_size=chunk)):
                 pass
 
         def save() -> None:
-            with duel.copy.open("wb") as file:
+            with comparison.copy.open("wb") as file:
                 for block in _blocks(blobs.pull_blob(digest)):
                     file.write(block)
 
         def head() -> None:
-            for tag in duel.part:
+            for tag in comparison.part:
                 manifests.head_manifest_and_response(tag)
 
         def get() -> None:
-            for tag in duel.part:
+            for tag in comparison.part:
                 manifests.get_manifest(tag)
 
-        digest = duel.push(lambda: str(blobs.push_blob(str(blob.path))))
-        duel.read(digest, lambda: read(None))
-        duel.read(digest, lambda: read(1 << 20), how=", chunk_size=1 MiB", why=URLLIB3_WHY)
-        duel.download(digest, save, why="Ours is flushed to disk before it gets its name.")
-        duel.manifests("head", lambda: _head(client, duel.part), head)
-        duel.manifests("get", lambda: _get(client, duel.part), get)
-        duel.tags(lambda: [str(tag) for tag in manifests.list_aliases(iterate=True)])
+        digest = comparison.push(lambda: str(blobs.push_blob(str(blob.path))))
+        comparison.read(digest, lambda: read(None))
+        comparison.read(digest, lambda: read(1 << 20), how=", chunk_size=1 MiB", why=URLLIB3_WHY)
+        comparison.download(digest, save, why="Ours is flushed to disk before it is renamed.")
+        comparison.manifests("head", lambda: _get_heads(client, comparison.part), head)
+        comparison.manifests("get", lambda: _get_manifests(client, comparison.part), get)
+        comparison.tags(lambda: [str(tag) for tag in manifests.list_aliases(iterate=True)])
         server.drop(digest)
-    return duel.rows
+    return comparison.rows
 
 
 def _blocks(found: Any) -> Any:
-    return found  # dxf says that it could be an iterable, bytes or a number
+    return found  # by dxf's types it could also be bytes or a number
 
 
-def _head(client: RegistryClient, tags: list[str]) -> None:
+def _get_heads(client: RegistryClient, tags: list[str]) -> None:
     for tag in tags:
         client.manifest_head(MANIFESTS, tag)
 
 
-def _get(client: RegistryClient, tags: list[str]) -> None:
+def _get_manifests(client: RegistryClient, tags: list[str]) -> None:
     for tag in tags:
         client.manifest(MANIFESTS, tag)

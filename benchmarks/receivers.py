@@ -1,7 +1,7 @@
-"""`python -m benchmarks.receivers ours|bare FOLDER PORT`: what notifications are posted to.
+"""The receivers to measure: `python -m benchmarks.receivers ours|bare FOLDER PORT` serves one.
 
-`bare` is as little as can be: an ASGI handler that puts bodies into SQLite, a transaction for each
-group of requests that came meanwhile. It looks at nothing, and tells nobody.
+`bare` is a minimal ASGI handler that writes bodies to SQLite, in a transaction for each group of
+requests that arrived meanwhile. It neither parses them nor calls a handler.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ TOKEN = "token-of-the-benchmark"
 
 
 class Handler:
-    """Is told of every event."""
+    """A handler of every event."""
 
     @hookimpl
     async def dockhand_event(self, event: Any) -> None:
-        """Do nothing with it."""
+        """Ignore the event."""
 
 
-class Bare:
-    """An ASGI application over a file."""
+class BareReceiver:
+    """An ASGI application that stores bodies in an SQLite file."""
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -72,10 +72,10 @@ class Bare:
 
 
 def main() -> None:
-    """Serve one of the two until SIGTERM."""
+    """Serve one of the receivers until SIGTERM."""
     which, folder, port = sys.argv[1:]
     if which == "bare":
-        app: Any = Bare(Path(folder) / "bare.db")
+        app: Any = BareReceiver(Path(folder) / "bare.db")
     else:
         plugins = Plugins()
         plugins.register(Handler(), name="handler")

@@ -1,4 +1,4 @@
-"""The registry that everything is measured on: found, started, filled."""
+"""The registry to measure on: finding, starting and filling it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from dockhand_core.models import media
 __all__ = [
     "MANIFESTS",
     "Server",
-    "answering",
+    "running_process",
     "free_port",
-    "launched",
-    "running",
-    "started",
-    "version",
+    "running_distribution",
+    "existing_server",
+    "started_server",
+    "distribution_version",
 ]
 
 MANIFESTS = "bench/manifests"
@@ -45,8 +45,8 @@ class Server:
     Attributes:
         url: without `/v2/`.
         name: for the head of the table.
-        tags: of the repository `MANIFESTS`, each with a small manifest of its own.
-        storage: its folder, where it was started here.
+        tags: tags of the repository `MANIFESTS`, each with a small manifest of its own.
+        storage: its folder; None for a registry that was not started here.
     """
 
     url: str
@@ -63,7 +63,7 @@ class Server:
         return f"{self.url}/v2/{BLOBS}/blobs/{digest}"
 
     def drop(self, digest: str) -> None:
-        """Give a blob's disk space back, where the storage is ours."""
+        """Delete a blob's file from the storage, if the registry was started here."""
         if self.storage is not None:
             algorithm, _, encoded = digest.partition(":")
             blobs = self.storage / "docker/registry/v2/blobs" / algorithm
@@ -71,16 +71,23 @@ class Server:
 
 
 @contextmanager
-def started(folder: Path, count: int) -> Iterator[Server]:
-    """A Distribution on a free loopback port, with its blobs in a folder."""
-    program = _program()
-    with launched(program, folder) as (url, _):
-        yield Server(url, version(program), _fill(url, count), folder / "storage")
+def started_server(folder: Path, count: int) -> Iterator[Server]:
+    """Run a filled Distribution with its blobs in a folder.
+
+    Args:
+        folder: the folder for its configuration, blobs and log.
+        count: number of tags.
+    """
+    program = _find_distribution()
+    with running_distribution(program, folder) as (url, _):
+        yield Server(url, distribution_version(program), _fill(url, count), folder / "storage")
 
 
 @contextmanager
-def launched(program: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The URL and the process of a Distribution that keeps all it has in a folder."""
+def running_distribution(
+    program: str, folder: Path
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a Distribution that keeps everything in a folder; the value is its URL and process."""
     port = free_port()
     config = {
         "version": "0.1",
@@ -93,22 +100,28 @@ def launched(program: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen
     }
     file = folder / "config.yml"
     file.write_text(json.dumps(config))  # JSON is YAML
-    # 3.1 would look for a collector of traces
-    env = {"PATH": os.environ.get("PATH", ""), "OTEL_TRACES_EXPORTER": "none"}
-    with answering([program, "serve", str(file)], port, folder / "log", env) as found:
+    env = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(folder),
+        "OTEL_TRACES_EXPORTER": "none",  # 3.1 would look for a collector of traces
+    }
+    with running_process([program, "serve", str(file)], port, folder / "log", env) as found:
         yield found
 
 
 @contextmanager
-def answering(
+def running_process(
     command: list[str], port: int, log: Path, env: dict[str, str] | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A registry's process once it answers, and its URL; stopped at the end."""
+    """Run a server's command, and wait until it replies; the value is its URL and process.
+
+    It is stopped at the end.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(port, process, log)
+        _wait_for_reply(port, process, log)
         yield url, process
     finally:
         process.terminate()
@@ -116,42 +129,44 @@ def answering(
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """A loopback port without a listener at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
 
 
-def running(url: str, count: int) -> Server:
-    """A registry that runs already; the repositories `bench/…` are written to."""
+def existing_server(url: str, count: int) -> Server:
+    """A registry that runs already, filled with `count` tags."""
     url = url.rstrip("/").removesuffix("/v2")
     return Server(url, url, _fill(url, count))
 
 
-def _program() -> str:
-    named = os.environ.get("DOCKHAND_LIVE_DISTRIBUTION_3")  # who names one wants that one
+def _find_distribution() -> str:
+    named = os.environ.get("DOCKHAND_LIVE_DISTRIBUTION_3")  # an explicit name comes first
     found = named or shutil.which("docker-registry") or shutil.which("registry")
     if found is None:
         raise SystemExit(INSTALL)
     if not Path(found).is_file():
-        raise SystemExit(f"DOCKHAND_LIVE_DISTRIBUTION_3 names {found}, which is not there")
+        raise SystemExit(
+            f"DOCKHAND_LIVE_DISTRIBUTION_3 names {found}, but that file does not exist"
+        )
     return found
 
 
-def version(program: str) -> str:
-    """What a Distribution calls itself."""
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    words = (said.stdout + said.stderr).split()
+def distribution_version(program: str) -> str:
+    """The name and version that a Distribution prints."""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    words = (done.stdout + done.stderr).split()
     return "Distribution " + (words[-1].partition("+")[0].lstrip("v") if words else "")
 
 
-def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for_reply(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + 20
     while time.monotonic() < until:
         if process.poll() is not None:
-            raise RuntimeError(f"the registry ended at once: {log.read_text()[-2000:]}")
-        # no httpx here: a start is timed, and each of its clients costs as much
+            raise RuntimeError(f"the server ended at once: {log.read_text()[-2000:]}")
+        # not httpx: the start is timed, and making its client takes as long
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
             connection.request("GET", "/v2/")
@@ -162,7 +177,7 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
             return
         finally:
             connection.close()
-    raise RuntimeError("the registry does not answer")
+    raise RuntimeError("the server does not reply within 20 seconds")
 
 
 def _fill(url: str, count: int) -> list[str]:
@@ -173,12 +188,12 @@ def _fill(url: str, count: int) -> list[str]:
             config = client.upload_blob(MANIFESTS, b"{}")
             for tag in tags:
                 client.put_manifest(MANIFESTS, tag, _manifest(tag, config.digest))
-        _touch(client)
+        _create_repository(client)
     return tags
 
 
-def _touch(client: RegistryClient) -> None:
-    client.upload_blob(BLOBS, b"{}")  # the repository is there for those who look first
+def _create_repository(client: RegistryClient) -> None:
+    client.upload_blob(BLOBS, b"{}")  # some peers look for the repository first
 
 
 def _manifest(tag: str, config: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Many small requests: heads in sequence, manifests on 32 connections, and memory that stays."""
+"""Many small requests: HEADs in sequence, manifests on 32 connections, and their memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import httpx
 
-from benchmarks.measure import Row, child, compare, ratio_row
+from benchmarks.measure import Row, compare, ratio_row, run_python
 from benchmarks.server import MANIFESTS, Server
 from dockhand_core import AsyncRegistryClient, async_connect, connect
 from dockhand_core.models import media
@@ -25,7 +25,7 @@ FLAT_MIB = 2.0
 
 
 def heads(server: Server, rounds: int) -> Row:
-    """1,000 manifest heads one after the other; a round is 100 on each side."""
+    """Measure 1,000 HEADs of manifests in sequence; a round is 100 on each side."""
     part = server.tags[:100]
     with connect(server.url) as client, httpx.Client(headers=HEADERS) as raw:
 
@@ -48,15 +48,15 @@ def heads(server: Server, rounds: int) -> Row:
 
 
 def many_manifests(server: Server, rounds: int) -> list[Row]:
-    """1,000 manifests, verified and parsed, on 32 connections; aiohttp alone only reads bytes."""
+    """Measure 1,000 manifests on 32 connections, verified and parsed; aiohttp only reads bytes."""
     tags = thousand_of(server.tags)
-    why = "Each manifest is hashed and becomes a model; bare aiohttp leaves it bytes."
+    why = "Each manifest is hashed and becomes a model; bare aiohttp only reads bytes."
     with asyncio.Runner() as loop:
         session = loop.run(_session())
         usual, other = async_connect(server.url), async_connect(server.url, transport="httpx")
 
         def ours(client: AsyncRegistryClient) -> Callable[[], None]:
-            return lambda: loop.run(everything(tags, lambda t: client.manifest(MANIFESTS, t)))
+            return lambda: loop.run(fetch_all(tags, lambda t: client.manifest(MANIFESTS, t)))
 
         async def read(tag: str) -> bytes:
             async with session.get(server.manifest_url(tag)) as reply:
@@ -64,7 +64,7 @@ def many_manifests(server: Server, rounds: int) -> list[Row]:
                 return await reply.read()
 
         def theirs() -> None:
-            loop.run(everything(tags, read))
+            loop.run(fetch_all(tags, read))
 
         try:
             pair = compare(ours(usual), theirs, rounds)
@@ -81,7 +81,7 @@ def many_manifests(server: Server, rounds: int) -> list[Row]:
 
 
 def thousand_of(tags: list[str]) -> list[str]:
-    """1,000 tags, some more than once where there are fewer."""
+    """1,000 tags, repeated if there are fewer."""
     return list(itertools.islice(itertools.cycle(tags), 1000))
 
 
@@ -90,8 +90,8 @@ async def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector, headers=HEADERS, auto_decompress=False)
 
 
-async def everything(tags: list[str], fetch: Callable[[str], Awaitable[object]]) -> None:
-    """Fetch all, as many at a time as there are connections."""
+async def fetch_all(tags: list[str], fetch: Callable[[str], Awaitable[object]]) -> None:
+    """Fetch all tags, as many at a time as there are connections."""
     left = iter(tags)
 
     async def worker() -> None:
@@ -102,8 +102,10 @@ async def everything(tags: list[str], fetch: Callable[[str], Awaitable[object]])
 
 
 def flat_memory(server: Server, rounds: int) -> Row:
-    """What 2,000 more manifests leave in memory, each time in a fresh process."""
-    grown = [child("-m", "benchmarks.small", server.url, *server.tags)[0] for _ in range(rounds)]
+    """Measure the memory that 2,000 more manifests take, each time in a fresh process."""
+    grown = [
+        run_python("-m", "benchmarks.small", server.url, *server.tags)[0] for _ in range(rounds)
+    ]
     return Row(
         "memory between 1,000 and 3,000 manifests, async",
         "at 1,000",
@@ -114,25 +116,25 @@ def flat_memory(server: Server, rounds: int) -> Row:
     )
 
 
-def resident() -> float:
-    """MiB that this process has in memory now."""
+def resident_memory() -> float:
+    """The resident memory of this process, in MiB."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     return pages * 4096 / (1 << 20)
 
 
-async def grow(url: str, tags: list[str]) -> float:
-    """MiB that the second and third thousand add to the first."""
+async def memory_growth(url: str, tags: list[str]) -> float:
+    """The MiB that the second and third thousand manifests add to the first."""
     async with async_connect(url) as client:
 
         async def thousand() -> None:
-            await everything(thousand_of(tags), lambda tag: client.manifest(MANIFESTS, tag))
+            await fetch_all(thousand_of(tags), lambda tag: client.manifest(MANIFESTS, tag))
 
         await thousand()
-        before = resident()
+        before = resident_memory()
         await thousand()
         await thousand()
-        return resident() - before
+        return resident_memory() - before
 
 
 if __name__ == "__main__":
-    print(asyncio.run(grow(sys.argv[1], sys.argv[2:])))
+    print(asyncio.run(memory_growth(sys.argv[1], sys.argv[2:])))

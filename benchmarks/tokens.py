@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from dockhand_auth_jwt import SigningKey, Token
 
 from benchmarks.measure import Row
-from benchmarks.server import answering, free_port
+from benchmarks.server import free_port, running_process
 from dockhand_core import Scope
 
 __all__ = ["tokens_per_second"]
@@ -123,7 +123,7 @@ def _token_server(config: Path) -> Iterator[int]:
     port = free_port()
     command = [sys.executable, "-m", "dockhand_token_server", "--config", str(config)]
     log = config.with_suffix(".log")
-    with answering([*command, "--port", str(port)], port, log) as (_, process):
+    with running_process([*command, "--port", str(port)], port, log) as (_, process):
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(process.pid))})
         yield port

@@ -1,4 +1,4 @@
-"""One large blob: push, pull, pull to a file, against raw httpx with sha256 over the same bytes."""
+"""Push and pull of one large blob, against raw httpx with sha256 over the same bytes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FILE_WHY = "Both sides flush to disk, which varies from round to round: see the 
 
 
 class Blob:
-    """A file of random bytes, that can be made another blob by a few of them.
+    """A file of random bytes; changing a few of them makes it another blob.
 
     Args:
-        path: where to keep it.
-        size: its bytes.
+        path: the file.
+        size: its size in bytes.
     """
 
     def __init__(self, path: Path, size: int) -> None:
@@ -37,26 +37,26 @@ class Blob:
         self.digest = self.hash()
 
     def hash(self) -> str:
-        """Its digest, as a fast program would make it."""
+        """Compute its digest, as fast as Python can."""
         with self.path.open("rb") as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
     def change(self) -> None:
-        """Become a blob that no registry has, and let the disk come to rest."""
+        """Change the file into a blob that no registry has, and flush the disks."""
         self._number += 1
         with self.path.open("r+b") as file:
             file.write(self._number.to_bytes(8, "big") + os.urandom(8))
         os.sync()
 
     def blocks(self) -> Iterator[bytes]:
-        """Its bytes, in blocks as large as ours."""
+        """Its bytes, in blocks of Dockhand's size."""
         with self.path.open("rb", buffering=0) as file:
             while block := file.read(BLOCK):
                 yield block
 
 
 def upload_target(reply: httpx.Response, digest: str) -> httpx.URL:
-    """Where the blob is put: an upload's location, with the digest."""
+    """The URL of a blob's PUT: an upload's Location with the digest."""
     location = reply.raise_for_status().url.join(reply.headers["location"])
     return location.copy_merge_params({"digest": digest})
 
@@ -66,7 +66,7 @@ def _title(blob: Blob, action: str, kind: str) -> str:
 
 
 def sync_transfers(server: Server, blob: Blob, rounds: int) -> list[Row]:
-    """Push and both pulls with the sync client."""
+    """Measure a push and both pulls with the sync client."""
     rows: list[Row] = []
     with connect(server.url) as client, httpx.Client(timeout=60) as raw:
 
@@ -79,7 +79,7 @@ def sync_transfers(server: Server, blob: Blob, rounds: int) -> list[Row]:
             return digest
 
         rows.append(
-            _pushes(
+            _push_row(
                 server, blob, rounds, lambda: client.upload_blob(BLOBS, blob.path).digest, push_raw
             )
         )
@@ -124,7 +124,7 @@ def sync_transfers(server: Server, blob: Blob, rounds: int) -> list[Row]:
 
 
 def async_transfers(server: Server, blob: Blob, rounds: int) -> list[Row]:
-    """Push and both pulls with the async client, against httpx's own async client."""
+    """Measure a push and both pulls with the async client, against httpx's async client."""
     rows: list[Row] = []
     with asyncio.Runner() as loop:
         client, raw = async_connect(server.url), httpx.AsyncClient(timeout=60)
@@ -134,7 +134,7 @@ def async_transfers(server: Server, blob: Blob, rounds: int) -> list[Row]:
             begun = await raw.post(f"{server.url}/v2/{BLOBS}/blobs/uploads/")
             headers = {"Content-Length": str(blob.size)}
             target = upload_target(begun, digest)
-            (await raw.put(target, content=_async(blob), headers=headers)).raise_for_status()
+            (await raw.put(target, content=_async_blocks(blob), headers=headers)).raise_for_status()
             return digest
 
         async def push() -> str:
@@ -163,7 +163,7 @@ def async_transfers(server: Server, blob: Blob, rounds: int) -> list[Row]:
 
         try:
             rows.append(
-                _pushes(
+                _push_row(
                     server,
                     blob,
                     rounds,
@@ -194,12 +194,12 @@ def async_transfers(server: Server, blob: Blob, rounds: int) -> list[Row]:
     return rows
 
 
-async def _async(blob: Blob) -> AsyncIterator[bytes]:
+async def _async_blocks(blob: Blob) -> AsyncIterator[bytes]:
     for block in blob.blocks():
         yield block
 
 
-def _pushes(
+def _push_row(
     server: Server,
     blob: Blob,
     rounds: int,
