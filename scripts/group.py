@@ -1,4 +1,4 @@
-"""Print the requirements of a dependency group, for a pip that does not know groups yet."""
+"""Print the requirements of a dependency group, for versions of pip that cannot read groups."""
 
 import sys
 import tomllib

@@ -1,7 +1,7 @@
-"""Build every wheel, and use the core with one plugin at a time in an environment of its own.
+"""Build every wheel, and use each plugin with the core alone in an empty environment.
 
-A dependency that a package does not name, and a plugin that is not announced, show up only so:
-the editable installation that the tests run in has everything.
+This finds dependencies that a package does not name, and plugins without an entry point. The
+tests cannot: they run in an editable installation of everything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORE = "dockhand-core"
 
-_CONNECTION = """
+_CONNECTION_PROGRAM = """
 import http.server, threading
 from dockhand_core import Dockhand
 
@@ -44,7 +44,7 @@ with Dockhand({{"connections": {{"main": connection}}}}) as dockhand:
     assert {name!r} in provided, provided
     {use}
 """
-_AUTH = {
+_AUTH_PACKAGES = {
     "dockhand-auth-basic": ("basic", {"username": "alice", "password": "x"}, "Authorization"),
     "dockhand-auth-bearer": ("bearer", {"token": "x"}, "Authorization"),
     "dockhand-auth-apikey": ("apikey", {"api_key": "x", "header": "X-Api-Key"}, "X-Api-Key"),
@@ -62,8 +62,8 @@ _PUSH = """registry = dockhand.connection()
 """
 
 
-# It has no driver: what it is for is a server.
-_ENDPOINT = """
+# The package has no driver but a server.
+_SERVER_PROGRAM = """
 import asyncio, httpx
 from dockhand_auth_jwt import SigningKey
 from dockhand_core import Dockhand
@@ -84,8 +84,8 @@ with Dockhand({}) as dockhand:
 """
 
 
-# What is told becomes a call of a hook, in the process or as one that Celery's worker would make.
-_RECEIVER = """
+# A notification becomes a call of a hook.
+_WEBHOOK_PROGRAM = """
 import asyncio, httpx
 from dockhand_core import Dockhand, hookimpl
 from dockhand_webhook import create_app
@@ -93,9 +93,9 @@ from dockhand_webhook import create_app
 class Audit:
     @hookimpl
     async def dockhand_repository_deleted(self, event):
-        told.put_nowait(event.repository)
+        received.put_nowait(event.repository)
 
-async def tell(app):
+async def post(app):
     event = {"id": "1", "timestamp": "2026-11-25T00:00:00Z", "action": "delete",
              "target": {"repository": "a/b"}}
     headers = {"content-type": "application/vnd.docker.distribution.events.v2+json"}
@@ -103,16 +103,16 @@ async def tell(app):
     async with app.lifespan(), client:
         reply = await client.post("/dockhand/notify", json={"events": [event]}, headers=headers)
         assert reply.status_code == 202, reply
-        assert await asyncio.wait_for(told.get(), 10) == "a/b"
+        assert await asyncio.wait_for(received.get(), 60) == "a/b"
 
-told = asyncio.Queue()
+received = asyncio.Queue()
 with Dockhand({}) as dockhand:
     broken = [str(plugin) for plugin in dockhand.plugins if plugin.error]
     assert not broken, broken
     dockhand.plugins.register(Audit())
-    asyncio.run(tell(create_app(dockhand, "inbox.db", anonymous=True)))
+    asyncio.run(post(create_app(dockhand, "inbox.db", anonymous=True)))
 """
-_TASK = """
+_CELERY_PROGRAM = """
 from celery import Celery
 from dockhand_celery import CeleryExecutor, register_handlers
 
@@ -123,40 +123,42 @@ CeleryExecutor(app).close()
 """
 
 
-def program(package: str) -> tuple[list[str], str]:
-    """What to install beside the core's wheel, and a program that uses it."""
-    nowhere: dict[str, object] = {"base_uri": ""}
+def program_for(package: str) -> tuple[list[str], str]:
+    """The packages to install beside a plugin's wheel, and a program that uses the plugin."""
+    remote: dict[str, object] = {"base_uri": ""}  # the program sets the URL
     if package == "dockhand-token-server":
-        return [], _ENDPOINT
+        return [], _SERVER_PROGRAM
     if package == "dockhand-webhook":
-        return [], _RECEIVER
+        return [], _WEBHOOK_PROGRAM
     if package == "dockhand-celery":
-        return [], _TASK
+        return [], _CELERY_PROGRAM
     if package == "dockhand-embedded":
         connection: dict[str, object] = {"driver": "embedded", "root": ":memory:"}
-        return [], _CONNECTION.format(
+        return [], _CONNECTION_PROGRAM.format(
             connection=connection, kind="registry", name="embedded", use=_PUSH
         )
-    if package == "dockhand-auth-token":  # a registry that asks for nothing gets nothing
-        connection = {**nowhere, "auth": {"driver": "token", "username": "a", "password": "x"}}
-        return ["dockhand-distribution"], _CONNECTION.format(
+    if package == "dockhand-auth-token":  # the registry demands no token, so none is sent
+        connection = {**remote, "auth": {"driver": "token", "username": "a", "password": "x"}}
+        return ["dockhand-distribution"], _CONNECTION_PROGRAM.format(
             connection=connection, kind="auth", name="token", use=_PING
         )
-    if package in _AUTH:
-        driver, settings, header = _AUTH[package]
-        # an auth plugin needs a registry driver to do anything; it does not depend on one
-        connection = {**nowhere, "auth": {"driver": driver, **settings}}
-        return ["dockhand-distribution"], _CONNECTION.format(
+    if package in _AUTH_PACKAGES:
+        driver, settings, header = _AUTH_PACKAGES[package]
+        # an auth plugin does nothing without a registry driver, but does not depend on one
+        connection = {**remote, "auth": {"driver": driver, **settings}}
+        return ["dockhand-distribution"], _CONNECTION_PROGRAM.format(
             connection=connection, kind="auth", name=driver, use=_LOGIN.format(header=header)
         )
     name = package.removeprefix("dockhand-")
-    connection = {**nowhere, "driver": name}
-    # whose driver stands on another one's package has that from the same wheels
-    return [], _CONNECTION.format(connection=connection, kind="registry", name=name, use=_PING)
+    connection = {**remote, "driver": name}
+    # A driver that builds on another package gets that package from the same wheels.
+    return [], _CONNECTION_PROGRAM.format(
+        connection=connection, kind="registry", name=name, use=_PING
+    )
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run a command without this environment's own settings, or end."""
+    """Run a command without this environment's settings; exit if it fails."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKHAND_", "PYTHON"))}
     arguments = [str(part) for part in command]
     done = subprocess.run(arguments, cwd=cwd, env=env, check=False)  # noqa: S603
@@ -165,7 +167,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
 
 
 def main() -> None:
-    """Build and try them all."""
+    """Build and try all packages."""
     with tempfile.TemporaryDirectory() as folder:
         wheels = Path(folder) / "wheels"
         sources = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
@@ -189,10 +191,10 @@ def main() -> None:
             if any(name.startswith("tests/") for name in names):
                 sys.exit(f"{wheel.name} holds tests")
             if package != CORE:
-                beside, code = program(package)
-                where = Path(folder) / module
-                venv.create(where, with_pip=True)
-                python = where / "bin" / "python"
+                beside, code = program_for(package)
+                environment = Path(folder) / module
+                venv.create(environment, with_pip=True)
+                python = environment / "bin" / "python"
                 run(
                     python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
                     "-c", ROOT / "constraints.txt", "--find-links", wheels,

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install the real registries, clients and broker that this machine lacks. The first argument is the
-# folder for what is built here; the tests look there too.
+# Install the missing registries, clients and broker for the live tests. The first argument is the
+# folder for the programs that are built; the tests look there too.
 set -eu
 
 cache=$1
@@ -15,14 +15,14 @@ if [ -n "$missing" ]; then
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "installing$missing"
         apt-get update -qq
-        # shellcheck disable=SC2086  # two words are two packages
+        # shellcheck disable=SC2086  # each word is a package
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null
     else
         echo "not installed:$missing (as root, on Debian: apt-get install$missing)" >&2
     fi
 fi
 
-build() { # name, module, what it is
+build() { # name, Go module, description
     if [ -x "$cache/$1" ] || command -v "$1" >/dev/null 2>&1; then
         return
     fi
