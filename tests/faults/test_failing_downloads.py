@@ -62,11 +62,13 @@ def test_an_exception_from_progress(
     with pytest.raises(ZeroDivisionError, match="mine"):
         registry.download_blob("a/b", DIGEST, tmp_path / "blob", progress=progress)
     assert not (tmp_path / "blob").exists()
-    told: list[tuple[int, int | None]] = []
-    registry.download_blob("a/b", DIGEST, tmp_path / "blob", progress=lambda *now: told.append(now))
+    reported: list[tuple[int, int | None]] = []
+    registry.download_blob(
+        "a/b", DIGEST, tmp_path / "blob", progress=lambda *now: reported.append(now)
+    )
     assert (tmp_path / "blob").read_bytes() == DATA
-    assert told[0][0] > MIB
-    assert told[-1] == (len(DATA), len(DATA))
+    assert reported[0][0] > MIB
+    assert reported[-1] == (len(DATA), len(DATA))
 
 
 @pytest.mark.parametrize("useless", [reply(416), reply(200, DATA, length=len(DATA) + 5)])

@@ -76,14 +76,16 @@ def assert_resumed(server: ScriptedServer, at: list[int]) -> None:
 def test_download_is_resumed(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path
 ) -> None:
-    told: list[int] = []
-    server.handler = CutDownloads(100_000, 50_000, 0, has_read=lambda: bool(told))
+    reported: list[int] = []
+    server.handler = CutDownloads(100_000, 50_000, 0, has_read=lambda: bool(reported))
     registry = make_client(server.url)
-    registry.download_blob("a/b", DIGEST, tmp_path / "blob", progress=lambda d, _: told.append(d))
+    registry.download_blob(
+        "a/b", DIGEST, tmp_path / "blob", progress=lambda d, _: reported.append(d)
+    )
     assert (tmp_path / "blob").read_bytes() == DATA
     assert_resumed(server, [100_000, 150_000, 150_000])
-    assert told == sorted(told)
-    assert told[-1] == len(DATA)
+    assert reported == sorted(reported)
+    assert reported[-1] == len(DATA)
     assert not partial_file(tmp_path).exists()
 
 
@@ -98,12 +100,12 @@ def test_reader_is_resumed(make_client: MakeClient, server: ScriptedServer) -> N
 
 def test_download_gives_up(make_client: MakeClient, server: ScriptedServer, tmp_path: Path) -> None:
     """The bytes that arrived are kept for the next try."""
-    told: list[int] = []
-    server.handler = CutDownloads(100_000, *[0] * 20, has_read=lambda: bool(told))
+    reported: list[int] = []
+    server.handler = CutDownloads(100_000, *[0] * 20, has_read=lambda: bool(reported))
     registry = make_client(server.url, retries=2)
     with pytest.raises(ConnectionFailed, match=r"/v2/a/b/blobs/sha256:"):
         registry.download_blob(
-            "a/b", DIGEST, tmp_path / "blob", progress=lambda done, _: told.append(done)
+            "a/b", DIGEST, tmp_path / "blob", progress=lambda done, _: reported.append(done)
         )
     assert not (tmp_path / "blob").exists()
     left = partial_file(tmp_path).read_bytes()

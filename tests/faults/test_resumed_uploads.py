@@ -78,16 +78,16 @@ def test_upload_is_resumed(make_client: MakeClient, server: ScriptedServer, tmp_
     server.handler = uploads = Uploads(keeps=True, cut_after=120_000)
     path = tmp_path / "file"
     path.write_bytes(DATA)
-    told: list[int] = []
+    reported: list[int] = []
     registry = make_client(server.url)
-    result = registry.upload_blob("a/b", path, progress=lambda done, _: told.append(done))
+    result = registry.upload_blob("a/b", path, progress=lambda done, _: reported.append(done))
     assert result.digest == DIGEST
     assert uploads.blob == DATA
     assert uploads.begun == 1
     [patch] = server.with_method("PATCH")
     assert patch.headers["content-range"] == f"120000-{len(DATA) - 1}"
     assert patch.body == DATA[120_000:]
-    assert told[-1] == len(DATA)
+    assert reported[-1] == len(DATA)
 
 
 def test_upload_is_begun_again(make_client: MakeClient, server: ScriptedServer) -> None:

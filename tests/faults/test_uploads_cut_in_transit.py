@@ -173,12 +173,12 @@ def test_a_file_that_is_cut(
     make_client: MakeClient, upstream: Upstream, url: str, file: Path, cuts: list[int], keeps: bool
 ) -> None:
     upstream.cut, upstream.keeps = [*cuts], keeps
-    told: list[tuple[int, int | None]] = []
-    make_client(url).upload_blob("a/b", file, progress=lambda *now: told.append(now))
+    reported: list[tuple[int, int | None]] = []
+    make_client(url).upload_blob("a/b", file, progress=lambda *now: reported.append(now))
     assert upstream.blob == DATA
-    assert told[-1] == (len(DATA), len(DATA))
-    assert {total for _, total in told} == {len(DATA)}
-    assert all(0 < done <= len(DATA) for done, _ in told)
+    assert reported[-1] == (len(DATA), len(DATA))
+    assert {total for _, total in reported} == {len(DATA)}
+    assert all(0 < done <= len(DATA) for done, _ in reported)
     if keeps and cuts[0]:
         assert upstream.begun == 1  # resumed, and no byte is sent twice
         assert sum(n for method, n in upstream.log if method in ("PUT", "PATCH")) == len(DATA)

@@ -91,11 +91,11 @@ def test_a_file_is_pushed_and_pulled(
 ) -> None:
     path, digest = big_blob
     registry, repository = make_client(url), repository_of(request)
-    told: list[int] = []
-    pushed = registry.upload_blob(repository, path, progress=lambda done, _: told.append(done))
+    reported: list[int] = []
+    pushed = registry.upload_blob(repository, path, progress=lambda done, _: reported.append(done))
     assert pushed.digest == digest
-    assert told == sorted(told)
-    assert told[-1] == SIZE
+    assert reported == sorted(reported)
+    assert reported[-1] == SIZE
     out = registry.download_blob(repository, digest, tmp_path / "out")
     assert Digest.of(out.read_bytes()) == digest
 
@@ -126,13 +126,13 @@ def test_an_upload_that_is_cut(
         registry = make_client(proxy.url)
         registry.ping()
         proxy.upload_cuts.append(9 << 20)
-        told: list[int] = []
+        reported: list[int] = []
         # Distribution builds its Location from the Host header, so it leads through the proxy too
-        result = registry.upload_blob(repository, path, progress=lambda d, _: told.append(d))
+        result = registry.upload_blob(repository, path, progress=lambda d, _: reported.append(d))
         assert proxy.cut_count == 1
     assert result.digest == digest
     assert make_client(url).blob_size(repository, digest) == SIZE
-    again = [later for earlier, later in pairwise(told) if later < earlier]
+    again = [later for earlier, later in pairwise(reported) if later < earlier]
     if version == "2.8":
         assert again == [1 << 20]
     else:
@@ -149,11 +149,11 @@ def test_a_download_that_is_cut(
         registry = make_client(proxy.url)
         registry.ping()
         proxy.download_cuts += [5 << 20, 6 << 20]
-        told: list[int] = []
+        reported: list[int] = []
         registry.download_blob(
-            repository, digest, tmp_path / "out", progress=lambda done, _: told.append(done)
+            repository, digest, tmp_path / "out", progress=lambda done, _: reported.append(done)
         )
-        assert told == sorted(told)
+        assert reported == sorted(reported)
         proxy.download_cuts.append(7 << 20)
         with registry.open_blob(repository, digest) as blob:
             assert sum(len(block) for block in blob) == SIZE
