@@ -301,7 +301,7 @@ def test_cancelled_at_any_moment(
                     with suppress(asyncio.CancelledError):
                         await asyncio.wait_for(task, SECONDS)
             await assert_usable(found)
-        # Where the reply to the POST was not read any more, the client does not know the upload.
+        # If the reply to the POST was not read, the client does not know the upload.
         known = {one.path for one in server.requests if one.method in ("PUT", "PATCH")}
         assert known <= registry.cancelled <= registry.begun
 

@@ -120,7 +120,7 @@ def test_download_gives_up(make_client: MakeClient, server: ScriptedServer, tmp_
 def test_a_server_that_ignores_ranges(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path
 ) -> None:
-    """It sends the whole blob instead of the rest."""
+    """The server sends the whole blob instead of the rest."""
     partial_file(tmp_path).write_bytes(DATA[:1000])
     server.handler = lambda request: reply(200, DATA)
     make_client(server.url).download_blob("a/b", DIGEST, tmp_path / "blob")

@@ -23,7 +23,7 @@ TRANSPORTS += [("async", name) for name in ASYNC_TRANSPORTS]
 
 
 class UploadStream(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """An upload's body as the runner sends it: opened by iteration, in both worlds.
+    """An upload's body as the runner sends it: opened by iteration, sync or async.
 
     Args:
         count: number of blocks.
