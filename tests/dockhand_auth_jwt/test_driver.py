@@ -52,9 +52,9 @@ def world(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def client(world: str, registry: Any) -> Iterator[Any]:
-    """Makes clients of either world."""
-    loop, made = BlockingLoop(), []
+def make_client(world: str, registry: Any) -> Iterator[Any]:
+    """A factory of clients, sync or async."""
+    loop, clients = BlockingLoop(), []
 
     def make(**auth: Any) -> RegistryClient:
         table = {"driver": "jwt", "private_key": PEM, **NAMES, **auth}
@@ -62,9 +62,9 @@ def client(world: str, registry: Any) -> Iterator[Any]:
         if world == "sync":
             made: Any = connect(registry.url, **settings)
         else:
-            found = as_blocking(loop, async_connect(registry.url, **settings))
-        made.append(found)
-        result: RegistryClient = found
+            made = as_blocking(loop, async_connect(registry.url, **settings))
+        clients.append(made)
+        result: RegistryClient = made
         return result
 
     yield make

@@ -20,8 +20,8 @@ from dockhand_webhook import Backoff, Inbox
 from dockhand_webhook.__main__ import main
 from dockhand_webhook.inbox.dead_letters import UnreadableNotification
 from notifications import DISTRIBUTION, envelope, push
-from receiving import eventually
 from registries import running_server
+from webhook_receiver import eventually
 
 from dockhand_core import EventInvalid
 
@@ -324,7 +324,7 @@ def test_one_process_receives_and_another_calls_handlers(recorded_ids: Path, out
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         try:
-            assert worker.stdout.readline() == f"working for {NAME}\n"
+            assert worker.stdout.readline() == f"working for {HANDLER}\n"
             with running_server("dockhand_webhook", "--anonymous", "--no-dispatch") as url:
                 headers = {"Content-Type": DISTRIBUTION}
                 for name in ("one", "two"):

@@ -16,8 +16,8 @@ import pytest
 from dockhand_webhook import Counts, Inbox
 from handlers import RecordingPlugin
 from notifications import DISTRIBUTION, envelope, push
-from receiving import eventually
 from registries import free_port, program, running_server
+from webhook_receiver import eventually
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
@@ -119,7 +119,7 @@ class CeleryDeployment:
     @contextmanager
     def receiver(self) -> Iterator[str]:
         options = ("--inbox", str(self.inbox), "--no-dispatch", "--anonymous")
-        with running_server("dockhand_webhook", *options, env=self.handlers.environment) as url:
+        with running_server("dockhand_webhook", *options, env=self.plugin.environment) as url:
             yield url
 
     def counts(self) -> Counts:

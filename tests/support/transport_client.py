@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from raw_servers import SECONDS
 
-from dockhand_core.http.transports.options import (
+from dockhand_core.http.transports import (
     ASYNC_TRANSPORTS,
     SYNC_TRANSPORTS,
     TransportOptions,

@@ -21,7 +21,7 @@ from raw_servers import (
 )
 from transport_client import MakeClient, UploadStream, build_request
 
-from dockhand_core.http.transports.options import (
+from dockhand_core.http.transports import (
     ASYNC_TRANSPORTS,
     TransportOptions,
     build_async_transport,

@@ -32,7 +32,7 @@ from raw_servers import (
 from transport_client import MakeClient, build_request
 
 from dockhand_core.errors import ConfigError
-from dockhand_core.http.transports.options import (
+from dockhand_core.http.transports import (
     ASYNC_TRANSPORTS,
     SYNC_TRANSPORTS,
     TRANSPORTS,
