@@ -28,15 +28,15 @@ $(VENV)/.demo: $(BIN)/python $(PROJECTS)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo constraints.txt
-	@$(PIP_INSTALL) $$($(BIN)/python scripts/group.py test)
+	@$(PIP_INSTALL) $$($(BIN)/python scripts/dependency_group.py test)
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	@$(PIP_INSTALL) $$($(BIN)/python scripts/group.py lint)
+	@$(PIP_INSTALL) $$($(BIN)/python scripts/dependency_group.py lint)
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.demo
-	@$(PIP_INSTALL) $$($(BIN)/python scripts/group.py bench)
+	@$(PIP_INSTALL) $$($(BIN)/python scripts/dependency_group.py bench)
 	@touch $@
 
 demo: $(VENV)/.demo  ## set up .venv and run the main job (DOCKHAND_BASE_URI=… for a real registry)

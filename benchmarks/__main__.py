@@ -17,7 +17,7 @@ from benchmarks.memory import transfer_memory
 from benchmarks.notifications import notifications
 from benchmarks.peers import against_dxf, against_oras
 from benchmarks.server import Server, existing_server, started_server
-from benchmarks.small import flat_memory, heads, many_manifests
+from benchmarks.small_requests import flat_memory, heads, many_manifests
 from benchmarks.tokens import tokens_per_second
 from benchmarks.transfer import Blob, async_transfers, sync_transfers
 

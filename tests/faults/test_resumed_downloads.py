@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from dockhand_core import (
     RegistryClient,
     ResponseInvalid,
 )
+from dockhand_core.flow import RetryPolicy
 
 MakeClient = Callable[..., RegistryClient]
 DATA = random.Random(7).randbytes(300_000)
@@ -96,6 +98,30 @@ def test_reader_is_resumed(make_client: MakeClient, server: ScriptedServer) -> N
         first = blob.read(1000)
         assert first + b"".join(blob) == DATA
     assert_resumed(server, [100_000, 150_000])
+
+
+def test_reader_waits_before_it_resumes(make_client: MakeClient, server: ScriptedServer) -> None:
+    first = b""
+    server.handler = CutDownloads(100_000, has_read=lambda: bool(first))
+    client = make_client(server.url)
+    getattr(client, "_inner", client)._runner.endpoint.retry = RetryPolicy(retries=3, base=0.4)
+    with client.open_blob("a/b", DIGEST) as blob:
+        first = blob.read(1000)
+        start = time.monotonic()
+        assert first + b"".join(blob) == DATA
+    assert time.monotonic() - start >= 0.2  # half of the first back-off, at least
+    assert_resumed(server, [100_000])
+
+
+def test_reader_gives_up(make_client: MakeClient, server: ScriptedServer) -> None:
+    """After as many failures without a byte in between as a connection has retries."""
+    first = b""
+    server.handler = CutDownloads(100_000, *[0] * 20, has_read=lambda: bool(first))
+    with make_client(server.url, retries=2).open_blob("a/b", DIGEST) as blob:
+        first = blob.read(1000)
+        with pytest.raises(ConnectionFailed, match=r"/v2/a/b/blobs/sha256:"):
+            blob.read()
+    assert len(server.requests) == 3
 
 
 def test_download_gives_up(make_client: MakeClient, server: ScriptedServer, tmp_path: Path) -> None:
