@@ -104,7 +104,8 @@ async def fetch_all(tags: list[str], fetch: Callable[[str], Awaitable[object]]) 
 def flat_memory(server: Server, rounds: int) -> Row:
     """Measure the memory that 2,000 more manifests take, each time in a fresh process."""
     grown = [
-        run_python("-m", "benchmarks.small", server.url, *server.tags)[0] for _ in range(rounds)
+        run_python("-m", "benchmarks.small_requests", server.url, *server.tags)[0]
+        for _ in range(rounds)
     ]
     return Row(
         "memory between 1,000 and 3,000 manifests, async",
