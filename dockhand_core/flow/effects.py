@@ -34,7 +34,7 @@ from pydantic import BaseModel, ValidationError
 
 from dockhand_core.errors import ResponseInvalid
 from dockhand_core.flow.sources import Progress, Source
-from dockhand_core.http.urls import redacted_url
+from dockhand_core.http.urls import one_line, redacted_url
 from dockhand_core.scope import Scope
 
 __all__ = [
@@ -202,7 +202,7 @@ class Reply:
             document = _NOT_JSON
         if document is _NOT_JSON or not (is_model or isinstance(document, kind)):
             due = "a JSON array" if kind is list else "a JSON object"
-            media_type = self.headers.get("content-type", "no content type")[:80]
+            media_type = one_line(self.headers.get("content-type", "no content type")[:80])
             raise ResponseInvalid(
                 f"{where}: {due} was due, not {len(self.body)} bytes of {media_type}",
                 status=self.status,
@@ -226,7 +226,7 @@ class Reply:
             key = ".".join(str(part) for part in first["loc"])
             raise ResponseInvalid(
                 f"{redacted_url(self.url)}: the reply is not a valid {model.__name__}"
-                + (f": {key}: {first['msg']}" if key else ""),
+                + (f": {one_line(key)}: {one_line(first['msg'])}" if key else ""),
                 status=self.status,
             ) from None
 

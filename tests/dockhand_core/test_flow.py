@@ -115,6 +115,12 @@ def test_an_unusable_body_is_named(body: bytes, kind: type, message: str) -> Non
     assert "secret" not in str(raised.value)
 
 
+def test_a_header_in_a_message_is_printable() -> None:
+    with pytest.raises(ResponseInvalid) as raised:
+        reply(b"null", **{"content-type": "\x1b[31m\nred"}).json()
+    assert str(raised.value).isprintable()
+
+
 def test_a_reply_that_was_not_streamed_has_no_stream() -> None:
     with pytest.raises(TypeError, match="stream=True"):
         _ = reply(b"").stream

@@ -12,7 +12,7 @@ from dockhand_core import Scope
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import BlobUnknown, DigestMismatch, ManifestUnknown, ResponseInvalid
 from dockhand_core.flow import Flow, Reply, call
-from dockhand_core.http.urls import resolve_url
+from dockhand_core.http.urls import one_line, redacted_url, resolve_url
 from dockhand_core.models import Digest
 
 
@@ -82,7 +82,7 @@ def check_announced_digest(reply: Reply, digest: Digest, subject: str) -> None:
     announced = reply.headers.get("docker-content-digest")
     if announced and announced.startswith(f"{digest.algorithm}:") and announced != digest:
         raise DigestMismatch(
-            f"{subject} has the digest {digest}, but the registry reports {announced[:200]}",
+            f"{subject} has the digest {digest}, but the registry reports {one_line(announced)}",
             expected=digest,
             actual=announced,
         )
@@ -100,5 +100,5 @@ def location(reply: Reply, otherwise: str | None = None) -> str:
     """
     found = reply.headers.get("location") or otherwise
     if not found:
-        raise ResponseInvalid(f"{reply.url}: {reply.status} without a Location")
+        raise ResponseInvalid(f"{redacted_url(reply.url)}: {reply.status} without a Location")
     return resolve_url(reply.url, found)
