@@ -1,4 +1,4 @@
-"""The async twins of the blob reader and the blob writer in `blob_io`."""
+"""The async counterparts of the blob reader and the blob writer in `blob_io`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ __all__ = ["AsyncBlobReader", "AsyncBlobWriter"]
 
 
 class AsyncBlobReader(Reader[AsyncRunner]):
-    """The async twin of `BlobReader`: `await read(n)`, or `async for`, in an `async with`."""
+    """A reader that streams a blob; the async counterpart of `BlobReader`.
+
+    Call `await read(n)` or iterate with `async for`, in an `async with` statement.
+    """
 
     @cached_property
     def _blocks(self) -> AsyncGenerator[bytes, None]:
@@ -46,7 +49,7 @@ class AsyncBlobReader(Reader[AsyncRunner]):
             yield block
 
     async def read(self, size: int = -1) -> bytes:
-        """Read exactly `size` bytes, fewer only at the end of the blob; -1 reads the rest."""
+        """Read `size` bytes, or fewer at the end of the blob; -1 reads all remaining bytes."""
         self._check_open()
         while size < 0 or len(self._buffer) < size:
             block = await anext(self._blocks, None)
@@ -56,7 +59,7 @@ class AsyncBlobReader(Reader[AsyncRunner]):
         return self._buffer.take(len(self._buffer) if size < 0 else size)
 
     async def close(self) -> None:
-        """Stop reading, and release the connection."""
+        """Stop reading and release the connection."""
         self._open = False
         await self._blocks.aclose()
         if self._reply is not None:
@@ -71,10 +74,13 @@ class AsyncBlobReader(Reader[AsyncRunner]):
 
 
 class AsyncBlobWriter(Writer[AsyncRunner]):
-    """The async twin of `BlobWriter`: `await write(data)` in an `async with`, then `digest`."""
+    """A writer that uploads a blob; the async counterpart of `BlobWriter`.
+
+    Call `await write(data)` in an `async with` statement.
+    """
 
     async def write(self, data: bytes) -> int:
-        """Add bytes; returns their number."""
+        """Add bytes to the blob, and return their number."""
         self._check_open()
         for block in slices(data):
             if self._upload.add(block):

@@ -1,4 +1,4 @@
-"""The async client: the sync one's operations under the same names."""
+"""The async client, with the same operations as the sync client."""
 
 from __future__ import annotations
 
@@ -34,14 +34,17 @@ T = TypeVar("T")
 
 
 class AsyncRegistryClient:
-    """A named connection to a registry. Made by `AsyncDockhand.connection` and `async_connect`.
+    """An async client for one registry, returned by `AsyncDockhand.connection` and `async_connect`.
 
-    The methods are those of `RegistryClient`, with the same names and errors. A method that
-    returns a value is awaited, one that iterates is used in `async for`, a context manager in
-    `async with`. The client works on asyncio, in one event loop or in several.
+    The methods have the same names, arguments and errors as those of `RegistryClient`. Methods that
+    return a value are awaited; `tags`, `repositories` and `walk` are used in `async for`;
+    `open_blob` and `blob_writer` are used in `async with`. The client requires asyncio, and may be
+    used in several event loops.
 
-    A subclass gives the sync client that it corresponds to, whose docstrings its methods take
-    over: `class AsyncVaultClient(AsyncRegistryClient, twin=VaultClient)`.
+    A subclass can name its sync counterpart, to copy the docstrings of the methods from there:
+    `class AsyncVaultClient(AsyncRegistryClient, twin=VaultClient)`.
+
+    Follows: OCI Distribution Specification 1.1; each operation names its section.
     """
 
     def __init__(self, driver: RegistryDriver, runner: AsyncRunner, name: str = "default") -> None:

@@ -1,6 +1,6 @@
 """Blob readers and writers, and iteration over pages.
 
-The parts without I/O are shared with the async twins in `async_blob_io`.
+The async readers and writers in `async_blob_io` share the classes here that do no I/O.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ __all__ = ["BlobReader", "BlobWriter", "PageCursor"]
 T = TypeVar("T")
 R = TypeVar("R", SyncRunner, AsyncRunner)
 
-EMPTY_PAGES = 10  # in a row, before a registry's pages are assumed to have no end
+EMPTY_PAGES = 10  # number allowed in a row; after more, the list is assumed never to end
 
 
 class PageCursor(Generic[T]):
-    """The position in a list that comes in pages; it detects pages that lead in a circle.
+    """The position in a paginated list; detects lists whose pages never end.
 
     Args:
-        fetch: the flow for the page after a position; None is the first.
+        fetch: makes the flow that requests a page. Its argument is the `next` of the page before,
+            or None for the first page.
 
     Attributes:
-        more: whether there is another page.
+        more: whether another page can be fetched; True before the first page.
     """
 
     def __init__(self, fetch: Callable[[str | None], Flow[Page[T]]]) -> None:
@@ -51,10 +52,11 @@ class PageCursor(Generic[T]):
         self.more = True
 
     def next_page(self) -> Flow[tuple[T, ...]]:
-        """The items of the next page.
+        """Fetch the next page, and return its items.
 
         Raises:
-            ResponseInvalid: the pages lead in a circle.
+            ResponseInvalid: the registry repeats a page, or sends more than `EMPTY_PAGES` empty
+                pages in a row.
         """
         page = yield from self._fetch(self._after)
         self._empty = 0 if page.items else self._empty + 1
@@ -71,7 +73,10 @@ class PageCursor(Generic[T]):
 
 
 class ReaderState:
-    """The state of a blob reader: position, hash so far, and failures since the last byte."""
+    """The state of a blob reader.
+
+    It consists of the position, the hash so far, and the number of failures since the last byte.
+    """
 
     def __init__(
         self,
@@ -94,7 +99,7 @@ class ReaderState:
         self._attempts = attempts
 
     def connect(self) -> Flow[Reply]:
-        """Request the blob from the current position on."""
+        """Request the blob, starting at the current position."""
         reply = yield from self._driver.open_blob(
             self._repository, self.digest, offset=self.position
         )
@@ -106,23 +111,24 @@ class ReaderState:
         """Wait, then request the rest of the blob.
 
         Raises:
-            ConnectionFailed: `error` itself, after too many failures without a byte in between.
+            ConnectionFailed: `error` itself, after too many failures with no byte received in
+                between.
         """
         yield from self._attempts.wait_after(error)
         return (yield from self.connect())
 
     def add(self, block: bytes) -> None:
-        """Count and hash a block that was read."""
+        """Count and hash a block that was received."""
         self.position += len(block)
         self._attempts.progressed()
         if self._hasher is not None:
             self._hasher.update(block)
 
     def check_end(self) -> None:
-        """Compare the hash with the digest, at the end of the blob.
+        """Compare the hash with the digest; called at the end of the blob.
 
         Raises:
-            DigestMismatch: they differ.
+            DigestMismatch: the hash and the digest differ.
         """
         if self._hasher is not None:
             actual = Digest(f"{self.digest.algorithm}:{self._hasher.hexdigest()}")
@@ -130,7 +136,7 @@ class ReaderState:
 
 
 class ReadBuffer:
-    """A buffer between blocks of any size and `read(n)`."""
+    """A buffer that is filled with blocks of any size, and read `count` bytes at a time."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -148,7 +154,7 @@ class ReadBuffer:
 
 
 class Reader(Generic[R]):
-    """The part of both blob readers that does no I/O."""
+    """The part that `BlobReader` and `AsyncBlobReader` share; it does no I/O."""
 
     def __init__(
         self,
@@ -174,12 +180,12 @@ class Reader(Generic[R]):
 
     @property
     def size(self) -> int | None:
-        """Bytes of the whole blob, or None while that is not known."""
+        """Size of the whole blob in bytes, or None while it is not known."""
         return self._state.size
 
     @property
     def position(self) -> int:
-        """Bytes read from the registry so far, counted from the start of the blob."""
+        """Offset in the blob up to which bytes were received, including those not yet returned."""
         return self._state.position
 
     def _check_open(self) -> None:
@@ -188,15 +194,16 @@ class Reader(Generic[R]):
 
 
 class BlobReader(Reader[SyncRunner]):
-    """A reader of a blob as it arrives: `read(n)`, or a loop. Use it in a `with` statement.
+    """A reader that streams a blob. Call `read(n)` or iterate over it, in a `with` statement.
 
-    A connection that breaks is resumed after a wait, at the byte where it broke.
+    If the connection breaks, the reader waits, reconnects and resumes at the byte where it broke.
 
     Attributes:
         digest: the blob's digest.
-        size: bytes of the whole blob, or None where the registry did not announce it; known once
-            the reader is open.
-        position: bytes read from the registry so far, counted from the start of the blob.
+        size: size of the whole blob in bytes; None if the registry did not announce it, or before
+            the `with` statement is entered.
+        position: offset in the blob up to which bytes were received, including received bytes that
+            `read` has not returned yet.
     """
 
     @cached_property
@@ -226,7 +233,7 @@ class BlobReader(Reader[SyncRunner]):
         yield from self._blocks
 
     def read(self, size: int = -1) -> bytes:
-        """Read exactly `size` bytes, fewer only at the end of the blob; -1 reads the rest."""
+        """Read `size` bytes, or fewer at the end of the blob; -1 reads all remaining bytes."""
         self._check_open()
         while size < 0 or len(self._buffer) < size:
             block = next(self._blocks, None)
@@ -236,7 +243,7 @@ class BlobReader(Reader[SyncRunner]):
         return self._buffer.take(len(self._buffer) if size < 0 else size)
 
     def close(self) -> None:
-        """Stop reading, and release the connection."""
+        """Stop reading and release the connection."""
         self._open = False
         self._blocks.close()
         if self._reply is not None:
@@ -251,7 +258,7 @@ class BlobReader(Reader[SyncRunner]):
 
 
 class Writer(Generic[R]):
-    """The part of both blob writers that does no I/O."""
+    """The part that `BlobWriter` and `AsyncBlobWriter` share; it does no I/O."""
 
     def __init__(self, runner: R, driver: RegistryDriver, repository: str) -> None:
         self._runner: R = runner
@@ -259,12 +266,12 @@ class Writer(Generic[R]):
 
     @property
     def digest(self) -> Digest:
-        """The blob's digest, once the `with` block has ended."""
+        """The blob's digest; available after the `with` block."""
         return self._upload.digest
 
     @property
     def size(self) -> int:
-        """Bytes written so far."""
+        """Number of bytes written so far."""
         return self._upload.size
 
     def _check_open(self) -> None:
@@ -273,22 +280,23 @@ class Writer(Generic[R]):
 
     @property
     def result(self) -> PushResult | None:
-        """The result of the push, once the `with` block has ended."""
+        """The result of the push; None until the `with` block has ended without an exception."""
         return self._upload.result
 
 
 class BlobWriter(Writer[SyncRunner]):
-    """A writer of a blob: `write(data)` in a `with` statement, then `digest`.
+    """A writer that uploads a blob. Call `write(data)` in a `with` statement.
 
-    An exception inside the block cancels the upload.
+    The upload is finished at the end of the `with` block. An exception inside the block cancels it.
 
     Attributes:
-        size: bytes written.
-        result: the `PushResult`, once the block has ended.
+        digest: the blob's digest; available after the `with` block.
+        size: number of bytes written so far.
+        result: the `PushResult`; None until the `with` block has ended without an exception.
     """
 
     def write(self, data: bytes) -> int:
-        """Add bytes; returns their number."""
+        """Add bytes to the blob, and return their number."""
         self._check_open()
         for block in slices(data):
             if self._upload.add(block):
@@ -312,7 +320,7 @@ class BlobWriter(Writer[SyncRunner]):
 
 
 def slices(data: Any) -> Iterator[bytes]:
-    """Bytes-like data in pieces, so that a large write is not copied whole."""
+    """Iterate over bytes-like data in blocks, so that a large write is never copied as a whole."""
     view = memoryview(data).cast("B")
     for start in range(0, len(view), BLOCK):
         yield bytes(view[start : start + BLOCK])

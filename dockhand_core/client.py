@@ -1,4 +1,4 @@
-"""The sync client: a line for each operation, over the driver's flows."""
+"""The sync client. Each operation runs one flow of the driver."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ __all__ = ["READ_LIMIT", "RegistryClient"]
 
 T = TypeVar("T")
 
-READ_LIMIT = 16 << 20  # bytes; the default of `read_blob`
+READ_LIMIT = 16 << 20  # bytes; the default `max_size` of `read_blob`
 
 
 class RegistryClient:
-    """A named connection to a registry. Made by `Dockhand.connection` and `connect`.
+    """A client for one registry, returned by `Dockhand.connection` and `connect`.
 
-    Several threads may use it at once. Every operation can raise `ConnectionFailed` (its subclass
-    `Timeout` included), `Unauthorized`, `Denied`, `TooManyRequests` and `ServerError`, and for
-    malformed arguments `NameInvalid`, `TagInvalid` and `DigestInvalid`. The docstrings name the
-    other errors.
+    Several threads may share a client. Every operation can raise `ConnectionFailed` (or its
+    subclass `Timeout`), `Unauthorized`, `Denied`, `TooManyRequests` and `ServerError`. Malformed
+    arguments raise `NameInvalid`, `TagInvalid` or `DigestInvalid`. The docstring of an operation
+    lists only further errors.
 
-    Follows: OCI Distribution Specification 1.1; each operation names the section.
+    Follows: OCI Distribution Specification 1.1; each operation names its section.
     """
 
     def __init__(self, driver: RegistryDriver, runner: SyncRunner, name: str = "default") -> None:
@@ -49,21 +49,22 @@ class RegistryClient:
         self._runner = runner
 
     def run(self, flow: Flow[T]) -> T:
-        """Run a flow of the driver. A plugin's client writes each operation with it in a line.
+        """Run a flow and return its result. Clients of plugins implement their operations with it.
 
         Args:
-            flow: such as `self.driver.projects()`.
+            flow: a flow, usually one made by the driver, such as `self.driver.projects()`.
         """
         return self._runner.run(flow)
 
     def walk(self, fetch: Callable[[str | None], Flow[Page[T]]]) -> Iterator[T]:
-        """Iterate over the items of a list, page after page, each fetched when it is needed.
+        """Iterate over the items of a paginated list. Each page is fetched when it is needed.
 
         Args:
-            fetch: makes the flow for a page, from the `next` of the page before; None is the first.
+            fetch: makes the flow that requests a page. Its argument is the `next` of the page
+                before, or None for the first page.
 
         Raises:
-            ResponseInvalid: the pages lead in a circle.
+            ResponseInvalid: the registry repeats a page, or sends empty pages without end.
         """
         cursor = PageCursor(fetch)
         while cursor.more:
@@ -72,11 +73,11 @@ class RegistryClient:
     # -- the registry ----------------------------------------------------------------------
 
     def is_online(self) -> bool:
-        """Whether a registry answers; one that refuses the credentials is online, too."""
+        """Whether a registry answers, even if it refuses the credentials."""
         return self.run(self.driver.is_online())
 
     def ping(self) -> None:
-        """Return if the registry answers and accepts this connection's credentials.
+        """Check that the registry answers and accepts this connection's credentials.
 
         Raises:
             NotFound: a server answers, but it is not a registry.
@@ -86,62 +87,64 @@ class RegistryClient:
         return self.run(self.driver.ping())
 
     def api_version(self) -> ApiVersion:
-        """The version of the registry's API; its text is such as `registry/2.0`.
+        """The version of the registry's API; its `str()` looks like `registry/2.0`.
 
         Follows: "Determining Support".
         """
         return self.run(self.driver.api_version())
 
     def repositories(self, *, page_size: int | None = None) -> Iterator[str]:
-        """Iterate over all repositories; each page is fetched when it is needed.
+        """Iterate over the names of all repositories. Each page is fetched when it is needed.
 
         Args:
-            page_size: items of a page; None for the registry's own choice.
+            page_size: number of items to request per page; None for the registry's default.
 
         Raises:
-            PaginationNumberInvalid: the registry refuses pages of that size.
-            ResponseInvalid: the pages lead in a circle.
+            PaginationNumberInvalid: the registry refuses pages of the requested size.
+            ResponseInvalid: the registry repeats a page, or sends empty pages without end.
 
-        Follows: Distribution's "Listing Repositories" (`_catalog`).
+        Follows: CNCF Distribution's HTTP API, "Listing Repositories" (`_catalog`).
         """
         return self.walk(lambda a: self.driver.repository_page(limit=page_size, after=a))
 
     def repository_page(self, *, limit: int = 10, after: str | None = None) -> Page[str]:
-        """One page of repositories.
+        """Fetch one page of repository names.
 
         Args:
-            limit: items of the page, at most.
-            after: the `next` of the page before; None for the first page.
+            limit: maximum number of items on the page.
+            after: the `next` of the page before, or None for the first page.
 
         Raises:
-            PaginationNumberInvalid: the registry refuses pages of that size.
+            PaginationNumberInvalid: the registry refuses pages of the requested size.
 
-        Follows: Distribution's "Listing Repositories" (`_catalog`).
+        Follows: CNCF Distribution's HTTP API, "Listing Repositories" (`_catalog`).
         """
         return self.run(self.driver.repository_page(limit=limit, after=after))
 
     def tags(self, repository: str, *, page_size: int | None = None) -> Iterator[str]:
-        """Iterate over all tags of a repository; each page is fetched when it is needed.
+        """Iterate over all tags of a repository. Each page is fetched when it is needed.
 
         Args:
             repository: the repository's name.
-            page_size: items of a page; None for the registry's own choice.
+            page_size: number of items to request per page; None for the registry's default.
 
         Raises:
             NameUnknown: the repository does not exist.
-            ResponseInvalid: the pages lead in a circle.
+            ResponseInvalid: the registry repeats a page, or sends empty pages without end.
 
         Follows: "Listing Tags".
         """
         return self.walk(lambda a: self.driver.tag_page(repository, limit=page_size, after=a))
 
     def tag_page(self, repository: str, *, limit: int = 20, after: str | None = None) -> Page[str]:
-        """One page of tags, sorted; also from a registry without pages.
+        """Fetch one page of tags.
+
+        If the registry ignores page sizes and sends all tags, the page is cut from the sorted list.
 
         Args:
             repository: the repository's name.
-            limit: items of the page, at most.
-            after: the `next` of the page before; None for the first page.
+            limit: maximum number of items on the page.
+            after: the `next` of the page before, or None for the first page.
 
         Raises:
             NameUnknown: the repository does not exist.
@@ -153,16 +156,18 @@ class RegistryClient:
     # -- manifests -------------------------------------------------------------------------
 
     def manifest(self, repository: str, reference: str | Descriptor) -> ImageManifest | ImageIndex:
-        """A manifest or index, with its exact bytes, verified against its digest.
+        """Fetch a manifest or index, and verify its bytes against its digest.
+
+        The result keeps the exact bytes.
 
         Args:
             repository: the repository's name.
             reference: a tag, a digest, or a descriptor.
 
         Raises:
-            ManifestUnknown: it does not exist.
-            DigestMismatch: the bytes have another digest.
-            ManifestInvalid: the bytes are neither a manifest nor an index.
+            ManifestUnknown: the manifest does not exist.
+            DigestMismatch: the received bytes have another digest.
+            ManifestInvalid: the received bytes are neither a manifest nor an index.
 
         Follows: "Pulling manifests".
         """
@@ -175,9 +180,10 @@ class RegistryClient:
         *,
         platform: Platform | str = "linux/amd64",
     ) -> ImageManifest:
-        """The manifest for a platform, whether the reference is an index or a single image.
+        """Fetch the manifest of an image for a platform; an index is searched for the platform.
 
-        A single image is returned for any platform, because its manifest does not name one.
+        A reference to a single image returns that image, whatever its platform: its manifest does
+        not name one.
 
         Args:
             repository: the repository's name.
@@ -185,23 +191,23 @@ class RegistryClient:
             platform: a `Platform`, or `os/architecture[/variant]`.
 
         Raises:
-            ManifestUnknown: the reference does not exist.
-            PlatformNotFound: the index has no such platform; the message lists those that it has.
+            ManifestUnknown: the manifest does not exist.
+            PlatformNotFound: the index lacks the platform; the message lists its platforms.
         """
         return self.run(image(self.driver, repository, reference, platform))
 
     def manifest_head(self, repository: str, reference: str | Descriptor) -> ManifestHead:
-        """Digest, size in bytes and media type of a manifest, without its body.
+        """Fetch the digest, size in bytes and media type of a manifest, without its body.
 
         Raises:
-            ManifestUnknown: it does not exist.
+            ManifestUnknown: the manifest does not exist.
 
         Follows: "Checking if content exists in the registry".
         """
         return self.run(self.driver.manifest_head(repository, reference))
 
     def manifest_exists(self, repository: str, reference: str | Descriptor) -> bool:
-        """Whether a manifest exists."""
+        """Whether a manifest exists in the repository."""
         return self.run(exists(self.driver.manifest_head(repository, reference)))
 
     def put_manifest(
@@ -214,19 +220,20 @@ class RegistryClient:
     ) -> PushResult:
         """Push a manifest or index.
 
-        A manifest with a `subject` is added to the referrers tag, too, where the registry has no
-        referrers API.
+        If the manifest has a `subject` and the registry has no referrers API, the manifest is also
+        added to the referrers tag of its subject.
 
         Args:
             repository: the repository's name.
             reference: a tag, or the manifest's digest.
-            manifest: a model, bytes (sent unchanged) or a dict.
-            media_type: the `Content-Type`; None for the manifest's own media type.
+            manifest: an `ImageManifest` or `ImageIndex`, bytes (sent unchanged), or a dict.
+            media_type: the `Content-Type` to send; None for the media type that the manifest
+                states.
 
         Raises:
             ManifestBlobUnknown: the manifest names blobs that the repository does not have.
-            ManifestInvalid: the registry refuses it, or it is not a manifest.
-            DigestMismatch: `reference` is a digest, and the manifest has another one.
+            ManifestInvalid: `manifest` is not a manifest or index, or the registry refuses it.
+            DigestMismatch: `reference` is a digest, but the manifest has another digest.
 
         Follows: "Pushing Manifests", "Pushing Manifests with Subject".
         """
@@ -235,10 +242,10 @@ class RegistryClient:
         )
 
     def delete_manifest(self, repository: str, digest: str) -> None:
-        """Delete a manifest and every tag of it.
+        """Delete a manifest and every tag that points to it.
 
         Raises:
-            ManifestUnknown: it does not exist.
+            ManifestUnknown: the manifest does not exist.
             Unsupported: the registry does not allow deletion.
 
         Follows: "Deleting Manifests".
@@ -246,11 +253,11 @@ class RegistryClient:
         return self.run(self.driver.delete_manifest(repository, digest))
 
     def delete_tag(self, repository: str, tag: str) -> None:
-        """Delete a tag; the manifest and its other tags stay.
+        """Delete a tag, and keep the manifest and its other tags.
 
         Raises:
             ManifestUnknown: the tag does not exist.
-            Unsupported: the registry cannot delete tags; nothing has changed.
+            Unsupported: the registry cannot delete single tags; nothing was changed.
 
         Follows: "Deleting tags".
         """
@@ -259,42 +266,48 @@ class RegistryClient:
     def referrers(
         self, repository: str, digest: str, *, artifact_type: str | None = None
     ) -> ImageIndex:
-        """The referrers of a manifest, as an index; an empty one if there are none.
+        """Fetch the referrers of a manifest, as an index that lists them; it may be empty.
+
+        If the registry has no referrers API, the referrers tag is read.
 
         Args:
             repository: the repository's name.
-            digest: the digest of the subject.
-            artifact_type: only referrers of this type.
+            digest: the digest of the manifest that the referrers refer to.
+            artifact_type: list only referrers of this type; None for all.
 
-        Follows: "Listing Referrers", with the referrers tag where the API is missing.
+        Follows: "Listing Referrers", "Referrers Tag Schema".
         """
         return self.run(self.driver.referrers(repository, digest, artifact_type=artifact_type))
 
     def image_config(
         self, repository: str, manifest_or_descriptor: ImageManifest | Descriptor
     ) -> ImageConfig:
-        """The configuration of an image.
+        """Fetch the configuration of an image.
+
+        Args:
+            repository: the repository's name.
+            manifest_or_descriptor: the image's manifest, or the descriptor of its configuration.
 
         Raises:
-            BlobUnknown: the repository does not have the blob.
-            ManifestInvalid: the blob is not an image's configuration.
+            BlobUnknown: the repository does not have the configuration blob.
+            ManifestInvalid: the blob is not the configuration of an image.
         """
         return self.run(self.driver.image_config(repository, manifest_or_descriptor))
 
     # -- blobs -----------------------------------------------------------------------------
 
     def read_blob(self, repository: str, digest: str, *, max_size: int = READ_LIMIT) -> bytes:
-        """A whole blob in memory, verified against its digest.
+        """Read a whole blob into memory, and verify it against its digest.
 
         Args:
             repository: the repository's name.
             digest: the blob's digest.
-            max_size: bytes that are read at most.
+            max_size: maximum size of the blob in bytes.
 
         Raises:
-            BlobUnknown: it does not exist.
-            ResponseTooLarge: it has more than `max_size` bytes.
-            DigestMismatch: the bytes have another digest.
+            BlobUnknown: the blob does not exist.
+            ResponseTooLarge: the blob has more than `max_size` bytes.
+            DigestMismatch: the received bytes have another digest.
 
         Follows: "Pulling blobs".
         """
@@ -303,20 +316,21 @@ class RegistryClient:
     def open_blob(
         self, repository: str, digest: str, *, offset: int = 0, verify: bool = True
     ) -> BlobReader:
-        """A reader of a blob, in a `with` statement.
+        """Make a reader that streams a blob; use it in a `with` statement.
 
-        The bytes can be trusted once the end is reached, where a wrong digest raises. After a
-        connection breaks, the reader waits and resumes at the byte where it broke.
+        Do not trust the bytes before the end of the blob: only there is the digest compared. If
+        the connection breaks, the reader waits, reconnects and resumes at the byte where it broke.
 
         Args:
             repository: the repository's name.
             digest: the blob's digest.
-            offset: bytes to skip at the start; needs `verify=False`.
-            verify: compare the digest at the end.
+            offset: number of bytes to skip at the start of the blob; requires `verify=False`,
+                because a part of a blob has no digest.
+            verify: whether to compare the digest at the end of the blob.
 
         Raises:
-            BlobUnknown: it does not exist.
-            DigestMismatch: at the end of the blob; its bytes have another digest.
+            BlobUnknown: the blob does not exist; raised on entering the `with` statement.
+            DigestMismatch: the bytes have another digest; raised at the end of the blob.
 
         Follows: "Pulling blobs".
         """
@@ -330,23 +344,24 @@ class RegistryClient:
         *,
         progress: Progress | None = None,
     ) -> Path:
-        """Download a blob into a file, which appears when it is complete and verified.
+        """Download a blob into a file, which appears only when it is complete and verified.
 
-        The bytes arrive in `<path>.<first 16 hex digits of the digest>.part`. A file of that name
-        from an earlier download is hashed and resumed.
+        Until then the bytes are written to `<path>.<first 16 hex digits of the digest>.part`. If an
+        earlier download left such a partial file, the download resumes at its end.
 
         Args:
             repository: the repository's name.
             digest: the blob's digest.
-            path: the file; an existing one is replaced.
-            progress: called with the bytes done and the bytes in total, or None.
+            path: the file to write; an existing file is replaced.
+            progress: called with the number of bytes received so far and the blob's size in bytes
+                (None if it is unknown).
 
         Returns:
             `path`.
 
         Raises:
-            BlobUnknown: it does not exist.
-            DigestMismatch: the bytes have another digest; no file is left.
+            BlobUnknown: the blob does not exist.
+            DigestMismatch: the received bytes have another digest; the partial file was deleted.
             OSError: the file cannot be written.
 
         Follows: "Pulling blobs".
@@ -356,10 +371,10 @@ class RegistryClient:
         )
 
     def blob_size(self, repository: str, digest: str) -> int:
-        """A blob's size in bytes.
+        """Fetch the size of a blob in bytes.
 
         Raises:
-            BlobUnknown: it does not exist.
+            BlobUnknown: the blob does not exist.
 
         Follows: "Checking if content exists in the registry".
         """
@@ -373,7 +388,7 @@ class RegistryClient:
         """Delete a blob from a repository.
 
         Raises:
-            BlobUnknown: it does not exist.
+            BlobUnknown: the blob does not exist.
             Unsupported: the registry does not allow deletion.
 
         Follows: "Deleting Blobs".
@@ -381,15 +396,15 @@ class RegistryClient:
         return self.run(self.driver.delete_blob(repository, digest))
 
     def mount_blob(self, repository: str, digest: str, source: str) -> PushResult | Upload:
-        """Mount a blob from another repository of the same registry.
+        """Mount a blob from another repository of the same registry, without uploading it.
 
         Args:
-            repository: the repository that the blob is mounted in.
+            repository: the repository that the blob is added to.
             digest: the blob's digest.
             source: the repository that has the blob.
 
         Returns:
-            A `PushResult`; or a new `Upload`, where the registry did not mount the blob.
+            A `PushResult`, or a new `Upload` if the registry did not mount the blob.
 
         Follows: "Mounting a blob from another repository".
         """
@@ -407,18 +422,20 @@ class RegistryClient:
     ) -> PushResult:
         """Upload a blob.
 
-        Bytes, paths and seekable files are hashed first, and not sent if the repository has the
-        blob; after a broken connection the upload is resumed or begun again. Any other iterable is
-        sent in chunks of 8 MiB, and skipped only if `digest` is given.
+        Bytes, paths and seekable files are hashed first. If the repository already has the blob,
+        nothing is sent; if the connection breaks, the upload is resumed or started again. Other
+        files and iterables can be read only once: they are sent in chunks of 8 MiB, unless `digest`
+        is given and the repository already has that blob.
 
         Args:
             repository: the repository's name.
-            data: bytes, a path (`str` too), a binary file, or an iterable of bytes.
-            digest: the digest, if it is known.
-            progress: called with the bytes done and the bytes in total, or None.
+            data: bytes, a path (`Path` or `str`), a binary file, or an iterable of bytes.
+            digest: the expected digest of the data, or None if it is not known.
+            progress: called with the number of bytes sent so far and the total number of bytes
+                (None if it is unknown).
 
         Raises:
-            DigestMismatch: the data has another digest than `digest`; the registry keeps nothing.
+            DigestMismatch: the data does not have the digest `digest`; the registry stores nothing.
             OSError: the file cannot be read.
 
         Follows: "Pushing Blobs".
@@ -426,31 +443,32 @@ class RegistryClient:
         return self.run(self.driver.upload_blob(repository, data, digest=digest, progress=progress))
 
     def blob_writer(self, repository: str) -> BlobWriter:
-        """A writer of a blob, in a `with` statement; its `digest` is known afterwards.
+        """Make a writer that uploads a blob; use it in a `with` statement.
 
-        An exception inside the block cancels the upload.
+        Its `digest` is available after the `with` block. An exception inside the block cancels the
+        upload.
 
         Follows: "Pushing a blob in chunks".
         """
         return BlobWriter(self._runner, self.driver, repository)
 
     def start_upload(self, repository: str) -> Upload:
-        """Begin an upload by hand.
+        """Begin an upload, to continue with `upload_chunk` and `finish_upload`.
 
         Follows: "Pushing a blob in chunks".
         """
         return self.run(self.driver.start_upload(repository))
 
     def upload_chunk(self, upload: Upload, data: bytes) -> Upload:
-        """Add bytes to an upload.
+        """Send the next bytes of an upload, and return its new state.
 
         Args:
-            upload: the result of the last operation on the upload.
-            data: the next bytes; at least `upload.min_chunk` unless they are the last.
+            upload: the `Upload` that the previous operation on this upload returned.
+            data: the next bytes; at least `upload.min_chunk` of them, except in the last chunk.
 
         Raises:
-            BlobUploadUnknown, BlobUploadInvalid: the upload does not exist any more.
-            RangeInvalid: the registry has another offset, which `upload_status` returns.
+            BlobUploadUnknown, BlobUploadInvalid: the upload no longer exists.
+            RangeInvalid: the registry expects another offset; `upload_status` returns it.
 
         Follows: "Pushing a blob in chunks".
         """
@@ -460,29 +478,29 @@ class RegistryClient:
         """Finish an upload: the registry verifies the digest and stores the blob.
 
         Raises:
-            DigestInvalid: the bytes have another digest; begin again.
-            BlobUploadUnknown: the upload does not exist any more.
+            DigestInvalid: the bytes that were sent have another digest; start a new upload.
+            BlobUploadUnknown: the upload no longer exists.
 
         Follows: "Pushing a blob in chunks".
         """
         return self.run(self.driver.finish_upload(upload, digest))
 
     def upload_status(self, upload: Upload) -> Upload:
-        """The state of an upload, as the registry reports it.
+        """Fetch the state of an upload from the registry, such as the offset to continue at.
 
         Raises:
-            BlobUploadUnknown: the upload does not exist any more.
-            BlobUploadInvalid: its location is out of date.
+            BlobUploadUnknown: the upload no longer exists.
+            BlobUploadInvalid: the location of `upload` is outdated.
 
         Follows: "Pushing a blob in chunks".
         """
         return self.run(self.driver.upload_status(upload))
 
     def cancel_upload(self, upload: Upload) -> None:
-        """Cancel an upload; the registry drops its bytes.
+        """Cancel an upload; the registry deletes the bytes that it has received.
 
         Raises:
-            BlobUploadUnknown: the upload does not exist any more.
+            BlobUploadUnknown: the upload no longer exists.
 
         Follows: "Cancel a blob upload".
         """
@@ -491,14 +509,16 @@ class RegistryClient:
     # -- the connection itself -------------------------------------------------------------
 
     def reset(self) -> None:
-        """Close the sockets and forget the tokens; the next operation opens new ones."""
+        """Close the sockets and forget cached tokens; the next operation connects again."""
         self._runner.reset()
 
     def close(self) -> None:
-        """Close the connection for good: sockets, driver, auth driver and logger.
+        """Close the sockets, the driver, the auth driver and the logger.
+
+        Further operations raise `DockhandError`.
 
         Raises:
-            PluginError: the `close` of a plugin failed; everything else is closed.
+            PluginError: the `close` method of a plugin failed; everything else was closed.
         """
         self._runner.close(self.driver)
 

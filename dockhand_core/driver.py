@@ -1,8 +1,9 @@
-"""The contract of registry drivers: each operation as a flow.
+"""The base class of registry drivers, with one method for each operation on a registry.
 
-A driver is a class of a plugin, announced through the hook `dockhand_registry_drivers`. Its flows
-say which requests to send, and do no I/O: see `dockhand_core.flow`. A driver for another kind of
-registry usually derives from the one for the OCI specification, and overrides what differs.
+A plugin provides its driver through the hook `dockhand_registry_drivers`. Each method returns a
+flow, a generator that yields the requests to send and does no I/O itself (see
+`dockhand_core.flow`). Most drivers derive from `DistributionDriver`, which implements the OCI
+specification, and override the operations that differ.
 """
 
 from __future__ import annotations
@@ -39,25 +40,27 @@ BlobData: TypeAlias = bytes | bytearray | memoryview | str | Path | BinaryIO | I
 AnyBlobData: TypeAlias = BlobData | AsyncIterable[bytes]
 ManifestData: TypeAlias = ImageManifest | ImageIndex | bytes | dict[str, Any]
 
-CHUNK = 8 << 20  # bytes of an upload that are held in memory, so that they can be sent again
+CHUNK = 8 << 20  # bytes; size of an upload's chunks, kept in memory so that one can be resent
 
 
 class RegistryDriver:
-    """The contract between clients and drivers.
+    """The base class of registry drivers; operations that are not overridden raise `Unsupported`.
+
+    `RegistryClient` documents the operations, with their arguments and errors. Arguments named
+    `digest` are `Digest`s or strings. A driver checks `repository`, `reference` and `digest` before
+    it puts them into a URL, and raises `NameInvalid`, `TagInvalid` or `DigestInvalid`.
 
     Attributes:
-        Settings: the keys of the connection's table beside the core's own.
-        name: the driver's name, as connections give it; set when the connection is made.
-        retry: the retry policy of transfers; its limit is the connection's `retries`.
-        client, async_client: the classes that `connection()` gives. A driver with operations of
-            its own brings subclasses of the core's, with a line for each operation.
-
-    Arguments named `digest` are `Digest`s or their text; `repository`, `reference` and `digest`
-    are checked before they reach a URL (`NameInvalid`, `TagInvalid`, `DigestInvalid`).
+        Settings: the model of the driver's own settings, which stand in the connection's table
+            beside those of `ConnectionConfig`.
+        name: the driver's name in the configuration; set when the connection is made.
+        retry: the retry policy, with the connection's `retries`; set when the connection is made.
+        client, async_client: the client classes that `connection()` makes. A driver with additional
+            operations sets subclasses here, with a method for each additional operation.
     """
 
     class Settings(BaseModel):
-        """The settings of a driver for registries behind a URL."""
+        """The settings of a driver for registries that are reached by URL."""
 
         model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
@@ -79,16 +82,16 @@ class RegistryDriver:
 
     @classmethod
     def transport(cls, settings: Any) -> httpx.BaseTransport | None:
-        """A transport of the driver's own in place of sockets, or None.
+        """A transport of the driver's own, which replaces network connections, or None.
 
-        For the async client it must be an `httpx.AsyncBaseTransport` too.
+        To support the async client, it must also be an `httpx.AsyncBaseTransport`.
         """
         return None
 
     def close(self) -> Awaitable[None] | None:
-        """Release resources of the driver's own; called when its client is closed.
+        """Release the driver's own resources; called when its client is closed.
 
-        For the async client it may be a coroutine function.
+        In a driver that is used with async clients only, this may be a coroutine function.
         """
         return None
 
@@ -96,77 +99,77 @@ class RegistryDriver:
         raise Unsupported(f"driver {self.name!r} cannot {what}")
 
     def ping(self) -> Flow[None]:
-        """Return if a registry answers and accepts the credentials."""
+        """Check that the registry answers and accepts the connection's credentials."""
         self._cannot("ping")
 
     def is_online(self) -> Flow[bool]:
-        """Whether a registry answers; one that refuses the credentials is online, too."""
+        """Whether the registry answers, even if it refuses the credentials."""
         self._cannot("ping")
 
     def api_version(self) -> Flow[ApiVersion]:
-        """The version of the API."""
+        """Fetch the version of the registry's API."""
         self._cannot("tell its version")
 
     def repository_page(self, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
-        """A page of repositories; `limit` None leaves the page's size to the registry."""
+        """Fetch a page of repository names; if `limit` is None, the registry chooses the size."""
         self._cannot("list repositories")
 
     def tag_page(self, repository: str, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
-        """A page of tags; `limit` None leaves the page's size to the registry."""
+        """Fetch a page of tags; if `limit` is None, the registry chooses the size."""
         self._cannot("list tags")
 
     def manifest(
         self, repository: str, reference: str | Descriptor
     ) -> Flow[ImageManifest | ImageIndex]:
-        """A manifest or index, checked against its digest."""
+        """Fetch a manifest or index, and verify its bytes against its digest."""
         self._cannot("read manifests")
 
     def manifest_head(self, repository: str, reference: str | Descriptor) -> Flow[ManifestHead]:
-        """Digest, size and media type of a manifest."""
+        """Fetch the digest, size in bytes and media type of a manifest."""
         self._cannot("read manifests")
 
     def put_manifest(
         self, repository: str, reference: str, manifest: ManifestData, *, media_type: str | None
     ) -> Flow[PushResult]:
-        """Push a manifest, its bytes unchanged."""
+        """Push a manifest or index; its bytes are sent unchanged."""
         self._cannot("push manifests")
 
     def delete_manifest(self, repository: str, digest: str) -> Flow[None]:
-        """Delete a manifest and every tag of it."""
+        """Delete a manifest and every tag that points to it."""
         self._cannot("delete manifests")
 
     def delete_tag(self, repository: str, tag: str) -> Flow[None]:
-        """Delete a tag and nothing else, or raise Unsupported with nothing changed."""
+        """Delete a single tag; if the registry cannot, raise `Unsupported` and change nothing."""
         self._cannot("delete tags")
 
     def referrers(
         self, repository: str, digest: str, *, artifact_type: str | None
     ) -> Flow[ImageIndex]:
-        """The referrers of a manifest."""
+        """Fetch the referrers of a manifest, as an index that lists them."""
         self._cannot("list referrers")
 
     def image_config(
         self, repository: str, source: ImageManifest | Descriptor
     ) -> Flow[ImageConfig]:
-        """The configuration of an image."""
+        """Fetch the configuration of an image."""
         self._cannot("read blobs")
 
     def open_blob(self, repository: str, digest: str, *, offset: int) -> Flow[Reply]:
-        """A streamed reply whose body is the blob from `offset` on."""
+        """Request a blob from byte `offset` on; the reply's body is left unread, for streaming."""
         self._cannot("read blobs")
 
     def read_blob(self, repository: str, digest: str, *, max_size: int) -> Flow[bytes]:
-        """A whole blob in memory, checked against its digest."""
+        """Read a whole blob into memory, and verify it against its digest."""
         self._cannot("read blobs")
 
     def download_blob(
         self, repository: str, digest: str, path: Path, *, progress: Progress | None
     ) -> Flow[Path]:
-        """A blob into a file that appears when it is whole and verified."""
+        """Download a blob into a file, which appears only when it is complete and verified."""
         self._cannot("read blobs")
 
     def blob_size(self, repository: str, digest: str) -> Flow[int]:
-        """A blob's size in bytes."""
+        """Fetch the size of a blob in bytes."""
         self._cannot("read blobs")
 
     def delete_blob(self, repository: str, digest: str) -> Flow[None]:
@@ -174,7 +177,7 @@ class RegistryDriver:
         self._cannot("delete blobs")
 
     def mount_blob(self, repository: str, digest: str, source: str) -> Flow[PushResult | Upload]:
-        """Mount a blob from another repository, or begin an upload of it."""
+        """Mount a blob from the repository `source`; if that fails, begin an upload of the blob."""
         self._cannot("mount blobs")
 
     def upload_blob(
@@ -185,15 +188,15 @@ class RegistryDriver:
         digest: str | None,
         progress: Progress | None,
     ) -> Flow[PushResult]:
-        """Upload a blob, in the way that suits its source."""
+        """Upload a blob."""
         self._cannot("upload blobs")
 
     def start_upload(self, repository: str) -> Flow[Upload]:
-        """Begin an upload."""
+        """Begin an upload of a blob."""
         self._cannot("upload blobs")
 
     def upload_chunk(self, upload: Upload, data: bytes) -> Flow[Upload]:
-        """Add bytes to an upload."""
+        """Send the next bytes of an upload, and return its new state."""
         self._cannot("upload blobs")
 
     def finish_upload(self, upload: Upload, digest: str) -> Flow[PushResult]:
@@ -201,9 +204,9 @@ class RegistryDriver:
         self._cannot("upload blobs")
 
     def upload_status(self, upload: Upload) -> Flow[Upload]:
-        """The state of an upload, as the registry reports it."""
+        """Fetch the state of an upload from the registry."""
         self._cannot("upload blobs")
 
     def cancel_upload(self, upload: Upload) -> Flow[None]:
-        """Cancel an upload."""
+        """Cancel an upload; the registry deletes the bytes that it has received."""
         self._cannot("upload blobs")

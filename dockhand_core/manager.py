@@ -1,4 +1,4 @@
-"""Named connections: `Dockhand`, `AsyncDockhand`, `connect`, `async_connect`."""
+"""Managers of named connections (`Dockhand`), and clients for a single URL (`connect`)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _managers: weakref.WeakSet[_Manager[Any]] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Replace the locks in a forked child; a thread of the parent may have held one."""
+    """Replace the locks in a forked child: a thread of the parent may have held one."""
     for manager in list(_managers):
         manager._lock = threading.RLock()
 
@@ -51,7 +51,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Manager(Generic[AnyClient]):
-    """The base of both managers: the configuration, the plugins, one client for each name."""
+    """The base of both managers: the configuration, the plugins, and a client per connection."""
 
     def __init__(self, config: Mapping[str, Any] | DockhandConfig | None = None) -> None:
         if config is None:
@@ -100,18 +100,19 @@ class _Manager(Generic[AnyClient]):
 
 
 class Dockhand(_Manager[RegistryClient]):
-    """Named connections to registries.
+    """Manager of the named connections of a configuration.
 
-    A connection is made when it is first asked for, and then reused. The manager and its
-    connections may be used from several threads; a process that was forked makes its own sockets.
+    A connection is made when it is first requested, and then reused. Threads may share the manager
+    and its connections. A forked process opens its own sockets.
 
     Args:
-        config: a mapping as in `dockhand.toml`, or a `DockhandConfig`: then neither a file nor
-            the environment is read. Without it, `dockhand.toml` (in the working folder, or
-            `DOCKHAND_CONFIG`) is read, and the environment over it.
+        config: the configuration, as a `DockhandConfig` or as a mapping with the structure of
+            `dockhand.toml`; no file or environment variable is read then. None reads the file
+            `dockhand.toml` in the working folder, or the file that the environment variable
+            `DOCKHAND_CONFIG` names; environment variables override its settings.
 
     Raises:
-        ConfigError: a setting is wrong; the message names connection and key.
+        ConfigError: a setting is wrong; the message names the connection and the setting.
     """
 
     @overload
@@ -121,26 +122,30 @@ class Dockhand(_Manager[RegistryClient]):
     def connection(self, name: str | None, client: type[C]) -> C: ...
 
     def connection(self, name: str | None = None, client: type[C] | None = None) -> Any:
-        """A connection's client.
+        """The client of a connection, made on the first call.
 
         Args:
-            name: the connection's name; the default one unless given.
-            client: the class that the client must have; it gives the call its type.
+            name: the connection's name; None for the default connection.
+            client: the class that the client must have; type checkers infer it as the result's
+                type.
 
         Raises:
-            ConfigError: there is no such connection, or its settings are wrong.
-            PluginNotFound: its driver, auth driver or log driver is not installed.
-            PluginConflict: two packages provide one of them.
-            PluginError: one of them cannot be imported.
-            DriverMismatch: the client has another class.
+            ConfigError: no connection has that name, or its settings are wrong.
+            PluginNotFound: its registry driver, auth driver or log driver is not installed.
+            PluginConflict: two packages provide one of these drivers.
+            PluginError: one of these drivers cannot be imported or set up.
+            DriverMismatch: the client is not an instance of `client`.
         """
         return self._client(name, client)
 
     def disconnect(self, name: str | None = None) -> None:
-        """Close a connection's sockets and forget its tokens; the next use reconnects.
+        """Close a connection's sockets and forget its cached tokens; the next use reconnects.
+
+        Args:
+            name: the connection's name; None for the default connection.
 
         Raises:
-            ConfigError: there is no such connection.
+            ConfigError: no connection has that name.
         """
         client = self._existing(name)
         if client is not None:
@@ -150,16 +155,16 @@ class Dockhand(_Manager[RegistryClient]):
         return parts.driver.client(parts.driver, SyncRunner(parts.endpoint, parts.transport), name)
 
     def close(self) -> None:
-        """Close every connection for good.
+        """Close every connection; the manager cannot be used afterwards.
 
         Raises:
-            PluginError: the `close` of a plugin failed; everything else is closed.
+            PluginError: the `close` method of a plugin failed; everything else was closed.
         """
         with self._lock:
             self._closed = True
             clients = list(self._clients.values())
             self._clients.clear()
-        with ExitStack() as stack:  # which calls each, even if one raises
+        with ExitStack() as stack:  # calls every `close`, even if one of them raises
             for client in clients:
                 stack.callback(client.close)
 
@@ -176,7 +181,7 @@ class Dockhand(_Manager[RegistryClient]):
 
 
 class AsyncDockhand(_Manager[AsyncRegistryClient]):
-    """Named connections to registries, for asyncio; see `Dockhand`."""
+    """Manager of the named connections of a configuration, for asyncio; see `Dockhand`."""
 
     @overload
     def connection(self, name: str | None = None) -> AsyncRegistryClient: ...
@@ -185,14 +190,17 @@ class AsyncDockhand(_Manager[AsyncRegistryClient]):
     def connection(self, name: str | None, client: type[A]) -> A: ...
 
     def connection(self, name: str | None = None, client: type[A] | None = None) -> Any:
-        """A connection's client, not awaited; see `Dockhand.connection`."""
+        """The client of a connection; see `Dockhand.connection`. The call is not awaited."""
         return self._client(name, client)
 
     async def disconnect(self, name: str | None = None) -> None:
-        """Close a connection's sockets and forget its tokens; the next use reconnects.
+        """Close a connection's sockets and forget its cached tokens; the next use reconnects.
+
+        Args:
+            name: the connection's name; None for the default connection.
 
         Raises:
-            ConfigError: there is no such connection.
+            ConfigError: no connection has that name.
         """
         client = self._existing(name)
         if client is not None:
@@ -203,10 +211,10 @@ class AsyncDockhand(_Manager[AsyncRegistryClient]):
         return parts.driver.async_client(parts.driver, runner, name)
 
     async def close(self) -> None:
-        """Close every connection for good.
+        """Close every connection; the manager cannot be used afterwards.
 
         Raises:
-            PluginError: the `close` of a plugin failed; everything else is closed.
+            PluginError: the `close` method of a plugin failed; everything else was closed.
         """
         with self._lock:
             self._closed = True
@@ -229,17 +237,19 @@ class AsyncDockhand(_Manager[AsyncRegistryClient]):
 
 
 def connect(base_uri: str, *, driver: str = "distribution", **settings: Any) -> RegistryClient:
-    """A client for one registry, without a configuration; neither file nor environment is read.
+    """Make a client for one registry, without reading a configuration file or the environment.
 
     Args:
-        base_uri: the registry, with or without `/v2/`, such as `http://localhost:5000`. For a
-            driver without a URL, its first setting (`root` of the embedded one).
+        base_uri: the registry's URL, with or without `/v2/`, such as `http://localhost:5000`. For a
+            driver that has no setting `base_uri`, the value of its first setting, such as `root` of
+            the driver `embedded`.
         driver: the registry driver's name.
-        settings: the keys of a connection's table: `auth`, `timeout`, `verify` …
+        settings: other settings of the connection, as in `dockhand.toml`: `auth`, `timeout`,
+            `verify` …
 
     Raises:
         ConfigError: a setting is wrong.
-        PluginNotFound: a driver is not installed.
+        PluginNotFound: the registry driver, auth driver or log driver is not installed.
     """
     plugins = Plugins()
     table = _single(plugins, base_uri, driver, settings)
@@ -250,7 +260,7 @@ def connect(base_uri: str, *, driver: str = "distribution", **settings: Any) -> 
 def async_connect(
     base_uri: str, *, driver: str = "distribution", **settings: Any
 ) -> AsyncRegistryClient:
-    """The async twin of `connect`; not awaited, used with `async with`."""
+    """Make an async client for one registry; see `connect`. The call is not awaited."""
     plugins = Plugins()
     table = _single(plugins, base_uri, driver, settings)
     parts = _parts(plugins, "default", table, Path.cwd())
@@ -269,7 +279,7 @@ def _single(
 
 
 class _Parts:
-    """The parts of a client, for both worlds."""
+    """The parts that a sync or an async client is made of."""
 
     def __init__(
         self,
@@ -300,7 +310,7 @@ class _Parts:
 
 
 def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> _Parts:
-    """Check a connection's settings against its drivers, and make the parts of its client."""
+    """Check a connection's settings, and make the parts of its client."""
     from dockhand_core.http.transports import TransportOptions, environment_proxy
 
     where = f"connection {name!r}"
@@ -352,7 +362,7 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
 
 @contextmanager
 def _naming_connection(where: str) -> Iterator[None]:
-    """Name the connection in an error of the transport."""
+    """Add the connection's name to a `ConfigError` of the transport."""
     try:
         yield
     except ConfigError as error:
@@ -361,7 +371,7 @@ def _naming_connection(where: str) -> Iterator[None]:
 
 @contextmanager
 def _plugin_errors(what: str) -> Iterator[None]:
-    """Report an exception of a plugin's set-up as a `PluginError`."""
+    """Convert a plugin's exception to a `PluginError`, unless it is a `DockhandError`."""
     try:
         yield
     except DockhandError:
@@ -371,9 +381,18 @@ def _plugin_errors(what: str) -> Iterator[None]:
 
 
 def base_url(uri: str, where: str) -> str:
-    """A registry's URL without `/v2/`, checked."""
+    """Check a registry's URL, and return it without `/v2/`.
+
+    Args:
+        uri: the URL, as the configuration states it.
+        where: start of error messages, such as `connection 'main'`.
+
+    Raises:
+        ConfigError: the URL has no host, or is not http or https; or it contains credentials, a
+            query or a fragment.
+    """
     if "://" not in uri:
-        plain = re.fullmatch(r"[A-Za-z0-9.:/_-]+", uri)  # anything else may be a secret
+        plain = re.fullmatch(r"[A-Za-z0-9.:/_-]+", uri)  # any other text may be a secret: not shown
         raise ConfigError(
             f"{where}: base_uri needs http:// or https://, such as 'https://{uri.strip('/')}'"
             if plain

@@ -1,6 +1,7 @@
-"""Flows: the operations of a driver as generators that say what they want from the wire.
+"""Flows: generators that describe the operations of a driver, without doing I/O themselves.
 
-`effects` holds what a flow yields, `sources` the bodies of requests, `retry` the retry policy.
+A flow yields effects, such as a request to send, and the runner of a sync or async client performs
+them. `effects` defines the effects, `sources` the bodies of requests, `retry` the retry policy.
 """
 
 from dockhand_core.flow.effects import (
@@ -30,7 +31,7 @@ from dockhand_core.flow.effects import (
 from dockhand_core.flow.retry import Attempts, RetryPolicy
 from dockhand_core.flow.sources import BLOCK, BytesSource, FileSource, Progress, Source
 
-Retry = RetryPolicy  # the earlier name
+Retry = RetryPolicy  # former name of the class, kept for existing plugins
 
 __all__ = [
     "BLOCK",

@@ -1,15 +1,19 @@
-"""Effects: the requests, waits and other steps that a flow yields, and a helper for each.
+"""Effects: the requests, waits and other steps that a flow yields, and a function for each.
 
-A flow is a generator that yields effects and is sent their results; an effect that fails is thrown
-into it. It does no I/O itself, so one flow serves the sync and the async runner::
+A flow is a generator that yields effects. A runner performs each effect and sends its result back
+into the flow; if the effect fails, its exception is raised at the `yield`. The flow does no I/O
+itself, so the sync and the async runner can run the same flow::
 
     def blob_size(self, repository: str, digest: str) -> Flow[int]:
         scopes = (Scope.read(repository),)
         reply = yield from call("HEAD", f"{repository}/blobs/{digest}", scopes=scopes)
         return int(reply.headers["content-length"])
 
-Two rules. A flow never yields while it is being closed (on `GeneratorExit`); on any other exception
-it may, to undo what it began. And every call that blocks goes through `blocking`.
+A flow must follow two rules:
+
+- It does not yield while it handles `GeneratorExit`. While it handles any other exception it may
+  yield, for example to cancel an upload.
+- It calls every function that blocks through `blocking`.
 """
 
 from __future__ import annotations
@@ -66,13 +70,13 @@ __all__ = [
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
-JSON_LIMIT = 8 << 20  # bytes of a body that is parsed
+JSON_LIMIT = 8 << 20  # bytes; the default limit on a reply's body that is read into memory
 
 Subject: TypeAlias = Literal["base", "blob", "catalog", "manifest", "referrers", "tags", "upload"]
 
 
 class CallOptions(TypedDict, total=False):
-    """The optional arguments of `call`; `Call` describes each."""
+    """The optional arguments of `call`, which `Call` describes."""
 
     scopes: tuple[Scope, ...]
     expect: frozenset[int]
@@ -95,20 +99,22 @@ class Call:
 
     Attributes:
         method: the HTTP method.
-        path: a path below `/v2/` (`library/nginx/tags/list`), or a whole URL or an absolute path,
-            as registries send them in `Location` and `Link`.
+        path: a path below `/v2/`, such as `library/nginx/tags/list`. Or an absolute path or a whole
+            URL, as registries send them in `Location` and `Link`.
         scopes: the scopes that the request needs, for the auth driver.
-        expect: the statuses that are a success; any other is thrown into the flow as an error.
-        kind: the subject of the request; it decides the error where a reply carries no code.
-        repository: the repository, for error messages.
-        headers, query: additions to the request; `query` is appended to a query that `path` has.
+        expect: the HTTP statuses that are a success; any other raises an error in the flow.
+        kind: the kind of object that is requested. If an error reply has no error code, `kind`
+            decides which exception a 404 becomes.
+        repository: the repository's name, for error messages.
+        headers: headers to add to the request.
+        query: query parameters to append to the URL, after any that `path` already has.
         body: the request's body.
-        stream: leave the reply's body unread, for `drain` or a reader.
-        repeatable: whether sending the request twice does no harm.
-        once: never repeat the request, not even where that could help.
-        limit: bytes of the reply's body that are read at most, unless it is streamed.
-        progress: called with the bytes of the body that were sent, and all of them.
-        anonymous: leave credentials out, for endpoints that refuse them.
+        stream: whether to leave the reply's body unread, for `drain` or a blob reader.
+        repeatable: whether the request can be sent twice without harm.
+        once: whether to send the request only once, even after a failure that is usually retried.
+        limit: maximum size of the reply's body in bytes; ignored if the reply is streamed.
+        progress: called with the number of bytes sent so far and the size of the request's body.
+        anonymous: whether to send the request without credentials, for endpoints that refuse them.
     """
 
     method: str
@@ -133,31 +139,33 @@ class Stream(Protocol):
 
     @property
     def length(self) -> int | None:
-        """Bytes that the registry announced, or None."""
+        """Size of the body in bytes, as the registry announced it, or None."""
 
     def iterate(self) -> Generator[bytes, None, None]:
-        """Iterate over the blocks as they arrive, and close the body."""
+        """Iterate over the blocks as they arrive; the body is closed afterwards."""
 
     def aiterate(self) -> AsyncGenerator[bytes, None]:
-        """The same, for an async client."""
+        """Iterate like `iterate`, for an async client."""
 
     def close(self) -> None:
-        """Close the body unread."""
+        """Close the body without reading the rest."""
 
     async def aclose(self) -> None:
-        """The same, for an async client."""
+        """Close like `close`, for an async client."""
 
 
 @dataclass(slots=True)
 class Reply:
-    """A reply whose status was expected.
+    """A reply with one of the expected statuses.
 
     Attributes:
         status: the HTTP status.
-        headers: case-insensitive.
-        url: the URL that answered, the base for a relative `Location`.
-        body: the bytes; empty where the call was streamed.
-        attempts: how often the request was sent.
+        headers: the headers; their names are case-insensitive.
+        url: the URL that answered, after redirects; relative URLs in headers are resolved against
+            it.
+        body: the bytes of the body; empty if the call was streamed.
+        attempts: number of times that the request was sent.
+        unread: the unread body if the call was streamed; use `stream`.
     """
 
     status: int
@@ -169,7 +177,7 @@ class Reply:
 
     @property
     def stream(self) -> Stream:
-        """The unread body of a streamed call. The flow that asked for it reads or closes it."""
+        """The unread body of a streamed call; the flow has to read or close it."""
         if self.unread is None:
             raise TypeError("the call was not streamed: call(…, stream=True)")
         return self.unread
@@ -184,15 +192,15 @@ class Reply:
     def json(self, kind: type[T]) -> T: ...
 
     def json(self, kind: type[Any] = dict) -> Any:
-        """The body parsed as JSON.
+        """Parse the body as JSON.
 
         Args:
-            kind: the type that the document must have (`dict`, `list`), or a pydantic model that
-                it is validated against.
+            kind: the type that the JSON document must have (`dict` or `list`), or a pydantic model
+                to validate the document against.
 
         Raises:
-            ResponseInvalid: the body is not JSON, or of another type; the message names the URL
-                and, for a model, the key.
+            ResponseInvalid: the body is not JSON, or does not match `kind`; the message names the
+                URL and, for a model, the invalid field.
         """
         where = redacted_url(self.url)
         is_model = issubclass(kind, BaseModel)
@@ -210,14 +218,15 @@ class Reply:
         return self.validated(kind, document) if is_model else document
 
     def validated(self, model: type[M], value: object) -> M:
-        """A part of the parsed body as a pydantic model.
+        """Convert a part of the parsed body to a pydantic model.
 
         Args:
-            model: the model.
-            value: the part, such as an item of a list in `json()`.
+            model: the class of the model.
+            value: the part of the body, such as an item of a list in `json()`.
 
         Raises:
-            ResponseInvalid: the part does not match; the message names URL, model and key.
+            ResponseInvalid: `value` does not match; the message names the URL, the model and the
+                invalid field.
         """
         try:
             return model.model_validate(value)
@@ -236,7 +245,7 @@ _NOT_JSON = object()
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Several flows at once, at most `limit` of them; the results in their order."""
+    """Run flows concurrently, at most `limit` at a time; the result lists theirs in order."""
 
     flows: Iterable[Flow[Any]]
     limit: int
@@ -244,28 +253,31 @@ class Parallel:
 
 @dataclass(frozen=True, slots=True)
 class Blocking:
-    """A function that blocks: files, hashing, a keyring. The async runner gives it a thread."""
+    """Call a function that blocks, such as one that reads a file or hashes.
+
+    The async runner calls it in a thread.
+    """
 
     function: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """A wait for another thread or task; its result is not used."""
+    """Wait until another thread or task completes the future; the future's result is not used."""
 
     done: Future[None]
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """A wait of some seconds."""
+    """Wait for a number of seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """The rest of a streamed body, passed block by block to a function."""
+    """Pass the rest of a streamed body to a function, block by block, and close the body."""
 
     stream: Stream
     sink: Callable[[bytes], object]
@@ -273,14 +285,14 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """A streamed body that is not needed: its connection is given up."""
+    """Close a streamed body without reading the rest."""
 
     stream: Stream
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """The next item of a caller's iterator, or None at its end."""
+    """Get the next item of an iterator that the caller passed in, or None at its end."""
 
     iterator: Iterator[Any] | AsyncIterator[Any]
 
@@ -290,49 +302,52 @@ Flow: TypeAlias = Generator[Effect, Any, T]
 
 
 def call(method: str, path: str, **options: Unpack[CallOptions]) -> Flow[Reply]:
-    """Send a request, and give its reply; `Call` describes the arguments.
+    """Send a request and return its reply; `Call` describes the arguments.
 
     Raises:
-        RegistryError: the status was not expected; the subclass says which error it is.
-        ConnectionFailed: no whole reply arrived.
+        RegistryError: the status was not expected; the subclass depends on the error.
+        ConnectionFailed: no complete reply arrived.
     """
     reply: Reply = yield Call(method=method, path=path, **options)
     return reply
 
 
 def parallel(flows: Iterable[Flow[T]], *, limit: int = 8) -> Flow[list[T]]:
-    """Run flows at once. The first that fails stops the others, and its error is raised."""
+    """Run flows concurrently, at most `limit` at a time, and return their results in order.
+
+    If a flow fails, the others are stopped and its error is raised.
+    """
     results: list[T] = yield Parallel(flows, limit)
     return results
 
 
 def blocking(function: Callable[..., T], *args: Any) -> Flow[T]:
-    """Call a function that blocks, off the event loop where there is one."""
+    """Call a function that blocks, and return its result; an async client uses a thread."""
     result: T = yield Blocking(lambda: function(*args))
     return result
 
 
 def drain(stream: Stream, sink: Callable[[bytes], object]) -> Flow[None]:
-    """Pass the rest of a body to a function, in order, and close it."""
+    """Pass the rest of a streamed body to a function, block by block, and close the body."""
     yield Drain(stream, sink)
 
 
 def discard(stream: Stream) -> Flow[None]:
-    """Close a body unread."""
+    """Close a streamed body without reading the rest."""
     yield Discard(stream)
 
 
 def pause(seconds: float) -> Flow[None]:
-    """Wait some seconds."""
+    """Wait for a number of seconds."""
     yield Sleep(seconds)
 
 
 def take(iterator: Iterator[T] | AsyncIterator[T]) -> Flow[T | None]:
-    """The next item of a caller's iterator, or None at its end."""
+    """Get the next item of an iterator that the caller passed in, or None at its end."""
     item: T | None = yield Take(iterator)
     return item
 
 
 def iterator_of(data: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]:
-    """An iterator over an iterable of either world."""
+    """An iterator, sync or async, over an iterable of the same kind; for `take`."""
     return data.__aiter__() if isinstance(data, AsyncIterable) else iter(data)

@@ -1,4 +1,4 @@
-"""The retry policy: which failures are repeated, how often, and after how long."""
+"""The retry policy: which failed requests are repeated, how often, and after which wait."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _TOO_MANY_REQUESTS = 429
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """The retry policy of a connection, for single requests and for transfers.
+    """The retry policy of a connection, for single requests and for transfers of blobs.
 
-    Requests use `repeats_status`, `repeats_failure` and `wait`; transfers count their failures
+    Requests use `repeats_status`, `repeats_failure` and `wait`. Transfers count their failures
     with `attempts()`.
 
     Args:
-        retries: how often a failed request is repeated, or a transfer without progress; 0: never.
-        base: seconds of the first back-off; each later one doubles.
-        cap: seconds that a back-off lasts at most. A registry that asks for a longer wait is not
-            waited for: its error is raised.
+        retries: how often a failed request is repeated, and how often a transfer may fail without
+            progress in between before it is given up; 0 for no retry.
+        base: duration of the first back-off in seconds; each later back-off is twice as long.
+        cap: maximum duration of a back-off in seconds. If the registry asks for a longer wait, the
+            request is not repeated and its error is raised.
     """
 
     retries: int = 3
@@ -34,37 +35,39 @@ class RetryPolicy:
     cap: float = 30.0
 
     def repeats_status(self, status: int, *, repeatable: bool = True) -> bool:
-        """Whether a reply with this HTTP status is worth another attempt.
+        """Whether a request that was answered with this HTTP status can be repeated.
 
         Args:
-            status: the status of the reply.
-            repeatable: whether sending the request twice does no harm. A request that was answered
-                with 429 was not processed, so it is repeated either way.
+            status: the HTTP status of the reply.
+            repeatable: whether the request can be sent twice without harm. After a 429 this does
+                not matter, because the registry did not process the request.
         """
         return status == _TOO_MANY_REQUESTS or (repeatable and status in _TEMPORARY)
 
     def repeats_failure(self, error: ConnectionFailed, *, repeatable: bool = True) -> bool:
-        """Whether a request that got no reply is worth another attempt.
+        """Whether a request that got no complete reply can be repeated.
+
+        It is not repeated after an invalid certificate, which would be invalid again.
 
         Args:
-            error: the failure. A request that was never sent can be repeated in any case; a
-                certificate that was refused does not become valid by waiting.
-            repeatable: whether sending the request twice does no harm.
+            error: the failure.
+            repeatable: whether the request can be sent twice without harm. If the request was never
+                sent (`error.unsent`), this does not matter.
         """
         refused = "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate verify" in str(error)
         return (repeatable or error.unsent) and not refused
 
     def wait(self, attempt: int, asked: float | None = None) -> float | None:
-        """Seconds to wait after a failed attempt, or None to give up.
+        """The time to wait after a failed attempt, in seconds, or None to give up.
 
         Args:
             attempt: the number of the failed attempt, from 1.
-            asked: seconds that the registry asked for (`Retry-After`), if it did.
+            asked: seconds to wait that the registry sent in `Retry-After`, or None.
         """
         if attempt > self.retries or (asked is not None and asked > self.cap):
             return None
         backoff: float = min(self.cap, self.base * 2 ** (attempt - 1))
-        # Never sooner than asked; spread out, so that many clients do not come back at once.
+        # At least `asked`, plus a random part: many clients should not repeat at the same time.
         return (asked or 0.0) + random.uniform(0.5, 1.0) * (0.1 if asked is not None else backoff)
 
     def attempts(self) -> Attempts:
@@ -73,12 +76,12 @@ class RetryPolicy:
 
 
 class Attempts:
-    """The failures of one transfer since it last made progress.
+    """A counter of the failures of one transfer since it last made progress.
 
-    A transfer of many bytes may fail any number of times, as long as it moves on in between.
+    A long transfer may fail any number of times, as long as bytes are transferred in between.
 
     Args:
-        policy: the policy that limits and spaces the attempts.
+        policy: the policy that limits the number of attempts and sets the waits between them.
     """
 
     def __init__(self, policy: RetryPolicy) -> None:
@@ -86,14 +89,14 @@ class Attempts:
         self._failed = 0
 
     def progressed(self) -> None:
-        """Reset the count: bytes have arrived since the last failure."""
+        """Reset the count; called when bytes were transferred after a failure."""
         self._failed = 0
 
     def wait_after(self, error: Exception) -> Generator[Sleep, None, None]:
         """Count a failure and wait before the next attempt.
 
         Raises:
-            Exception: `error` itself, when no attempt is left.
+            Exception: `error` itself, if no attempt is left.
         """
         self._failed += 1
         wait = self._policy.wait(self._failed)

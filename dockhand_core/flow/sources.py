@@ -1,4 +1,4 @@
-"""Request bodies that can be opened again, so that a retry sends them whole."""
+"""Request bodies that can be opened more than once, so that a retry can send them again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["BLOCK", "BytesSource", "FileSource", "Progress", "Source"]
 
 Progress: TypeAlias = Callable[[int, int | None], object]
 
-BLOCK = 1 << 20  # bytes that are read, hashed or sent at a time
+BLOCK = 1 << 20  # bytes; read, hashed and sent at a time
 
 
 class Source(Protocol):
@@ -20,10 +20,10 @@ class Source(Protocol):
 
     @property
     def size(self) -> int:
-        """Length in bytes."""
+        """Size of the body in bytes."""
 
     def open(self) -> Iterator[bytes]:
-        """Iterate over the bytes from the start, a block at a time."""
+        """Iterate over the bytes from the start, in blocks."""
 
     def skip(self, count: int) -> Source:
         """The same body without its first `count` bytes."""
@@ -37,7 +37,7 @@ class BytesSource:
 
     @property
     def size(self) -> int:
-        """Length in bytes."""
+        """Size of the body in bytes."""
         return len(self.data)
 
     def open(self) -> Iterator[bytes]:
@@ -51,13 +51,14 @@ class BytesSource:
 
 
 class FileSource:
-    """A file on disk, or an open seekable file from its current position.
+    """A request body from a file.
 
     Args:
-        file: a path, or a binary file that can seek.
+        file: the path of a file; or an open, seekable binary file, which is sent from its current
+            position to its end.
 
     Raises:
-        OSError: the file cannot be opened, or ends before `size`.
+        OSError: the file cannot be read, or (raised by `open`) became shorter in the meantime.
     """
 
     def __init__(self, file: Path | BinaryIO) -> None:
@@ -72,14 +73,14 @@ class FileSource:
         self.size = max(0, end - self._start)
 
     def skip(self, count: int) -> FileSource:
-        """The same file without its first `count` bytes."""
+        """The same body without its first `count` bytes."""
         rest = FileSource.__new__(FileSource)
         rest._file = self._file
         rest._start, rest.size = self._start + count, self.size - count
         return rest
 
     def open(self) -> Iterator[bytes]:
-        """Iterate over exactly `size` bytes from the start."""
+        """Iterate over the bytes of the body, exactly `size` of them, in blocks."""
         if isinstance(self._file, Path):
             with self._file.open("rb", buffering=0) as file:
                 yield from self._blocks(file)
