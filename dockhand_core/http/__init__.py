@@ -1,1 +1,1 @@
-"""The only room that speaks HTTP: one call on the wire, and the two runners of flows."""
+"""The HTTP client: exchanges with a registry, transports, and the runners of flows."""

@@ -1,4 +1,4 @@
-"""Bodies of requests and replies: sources as httpx streams, streams that are checked."""
+"""Bodies of requests and replies: upload streams for httpx, and checks of received bodies."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from dockhand_core.http.urls import one_line, redacted_url
 
 __all__ = ["BodyCollector", "ReplyStream", "UploadBody"]
 
-MIN_RATE = 64 << 10  # bytes a second at which a body that is parsed must arrive
+MIN_RATE = 64 << 10  # bytes per second; a body that is read into memory must not be slower
 
 Done: TypeAlias = Callable[[int, int, BaseException | None], None]
 
 
 class UploadBody(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """The stream of a source for httpx: it opens the source each time that it is sent.
+    """A request's body as an httpx stream, which opens its source again for each attempt.
 
-    An exception of the source or of the progress function is kept in `error`, since some
+    If the source or the progress function raises an exception, it is kept in `error`, because some
     transports report it as a broken connection.
+
+    Args:
+        source: the body.
+        progress: called with the number of bytes sent so far and the size of the body; or None.
     """
 
     def __init__(self, source: Source, progress: Progress | None) -> None:
@@ -65,11 +69,12 @@ class UploadBody(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 class ReplyStream:
-    """The unread body of a reply; it is counted, checked for completeness, and closed.
+    """The unread body of a reply. It counts the bytes, checks that all arrived, and closes itself.
 
     Args:
         response: the transport's response.
-        done: called with status, bytes and error when the body has ended or was closed.
+        done: called once, when the body was read, failed or was closed, with the HTTP status, the
+            number of bytes received, and the exception or None.
     """
 
     def __init__(self, response: httpx.Response, done: Done | None = None) -> None:
@@ -81,12 +86,12 @@ class ReplyStream:
 
     @property
     def where(self) -> str:
-        """Method and URL of the request, for messages."""
+        """Method and redacted URL of the request, for error messages."""
         request = self.response.request
         return f"{request.method} {redacted_url(str(request.url))}"
 
     def iterate(self) -> Generator[bytes, None, None]:
-        """Iterate over the blocks as they arrive, and close the body."""
+        """Iterate over the blocks as they arrive; the body is closed afterwards."""
         error: BaseException | None = None
         try:
             with self._mapped():
@@ -102,7 +107,7 @@ class ReplyStream:
             self._finish(error)
 
     async def aiterate(self) -> AsyncGenerator[bytes, None]:
-        """Iterate over the blocks as they arrive, and close the body."""
+        """Iterate over the blocks as they arrive; the body is closed afterwards."""
         error: BaseException | None = None
         try:
             with self._mapped():
@@ -118,12 +123,12 @@ class ReplyStream:
             self._finish(error)
 
     def close(self) -> None:
-        """Close the body unread."""
+        """Close the body without reading the rest."""
         self.response.close()
         self._finish(None)
 
     async def aclose(self) -> None:
-        """Close the body unread."""
+        """Close the body without reading the rest."""
         await self.response.aclose()
         self._finish(None)
 
@@ -153,13 +158,14 @@ class ReplyStream:
 
 
 class BodyCollector:
-    """Collects a body that is parsed, within limits of size and time.
+    """Collects the blocks of a body in memory, within limits on its size and duration.
 
     Args:
         stream: the body.
-        limit: bytes that are collected at most.
-        seconds: the time that is allowed beside the time for the body's bytes at `MIN_RATE`.
-        cut: whether a longer body is cut at the limit; otherwise it is an error.
+        limit: maximum size of the body in bytes.
+        seconds: time allowed for the body in seconds, in addition to the time that its bytes take
+            at `MIN_RATE`.
+        cut: whether to cut a body that exceeds `limit`; otherwise `ResponseTooLarge` is raised.
     """
 
     def __init__(
@@ -171,10 +177,10 @@ class BodyCollector:
         self._size = 0
 
     def add(self, block: bytes) -> bool:
-        """Add a block; False where the body is cut here.
+        """Add a block, and return whether to read on; False if the body is cut before this block.
 
         Raises:
-            ResponseTooLarge: the body is longer than the limit, or was announced to be.
+            ResponseTooLarge: the body, or its announced size, exceeds `limit`, and `cut` is False.
             Timeout: the body arrives too slowly.
         """
         self._size += len(block)

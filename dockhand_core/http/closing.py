@@ -1,4 +1,4 @@
-"""The `close` methods of drivers, auth drivers and loggers, called when a client is closed."""
+"""Calls of the `close` methods of drivers, auth drivers and loggers, for a client that closes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["CloseErrors", "closers"]
 
 
 def closers(plugins: Iterable[object]) -> Iterator[tuple[str, Callable[[], object]]]:
-    """The class name and the `close` method of each object that has one."""
+    """Iterate over the objects that have a `close` method: class name and method of each."""
     for plugin in plugins:
         close = getattr(plugin, "close", None)
         if callable(close):
@@ -26,7 +26,11 @@ class CloseErrors:
 
     @contextmanager
     def collected(self, plugin: str) -> Iterator[None]:
-        """Keep an exception as the `PluginError` of a class."""
+        """Catch an exception of the `with` block, and keep it as a `PluginError`.
+
+        Args:
+            plugin: the name of the plugin's class, for the message.
+        """
         try:
             yield
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Error replies and the exceptions that they become. No I/O."""
+"""Conversion of error replies to exceptions. No I/O."""
 
 from __future__ import annotations
 
@@ -43,9 +43,20 @@ def error_from_reply(
     body: bytes,
     attempts: int = 1,
 ) -> errors.RegistryError:
-    """The exception for an error reply.
+    """Make the exception for an error reply.
 
-    The first known error code decides; without one, the status and the subject of the request.
+    A status of 500 or above always gives `ServerError`. Otherwise the first known error code in the
+    body decides; if there is none, the status does, and for a 404 also `kind`.
+
+    Args:
+        method: the request's HTTP method.
+        url: the URL that answered.
+        kind: the kind of object that was requested; see `Call.kind`.
+        repository: the repository's name, or None.
+        status: the HTTP status of the reply.
+        headers: the headers of the reply.
+        body: the body of the reply.
+        attempts: number of times that the request was sent.
 
     Follows: OCI Distribution Specification 1.1, "Error Codes".
     """
@@ -56,7 +67,7 @@ def error_from_reply(
     if status >= 500:
         found = errors.ServerError
     elif status == 401 and known == "UNSUPPORTED":
-        found = errors.Unauthorized  # zot's answer to a token that it refuses
+        found = errors.Unauthorized  # zot answers 401 UNSUPPORTED to a bad token
     elif known:
         found = errors.RegistryError.by_code[known]
     elif status == 404:
@@ -88,7 +99,10 @@ def error_from_reply(
 
 
 def _entries(body: bytes) -> list[dict[str, Any]]:
-    """The entries of `errors` that have a code; for a failed login zot sends an entry alone."""
+    """The entries of the body's `errors` that have an error code.
+
+    zot answers a failed login with a single entry as the whole body, which is accepted too.
+    """
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
@@ -104,7 +118,7 @@ def _entries(body: bytes) -> list[dict[str, Any]]:
 def _registry_message(
     entries: list[dict[str, Any]], headers: Mapping[str, str], body: bytes
 ) -> str:
-    """The registry's own message, on one line."""
+    """The registry's own error codes and messages, on one line."""
     parts = [f" {e['code']}" + (f": {e['message']}" if e.get("message") else "") for e in entries]
     if parts:
         more = f" (and {len(parts) - 3} more)" if len(parts) > 3 else ""
@@ -116,7 +130,7 @@ def _registry_message(
     return f": {one_line(text)}" if text.strip() else ""
 
 
-# RFC 6750, section 3.1; any other text may repeat the credentials
+# RFC 6750, section 3.1. Other values are not shown: their text may repeat the credentials.
 _BEARER_ERRORS = ("invalid_request", "invalid_token", "insufficient_scope")
 
 

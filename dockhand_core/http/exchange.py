@@ -1,7 +1,8 @@
-"""The exchange of one call: URL, credentials, redirects, retries, errors, log line.
+"""The exchange of one call for its reply, with credentials, redirects, retries and logging.
 
-An exchange is a generator over six primitives, which both runners perform. Credentials and the
-connection's own headers are sent to its origin and nowhere else, and https never becomes http.
+An exchange is a generator that yields the effects listed in `Exchange`, which both runners perform.
+Credentials and the connection's own headers are sent only to the connection's own origin (scheme,
+host and port). A redirect or link from https to http raises `ResponseInvalid`.
 """
 
 from __future__ import annotations
@@ -41,20 +42,26 @@ from dockhand_core.http.urls import PORTS, one_line, origin_of, redacted_url, re
 
 __all__ = ["Exchange", "Receive", "RegistryEndpoint", "Send"]
 
-ERROR_LIMIT = 64 << 10
+ERROR_LIMIT = 64 << 10  # bytes of an error reply's body; a longer one is cut
 MAX_REDIRECTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A request to send; the reply's body is left unread."""
+    """Send a request, and leave the reply's body unread."""
 
     request: httpx.Request
 
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """A body to read up to a limit, and to close; a longer one is cut, or ResponseTooLarge."""
+    """Read a body into memory, and close it.
+
+    Attributes:
+        stream: the body.
+        limit: maximum size of the body in bytes.
+        cut: whether to cut a body that exceeds `limit`; otherwise `ResponseTooLarge` is raised.
+    """
 
     stream: ReplyStream
     limit: int
@@ -66,16 +73,17 @@ Exchange = Generator[Send | Receive | Discard | Sleep | Blocking | Until, Any, R
 
 @dataclass
 class RegistryEndpoint:
-    """A registry's URL, with all that an exchange with it needs; both runners use it.
+    """The registry of a connection, and the settings of exchanges with it.
 
     Args:
         base: the registry's URL without `/v2/` and without a slash at the end.
-        make_auth: makes the auth driver; called again to forget its tokens.
+        make_auth: makes the auth driver; called again to forget cached tokens.
         log: a structlog logger.
-        user_agent: the header `User-Agent`.
-        headers: the connection's own headers, sent to its origin only.
-        timeout: seconds for each of connecting, sending and receiving; a body that is parsed has
-            four times as long.
+        user_agent: the value of the header `User-Agent`.
+        headers: the connection's own headers, sent only to the registry's origin.
+        timeout: maximum time in seconds to connect, for each send, and for each receive. A body
+            that is read into memory may take four times as long in total, plus the time that its
+            size requires (see `BodyCollector`).
         retry: the retry policy.
 
     Attributes:
@@ -87,22 +95,22 @@ class RegistryEndpoint:
     make_auth: Callable[[], AuthDriver]
     log: Any
     user_agent: str = "dockhand"
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may be secrets
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
     timeout: float = 30.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
         self.auth = self.make_auth()
         self.origin = origin_of(self.base)
-        # No timeout while waiting for a free connection: that is not the registry's fault.
+        # No timeout for the wait for a free connection: this process causes it, not the registry.
         self.timeouts = httpx.Timeout(self.timeout, pool=None).as_dict()
         self._always = [
             ("User-Agent", self.user_agent),
-            ("Accept-Encoding", "identity"),  # digests are of the stored bytes
+            ("Accept-Encoding", "identity"),  # a compressed body would not match its digest
         ]
 
     def forget_tokens(self) -> AuthDriver:
-        """Replace the auth driver, and with it every cached token. Returns the old one."""
+        """Replace the auth driver, which has the cached tokens, and return the old one."""
         old, self.auth = self.auth, self.make_auth()
         return old
 
@@ -141,7 +149,7 @@ class RegistryEndpoint:
                 if wait is None:
                     raise
             except DockhandError as error:
-                record.failed(error, None)  # a reply that is refused is logged, too
+                record.failed(error, None)  # for example, the reply was rejected here
                 raise
             else:
                 if wait is None:
@@ -158,7 +166,7 @@ class RegistryEndpoint:
             yield Sleep(wait)
 
     def _without_secrets(self, body: bytes, request: httpx.Request) -> bytes:
-        """The body of an error reply, without credentials that it may repeat."""
+        """Remove the request's credentials from an error reply's body, which may repeat them."""
         for name in ("Authorization", *self.headers):
             value = request.headers.get(name, "")
             for secret in (value, value.partition(" ")[2]):
@@ -181,7 +189,7 @@ class RegistryEndpoint:
 
     def _follow(self, call: Call, url: str) -> Generator[Any, Any, httpx.Response]:
         for hop in range(MAX_REDIRECTS + 1):
-            # a path that was built here always leads to the connection's own origin
+            # A relative path needs no check: its URL always has the connection's own origin.
             at_home = hop == 0 and not call.path.startswith(("/", "http"))
             if not at_home:
                 self._check_target(call, url)
@@ -226,8 +234,8 @@ class RegistryEndpoint:
                     content=call.body.data,
                     extensions=extensions,
                 )
-            # httpx adds neither header for a stream. With a length the body is not chunked: some
-            # registries lose chunked bodies.
+            # httpx adds neither Host nor Content-Length for a stream. Without Content-Length the
+            # transfer encoding would be chunked, and some registries lose such bodies.
             headers.append(("Host", target.netloc.decode("ascii")))
             headers.append(("Content-Length", str(call.body.size)))
             body = UploadBody(call.body, call.progress)
@@ -245,7 +253,11 @@ class RegistryEndpoint:
         return response
 
     def _authenticate(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
-        """Run the auth driver's flow: its requests, its fetches, its blocking calls."""
+        """Send a request with credentials, by running the auth driver's `auth_flow`.
+
+        The steps of `auth_flow` are the request itself, requests made with `fetch`, blocking calls,
+        and waits.
+        """
         flow = self.auth.auth_flow(request)
         target = request.url
         response: httpx.Response | None = None
@@ -283,7 +295,7 @@ class RegistryEndpoint:
             flow.close()
 
     def _step(self, resume: Callable[[Any], Any], answer: Any) -> Any:
-        """The auth driver's next step; an exception becomes a `PluginError`."""
+        """Resume the auth driver and return its next step; convert exceptions to `PluginError`."""
         try:
             return resume(answer)
         except (StopIteration, DockhandError):
@@ -313,7 +325,10 @@ class RegistryEndpoint:
 def translated_errors(
     method: str, url: str, request: httpx.Request | None = None
 ) -> Iterator[None]:
-    """Map httpx's exceptions to Dockhand's; an error of the request's body is raised itself."""
+    """Convert httpx's exceptions to `ConnectionFailed` or `Timeout`.
+
+    If the source of the request's body raised an exception, that exception is raised instead.
+    """
     where = f"{method} {redacted_url(url)}"
     try:
         yield
@@ -332,9 +347,9 @@ def translated_errors(
 
 
 class RequestLog:
-    """The log line of a request, written when its reply was read, closed or failed.
+    """Logs one line for a request, when its reply was read or closed, or when the request failed.
 
-    `bytes` is the size of both bodies together.
+    The line's field `bytes` is the size of the request's body plus the bytes received.
     """
 
     def __init__(self, log: Any, call: Call, url: str, attempt: int) -> None:
@@ -352,7 +367,7 @@ class RequestLog:
         }
 
     def done(self, status: int, count: int, error: BaseException | None) -> None:
-        """Log a reply that was read or closed."""
+        """Log a request whose reply was read, or closed before its end."""
         if isinstance(error, ConnectionFailed):
             return  # `failed` logs it
         self._logged = True
@@ -361,7 +376,7 @@ class RequestLog:
         self._log.info("request", status=status, bytes=total, **self._fields())
 
     def failed(self, error: DockhandError, wait: float | None) -> None:
-        """Log a request without a complete or usable reply, unless its reply was logged."""
+        """Log a request without a complete and valid reply, unless `done` has logged it."""
         if self._logged:
             return
         again = {} if wait is None else {"wait": round(wait, 2)}

@@ -1,4 +1,4 @@
-"""Headers of replies: `Retry-After`, `Link`, `WWW-Authenticate`. No I/O."""
+"""Parsers of reply headers: `Retry-After`, `Link`, `WWW-Authenticate`. No I/O."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from email.utils import parsedate_to_datetime
 
 __all__ = ["Challenge", "next_link", "parse_challenges", "parse_link_header", "retry_after"]
 
-_HEADER_LIMIT = 16 << 10  # a longer header is not worth parsing
+_HEADER_LIMIT = 16 << 10  # characters; the rest of a longer header is ignored
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """The wait that a reply asks for, in seconds, or None without a valid header.
+    """The time to wait that a reply asks for, in seconds, or None if no valid header does.
 
-    `Retry-After` holds seconds or a date; zot sends `Ratelimit-Reset` only.
+    `Retry-After` contains a number of seconds or a date. If it is missing, `Ratelimit-Reset` is
+    read in the same way: zot sends only that header.
+
+    Args:
+        headers: the headers of the reply.
+        now: the time from which a date is counted; None for the current time.
 
     Follows: RFC 9110, section 10.2.3.
     """
@@ -36,7 +41,9 @@ _REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))', re.IGNORECASE)
 
 
 def parse_link_header(value: str) -> list[tuple[str, str]]:
-    """The targets of a `Link` header, each with its relation in lower case.
+    """The links of a `Link` header, as pairs of target and relation type (in lower case).
+
+    The relation type of a link without `rel` is an empty string.
 
     Follows: RFC 8288, section 3.
     """
@@ -48,14 +55,14 @@ def parse_link_header(value: str) -> list[tuple[str, str]]:
 
 
 def next_link(headers: Mapping[str, str]) -> str | None:
-    """The target of the link to the next page, unchanged, or None."""
+    """The target of the `Link` to the next page, as the registry sent it, or None."""
     targets = parse_link_header(headers.get("link", ""))
     return next((target for target, rel in targets if "next" in rel.split()), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One challenge of a `WWW-Authenticate` header; names of parameters are lower case."""
+    """One challenge of a `WWW-Authenticate` header; parameter names are in lower case."""
 
     scheme: str
     parameters: Mapping[str, str]
@@ -67,9 +74,10 @@ _PARAMETER = re.compile(rf'[\s,]*({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]
 
 
 def parse_challenges(value: str) -> list[Challenge]:
-    """The challenges of a `WWW-Authenticate` header, in any order, values quoted or not.
+    """Parse the challenges of a `WWW-Authenticate` header, in the header's order.
 
-    The list ends where the header cannot be parsed; there is no error.
+    Parameter values may be quoted or not. At the first malformed part, parsing stops without an
+    error, and the challenges before it are returned.
 
     Follows: RFC 9110, section 11.6.1.
     """

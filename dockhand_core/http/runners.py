@@ -1,4 +1,7 @@
-"""Runners: they perform the effects of flows, in threads or in tasks. All I/O is here."""
+"""Runners of flows: they perform the effects that flows yield, and do all I/O.
+
+`SyncRunner` runs flows in threads, `AsyncRunner` in asyncio tasks.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +46,13 @@ __all__ = ["AsyncRunner", "SyncRunner", "run_async", "run_sync"]
 T = TypeVar("T")
 
 _alive: weakref.WeakSet[SyncRunner | AsyncRunner] = weakref.WeakSet()
-_inherited: list[Any] = []  # transports of the parent: neither closed nor finalised in the child
+# In a forked child, the transports of the parent. They are kept referenced, so that the child
+# neither closes nor finalises them: the parent still uses their connections.
+_inherited: list[Any] = []
 
 
 def _after_fork() -> None:
-    """Give a forked child its own sockets, and locks that no other thread holds."""
+    """Make the runners of a forked child open their own sockets and use new locks."""
     for runner in list(_alive):
         runner.after_fork()
 
@@ -57,11 +62,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def run_sync(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
-    """Run a flow to its end, and return its result.
+    """Run a flow to its end and return its result.
 
     Args:
         flow: the flow.
-        perform: performs an effect, and returns its result.
+        perform: performs an effect and returns its result.
     """
     try:
         effect = next(flow)
@@ -78,13 +83,13 @@ def run_sync(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
 
 
 async def run_async(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
-    """Run a flow to its end, and return its result.
+    """Run a flow to its end and return its result.
 
-    A cancellation is thrown into the flow like any error, so that the flow can clean up.
+    If the task is cancelled, `CancelledError` is raised in the flow, so that the flow can clean up.
 
     Args:
         flow: the flow.
-        perform: performs an effect; its result is awaited.
+        perform: performs an effect; returns an awaitable of its result.
     """
     try:
         effect = next(flow)
@@ -101,11 +106,12 @@ async def run_async(flow: Generator[Any, Any, T], perform: Callable[[Any], Any])
 
 
 class SyncRunner:
-    """The runner of a blocking client; flows run in the calling thread.
+    """The runner of a sync client; flows run in the calling thread.
 
     Args:
-        endpoint: the registry, and how one call is exchanged with it.
-        transport: makes the transport; called again in a forked process.
+        endpoint: the registry's endpoint, which exchanges calls for replies.
+        transport: makes the transport; called when the first request is sent, and again after a
+            reset or a fork.
     """
 
     def __init__(
@@ -131,11 +137,11 @@ class SyncRunner:
         }
 
     def run(self, flow: Flow[T]) -> T:
-        """Run a flow to its end, and return its result."""
+        """Run a flow to its end and return its result."""
         return run_sync(flow, self.perform)
 
     def perform(self, effect: Any) -> Any:
-        """Perform one effect, and return its result."""
+        """Perform one effect and return its result."""
         return self._effects[type(effect)](effect)
 
     def _open(self) -> httpx.BaseTransport:
@@ -161,12 +167,12 @@ class SyncRunner:
             transport.close()
 
     def reset(self) -> None:
-        """Close the sockets and forget the tokens; the next request opens new ones."""
+        """Close the sockets and forget cached tokens; the next request connects again."""
         self._close_transport()
         self._close_plugins(self.endpoint.forget_tokens())
 
     def close(self, driver: RegistryDriver) -> None:
-        """Close the sockets, the driver, the auth driver and the logger for good."""
+        """Close the sockets, the driver, the auth driver and the logger, if they are still open."""
         if self._closed:
             return
         self._closed = True
@@ -216,18 +222,19 @@ class SyncRunner:
                     pool.submit(copy_context().run, worker) for _ in range(effect.limit)
                 ]:
                     future.result()
-            except BaseException as error:  # Ctrl-C in this thread stops the workers, too
+            except BaseException as error:  # such as Ctrl-C in this thread: stops the workers
                 work.error = work.error or error
                 raise
         return work.outcome()
 
 
 class AsyncRunner:
-    """The runner of an asynchronous client; flows run in tasks, with a transport for each loop.
+    """The runner of an async client; flows run in the calling task.
 
     Args:
-        endpoint: the registry, and how one call is exchanged with it.
-        transport: makes the transport of an event loop.
+        endpoint: the registry's endpoint, which exchanges calls for replies.
+        transport: makes a transport; called once for each event loop, and again after a reset or a
+            fork.
     """
 
     def __init__(
@@ -247,7 +254,7 @@ class AsyncRunner:
             Discard: lambda e: e.stream.aclose(),
             Sleep: lambda e: asyncio.sleep(e.seconds),
             Blocking: self._blocking,
-            # not `to_thread`: the waiting calls could use up the threads that the other task needs
+            # not `to_thread`: waits could occupy all threads, and the awaited task may need one
             Until: lambda e: asyncio.wait([asyncio.wrap_future(e.done)]),
             Drain: self._drain,
             Take: self._take,
@@ -255,11 +262,11 @@ class AsyncRunner:
         }
 
     async def run(self, flow: Flow[T]) -> T:
-        """Run a flow to its end, and return its result."""
+        """Run a flow to its end and return its result."""
         return await run_async(flow, self.perform)
 
     def perform(self, effect: Any) -> Any:
-        """Start one effect; the result is awaited."""
+        """Start one effect and return an awaitable of its result."""
         return self._effects[type(effect)](effect)
 
     def _open(self) -> httpx.AsyncBaseTransport:
@@ -282,15 +289,19 @@ class AsyncRunner:
             await transport.aclose()
 
     async def reset(self) -> None:
-        """Close this loop's sockets and forget the tokens; the next request opens new ones."""
+        """Close this event loop's sockets and forget cached tokens; the next request reconnects."""
         await self._close_transport()
         await self._close_plugins(self.endpoint.forget_tokens())
 
     async def close(self, driver: RegistryDriver) -> None:
-        """Close this loop's sockets, and the driver, the auth driver and the logger for good."""
+        """Close this event loop's sockets, the driver, the auth driver and the logger.
+
+        A client that is used in several event loops is closed in each of them, to close its sockets
+        there. Only the first call closes the driver, the auth driver and the logger.
+        """
         await self._close_transport()
         if self._closed:
-            return  # by another loop
+            return
         self._closed = True
         await self._close_plugins(driver, self.endpoint.auth, self.endpoint.log)
 
@@ -315,9 +326,10 @@ class AsyncRunner:
         return BodyCollector(effect.stream, effect.limit, self.endpoint.timeout * 4, cut=effect.cut)
 
     async def _blocking(self, effect: Blocking) -> Any:
-        """Run a function in a thread.
+        """Call a function in a thread.
 
-        A thread cannot be cancelled; a cancelled caller waits for it, and may then close files.
+        A thread cannot be cancelled. If the task is cancelled, the cancellation waits until the
+        function returns, because the flow may then close files that the function uses.
         """
         at_work = asyncio.create_task(asyncio.to_thread(effect.function))
         try:
@@ -326,11 +338,12 @@ class AsyncRunner:
             if not at_work.done():
                 await asyncio.wait({at_work})
             if not at_work.cancelled():
-                at_work.exception()  # retrieved; the cancellation matters more
+                # Retrieved, so that asyncio does not log it; the cancellation is raised instead.
+                at_work.exception()
             raise
 
     async def _drain(self, effect: Drain) -> None:
-        """Pass blocks to the sink in a thread, one batch while the next one arrives."""
+        """Pass blocks to the sink in a thread, in batches; meanwhile the next batch is received."""
         batch: list[bytes] = []
         size = 0
         at_work: asyncio.Task[None] | None = None
@@ -346,12 +359,11 @@ class AsyncRunner:
                         at_work = asyncio.create_task(asyncio.to_thread(_feed, effect.sink, batch))
                         batch, size = [], 0
         except ConnectionFailed as error:
-            broken = (
-                error  # the blocks that have arrived still count: the caller resumes after them
-            )
+            # raised below, after the sink has the received blocks: the caller resumes behind them
+            broken = error
         finally:
             if at_work is not None and not at_work.done():
-                # The sink may be writing to a file that the flow closes next.
+                # Even after an error: the sink may be writing to a file that the flow closes next.
                 await asyncio.wait({at_work})
         if at_work is not None:
             await at_work
@@ -382,7 +394,7 @@ class AsyncRunner:
 
 
 class _FlowQueue:
-    """Flows that several workers run, until one fails."""
+    """A queue of flows for several workers. It ends early when one of the flows has failed."""
 
     def __init__(self, flows: Iterable[Flow[Any]]) -> None:
         self._flows = enumerate(flows)

@@ -1,4 +1,4 @@
-"""URLs: resolved, compared by origin, and redacted for messages. No I/O."""
+"""Functions that resolve URLs, compare their origins, and redact them for messages. No I/O."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _QUOTED_URL = re.compile(r"(?:https?:/)?/[^\s'\"<>?]*\?[^\s'\"<>]+")
 
 
 def redacted_url(url: str) -> str:
-    """A URL for messages and logs, without userinfo and without query values that may be secret."""
+    """Remove user, password and possibly secret query values from a URL, for messages and logs."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return "(a URL that cannot be parsed)"
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     query = "&".join(
-        # a key without a value may be the secret
+        # the name of a parameter without a value may itself be the secret
         (f"{quote(k)}={quote(v, safe='/:') if k in _PUBLIC_QUERY else '…'}" if v else "…")
         for k, v in pairs
     )
@@ -31,18 +31,22 @@ def redacted_url(url: str) -> str:
 
 
 def origin_of(url: str) -> tuple[str, str, int | None]:
-    """The origin of a URL: scheme, host and port."""
+    """The origin of a URL: scheme, host and port, in lower case."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        return "", url, None  # equal to no valid origin
+        return "", url, None  # differs from every valid origin
     scheme = parts.scheme.lower()
     return scheme, (parts.hostname or "").lower(), port or PORTS.get(scheme)
 
 
 def resolve_url(base: str, target: str) -> str:
-    """A `Location` or `Link`, absolute or relative, as a whole URL.
+    """Make the target of a `Location` or `Link` header an absolute URL.
+
+    Args:
+        base: the URL that a relative target is resolved against.
+        target: the target, absolute or relative.
 
     Raises:
         ResponseInvalid: the result is not a URL.
@@ -58,9 +62,9 @@ def resolve_url(base: str, target: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text from outside on one line, for messages: printable, at most 300 characters.
+    """Make text from outside safe for a message: one line, printable, at most 300 characters.
 
-    URLs in it are redacted: messages of transports and registries quote them in full.
+    URLs in the text are redacted, because transports and registries quote them with their queries.
     """
     flat = _QUOTED_URL.sub(lambda found: redacted_url(found[0]), text[:1000])
     flat = " ".join(flat.split(" ")).replace("\n", " ").replace("\r", " ")
@@ -69,5 +73,5 @@ def one_line(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text with control characters replaced, which a terminal would interpret."""
+    """Replace control characters, which a terminal would interpret."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)

@@ -1,4 +1,4 @@
-"""Operations built on the driver contract alone, so that they work with every driver."""
+"""Operations that use only the methods of `RegistryDriver`, so they work with every driver."""
 
 from dockhand_core.operations.chunked_upload import ChunkedUpload
 from dockhand_core.operations.images import exists, image

@@ -1,4 +1,4 @@
-"""Upload of a blob whose bytes come one after the other: buffered in chunks and hashed."""
+"""Upload of a blob from a stream of bytes, which are hashed and sent in chunks."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["ChunkedUpload"]
 
 
 class ChunkedUpload:
-    """The upload of a blob in chunks.
+    """The upload of a blob in chunks: `begin`, then `add` and `send_chunks`, then `finish`.
 
     Args:
-        driver: the driver of the registry.
+        driver: the registry driver.
         repository: the repository's name.
         algorithm: the algorithm of the blob's digest, `sha256` or `sha512`.
 
     Attributes:
-        upload: the upload in progress, or None before `begin` and after the end.
-        result: the result of the push, once `finish` has succeeded.
-        size: bytes added so far.
+        upload: the upload in progress; None before `begin`, and after `finish` or `cancel`.
+        result: the result of the push; None until `finish` has succeeded.
+        size: number of bytes added so far.
     """
 
     def __init__(self, driver: RegistryDriver, repository: str, algorithm: str = "sha256") -> None:
@@ -44,7 +44,7 @@ class ChunkedUpload:
 
     @property
     def digest(self) -> Digest:
-        """The digest of the blob, once the upload has ended."""
+        """The digest of the blob; available after `finish`."""
         if self.result is None:
             raise DockhandError("the digest is known when the upload has ended")
         return self.result.digest
@@ -54,18 +54,18 @@ class ChunkedUpload:
         return max(CHUNK, self.upload.min_chunk if self.upload else 0)
 
     def add(self, data: bytes) -> bool:
-        """Buffer bytes; True when there is a chunk to send with `send_chunks`."""
+        """Add bytes to the buffer, and return whether `send_chunks` has a chunk to send."""
         self._hasher.update(data)
         self._pending += data
         self.size += len(data)
         return len(self._pending) >= self._chunk_size
 
     def begin(self) -> Flow[None]:
-        """Begin the upload."""
+        """Begin the upload at the registry."""
         self.upload = yield from self.driver.start_upload(self.repository)
 
     def send_chunks(self) -> Flow[None]:
-        """Send the complete chunks of the buffer."""
+        """Send the complete chunks that the buffer holds."""
         assert self.upload is not None
         while len(self._pending) >= self._chunk_size:
             chunk = bytes(self._pending[: self._chunk_size])
@@ -73,13 +73,13 @@ class ChunkedUpload:
             del self._pending[: len(chunk)]
 
     def finish(self, expected: Digest | None = None) -> Flow[None]:
-        """Send the rest and end the upload; where that fails, cancel it.
+        """Send the rest of the buffer and finish the upload. If that fails, cancel the upload.
 
         Args:
-            expected: the digest that the bytes must have, where it is known.
+            expected: the digest that the bytes must have, or None if it is not known.
 
         Raises:
-            DigestMismatch: the bytes have another digest; the registry keeps nothing.
+            DigestMismatch: the bytes do not have the digest `expected`; the upload was cancelled.
         """
         try:
             yield from self._finish(expected)
@@ -103,7 +103,8 @@ class ChunkedUpload:
     def cancel(self) -> Flow[None]:
         """Cancel the upload, if one is in progress.
 
-        An error of the cancellation is suppressed: the error that led to it matters more.
+        An error of the cancellation itself is suppressed, because it would hide the error that made
+        the cancellation necessary.
         """
         upload, self.upload = self.upload, None
         self._pending.clear()

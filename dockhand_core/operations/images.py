@@ -1,4 +1,4 @@
-"""Images: the manifest for a platform, and questions of existence."""
+"""The manifest of an image for a platform, and a check whether content exists."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["exists", "image"]
 
 
 def exists(flow: Flow[Any]) -> Flow[bool]:
-    """Whether the content that a flow asks for exists.
+    """Run a flow that requests content, and return whether the content exists.
 
     Args:
-        flow: a flow that raises `NotFound` where it does not.
+        flow: a flow that raises `NotFound` if the content does not exist.
     """
     try:
         yield from flow
@@ -31,11 +31,14 @@ def image(
     reference: str | Descriptor,
     platform: Platform | str,
 ) -> Flow[ImageManifest]:
-    """The manifest for a platform, through nested indexes, at most four deep.
+    """Fetch the manifest of an image for a platform.
+
+    If the reference is an index, the platform is searched for in it and in nested indexes, up to
+    four levels in total.
 
     Raises:
-        PlatformNotFound: an index has none for the platform.
-        ManifestInvalid: the indexes are nested more deeply.
+        PlatformNotFound: an index has no manifest for the platform.
+        ManifestInvalid: there are more than four levels of indexes.
     """
     wanted = Platform.parse(platform) if isinstance(platform, str) else platform
     document = yield from driver.manifest(repository, reference)

@@ -1,16 +1,21 @@
-"""Transports: httpx is the interface; the library that carries the requests is chosen here.
+"""Transports, which send HTTP requests. All have httpx's transport interface.
 
-Blocking clients use httpx itself. Asynchronous clients use aiohttp, which moves small replies over
-many connections several times faster. The choice does not depend on what is installed.
+Sync clients use httpx itself. Async clients use aiohttp by default, which is several times faster
+than httpx for small replies over many connections. The default does not depend on which libraries
+are installed.
 
-Every transport behaves alike: one attempt, no redirect followed, no cookie kept, no header added
-beyond those that HTTP/1.1 needs, the URL sent as it was given, timeouts taken from
-``request.extensions["timeout"]``, and an `httpx.TransportError` where no whole reply arrives.
+Every transport behaves in the same way:
+
+- It sends a request once, and follows no redirects.
+- It stores no cookies, and adds no headers except those that HTTP/1.1 requires.
+- It sends the URL unchanged.
+- It takes the timeouts from ``request.extensions["timeout"]``.
+- It raises an `httpx.TransportError` if no complete reply arrives.
 """
 
 from __future__ import annotations
 
-# not `import httpx`: the module of that name in this package would replace it
+# not `import httpx`: importing this package's own submodule `httpx` would overwrite that name
 from httpx import AsyncBaseTransport, BaseTransport, Limits
 
 from dockhand_core.errors import ConfigError
@@ -33,20 +38,21 @@ __all__ = [
 ]
 
 SYNC_TRANSPORTS = ("httpx",)
-"""Names that `build_transport` takes; the first is the default."""
+"""Names of transports that `build_transport` accepts; the first is the default."""
 
 ASYNC_TRANSPORTS = ("aiohttp", "httpx")
-"""Names that `build_async_transport` takes; the first is the default."""
+"""Names of transports that `build_async_transport` accepts; the first is the default."""
 
 TRANSPORTS = tuple(sorted({*SYNC_TRANSPORTS, *ASYNC_TRANSPORTS}))
-"""Every name that a connection's `transport` setting may have."""
+"""All values that a connection's setting `transport` may have."""
 
 
 def build_transport(options: TransportOptions) -> BaseTransport:
-    """Make the transport of a blocking client; threads may share it.
+    """Make the transport of a sync client; threads may share it.
 
     Raises:
-        ConfigError: no such transport, or a file or a proxy that cannot be used.
+        ConfigError: there is no sync transport of that name, a certificate or key file cannot be
+            read, or the proxy is not valid.
     """
     from dockhand_core.http.transports.httpx import HttpxTransport
 
@@ -59,10 +65,11 @@ def build_transport(options: TransportOptions) -> BaseTransport:
 
 
 def build_async_transport(options: TransportOptions) -> AsyncBaseTransport:
-    """Make the transport of an asynchronous client, for one event loop.
+    """Make the transport of an async client, for use in one event loop.
 
     Raises:
-        ConfigError: no such transport, or a file or a proxy that cannot be used.
+        ConfigError: there is no async transport of that name, a certificate or key file cannot be
+            read, or the proxy is not valid.
     """
     name = _choose(options.name, ASYNC_TRANSPORTS, "asynchronous")
     context, proxy = ssl_context(options), parse_proxy(options)
@@ -72,7 +79,7 @@ def build_async_transport(options: TransportOptions) -> AsyncBaseTransport:
         return AiohttpTransport(context, proxy, options.max_connections)
     from dockhand_core.http.transports.httpx import AsyncHttpxTransport
 
-    limits = _limits(options, None)  # the transport's slots count the connections
+    limits = _limits(options, None)  # no limit here: the transport's `Slots` apply it
     return AsyncHttpxTransport(options.max_connections, verify=context, proxy=proxy, limits=limits)
 
 

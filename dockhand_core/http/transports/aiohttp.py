@@ -1,4 +1,7 @@
-"""httpx's asynchronous interface on top of aiohttp. Imported when an async client is used."""
+"""A transport with httpx's async interface that sends requests with aiohttp.
+
+Imported only when an async client needs it.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ from dockhand_core.http.transports.slots import Slots
 
 __all__ = ["AiohttpTransport"]
 
-_MAX_HEADER_BYTES = 100 * 1024  # what httpx allows
+_MAX_HEADER_BYTES = 100 * 1024  # the limit of httpx
 _READ_BUFFER_BYTES = 256 * 1024
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """A transport for one event loop; it keeps the promises of `dockhand_core.http.transports`."""
+    """A transport for one event loop; it behaves as `dockhand_core.http.transports` describes."""
 
     def __init__(self, context: ssl.SSLContext, proxy: httpx.Proxy | None, limit: int) -> None:
         self._context = context
@@ -41,9 +44,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=self._context,
-                limit=0,  # the slots are the limit
+                limit=0,  # no limit: `Slots` applies it
                 keepalive_timeout=KEEPALIVE_SECONDS,
-                resolver=aiohttp.ThreadedResolver(),  # also where aiodns is installed
+                resolver=aiohttp.ThreadedResolver(),  # not aiodns, even if it is installed
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
@@ -53,7 +56,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             max_field_size=_MAX_HEADER_BYTES,
             max_headers=1024,
         )
-        self._session._retry_connection = False  # repeating is up to the retry policy
+        # aiohttp would repeat requests by itself: only the retry policy decides about that.
+        self._session._retry_connection = False
         return self._session
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -64,11 +68,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             for name, value in request.headers.raw
             if name.lower() != b"transfer-encoding"
         ]
-        if url.scheme == "http":  # with https they are sent with CONNECT
+        if url.scheme == "http":  # for https, aiohttp sends the proxy headers with CONNECT
             headers += self._proxy_headers.items()
-        # not str(url): yarl would quote it again, and aiohttp turns userinfo into a header
+        # not str(url): yarl would quote it again, and aiohttp would turn userinfo into a header
         target = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
-        # not request.content: that may be older than the stream that was set afterwards
+        # not request.content, which does not change when `request.stream` is replaced
         empty = isinstance(request.stream, httpx.ByteStream) and not any(request.stream)
         upload = None if empty else _RequestBody(request, timeout.get("write"))
         await self._slots.take(timeout.get("pool"))
@@ -96,7 +100,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise
 
         def close() -> None:
-            response.close()  # a connection whose reply was read to its end is in the pool already
+            # closes the connection, unless the reply was read to its end: then it is in the pool
+            response.close()
             if upload is not None:
                 upload.stop()
             self._slots.release()
@@ -127,8 +132,9 @@ class _ReplyBody(httpx.AsyncByteStream):
         content = self._response.content
         try:
             while True:
-                # aiohttp (3.14.5) does not report body parse errors to a waiting reader, and its
-                # own timeout ends with the connection; without this one the reader would hang.
+                # aiohttp (3.14.5) does not report parse errors in the body to a waiting reader, and
+                # its own read timeout is cancelled when the connection is lost. Without this
+                # timeout the reader would then wait without end.
                 async with asyncio.timeout(self._timeout):
                     chunk = await content.readany()
                 if not chunk:
@@ -144,7 +150,7 @@ class _ReplyBody(httpx.AsyncByteStream):
 
 
 class _RequestBody:
-    """A request's body: its length is checked, each piece has a timeout, its errors are kept."""
+    """A request's body: checks its length, sets a timeout for each write, and keeps its error."""
 
     def __init__(self, request: httpx.Request, timeout: float | None) -> None:
         length = request.headers.get("Content-Length")
@@ -152,7 +158,8 @@ class _RequestBody:
         self._length = None if length is None else int(length)
         self._timeout = timeout
         self._transport: asyncio.WriteTransport | None = None
-        self.error: Exception | None = None  # aiohttp would report a lost connection instead
+        # raised in place of aiohttp's error, which would only report a lost connection
+        self.error: Exception | None = None
 
     async def send(self, writer: AbstractStreamWriter) -> None:
         self._transport = writer.transport
@@ -180,11 +187,9 @@ class _RequestBody:
             raise
 
     def stop(self) -> None:
-        """Abort the connection of a body that is not sent completely yet."""
+        """Abort the connection if the body was not sent completely."""
         if self._transport is not None:
-            with suppress(
-                AttributeError
-            ):  # raised by asyncio for a transport that is closed already
+            with suppress(AttributeError):  # raised by asyncio if the transport is closed already
                 self._transport.abort()
 
 
@@ -202,7 +207,7 @@ class _Payload(aiohttp.Payload):
 
 
 def _as_httpx_error(error: Exception) -> Exception:
-    """The httpx error for an error of aiohttp; any other error unchanged."""
+    """The httpx error for an aiohttp error; any other error is returned unchanged."""
     families: dict[type[httpx.TransportError], tuple[type[Exception], ...]] = {
         httpx.ConnectTimeout: (aiohttp.ConnectionTimeoutError,),
         httpx.ReadTimeout: (TimeoutError,),

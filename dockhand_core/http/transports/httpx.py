@@ -1,4 +1,8 @@
-"""httpx's own transports: errors of the libraries below it mapped, the async one safe to cancel."""
+"""httpx's transports, with two corrections.
+
+Errors of h11 and ssl become httpx errors, and a cancelled async request does not use up the limit
+on connections (see `Slots`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ __all__ = ["AsyncHttpxTransport", "HttpxTransport"]
 
 @contextmanager
 def _as_httpx_errors() -> Iterator[None]:
-    """Map the errors of h11 and ssl that httpx 0.28 lets through to httpx's own."""
+    """Convert errors of h11 and ssl, which httpx 0.28 does not convert, to httpx errors."""
     try:
         yield
     except h11.LocalProtocolError as error:
@@ -27,20 +31,20 @@ def _as_httpx_errors() -> Iterator[None]:
 
 
 class HttpxTransport(httpx.HTTPTransport):
-    """httpx's blocking transport; every failure is an `httpx.TransportError`."""
+    """httpx's sync transport; every failure raises an `httpx.TransportError`."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request."""
+        """Send a request, and return its response with the body unread."""
         with _as_httpx_errors():
             return super().handle_request(request)
 
 
 class AsyncHttpxTransport(httpx.AsyncHTTPTransport):
-    """httpx's asynchronous transport, with a slot for each request until its reply is closed.
+    """httpx's async transport; each request occupies a slot until its reply is closed.
 
     Args:
-        limit: requests in progress at one time; see `Slots` for the reason.
-        options: httpx's own arguments.
+        limit: maximum number of requests in progress; see the module `slots` for the reason.
+        options: arguments of `httpx.AsyncHTTPTransport`.
     """
 
     def __init__(self, limit: int, **options: Any) -> None:
@@ -48,7 +52,7 @@ class AsyncHttpxTransport(httpx.AsyncHTTPTransport):
         self._slots = Slots(limit)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request."""
+        """Send a request, and return its response with the body unread."""
         await self._slots.take(request.extensions.get("timeout", {}).get("pool"))
         try:
             with _as_httpx_errors():
@@ -62,7 +66,7 @@ class AsyncHttpxTransport(httpx.AsyncHTTPTransport):
 
 
 class _ReplyBody(httpx.AsyncByteStream):
-    """A reply's body that releases its slot when it is closed, once."""
+    """A reply's body that releases the request's slot when it is closed for the first time."""
 
     def __init__(self, stream: httpx.AsyncByteStream, release: Callable[[], None]) -> None:
         self._stream, self._release = stream, release

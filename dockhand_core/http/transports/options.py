@@ -1,4 +1,4 @@
-"""Options of a transport: TLS, proxy, connections."""
+"""Options of transports: TLS, proxy, number of connections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "ssl_context",
 ]
 
-KEEPALIVE_SECONDS = 15.0
+KEEPALIVE_SECONDS = 15.0  # how long an unused connection is kept open
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,15 @@ class TransportOptions:
     """The options of one connection's transport.
 
     Attributes:
-        name: one of `TRANSPORTS`, or None for the default of the client's kind.
-        verify: True for the usual authorities, False for no check, or a file (or a folder) of
-            PEM certificates that replaces them.
-        client_cert: PEM certificate chain that is presented to the server. Its key is in the same
-            file or in `client_key`, and must not be encrypted.
-        client_key: PEM key of `client_cert`.
-        proxy: ``http://[user:password@]host:port``, or https. None: no proxy, not even one that
-            the environment names; see `environment_proxy`.
-        max_connections: sockets in use at one time, and kept open for the next request.
+        name: one of `TRANSPORTS`, or None for the default of the client's kind (sync or async).
+        verify: how to check the server's certificate: True trusts the usual authorities; a path
+            trusts only the PEM certificates in that file or folder; False does not check.
+        client_cert: PEM file with the certificate chain to present to the server. The private key
+            is in the same file or in `client_key`, and must not be encrypted.
+        client_key: PEM file with the private key of `client_cert`.
+        proxy: URL of the proxy, ``http://[user:password@]host:port`` or the same with https. None
+            for no proxy: environment variables are ignored here (see `environment_proxy`).
+        max_connections: maximum number of connections in use, and of unused ones kept open.
     """
 
     name: str | None = None
@@ -49,9 +49,10 @@ class TransportOptions:
 
 
 def environment_proxy(url: str) -> str | None:
-    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY give for a URL, or None.
+    """The proxy for a URL according to the environment variables, or None.
 
-    Loopback hosts are always reached directly.
+    The variables are HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. No proxy is used for loopback
+    addresses.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -75,14 +76,14 @@ def _is_loopback(host: str) -> bool:
 
 
 def parse_proxy(options: TransportOptions) -> httpx.Proxy | None:
-    """The proxy as httpx takes it, or None.
+    """The proxy of a transport as an `httpx.Proxy`, or None.
 
     Raises:
         ConfigError: the proxy is not an http or https URL.
     """
     if options.proxy is None:
         return None
-    try:  # the reason is not shown: it would quote the password
+    try:  # the error below does not show the cause, which would quote the password
         proxy = httpx.Proxy(options.proxy)
         if proxy.url.scheme in ("http", "https") and proxy.url.host:
             return proxy
@@ -92,7 +93,7 @@ def parse_proxy(options: TransportOptions) -> httpx.Proxy | None:
 
 
 def ssl_context(options: TransportOptions) -> ssl.SSLContext:
-    """The TLS context: trusted authorities and client certificate.
+    """Make the TLS context, with the trusted authorities and the client certificate.
 
     Raises:
         ConfigError: a certificate or key cannot be read.
@@ -110,7 +111,7 @@ def ssl_context(options: TransportOptions) -> ssl.SSLContext:
             )
         if cert is not None:
             what = f"client certificate {cert}" + (f" with key {key}" if key else "")
-            # without a password given, OpenSSL would ask for one on the terminal
+            # without a password, OpenSSL would prompt for one on the terminal
             context.load_cert_chain(cert, key, password="")
         elif key is not None:
             raise ConfigError(f"client key {key}: there is no client certificate beside it")

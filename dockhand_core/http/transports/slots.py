@@ -1,7 +1,8 @@
-"""Slots: the limit on asynchronous requests that are in progress at one time.
+"""A limit on the number of asynchronous requests in progress.
 
-The libraries' own connection pools do not enforce the limit: httpcore 1.0 loses a slot for good
-when a request is cancelled while it waits for one, and aiohttp has no timeout for that wait.
+The connection pools of httpcore and aiohttp have such a limit too, but theirs are not used: if a
+request is cancelled while it waits for a connection, httpcore 1.0 loses that connection's place in
+the pool permanently; and aiohttp has no timeout for the wait.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ __all__ = ["Slots"]
 
 
 class Slots:
-    """Slots for requests: one is taken before a request and released when its reply is closed.
+    """Slots for requests: taken before a request is sent, released when its reply is closed.
 
     Args:
         count: the number of slots.
@@ -27,7 +28,7 @@ class Slots:
         """Wait for a free slot.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: maximum time to wait in seconds; None for no limit.
 
         Raises:
             httpx.PoolTimeout: no slot became free in time.
