@@ -165,7 +165,7 @@ class Reply:
             it.
         body: the bytes of the body; empty if the call was streamed.
         attempts: number of times that the request was sent.
-        unread: the unread body if the call was streamed; use `stream`.
+        unread: the unread body if the call was streamed; access it through `stream`.
     """
 
     status: int
@@ -245,7 +245,7 @@ _NOT_JSON = object()
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Run flows concurrently, at most `limit` at a time; the result lists theirs in order."""
+    """Run flows concurrently, at most `limit` at a time; gives a list of their results, in order."""
 
     flows: Iterable[Flow[Any]]
     limit: int

@@ -16,7 +16,7 @@ from dockhand_core.http.urls import one_line, redacted_url
 
 __all__ = ["BodyCollector", "ReplyStream", "UploadBody"]
 
-MIN_RATE = 64 << 10  # bytes per second; a body that is read into memory must not be slower
+MIN_RATE = 64 << 10  # bytes per second; slowest accepted rate for a body that is read into memory
 
 Done: TypeAlias = Callable[[int, int, BaseException | None], None]
 
@@ -69,7 +69,7 @@ class UploadBody(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 class ReplyStream:
-    """The unread body of a reply. It counts the bytes, checks that all arrived, and closes itself.
+    """The unread body of a reply. It counts the bytes, and checks that all have arrived.
 
     Args:
         response: the transport's response.

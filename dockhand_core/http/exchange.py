@@ -42,7 +42,7 @@ from dockhand_core.http.urls import PORTS, one_line, origin_of, redacted_url, re
 
 __all__ = ["Exchange", "Receive", "RegistryEndpoint", "Send"]
 
-ERROR_LIMIT = 64 << 10  # bytes of an error reply's body; a longer one is cut
+ERROR_LIMIT = 64 << 10  # bytes; a longer body of an error reply is cut
 MAX_REDIRECTS = 5
 
 

@@ -31,7 +31,7 @@ def redacted_url(url: str) -> str:
 
 
 def origin_of(url: str) -> tuple[str, str, int | None]:
-    """The origin of a URL: scheme, host and port, in lower case."""
+    """The origin of a URL: scheme and host in lower case, and port."""
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -79,7 +79,7 @@ def build_async_transport(options: TransportOptions) -> AsyncBaseTransport:
         return AiohttpTransport(context, proxy, options.max_connections)
     from dockhand_core.http.transports.httpx import AsyncHttpxTransport
 
-    limits = _limits(options, None)  # no limit here: the transport's `Slots` apply it
+    limits = _limits(options, None)  # unlimited here: `Slots` limits the requests
     return AsyncHttpxTransport(options.max_connections, verify=context, proxy=proxy, limits=limits)
 
 

@@ -23,7 +23,7 @@ from dockhand_core.http.transports.slots import Slots
 
 __all__ = ["AiohttpTransport"]
 
-_MAX_HEADER_BYTES = 100 * 1024  # the limit of httpx
+_MAX_HEADER_BYTES = 100 * 1024  # the same limit as in httpx
 _READ_BUFFER_BYTES = 256 * 1024
 
 
@@ -44,7 +44,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=self._context,
-                limit=0,  # no limit: `Slots` applies it
+                limit=0,  # unlimited here: `Slots` limits the requests
                 keepalive_timeout=KEEPALIVE_SECONDS,
                 resolver=aiohttp.ThreadedResolver(),  # not aiodns, even if it is installed
             ),

@@ -51,8 +51,8 @@ class TransportOptions:
 def environment_proxy(url: str) -> str | None:
     """The proxy for a URL according to the environment variables, or None.
 
-    The variables are HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. No proxy is used for loopback
-    addresses.
+    The variables are HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. No proxy is used for
+    `localhost` and loopback addresses.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
