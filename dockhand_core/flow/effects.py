@@ -245,7 +245,7 @@ _NOT_JSON = object()
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Run flows concurrently, at most `limit` at a time; gives a list of their results, in order."""
+    """Run flows concurrently, at most `limit` at a time; the result is their results in order."""
 
     flows: Iterable[Flow[Any]]
     limit: int
