@@ -1,4 +1,4 @@
-"""Deliveries by Celery's workers, for handlers that need more than one machine."""
+"""Deliver events to handlers through Celery's workers, on more than one machine."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Hand events out until SIGINT or SIGTERM."""
+    """Hand the events of an inbox out to Celery until SIGINT or SIGTERM."""
     options = _arguments().parse_args(arguments)
     with program():
         app = _application(options.app)

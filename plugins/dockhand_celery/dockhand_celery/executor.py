@@ -1,9 +1,12 @@
-"""The executor that hands deliveries out to Celery, and waits for their results.
+"""The executor that hands deliveries out to Celery and waits for their results.
 
-Before a delivery is handed out, the inbox records it. So a process that takes the delivery over
-later waits for the same task, under the same id. A task expires if no worker takes it in time, and
-a worker ends it if it takes too long: after a known time it neither runs nor will run. Only then,
-and only if it left no result, is the delivery handed out again.
+Before a delivery is sent to the broker, the inbox records the time. The id of the Celery task is
+derived from the delivery and this time. So if another process takes the delivery over, that process
+waits for the same task.
+
+A task expires if no worker starts it in time, and a worker ends a task that takes too long. So
+there is a deadline after which a task can no longer run. If the task has no result by then, the
+delivery is handed out again.
 """
 
 from __future__ import annotations
@@ -27,21 +30,22 @@ __all__ = ["CeleryExecutor"]
 
 _log = logging.getLogger("dockhand.celery")
 _FIRST_POLL, _MAX_POLL = 0.02, 0.5  # seconds between two polls for a result
-_GRACE = 5.0  # seconds for a worker to end a late task, and for clocks that differ
-_RETRY_WAIT = 5.0  # seconds to wait when the broker, the backend or the workers are away
+_GRACE = 5.0  # seconds; margin for workers to end late tasks, and for clocks that differ
+_RETRY_WAIT = 5.0  # seconds until the next try if the broker, backend or workers do not respond
 
 
 class CeleryExecutor:
-    """Has handlers called by Celery's workers; for a `Dispatcher`, or `create_app`.
+    """Lets Celery's workers call the handlers. Pass it to a `Dispatcher` or to `create_app`.
 
     Args:
-        app: the Celery application, with a broker and a result backend that outlives a restart
-            (not `rpc://`). Its workers have called `register_handlers`.
+        app: the Celery application. Its result backend must keep results across a restart (not
+            `rpc://`), and its workers must have called `register_handlers`.
         timeout: seconds that a handler may take for an event. Workers of the pool `prefork` end a
             task that takes longer; other pools cannot.
-        expires: seconds after which no worker starts a task any more.
+        expires: seconds within which a worker must start a task; the task expires after that.
         queue: the name of the Celery queue; the application's default queue unless given.
-        clock: seconds since 1970. The workers' clocks must agree with it within some seconds.
+        clock: returns the time, in seconds since 1970. The workers' clocks may differ from it by a
+            few seconds at most.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class CeleryExecutor:
         self._start_threads()
 
     def _start_threads(self) -> None:
-        """Start a thread for the broker and one for the backend: both block."""
+        """Create a thread for calls of the broker and one for calls of the backend: both block."""
         self._send_thread = ThreadPoolExecutor(1, thread_name_prefix="celery-send")
         self._poll_thread = ThreadPoolExecutor(1, thread_name_prefix="celery-poll")
 
@@ -68,17 +72,19 @@ class CeleryExecutor:
         queue: DeliveryQueue,
         on_hang: Callable[[], None],  # noqa: ARG002
     ) -> None:
-        """Hand the delivery out, unless it is handed out already, and wait for the result.
+        """Hand a delivery out, unless this was done before, and wait for the result of its task.
 
         Raises:
-            DeliveryDeferred: there was no broker, no worker took the task, or this process stops.
-            TaskFailed: the handler failed, or its worker died.
+            DeliveryDeferred: the broker could not be reached, no worker started the task in time,
+                another process has claimed the delivery, or this process is stopping.
+            TaskFailed: the handler failed, or the worker that ran it died.
         """
         try:
             if delivery.handed_out is None:
                 delivery = await self._hand_out(delivery, queue)
             await self._wait_for_result(delivery, queue)
-        except asyncio.CancelledError:  # the process that claims it next waits for the result
+        except asyncio.CancelledError:
+            # Release the delivery: the next process that claims it waits for the same task.
             raise DeliveryDeferred(0.0) from None
 
     async def _hand_out(self, delivery: ClaimedDelivery, queue: DeliveryQueue) -> ClaimedDelivery:
@@ -93,7 +99,8 @@ class CeleryExecutor:
             raise DeliveryDeferred(0.0)
         try:
             await loop.run_in_executor(self._send_thread, self._send, handed_out)
-        except Exception as error:  # the broker may have it all the same: polling finds out
+        except Exception as error:
+            # The broker may have received the task before the error, so wait for a result anyway.
             _log.error("a task may not have been sent: %s: %s", type(error).__name__, error)
         return handed_out
 
@@ -119,15 +126,16 @@ class CeleryExecutor:
         )
 
     async def _wait_for_result(self, delivery: ClaimedDelivery, queue: DeliveryQueue) -> None:
-        """Poll the backend until the task has a result, or can have none any more."""
+        """Poll the backend until the task has a result, or its deadline has passed."""
         assert delivery.handed_out is not None
         deadline = delivery.handed_out + self._expires + self._timeout + _GRACE
         wait = _FIRST_POLL
         while True:
-            late = self._clock() > deadline  # before the poll: a poll after the deadline is final
+            # Checked before the poll, so that the last poll starts after the deadline.
+            late = self._clock() > deadline
             try:
                 state, result = await self._poll(delivery)
-            except Exception as error:  # a backend may raise any exception
+            except Exception as error:  # each backend raises exceptions of its own
                 _log.error("no result backend: %s: %s", type(error).__name__, error)
                 state, late, wait = "", False, _RETRY_WAIT
             if state == SUCCEEDED:
@@ -144,7 +152,7 @@ class CeleryExecutor:
             wait = min(_MAX_POLL, wait * 1.5)
 
     async def _poll(self, delivery: ClaimedDelivery) -> tuple[str, Any]:
-        """The state of the task, and the result recorded with it."""
+        """Read the state of the delivery's task, and its result if it has one."""
         task_id = _task_id(delivery)
 
         def get() -> tuple[str, Any]:
@@ -154,13 +162,16 @@ class CeleryExecutor:
         return await asyncio.get_running_loop().run_in_executor(self._poll_thread, get)
 
     def close(self) -> None:
-        """End the threads. New ones start if the executor is used again."""
+        """End the threads. The executor can be used again, with new threads."""
         self._send_thread.shutdown(wait=False)
         self._poll_thread.shutdown(wait=False)
         self._start_threads()
 
 
 def _task_id(delivery: ClaimedDelivery) -> str:
-    """The id of the task for one handing out of a delivery, the same in every process."""
+    """The task id of a delivery, derived from the delivery and the time at which it was handed out.
+
+    So every process computes the same id, and a delivery that is handed out again gets a new one.
+    """
     key = f"{delivery.handler}\n{delivery.partition}\n{delivery.sequence}\n{delivery.handed_out!r}"
     return str(uuid.uuid5(uuid.NAMESPACE_OID, key))

@@ -1,8 +1,8 @@
-"""The task that Celery's workers run: it calls one handler with one event.
+"""The Celery task that calls one handler with one event.
 
-The task writes its own records to Celery's result backend: that it started, and how it ended.
-Waiting for results in Celery's own way takes a subscription for each task, which survives a restart
-neither of the backend nor of the waiting process.
+The task itself stores its state and its result in Celery's result backend, which the executor
+polls. Celery's own way to wait for a result needs a subscription for each task, and a subscription
+is lost if the backend or the waiting process restarts.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ __all__ = ["FAILED", "STARTED", "SUCCEEDED", "TASK", "TaskFailed", "register_han
 
 TASK = "dockhand.handle"
 STARTED, SUCCEEDED, FAILED = "STARTED", "SUCCESS", "FAILURE"  # the names of Celery's own states
-_ERROR_LENGTH = 2000  # characters of a handler's error that are recorded
+_ERROR_LENGTH = 2000  # characters; a longer error text of a handler is cut off
 
 
-class TaskFailed(Exception):  # the handler's outcome, not an error of Dockhand's
-    """A handler or its worker failed; the message gives the reason."""
+class TaskFailed(Exception):  # no DockhandError: it reports an error of the handler
+    """A handler failed, or the worker that ran it died; the message gives the reason."""
 
 
 def register_handlers(app: Celery, plugins: Plugins | None = None) -> None:
-    """Register the task that calls event handlers with a Celery application.
+    """Add the task that calls event handlers to a Celery application.
 
     Args:
-        app: the application; it needs a result backend that outlives a restart.
-        plugins: the plugins whose handlers are called; the installed plugins unless given
-            (`dockhand.plugins` includes those registered on a manager). The process that hands the
-            events out needs the same.
+        app: the Celery application. Its result backend must keep results across a restart.
+        plugins: the plugins whose handlers are called; unless given, the installed plugins. To
+            include plugins registered on a manager, pass its `plugins`. The process that hands
+            events out needs the same plugins.
 
     Raises:
         PluginConflict: two plugins with the same name handle the same events.
@@ -45,7 +45,15 @@ def register_handlers(app: Celery, plugins: Plugins | None = None) -> None:
     handlers = event_handlers(plugins or Plugins())
 
     def handle(task: Task, handler: str, kind: str, data: str, connection: str) -> None:
-        """Call a handler with an event; see `SerializedEvent` for the arguments."""
+        """Call a handler with an event.
+
+        Args:
+            task: the running task.
+            handler: the handler's name.
+            kind: as in `SerializedEvent`.
+            data: as in `SerializedEvent`.
+            connection: as in `SerializedEvent`.
+        """
         record, task_id = task.backend.store_result, task.request.id
         record(task_id, None, STARTED)
         try:
@@ -63,9 +71,9 @@ def register_handlers(app: Celery, plugins: Plugins | None = None) -> None:
         handle,
         name=TASK,
         bind=True,
-        shared=False,  # by default every application of the process would get the task
-        ignore_result=True,  # the task records its result itself
-        acks_late=True,  # a task whose worker is killed goes to another worker
+        shared=False,  # by default, every Celery application in the process gets the task
+        ignore_result=True,  # `handle` stores the result itself
+        acks_late=True,  # if a worker is killed, another worker gets its task
         reject_on_worker_lost=True,
     )
 
@@ -78,6 +86,7 @@ def _call(handler: EventHandler, event: RegistryBaseEvent, task: Task) -> None:
 
 
 async def _wait(result: Any, seconds: float | None) -> None:
-    # Celery's soft limit would interrupt the event loop instead of the handler.
+    # Time out just before Celery's soft time limit: Celery's exception would be raised somewhere in
+    # the event loop, and not in the handler.
     async with asyncio.timeout(seconds and seconds * 0.95):
         await result
