@@ -1,4 +1,4 @@
-"""The receiver of registries' notifications: stores events on disk, calls handlers with them."""
+"""The receiver of registries' notifications: it stores events on disk and calls handlers."""
 
 from __future__ import annotations
 

@@ -20,9 +20,10 @@ def _arguments() -> argparse.ArgumentParser:
         prog="python -m dockhand_webhook",
         description="Receive the notifications of registries, store their events on disk, and call "
         "the handlers of the installed plugins with them.",
-        epilog="Without a command it serves. Registries authenticate with a token: make one with "
-        "notify-token, or set DOCKHAND_NOTIFY_TOKEN. DOCKHAND_NOTIFICATIONS_ROUTE sets another "
-        "path than /dockhand/notify; DOCKHAND_NOTIFICATIONS_ENABLED=false removes that path.",
+        epilog="Without a command, the program receives notifications. Registries authenticate "
+        "with a token: make one with notify-token, or set DOCKHAND_NOTIFY_TOKEN. "
+        "DOCKHAND_NOTIFICATIONS_ROUTE sets another path than /dockhand/notify; "
+        "DOCKHAND_NOTIFICATIONS_ENABLED=false removes that path.",
     )
     parser.add_argument("--inbox", default="inbox.db", metavar="FILE", help="the inbox (inbox.db)")
     listening = add_listening_options(parser, 8080)

@@ -49,26 +49,29 @@ def create_app(
 ) -> Receiver:
     """Create an ASGI application that stores notifications and calls handlers with their events.
 
-    Serve it alone or mount it in another application. Handlers run in the event loop that serves
-    it, or in threads. Plugins registered after this call are ignored.
+    Serve the application alone, or mount it in another application. Async handlers run in the event
+    loop of the server, and other handlers in threads. Plugins registered after this call are
+    ignored.
 
     Args:
-        dockhand: the manager whose plugins provide handlers and parsers; the installed plugins
-            unless given.
-        inbox: an SQLite file, created if it does not exist; or an `Inbox`.
-        route: the path that registries post to, alone or followed by a connection's name; default:
-            `DOCKHAND_NOTIFICATIONS_ROUTE`, or `/dockhand/notify`.
-        enabled: whether that path exists; default: `DOCKHAND_NOTIFICATIONS_ENABLED`, or true.
-        tokens: tokens that registries may send, in addition to those made by `notify-token`;
-            default: `DOCKHAND_NOTIFY_TOKEN`.
+        dockhand: the manager, or its `plugins`, that provides the handlers and the parsers of
+            notifications; the installed plugins unless given.
+        inbox: the path of an SQLite file, created if it does not exist; or an `Inbox`.
+        route: the path that registries post to. They may append `/` and the name of a connection.
+            Default: `DOCKHAND_NOTIFICATIONS_ROUTE`, or `/dockhand/notify`.
+        enabled: accept notifications at `route`. Default: `DOCKHAND_NOTIFICATIONS_ENABLED`, or
+            true.
+        tokens: tokens that registries may send, in addition to the tokens in the inbox, which
+            `notify-token` makes. Default: the token in `DOCKHAND_NOTIFY_TOKEN`.
         anonymous: accept notifications and requests for metrics without a token.
-        dispatch: whether this application calls handlers; if not, other processes do it.
-        executor: calls the handlers, instead of this process.
-        timeout: seconds that a handler may take for an event in this process.
+        dispatch: call handlers; pass false if only other processes call them.
+        executor: calls the handlers, for example in Celery's workers; unless given, they are called
+            in this process.
+        timeout: seconds that a handler may take for an event; ignored if `executor` is given.
         concurrency: maximum number of repositories in progress for each handler.
         backoff: when failed deliveries are retried, and how often.
-        lease: seconds after which another process may take over the deliveries of this one, if it
-            died.
+        lease: seconds after which another process takes over the deliveries of this process if this
+            process has died.
 
     Raises:
         ConfigError: a setting is wrong, the inbox cannot be used, or there is no token and
@@ -124,12 +127,13 @@ def _plugins_of(dockhand: Dockhand | AsyncDockhand | Plugins | None) -> Plugins:
 class Receiver(Starlette):
     """The ASGI application that `create_app` returns.
 
-    An application that mounts it passes its lifespan on: `FastAPI(lifespan=receiver.lifespan)`.
-    Otherwise it starts with its first request, and deliveries in progress when the process ends are
-    made again.
+    An application that mounts a receiver should run the receiver's lifespan as its own:
+    `FastAPI(lifespan=receiver.lifespan)`. Without a lifespan, the receiver starts with its first
+    request, and does not wait for deliveries in progress when the process ends; these are made
+    again.
 
     Attributes:
-        inbox: where events are stored.
+        inbox: the inbox that stores the events.
     """
 
     def __init__(
@@ -167,7 +171,10 @@ class Receiver(Starlette):
 
     @asynccontextmanager
     async def lifespan(self, _: Any = None) -> AsyncIterator[None]:
-        """Run the dispatcher while the context is entered; for applications that mount this one."""
+        """Run the dispatcher until the context is left.
+
+        An application that mounts the receiver uses this method as its own lifespan.
+        """
         await self._start()
         try:
             yield
@@ -188,7 +195,7 @@ class Receiver(Starlette):
             self._started = True
 
     def counts(self) -> Counts:
-        """The counts of the inbox, read from disk.
+        """Read the counts of the inbox from disk.
 
         Raises:
             InboxError: the inbox cannot be read.

@@ -1,4 +1,4 @@
-"""Commands of the program: tokens, dead letters, counts, and workers."""
+"""Commands of `python -m dockhand_webhook`, such as `notify-token`, `dead` and `stats`."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def add_handler_options(group: argparse._ArgumentGroup, *, inherit: bool = False
     """Add the options of programs and commands that call handlers.
 
     Args:
-        group: the group to which they are added.
-        inherit: set no defaults, for a command whose program has the same options: an option that
-            the command lacks keeps the value given before the command.
+        group: the group to which the options are added.
+        inherit: leave the defaults out. Needed for a command if the program has the same options:
+            a default of the command would replace a value given before the command.
     """
     usual = Backoff()
 
@@ -48,7 +48,8 @@ def add_handler_options(group: argparse._ArgumentGroup, *, inherit: bool = False
         type=positive_seconds,
         default=default(30.0),
         metavar="SECONDS",
-        help="time limit of a handler: an async one is then cancelled, another one reported (30)",
+        help="time limit of a handler (30); then an async handler is cancelled, and for any other "
+        "handler an error is logged",
     )
     group.add_argument(
         "--concurrency",
@@ -82,12 +83,12 @@ def add_handler_options(group: argparse._ArgumentGroup, *, inherit: bool = False
 
 
 def backoff_of(options: argparse.Namespace) -> Backoff:
-    """The back-off that the options describe."""
+    """Create the `Backoff` that the options of `add_handler_options` describe."""
     return Backoff(attempts=options.attempts, first=options.retry_after)
 
 
 def positive_seconds(text: str) -> float:
-    """A number of seconds above 0, from the command line."""
+    """Parse a number of seconds above 0 from the command line; for argparse's `type`."""
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError("must be more than 0 seconds")
@@ -97,7 +98,7 @@ def positive_seconds(text: str) -> float:
 def add_commands(commands: Any) -> None:
     """Add the commands to the program's subparsers."""
     inbox = argparse.ArgumentParser(add_help=False)
-    inbox.add_argument(  # no default, so that a file named before the command is kept
+    inbox.add_argument(  # a default would replace the value of an --inbox before the command
         "--inbox", default=argparse.SUPPRESS, metavar="FILE", help="the inbox (inbox.db)"
     )
     token = commands.add_parser(
@@ -109,7 +110,7 @@ def add_commands(commands: Any) -> None:
         "registry can change from one to the next.",
     )
     token.add_argument(
-        "--connection", metavar="NAME", help="make it valid for this connection's route only"
+        "--connection", metavar="NAME", help="accept the token on this connection's route only"
     )
     token.add_argument(
         "--url",
@@ -141,7 +142,7 @@ def add_commands(commands: Any) -> None:
     forget = commands.add_parser(
         "forget", parents=[inbox], help="remove a handler and the deliveries that wait for it"
     )
-    forget.add_argument("handler", help="its name, as stats prints it")
+    forget.add_argument("handler", help="the name of the handler, as stats prints it")
     forget.set_defaults(command=_forget)
 
     work = commands.add_parser(
@@ -291,7 +292,7 @@ async def run_until_signal(dispatcher: Dispatcher, started: str) -> None:
 
     Args:
         dispatcher: the dispatcher.
-        started: a line that is printed once it has started.
+        started: a line to print after the start.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,8 +1,8 @@
 """The endpoint that registries post notifications to: authentication, limits, parsing, replies.
 
-A registry repeats a refused notification for ever and holds back all later ones. So after a valid
-token every notification is accepted, and one that cannot be read becomes a dead letter. The reply
-202 is sent only when the events are on disk.
+Distribution repeats a refused notification endlessly, and sends no later notification before it. So
+a notification with a valid token is accepted even if it cannot be parsed: it becomes a dead letter.
+Only bodies of more than 16 MiB are refused. The reply 202 is sent when the events are on disk.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["NotificationEndpoint", "unauthorized_reply", "unavailable_reply"]
 
 _log = logging.getLogger("dockhand.webhook")
 
-_MAX_PARSED = 1 << 20  # bytes: a larger body is not parsed
-_MAX_ACCEPTED = 16 << 20  # bytes: a larger body is refused
-_MAX_KEPT = 64 << 10  # bytes of an unreadable body that are stored
-# A header whose name contains one of these words may hold a secret.
+_MAX_PARSED = 1 << 20  # bytes; a larger body is not parsed, and becomes a dead letter
+_MAX_ACCEPTED = 16 << 20  # bytes; a larger body is refused
+_MAX_KEPT = 64 << 10  # bytes; only the beginning of an unreadable body is stored, up to this size
+# A header whose name contains one of these words may hold a secret, so it is not stored.
 _SECRET_WORDS = (
     "assertion", "auth", "cookie", "credential", "jwt", "key", "password", "secret", "session",
     "signature", "token",
@@ -36,14 +36,14 @@ _SECRET_WORDS = (
 
 
 def unauthorized_reply() -> Response:
-    """The reply to a request without a valid token."""
+    """The reply 401, for a request without a valid token."""
     challenge = 'Bearer realm="dockhand", Basic realm="dockhand"'
     text = "a valid token is required\n"
     return PlainTextResponse(text, 401, {"WWW-Authenticate": challenge})
 
 
 def unavailable_reply() -> Response:
-    """The reply when the inbox cannot be written."""
+    """The reply 503, for a request that came while the inbox cannot be written."""
     return PlainTextResponse("the inbox cannot be written\n", 503, {"Retry-After": "5"})
 
 
@@ -64,13 +64,13 @@ class NotificationEndpoint:
     """An ASGI application that stores the notifications it receives.
 
     Args:
-        inbox: where events are stored.
+        inbox: the inbox that stores the events.
         authenticator: decides which requests are accepted.
         parsers: the parsers of notifications.
 
     Attributes:
         refused: number of requests without a valid token.
-        on_stored: called after a notification was stored.
+        on_stored: a function that is called after each notification is stored.
     """
 
     def __init__(
@@ -81,16 +81,16 @@ class NotificationEndpoint:
         self.on_stored: Callable[[], None] = _do_nothing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Store the notification in a request, and reply."""
         status = await self._accept(scope, receive)
         if status is not None:  # None: the client has disconnected
             await _REPLIES[status](scope, receive, send)
 
     async def _accept(self, scope: Scope, receive: Receive) -> int | None:
-        """Authenticate, read and store one notification.
+        """Authenticate a request, and read and store its notification.
 
         Returns:
-            the status of the reply; None if the client has disconnected.
+            the HTTP status of the reply; None if the client has disconnected.
         """
         headers = _decode_headers(scope["headers"])
         connection: str = scope["path_params"].get("connection", "")
@@ -118,7 +118,7 @@ class NotificationEndpoint:
     async def _store(
         self, connection: str, headers: Mapping[str, str], body: bytes, size: int
     ) -> None:
-        """Store the events of a notification, or the notification itself if it is unreadable."""
+        """Store the events of a notification; if it is unreadable, store it as a dead letter."""
         public = EventHeaders({name: headers[name] for name in headers if _is_public(name)})
         try:
             if size > _MAX_PARSED:
@@ -137,10 +137,16 @@ class _ClientDisconnected(Exception):
 
 
 async def _read_body(length: str | None, receive: Receive) -> tuple[bytes, int]:
-    """The body of a request and its size.
+    """Read the body of a request, unless it is too large.
 
-    Of a body above `_MAX_PARSED` only the beginning is returned. One above `_MAX_ACCEPTED` is not
-    read to its end, or not at all if its `Content-Length` gives that size.
+    Reading ends at `_MAX_ACCEPTED` bytes. It does not begin if `Content-Length` is above that.
+
+    Returns:
+        the body, and its size in bytes as far as known. If the size is above `_MAX_PARSED`, only
+        the beginning of the body is returned, or nothing.
+
+    Raises:
+        _ClientDisconnected: the client disconnected before the end of the body.
     """
     if length is not None and length.isdecimal() and int(length) > _MAX_ACCEPTED:
         return b"", int(length)
@@ -161,7 +167,7 @@ async def _read_body(length: str | None, receive: Receive) -> tuple[bytes, int]:
 
 
 def _decode_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers by lower-case name; the first value of a repeated header."""
+    """Decode headers to a dict with lower-case names and the first value of a repeated header."""
     decoded: dict[str, str] = {}
     for name, value in headers:
         decoded.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))

@@ -8,8 +8,8 @@ __all__ = ["DeadLetterError", "InboxError"]
 
 
 class InboxError(DockhandError):
-    """The inbox cannot be read or written: the disk is full, or another process holds a lock."""
+    """The inbox cannot be read or written, because of a full disk or another process's lock."""
 
 
 class DeadLetterError(DockhandError):
-    """The dead letter does not exist or cannot be replayed; the message names it and the reason."""
+    """A dead letter does not exist or cannot be replayed; the message gives id and reason."""

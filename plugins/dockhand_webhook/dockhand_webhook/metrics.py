@@ -16,11 +16,11 @@ _PREFIX = "dockhand_webhook_"
 
 
 def exposition(counts: Counts, refused: int) -> bytes:
-    """The counts in the text format, `CONTENT_TYPE_LATEST`.
+    """Format the counts for Prometheus; the media type of the result is `CONTENT_TYPE_LATEST`.
 
     Args:
         counts: the counts of an inbox.
-        refused: requests without a valid token, in this process.
+        refused: number of requests without a valid token, in this process.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(counts, refused))

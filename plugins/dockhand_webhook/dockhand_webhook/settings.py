@@ -1,4 +1,4 @@
-"""Settings of the receiver that come from the environment: route, token, and on or off."""
+"""Settings of the receiver from environment variables: its route, its token, enabled or not."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ _BOOLEANS |= {"false": False, "0": False, "no": False, "off": False}
 
 
 def check_environment(environ: Mapping[str, str] = os.environ) -> None:
-    """Refuse misspelt names of the receiver's variables.
+    """Refuse misspelt names of the receiver's environment variables.
 
     Raises:
-        ConfigError: a name is similar to one of them; the message suggests it.
+        ConfigError: the name of a variable is unknown, and similar to a known name, which the
+            message suggests.
     """
     check_variables(environ, _VARIABLES)
 
@@ -39,7 +40,7 @@ def is_enabled(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether notifications are accepted: `DOCKHAND_NOTIFICATIONS_ENABLED`, true by default.
 
     Raises:
-        ConfigError: the value is not a boolean.
+        ConfigError: the variable's value is not a boolean, such as `true` or `off`.
     """
     text = environ.get("DOCKHAND_NOTIFICATIONS_ENABLED", "true")
     try:
@@ -51,14 +52,14 @@ def is_enabled(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def route(path: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
-    """The path that registries post notifications to: `DOCKHAND_NOTIFICATIONS_ROUTE`.
+    """The path that registries post notifications to.
 
     Args:
-        path: a path that takes precedence over the environment.
-        environ: the environment.
+        path: the path; default: `DOCKHAND_NOTIFICATIONS_ROUTE`, or `/dockhand/notify`.
+        environ: the environment variables.
 
     Raises:
-        ConfigError: it is not a valid path.
+        ConfigError: the path is not valid.
     """
     text = path or environ.get("DOCKHAND_NOTIFICATIONS_ROUTE") or _DEFAULT_ROUTE
     text = "/" + text.strip("/")
@@ -71,7 +72,10 @@ def route(path: str | None = None, environ: Mapping[str, str] = os.environ) -> s
 
 
 def notify_tokens(environ: Mapping[str, str] = os.environ) -> list[SecretStr]:
-    """The token in `DOCKHAND_NOTIFY_TOKEN`, or in the file that `DOCKHAND_NOTIFY_TOKEN_FILE` names.
+    """Read the token in `DOCKHAND_NOTIFY_TOKEN`, or in the file `DOCKHAND_NOTIFY_TOKEN_FILE`.
+
+    Returns:
+        a list with the token; an empty list if there is none.
 
     Raises:
         ConfigError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Configuration snippets that make a registry send its notifications to the receiver."""
+"""Configuration with which a registry sends its notifications to the receiver."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NAME = "dockhand"
 
 
 def distribution_section(url: str, token: str) -> str:
-    """The section `notifications` of Distribution's `config.yml`, for 2.x and 3.x.
+    """The section `notifications` of Distribution's `config.yml`, for Distribution 2 and 3.
 
     Args:
         url: the URL of the receiver's route.

@@ -1,1 +1,1 @@
-"""The dispatcher, which has handlers called with the events of the inbox."""
+"""The dispatcher, which delivers the events of the inbox to handlers."""

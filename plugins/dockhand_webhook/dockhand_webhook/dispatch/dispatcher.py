@@ -1,7 +1,8 @@
-"""The dispatcher: claims deliveries, has the handlers called, and records the outcomes.
+"""The dispatcher: claims deliveries, passes them to an executor, and records the outcomes.
 
-Deliveries of one partition (a handler's events of one connection and repository) are made in
-order; those of different partitions are made concurrently.
+A delivery is one event for one handler. A partition is the deliveries of one handler for one
+connection and repository. The deliveries of a partition are made in order; different partitions
+are worked on concurrently.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ from dockhand_webhook.inbox.inbox import Inbox
 __all__ = ["DeliveryExecutor", "Dispatcher", "InProcessExecutor"]
 
 _log = logging.getLogger("dockhand.webhook")
-_POLL_INTERVAL = 0.5  # seconds; finds events that other processes stored, and retries that are due
-_STOP_TIMEOUT = 5.0  # seconds for recording the outcomes of cancelled handlers
-_MAX_TURN = 1.0  # seconds that a partition keeps its slot while others wait for one
+_POLL_INTERVAL = 0.5  # seconds between searches for retries and for other processes' new events
+_STOP_TIMEOUT = 5.0  # seconds; limit for recording the outcomes of cancelled handlers
+_MAX_TURN = 1.0  # seconds after which a partition gives its slot up, so that others get a turn
 
-# Takes `keep_partition`; returns the partition's next delivery.
+# A function that records the outcome of a delivery. Its argument is `keep_partition`; it returns
+# the next delivery of the partition.
 _RecordOutcome = Callable[[bool], Awaitable[ClaimedDelivery | None]]
 
 
 class DeliveryExecutor(Protocol):
-    """Makes deliveries: calls handlers, in this process or elsewhere."""
+    """Calls handlers for a `Dispatcher`, in this process or elsewhere."""
 
     async def run(
         self, delivery: ClaimedDelivery, queue: DeliveryQueue, on_hang: Callable[[], None]
@@ -48,15 +50,16 @@ class DeliveryExecutor(Protocol):
         Args:
             delivery: the delivery.
             queue: the queue from which it was claimed.
-            on_hang: to be called if the handler still runs after its timeout and is waited for.
+            on_hang: to be called if the handler still runs after its timeout. `run` must then keep
+                waiting for the handler.
 
         Raises:
-            DeliveryDeferred: the handler could not be called.
+            DeliveryDeferred: the handler could not be called; the delivery will be tried again.
             Exception: the handler failed.
         """
 
     def close(self) -> None:
-        """Release threads and the like; the executor may be used again."""
+        """Release resources such as threads. It must be possible to use the executor again."""
 
 
 class InProcessExecutor:
@@ -89,7 +92,7 @@ class InProcessExecutor:
 
 @dataclass
 class _Slot:
-    """One of a handler's `concurrency` slots. It is released early if the handler hangs."""
+    """One of a handler's `concurrency` slots; released early if the handler hangs."""
 
     used_slots: dict[int, int]
     handler_id: int
@@ -102,16 +105,16 @@ class _Slot:
 
 
 class Dispatcher:
-    """Makes the deliveries of an inbox. Any number of processes can run one for the same inbox.
+    """Makes the deliveries of an inbox. Several processes can run a dispatcher for the same inbox.
 
     Args:
         inbox: the inbox.
-        handlers: the handlers, by name; only the names are used.
+        handlers: a mapping with the handlers' names as keys; its values are not used.
         executor: calls the handlers.
         concurrency: maximum number of partitions in progress for each handler.
-        backoff: when failed deliveries are retried.
-        lease: seconds after which another process may take over the deliveries of this one, if it
-            died.
+        backoff: when failed deliveries are retried, and how often.
+        lease: seconds after which another process takes over the deliveries of this process if this
+            process has died.
     """
 
     def __init__(
@@ -133,7 +136,9 @@ class Dispatcher:
         self._claiming: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start making deliveries. A handler new to the inbox gets events that arrive from now on.
+        """Start to make deliveries.
+
+        A handler that was never registered in this inbox gets no events that were stored before.
 
         Raises:
             InboxError: the inbox cannot be written.
@@ -143,12 +148,12 @@ class Dispatcher:
         self._claiming = asyncio.create_task(self._claim_forever(), name="dispatcher")
 
     async def stop(self, grace: float = 10.0) -> None:
-        """Start no more deliveries, and wait for those in progress.
+        """Start no more deliveries, and wait until the deliveries in progress have ended.
 
         Args:
-            grace: seconds to wait. Then async handlers are cancelled, and called again later. Other
-                handlers keep running in their threads, and their partitions stay claimed until the
-                lease ends.
+            grace: maximum number of seconds to wait. After that, async handlers are cancelled, and
+                their deliveries will be made again. Other handlers keep running in their threads,
+                and their partitions stay claimed until the lease ends.
         """
         if self._claiming is None:
             return
@@ -166,7 +171,7 @@ class Dispatcher:
         self._executor.close()
 
     def wake(self) -> None:
-        """Look for due deliveries at once, such as after an event was stored."""
+        """Look for due deliveries now, before the next poll. Called after an event was stored."""
         self._woken.set()
 
     async def _claim_forever(self) -> None:
@@ -187,16 +192,17 @@ class Dispatcher:
             except InboxError as error:
                 _log.error("deliveries wait: %s", error)
                 await asyncio.sleep(_POLL_INTERVAL)
-            except Exception:  # this task must go on, or no handler would be called any more
+            except Exception:  # if this task ended, no handler would be called any more
                 _log.exception("deliveries wait")
                 await asyncio.sleep(_POLL_INTERVAL)
             until = min(_POLL_INTERVAL, max(0.0, renew_at - time.monotonic()))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(until):  # wait_for of 3.11 may lose a cancellation
+                # Not asyncio.wait_for, which may lose a cancellation in Python 3.11.
+                async with asyncio.timeout(until):
                     await self._woken.wait()
 
     async def _claim(self, capacity: dict[int, int]) -> None:
-        """Claim partitions and start on them. A cancellation leaves none of them claimed."""
+        """Claim due partitions and start their deliveries. If cancelled, release all the claims."""
         claiming = asyncio.ensure_future(self._queue.claim(capacity, self._in_progress.values()))
         try:
             claimed = await asyncio.shield(claiming)
@@ -222,12 +228,12 @@ class Dispatcher:
         self.wake()
 
     async def _run_partition(self, delivery: ClaimedDelivery | None, slot: _Slot) -> None:
-        """Make deliveries of one partition in turn, until another partition may have the slot."""
+        """Make the deliveries of a partition in order, until none is left or the turn is over."""
         turn_ends = time.monotonic() + _MAX_TURN
         try:
             while delivery is not None:
                 record = await self._deliver(delivery, slot)
-                # A handler that was reported to hang has lost its slot.
+                # If the handler exceeded its timeout, `on_hang` has released the slot.
                 keep_partition = (
                     self._claiming is not None and slot.is_held and time.monotonic() < turn_ends
                 )
@@ -241,7 +247,7 @@ class Dispatcher:
         """Make one delivery.
 
         Returns:
-            a function that records the outcome.
+            a function that records the outcome in the inbox.
         """
         started = time.monotonic()
 
@@ -276,7 +282,7 @@ class Dispatcher:
         await self._queue.release(delivery, wait)
 
     async def _record(self, record: _RecordOutcome, keep_partition: bool) -> ClaimedDelivery | None:
-        """Record an outcome, and retry until it is stored, so that no handler is called twice."""
+        """Record an outcome; try until it is stored, so that the handler is not called twice."""
         while True:
             try:
                 return await record(keep_partition)
@@ -286,7 +292,7 @@ class Dispatcher:
 
 
 def _describe(error: Exception) -> str:
-    """The class and text of an exception; its `__str__` may raise as well."""
+    """The class and the text of an exception; the class alone if its `__str__` raises."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:

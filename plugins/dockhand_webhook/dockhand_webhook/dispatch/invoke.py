@@ -1,4 +1,4 @@
-"""Calls of handlers in this process: async handlers in the event loop, others in a thread."""
+"""Calls of handlers in this process: of async handlers in the event loop, of others in threads."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dockhand_webhook.dispatch.threads import HandlerThreads
 
 __all__ = ["DeliveryDeferred", "HandlerFailed", "invoke"]
 
-_GRACE = 1.0  # seconds that an async handler has to clean up after its cancellation
+_GRACE = 1.0  # seconds; time for an async handler to clean up after its cancellation
 
 
-class HandlerFailed(Exception):  # the handler's outcome, not an error of Dockhand's
+class HandlerFailed(Exception):  # no DockhandError: it reports an error of the handler
     """A handler did not return in time, or raised an exception that would end the process."""
 
 
-class DeliveryDeferred(Exception):  # not an error of the handler's
-    """A delivery was not made, through no fault of the handler; the attempt does not count.
+class DeliveryDeferred(Exception):  # no error: it tells the dispatcher to release the delivery
+    """A handler could not be called or was interrupted. This does not count as a failed attempt.
 
     Args:
-        wait: seconds after which to try again.
+        wait: seconds until the delivery may be tried again.
     """
 
     def __init__(self, wait: float) -> None:
@@ -39,21 +39,21 @@ async def invoke(
     timeout: float,
     on_hang: Callable[[], None],
 ) -> None:
-    """Call a handler, wait until it has finished, and let its exceptions through.
+    """Call a handler, and wait until it has finished. Exceptions of the handler are passed on.
 
-    An async handler is cancelled after the timeout. A thread cannot be cancelled: a handler that
-    hangs in one is waited for without limit, so that it is never called again while it still runs.
+    An async handler is cancelled after the timeout. A handler in a thread cannot be cancelled, so
+    this function waits for it without limit: it must not be called again while it still runs.
 
     Args:
         handler: the handler.
-        event: the event it is called with.
-        threads: the threads in which handlers run that are not async.
-        timeout: seconds.
-        on_hang: called when the handler still runs after the timeout.
+        event: the argument of the handler.
+        threads: the threads for handlers that are not async.
+        timeout: seconds that the handler may take.
+        on_hang: called if the handler still runs after the timeout and cannot be cancelled.
 
     Raises:
         HandlerFailed: the handler was cancelled, or raised an exception that would end the process.
-        DeliveryDeferred: the caller was cancelled, and the handler was stopped in time.
+        DeliveryDeferred: the dispatcher cancelled this call, and the handler was cancelled with it.
     """
     late = False
     task = asyncio.ensure_future(_run(handler, event, threads))
@@ -70,7 +70,7 @@ async def invoke(
         task.cancel()
         done, _ = await asyncio.wait({task}, timeout=_GRACE)
         if not (done and handler.is_async):
-            raise  # the handler still runs
+            raise  # the handler may still run, so its partition must stay claimed
         if task.cancelled():
             raise DeliveryDeferred(0.0) from None
     if task.cancelled():
@@ -90,5 +90,5 @@ async def _run(handler: EventHandler, event: RegistryBaseEvent, threads: Handler
             await result
     except (Exception, asyncio.CancelledError):
         raise
-    except BaseException as error:  # it would end the event loop
+    except BaseException as error:  # such as SystemExit, which would end the event loop
         raise HandlerFailed(f"raised {type(error).__name__}") from error

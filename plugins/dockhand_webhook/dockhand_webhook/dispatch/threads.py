@@ -1,8 +1,8 @@
 """Threads for handlers that are plain functions.
 
-The interpreter waits at exit for the threads of `concurrent.futures`, so that one hanging handler
-would keep the process from ending. It does not wait for these. They are reused, since applications
-keep database connections per thread.
+At its exit, the interpreter waits for the threads of `concurrent.futures`, so a handler that hangs
+in one of them would keep the process alive. The threads of this module are daemon threads, for
+which it does not wait. They are reused, since applications keep a database connection per thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["HandlerThreads"]
 
-_MAX_IDLE = 32  # idle threads that are kept for reuse
+_MAX_IDLE = 32  # maximum number of idle threads that are kept for reuse
 
 
 class _Call(NamedTuple):
@@ -28,13 +28,13 @@ class _Call(NamedTuple):
 
 
 class HandlerThreads:
-    """Threads without an upper limit, one for each call in progress; for one event loop."""
+    """A pool of threads without an upper limit. Each pool must be used in one event loop only."""
 
     def __init__(self) -> None:
         self._idle: list[SimpleQueue[_Call | None]] = []
 
     def run(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Call a function in a thread. Cancelling the future does not stop the thread."""
+        """Call a function in a thread. Cancelling the returned future does not stop the thread."""
         loop = asyncio.get_running_loop()
         call = _Call(function, contextvars.copy_context(), loop.create_future(), loop)
         if self._idle:
@@ -58,11 +58,11 @@ class HandlerThreads:
             result, error = None, None
             try:
                 result = call.context.run(call.function)
-            except BaseException as raised:  # the caller decides how to treat it
+            except BaseException as raised:  # raised again where the future is awaited
                 error = raised
-            with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing awaits the future
                 call.loop.call_soon_threadsafe(self._finish, calls, call.future, result, error)
-            del call, result, error  # an idle thread must not keep them alive
+            del call, result, error  # so that an idle thread does not keep these objects alive
 
     def _finish(
         self,
@@ -77,7 +77,7 @@ class HandlerThreads:
             calls.put(None)
         if future.done():
             return
-        if isinstance(error, StopIteration):  # asyncio futures refuse it
+        if isinstance(error, StopIteration):  # set_exception does not accept StopIteration
             future.set_exception(RuntimeError("raised StopIteration"))
         elif error is not None:
             future.set_exception(error)

@@ -1,8 +1,8 @@
-"""Backoff: when a failed delivery is retried, and how often.
+"""Back-off: when a failed delivery is retried, and how often.
 
-A handler that raises fails its delivery. The same event is delivered to that handler again after
-1 s, 4 s, 16 s and so on, at most 15 minutes apart, while the later events of the same repository
-wait. After the eighth failed attempt the event becomes a dead letter of that handler.
+A delivery fails if its handler raises an exception. By default, the handler is called with the same
+event again after 1 s, 4 s, 16 s and so on, at most 15 minutes apart. Later events of the same
+repository wait meanwhile. After the eighth failed attempt the event becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Backoff:
     """Number of attempts per delivery, and the delays between them.
 
     Attributes:
-        attempts: attempts in all, before the event becomes a dead letter.
+        attempts: number of failed attempts after which the event becomes a dead letter.
         first: seconds between the first and the second attempt.
         factor: ratio of each delay to the one before.
         longest: upper limit of a delay, in seconds.
@@ -30,10 +30,10 @@ class Backoff:
     longest: float = 900.0
 
     def delay(self, failures: int) -> float:
-        """Seconds until the next attempt, with a jitter of 20 % that spreads bursts.
+        """Seconds until the next attempt, changed at random by up to 20 % to spread bursts.
 
         Args:
-            failures: failed attempts so far, at least 1.
+            failures: number of failed attempts so far, at least 1.
         """
         try:
             delay = min(self.longest, self.first * self.factor ** (failures - 1))

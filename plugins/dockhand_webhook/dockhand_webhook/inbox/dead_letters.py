@@ -41,7 +41,7 @@ _SELECT = (
     "SELECT dead.id, died, reason, dead.connection, handler, attempts, kind, data, headers, body, "
     "size FROM dead LEFT JOIN events ON seq = event"
 )
-_REASON_LENGTH = 2000  # characters
+_REASON_LENGTH = 2000  # characters; a longer reason is cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class FailedDelivery:
     Attributes:
         handler: the handler's name.
         sequence: the event's position in the order of arrival.
-        attempts: number of attempts.
+        attempts: number of attempts, all of them failed.
     """
 
     handler: str
@@ -64,8 +64,8 @@ class UnreadableNotification:
     """A notification that no parser could read.
 
     Attributes:
-        headers: headers of the request, without credentials.
-        body: the first bytes of the body.
+        headers: the headers of the request, without those that may hold secrets.
+        body: the beginning of the request's body, or the whole body if it is short.
         size: size of the whole body, in bytes.
     """
 
@@ -95,7 +95,7 @@ def add_dead_letter(
 
 
 def _storable(text: str) -> str:
-    """Text with lone surrogates escaped: SQLite refuses them, and outside text may contain them."""
+    """Escape lone surrogates, which SQLite refuses and text from outside may contain."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -104,14 +104,14 @@ class DeadLetter:
     """An unreadable notification, or an event whose delivery to a handler was given up.
 
     Attributes:
-        id: number by which it is shown, replayed and dropped.
-        died: time at which it became a dead letter.
-        reason: why; for an event, the error of the last attempt.
-        connection: the last part of the route by which it arrived; empty for none.
-        handler: name of the handler that failed; None for a notification.
-        attempts: number of attempts; 0 for a notification.
-        event: the event that the handler failed at; None for a notification.
-        notification: the unreadable notification; None for an event.
+        id: number that identifies the dead letter.
+        died: time at which the dead letter was created.
+        reason: why the notification is unreadable, or the error of the last attempt.
+        connection: the connection name in the route of the notification; empty if none.
+        handler: name of the handler that failed; None for an unreadable notification.
+        attempts: number of calls of the handler; 0 for an unreadable notification.
+        event: the event that the handler failed at; None for an unreadable notification.
+        notification: the unreadable notification; None if a handler failed.
     """
 
     id: int
@@ -125,11 +125,11 @@ class DeadLetter:
 
     @property
     def summary(self) -> str:
-        """A description in a few words, for lists."""
+        """A short description, for lists of dead letters."""
         if self.event is not None:
             try:
                 event = self.event.deserialize()
-            except Exception:  # one broken event must not break the whole list
+            except Exception:  # a missing plugin must not make the whole list fail
                 return f"{self.event.kind} (its class cannot be loaded)"
             return f"{type(event).__name__} {event.repository} {event.id}"
         assert self.notification is not None
@@ -141,17 +141,17 @@ class DeadLetters:
 
     Args:
         database: the inbox's database.
-        clock: seconds since 1970.
+        clock: returns the time, in seconds since 1970.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database, self._clock = database, clock
 
     def page(self, limit: int = 100, after: int = 0) -> list[DeadLetter]:
-        """A page of dead letters, oldest first.
+        """Read a page of dead letters, oldest first.
 
         Args:
-            limit: maximum number of dead letters.
+            limit: maximum number of dead letters on the page.
             after: id of the last dead letter on the page before; 0 for the first page.
 
         Raises:
@@ -160,10 +160,11 @@ class DeadLetters:
         return self._select("WHERE dead.id > ? ORDER BY dead.id LIMIT ?", after, limit)
 
     def get(self, letter_id: int) -> DeadLetter:
-        """The dead letter with an id.
+        """Read the dead letter with the given id.
 
         Raises:
-            DeadLetterError: it does not exist.
+            DeadLetterError: the dead letter does not exist.
+            InboxError: the inbox cannot be read.
         """
         found = self._select("WHERE dead.id = ?", letter_id)
         if not found:
@@ -176,21 +177,21 @@ class DeadLetters:
         return [_from_row(row) for row in rows]
 
     def replay(self, letter_id: int, parsers: EventParsers) -> None:
-        """Try a dead letter again.
+        """Try a dead letter again, and delete it.
 
-        An event becomes the first delivery of its partition again, as it is older than the events
-        that wait there. A notification is parsed again, since a plugin may provide a parser by now;
-        its events are stored as if they had just arrived.
+        An event whose delivery failed is delivered to the same handler again, before newer events
+        of its partition. An unreadable notification is parsed again, since a plugin may provide a
+        parser by now; its events are stored as if they had just arrived.
 
         Args:
-            letter_id: its id.
+            letter_id: the id of the dead letter.
             parsers: the parsers of notifications.
 
         Raises:
-            DeadLetterError: it does not exist, its handler is unknown, or it was too large to be
-                stored whole.
+            DeadLetterError: the dead letter does not exist, its handler is unknown, or its
+                notification was too large to be stored whole.
             EventInvalid: the notification is still unreadable; it stays a dead letter.
-            InboxError: the inbox cannot be written.
+            InboxError: the inbox cannot be read or written.
         """
         letter = self.get(letter_id)
         if letter.notification is None:
@@ -212,7 +213,7 @@ class DeadLetters:
         self._database.write(work)
 
     def _requeue(self, transaction: Transaction, letter_id: int) -> None:
-        """Turn the dead letter of an event into a delivery that is due now."""
+        """Turn the dead letter of a failed delivery into a delivery that is due now."""
         row = transaction.execute(
             "SELECT handlers.id, event, events.lane FROM dead "
             "JOIN events ON seq = event LEFT JOIN handlers ON name = handler WHERE dead.id = ?",
@@ -230,7 +231,7 @@ class DeadLetters:
             "INSERT OR IGNORE INTO deliveries (handler, lane, event) VALUES (?, ?, ?)",
             (handler_id, partition, sequence),
         )
-        # A claimed partition stays claimed; one that waits for a retry becomes due now.
+        # If the partition waits for a retry, it becomes due now. If it is claimed, it stays so.
         transaction.execute(
             "INSERT INTO lanes (handler, lane, due) VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
             "SET due = excluded.due WHERE owner IS NULL",
@@ -242,7 +243,7 @@ class DeadLetters:
         """Delete a dead letter.
 
         Raises:
-            DeadLetterError: it does not exist.
+            DeadLetterError: the dead letter does not exist.
             InboxError: the inbox cannot be written.
         """
         self._database.write(lambda transaction: self._delete(transaction, letter_id))

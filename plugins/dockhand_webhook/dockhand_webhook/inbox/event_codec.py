@@ -14,7 +14,7 @@ from dockhand_core.events import EVENTS, RegistryBaseEvent
 
 __all__ = ["SerializedEvent", "serialize"]
 
-_EXCLUDED = {"connection"}  # the receiver sets it from the route
+_EXCLUDED = {"connection"}  # the inbox stores the connection in a column of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class SerializedEvent:
 
     Attributes:
         kind: the event class: `ManifestPushed`, or `module:Class` for a class of a plugin.
-        data: its attributes, JSON.
-        connection: the last part of the route by which it arrived; empty for none.
+        data: the event's attributes as JSON, without `connection`.
+        connection: the event's `connection`; empty for None.
     """
 
     kind: str
@@ -32,15 +32,15 @@ class SerializedEvent:
     connection: str = ""
 
     def deserialize(self) -> RegistryBaseEvent:
-        """The event as an instance of its class.
+        """Create the event, an instance of its class.
 
         Raises:
-            PluginError: the class belongs to a plugin and cannot be imported.
+            PluginError: the event class belongs to a plugin and cannot be imported.
         """
         kind = _import_class(self.kind)
         try:
             event = kind.model_validate_json(self.data)
-        except ValidationError:  # pydantic writes deeper nesting than it reads
+        except ValidationError:  # pydantic's JSON parser refuses nesting that its writer allows
             event = kind.model_validate(json.loads(self.data))
         if not self.connection:
             return event
@@ -48,19 +48,19 @@ class SerializedEvent:
 
 
 def serialize(event: RegistryBaseEvent) -> tuple[str, str]:
-    """The `kind` and `data` of a `SerializedEvent`.
+    """Serialize an event to the `kind` and the `data` of a `SerializedEvent`.
 
     Raises:
-        EventInvalid: a value cannot be written as JSON, such as a lone surrogate.
+        EventInvalid: a value cannot be written as JSON, such as text with a lone surrogate.
     """
     kind = type(event)
     name = kind.__name__
     if EVENTS.get(name) is not kind:
         name = f"{kind.__module__}:{kind.__qualname__}"
     try:
-        "".join(event.raw).encode()  # pydantic accepts lone surrogates in keys
+        "".join(event.raw).encode()  # refuses lone surrogates in keys, which pydantic would replace
         return name, event.model_dump_json(exclude=_EXCLUDED)
-    except Exception as error:  # the text of pydantic's error contains the value
+    except Exception as error:  # its text is left out, since pydantic puts the value into it
         raise EventInvalid(f"{name}: cannot be serialized: {type(error).__name__}") from None
 
 

@@ -1,4 +1,4 @@
-"""The table of events: each is stored once, with a delivery for every handler that wants it."""
+"""The table of events. An event is stored once, with a delivery for each handler of its class."""
 
 from __future__ import annotations
 
@@ -36,10 +36,14 @@ _NEW_DELIVERIES = (
 
 
 class EventRow(NamedTuple):
-    """The columns of one event.
+    """A row of the table, without the columns that all events of a notification share.
 
-    `kind` and `data` are those of `SerializedEvent`. Events with the same `partition` are delivered
-    in order.
+    Attributes:
+        id: the event's id.
+        kind: as in `SerializedEvent`.
+        data: as in `SerializedEvent`.
+        hook: name of the hook of the event's class; empty if the class has none.
+        partition: `connection:repository`. Events of one partition are delivered in order.
     """
 
     id: str
@@ -53,11 +57,11 @@ def to_rows(connection: str, events: Sequence[RegistryBaseEvent]) -> list[EventR
     """Convert events to rows.
 
     Args:
-        connection: the last part of the route by which they arrived; empty for none.
+        connection: the connection name in the route of the notification; empty if none.
         events: the events.
 
     Raises:
-        EventInvalid: one of them cannot be serialized; the error's `events` are the others.
+        EventInvalid: an event cannot be serialized. The error's `events` are all events that can.
     """
     rows, valid, reason = [], [], ""
     for event in events:
@@ -66,7 +70,7 @@ def to_rows(connection: str, events: Sequence[RegistryBaseEvent]) -> list[EventR
         except EventInvalid as error:
             reason = reason or str(error)
             continue
-        # Neither repository names nor connection names contain a colon.
+        # Unambiguous, since neither connection names nor repository names contain a colon.
         partition = f"{connection}:{event.repository}"
         rows.append(EventRow(event.id, kind, data, event.hook or "", partition))
         valid.append(event)
@@ -78,19 +82,19 @@ def to_rows(connection: str, events: Sequence[RegistryBaseEvent]) -> list[EventR
 def enqueue(
     transaction: Transaction, now: float, connection: str, rows: Iterable[EventRow]
 ) -> None:
-    """Add rows to the transaction's pending events; `write_pending` skips events stored before.
+    """Add events to the transaction's pending events, which `write_pending` writes later.
 
     Args:
         transaction: the transaction.
-        now: the time of arrival, seconds since 1970.
-        connection: the last part of the route; empty for none.
+        now: the time of arrival, in seconds since 1970.
+        connection: the connection name in the route of the notification; empty if none.
         rows: the events.
     """
     transaction.pending_events += [(connection, now, *row) for row in rows]
 
 
 def write_pending(transaction: Transaction) -> None:
-    """Write the pending events, and a delivery for every handler that wants them."""
+    """Write the pending events that are not stored yet, and their deliveries to handlers."""
     rows, execute = transaction.pending_events, transaction.execute
     if not rows:
         return
@@ -102,7 +106,7 @@ def write_pending(transaction: Transaction) -> None:
             f"{_INSERT} {', '.join([_PLACEHOLDERS] * len(batch))} ON CONFLICT DO NOTHING",
             [value for row in batch for value in row],
         )
-        new += inserted.rowcount  # registries resend events when they missed the reply
+        new += inserted.rowcount  # without events that a registry sent again, as they conflict
     transaction.counts["received", 0] += new
     transaction.counts["duplicated", 0] += len(rows) - new
     if new:

@@ -1,4 +1,4 @@
-"""Tokens that registries authenticate with: issued here, stored as hashes.
+"""Tokens with which registries authenticate to the receiver. The inbox stores their hashes.
 
 Follows: RFC 6750, 2.1 (Bearer); RFC 7617 (Basic: any user name, the token as the password).
 """
@@ -29,19 +29,19 @@ CREATE TABLE tokens (
     made REAL NOT NULL
 );
 """
-_PREFIX = "dhn_"  # by which secret scanners recognize a token
+_PREFIX = "dhn_"  # lets secret scanners recognize the tokens
 _RANDOM_BYTES = 32
 _REFRESH_INTERVAL = 1.0  # seconds after which the tokens are read from the inbox again
 
 
 @dataclass(frozen=True, slots=True)
 class NotifyToken:
-    """A token without its secret.
+    """A description of an issued token, without the secret token itself.
 
     Attributes:
-        id: name by which it is listed and revoked; not a secret.
-        connection: the only connection whose route accepts it; None for every route.
-        created: time at which it was issued.
+        id: identifies the token when it is listed or revoked; not a secret.
+        connection: the connection whose route accepts the token; None if every route does.
+        created: time at which the token was issued.
     """
 
     id: str
@@ -50,11 +50,11 @@ class NotifyToken:
 
 
 class NotifyTokens:
-    """The tokens of an inbox.
+    """The tokens that were issued for an inbox.
 
     Args:
         database: the inbox's database.
-        clock: seconds since 1970.
+        clock: returns the time, in seconds since 1970.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
@@ -66,7 +66,11 @@ class NotifyTokens:
         Earlier tokens stay valid: revoke them once the registry uses the new one.
 
         Args:
-            connection: the only connection whose route accepts it; every route unless given.
+            connection: the connection whose route accepts the token; unless given, every route
+                does.
+
+        Returns:
+            the token, which cannot be read from the inbox later.
 
         Raises:
             InboxError: the inbox cannot be written.
@@ -81,7 +85,7 @@ class NotifyTokens:
         return SecretStr(token)
 
     def valid(self) -> list[NotifyToken]:
-        """The valid tokens, oldest first.
+        """List the valid tokens, oldest first.
 
         Raises:
             InboxError: the inbox cannot be read.
@@ -94,15 +98,15 @@ class NotifyTokens:
             ]
 
     def hashes(self) -> list[tuple[bytes, str | None]]:
-        """The hash of each valid token, and the connection that it is bound to."""
+        """Read the hash of each valid token, and the connection it is bound to, or None."""
         with self._database.reading() as connection:
             return connection.execute("SELECT hash, connection FROM tokens").fetchall()
 
     def revoke(self, token_id: str) -> bool:
-        """Revoke a token; false if there is none with that id.
+        """Revoke a token, and return whether it existed.
 
         Args:
-            token_id: its id.
+            token_id: the token's id.
 
         Raises:
             InboxError: the inbox cannot be written.
@@ -115,13 +119,14 @@ class NotifyTokens:
 
 
 class TokenAuthenticator:
-    """Decides which requests are accepted: those with a valid token, or all of them.
+    """Decides whether a request is accepted.
 
     Args:
-        issued: the tokens of the inbox; changes take effect within a second.
+        issued: the tokens of the inbox. Tokens that are issued or revoked later, also by other
+            processes, take effect within a second.
         fixed: further tokens, valid on every route.
         anonymous: accept every request, with or without a token.
-        clock: seconds.
+        clock: returns a time in seconds that never goes back.
     """
 
     def __init__(
@@ -141,15 +146,15 @@ class TokenAuthenticator:
 
     @property
     def rejects_all(self) -> bool:
-        """Whether no request can be accepted: there is no token, and `anonymous` is false."""
+        """Whether every request is rejected: there is no token, and `anonymous` is false."""
         return not (self._anonymous or self._hashes)
 
     def accepts(self, authorization: str | None, connection: str) -> bool:
         """Whether a request is accepted.
 
         Args:
-            authorization: its `Authorization` header.
-            connection: the last part of its route; empty for none.
+            authorization: the request's `Authorization` header; None if there is none.
+            connection: the connection name in the request's route; empty if none.
         """
         if self._anonymous:
             return True
@@ -159,7 +164,7 @@ class TokenAuthenticator:
             self._refresh()
         candidate = _hash(_token_of(authorization))
         accepted = False
-        for known, bound_to in self._hashes:  # compare all, so that the time reveals nothing
+        for known, bound_to in self._hashes:  # no early exit: the response time must reveal nothing
             same = hmac.compare_digest(candidate, known)
             accepted |= same and (bound_to is None or bound_to == connection)
         return accepted
@@ -168,7 +173,7 @@ class TokenAuthenticator:
         self._refreshed_at = self._clock()
         try:
             self._hashes = [*self._fixed, *self._issued.hashes()]
-        except InboxError:  # known tokens stay valid; the next write reports the error
+        except InboxError:  # keep the tokens read before; the next write will report the error
             return
 
 
@@ -181,5 +186,5 @@ def _token_of(authorization: str) -> str:
 
 
 def _hash(token: str) -> bytes:
-    # A token has 256 random bits, so it cannot be guessed, and a slow hash would add nothing.
+    # A fast hash suffices: a token has 256 random bits, so it cannot be found by trying.
     return hashlib.sha256(token.encode(errors="replace")).digest()
