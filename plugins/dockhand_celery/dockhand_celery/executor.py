@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["CeleryExecutor"]
 
 _log = logging.getLogger("dockhand.celery")
-_FIRST_POLL, _MAX_POLL = 0.02, 0.5  # seconds between two polls for a result
+_FIRST_POLL, _MAX_POLL = 0.02, 0.5  # seconds; shortest and longest wait between polls for a result
 _GRACE = 5.0  # seconds; margin for workers to end late tasks, and for clocks that differ
 _RETRY_WAIT = 5.0  # seconds until the next try if the broker, backend or workers do not respond
 

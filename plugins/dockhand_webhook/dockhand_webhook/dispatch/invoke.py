@@ -66,7 +66,7 @@ async def invoke(
         if not done:
             on_hang()
             await asyncio.wait({task})
-    except asyncio.CancelledError:  # the dispatcher stops
+    except asyncio.CancelledError:  # the dispatcher is stopping
         task.cancel()
         done, _ = await asyncio.wait({task}, timeout=_GRACE)
         if not (done and handler.is_async):

@@ -1,8 +1,8 @@
-"""An SQLite file with one writing thread, which commits concurrent work together.
+"""An SQLite file with one writing thread, which commits concurrent writes together.
 
-A commit waits for the disk. So one thread does all writing: it runs everything that was submitted
-since the last commit in one transaction, and completes the submissions after that commit. No
-caller gets a result that a power failure could undo.
+Each commit waits for the disk, so few commits are faster than many. One thread does all writing: it
+runs all functions that were submitted since the last commit in one transaction. Callers get their
+results only after the commit, so a power failure cannot undo a result.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ __all__ = ["Database", "Transaction"]
 
 T = TypeVar("T")
 
-_BUSY_TIMEOUT = 10.0  # seconds that another process may hold the write lock
+_BUSY_TIMEOUT = 10.0  # seconds to wait for another process that holds the write lock
 _MAINTENANCE_INTERVAL = 60.0  # seconds
 _CACHED_STATEMENTS = 256
 _SCHEMA_VERSION = 1
 
 
 class Transaction:
-    """An open transaction, which submitted work writes to.
+    """An open transaction, the argument of the functions that are passed to `Database.write`.
 
     Attributes:
-        execute: runs a statement. Each call lets other threads run and may have to wait for them,
-            so few large statements take less time than many small ones.
-        counts: increments of the file's counters, by name and handler id (0 for no handler).
-        pending_events: rows of events, which are all written at once before the commit.
+        execute: runs an SQL statement. In each call other threads may run, and the call may have to
+            wait for them. So few large statements take less time than many small ones.
+        counts: numbers to add to the counts in the file, by name and handler id (0 for no handler).
+        pending_events: rows of events that will be written together before the commit.
     """
 
     __slots__ = ("counts", "execute", "pending_events")
@@ -52,9 +52,9 @@ class Transaction:
 
 
 class _Submission(Generic[T]):
-    """A piece of work, and the future of the thread or the task that waits for it.
+    """A function to run in a transaction, and the future for its result.
 
-    The loop is None where a thread waits.
+    If a task waits for the future, `loop` is its event loop; if a thread waits, `loop` is None.
     """
 
     __slots__ = ("future", "loop", "work")
@@ -73,23 +73,25 @@ class _Submission(Generic[T]):
         if error is not None:
             self.future.set_exception(error)
         else:
-            self.future.set_result(result)  # type: ignore[arg-type]  # of this work
+            self.future.set_result(result)  # type: ignore[arg-type]  # None only if T includes it
 
 
 _Outcome = tuple[_Submission[Any], Any, Exception | None]
 
 
 class Database:
-    """The SQLite file and the thread that writes to it.
+    """An SQLite file and the thread that writes to it.
 
-    The thread runs while there is something to write. A forked process starts a thread of its own.
+    The thread starts with the first write, and ends with `close`. After a fork, the child process
+    starts its own thread.
 
     Args:
-        path: the file; created with access for its owner only if it does not exist.
-        schema: the statements that create its tables.
-        before_commit: called in each transaction before it is committed.
-        maintenance: work that runs about once a minute, and again at once as long as it returns
-            true.
+        path: the SQLite file. If it does not exist, it is created, and only its owner can access
+            it.
+        schema: the SQL statements that create the tables.
+        before_commit: called with each transaction before it is committed.
+        maintenance: called with a transaction about once a minute; if it returns true, it is called
+            again at once.
 
     Raises:
         ConfigError: the file cannot be used.
@@ -119,7 +121,7 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection, schema: str) -> None:
         until = time.monotonic() + _BUSY_TIMEOUT
-        while True:  # SQLite's busy timeout does not apply to this statement
+        while True:  # retry here, since SQLite's busy timeout does not apply to this statement
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 break
@@ -127,7 +129,7 @@ class Database:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.01)
-        connection.execute("BEGIN IMMEDIATE")  # two processes may start at once
+        connection.execute("BEGIN IMMEDIATE")  # if two processes start at once, one has to wait
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version not in {0, _SCHEMA_VERSION}:
             raise ConfigError(
@@ -159,7 +161,7 @@ class Database:
         self._closing = False
 
     def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run work in a transaction, and wait until it is on disk.
+        """Run a function in a transaction, and return its result when the transaction is on disk.
 
         Raises:
             InboxError: the file cannot be written.
@@ -169,7 +171,7 @@ class Database:
         return future.result()
 
     async def write_async(self, work: Callable[[Transaction], T]) -> T:
-        """Do the same as `write` in asyncio. After a cancellation the outcome is unknown."""
+        """Do the same as `write` in asyncio. If cancelled, the function may run or not."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._submit(_Submission(work, future, loop))
@@ -187,7 +189,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection for reading: it sees one committed state, and does not block writers.
+        """Open a connection for reading. It sees one committed state, and does not block writers.
 
         Raises:
             InboxError: the file cannot be read.
@@ -200,7 +202,7 @@ class Database:
             raise InboxError(f"{self.path}: {error}") from error
 
     def close(self) -> None:
-        """Write everything submitted so far and end the thread. A later submission restarts it."""
+        """Write everything submitted so far, and end the thread. A later write starts a new one."""
         with self._condition:
             thread = self._thread
             self._closing = thread is not None
@@ -218,7 +220,8 @@ class Database:
             elif submission.loop is None:
                 self._condition.notify()
             elif self._waking_loop is not submission.loop:
-                # Tasks that the loop runs before the callback may submit work for the same commit.
+                # Wake the thread through the loop: other tasks that are ready now run first, so
+                # that their writes get into the same commit.
                 self._waking_loop = submission.loop
                 submission.loop.call_soon(self._wake_thread)
 
@@ -264,8 +267,8 @@ class Database:
     ) -> list[_Outcome]:
         """Run a batch in one transaction.
 
-        If one of its submissions is at fault, run each in a transaction of its own, so that only
-        that one fails.
+        If a submission raises an error, run each submission in a transaction of its own, so that
+        the others succeed.
         """
         try:
             results = self._transact(connection, [item.work for item in batch])
@@ -300,7 +303,7 @@ class Database:
         try:
             [more] = self._transact(connection, [self._maintenance])
         except sqlite3.Error:
-            return False  # the next submission gets the error
+            return False  # not reported: the next write will meet the same error and report it
         return bool(more)
 
     def _inbox_error(self, error: sqlite3.Error) -> InboxError:
@@ -308,13 +311,13 @@ class Database:
 
 
 def _is_caused_by_work(error: sqlite3.DatabaseError) -> bool:
-    """Whether the submitted work caused an error, rather than the file or its disk."""
+    """Whether a submitted function caused the error; if not, the file or its disk did."""
     codes = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
     return (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF) in codes
 
 
 def _complete_all(outcomes: list[_Outcome]) -> None:
-    """Complete submissions; wake each event loop once for all of its tasks."""
+    """Complete submissions. Each event loop is woken only once, for all of its tasks."""
     by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
     for outcome in outcomes:
         loop = outcome[0].loop
@@ -323,7 +326,7 @@ def _complete_all(outcomes: list[_Outcome]) -> None:
         else:
             by_loop.setdefault(loop, []).append(outcome)
     for loop, of_loop in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so none of its tasks waits
             loop.call_soon_threadsafe(_complete_in_loop, of_loop)
 
 

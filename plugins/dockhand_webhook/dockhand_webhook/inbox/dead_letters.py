@@ -177,7 +177,7 @@ class DeadLetters:
         return [_from_row(row) for row in rows]
 
     def replay(self, letter_id: int, parsers: EventParsers) -> None:
-        """Try a dead letter again, and delete it.
+        """Try the event or the notification of a dead letter again, and delete the dead letter.
 
         An event whose delivery failed is delivered to the same handler again, before newer events
         of its partition. An unreadable notification is parsed again, since a plugin may provide a

@@ -1,14 +1,14 @@
-"""Deliveries: claims, leases, and what follows success and failure.
+"""Deliveries of events to handlers: claims, leases, retries.
 
 A delivery is one event for one handler. The deliveries of a handler are divided into partitions,
-one for each connection and repository. Within a partition they are made in order of arrival: the
-first delivery is in progress or waits for its next attempt, and the others wait behind it.
+one for each connection and repository. Within a partition, deliveries are made in order of arrival:
+while the first delivery is in progress or waits for its next attempt, the later deliveries wait.
 
 A process claims a partition for a limited time (the lease) and renews the lease while it works. If
-the process dies, another one claims the partition after the lease has ended.
+the process dies, another process claims the partition after the lease has ended.
 
-In the tables a partition is called `lane`. Its `due` is the time from which any process may claim
-it: for a claimed partition, the end of the lease.
+In the tables, a partition is called `lane`. The column `due` is the time from which any process may
+claim the partition. If the partition is claimed, `due` is the end of the lease.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CREATE TABLE lanes (
 CREATE INDEX lanes_due ON lanes (handler, due);
 """
 _COLUMNS = "seq, attempts, handed, kind, data, connection"
-# One delivery, provided that this process has claimed its partition.
+# An SQL condition that matches one delivery if this process has claimed its partition, else none.
 _WHERE_CLAIMED = (
     "WHERE handler = ? AND lane = ? AND event = ? "
     "AND EXISTS (SELECT 1 FROM lanes WHERE handler = ? AND lane = ? AND owner = ?)"
@@ -73,8 +73,8 @@ class ClaimedDelivery:
         sequence: the event's position in the order of arrival.
         attempts: number of failed attempts so far.
         event: the event.
-        handed_out: time at which it was handed out to another machine, in seconds since 1970; None
-            if it was not.
+        handed_out: time at which the delivery was handed out to another machine, in seconds since
+            1970; None if it is not handed out.
     """
 
     handler: str
@@ -87,14 +87,14 @@ class ClaimedDelivery:
 
 
 class DeliveryQueue:
-    """The deliveries of an inbox, from the point of view of one process that claims them.
+    """The deliveries of an inbox, which one process claims through this object.
 
     Args:
         database: the inbox's database.
-        owner: a name that no other process has or had.
-        backoff: when failed deliveries are retried.
-        lease: seconds for which a claim holds unless it is renewed.
-        clock: seconds since 1970.
+        owner: the name under which this process claims; no other process may ever have used it.
+        backoff: when failed deliveries are retried, and how often.
+        lease: seconds for which a claim is valid unless it is renewed.
+        clock: returns the time, in seconds since 1970.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class DeliveryQueue:
         self._handler_names: dict[int, str] = {}
 
     async def register(self, handlers: Iterable[str]) -> dict[str, int]:
-        """Register handlers by name. A new handler gets the events that arrive from now on.
+        """Register handlers by name. A new handler gets no events that were stored before.
 
         Returns:
-            the id of each.
+            the id of each handler, by the handler's name.
         """
         names = tuple(handlers)
 
@@ -138,12 +138,12 @@ class DeliveryQueue:
     async def claim(
         self, capacity: Mapping[int, int], in_progress: Iterable[ClaimedDelivery] = ()
     ) -> list[ClaimedDelivery]:
-        """Claim partitions that are due, those first that wait longest.
+        """Claim partitions that are due. Partitions that have waited longest come first.
 
         Args:
-            capacity: maximum number of partitions for each handler id.
-            in_progress: deliveries in progress in this process. If their renewal is late they look
-                due, but they are not claimed a second time.
+            capacity: maximum number of partitions to claim, by handler id.
+            in_progress: deliveries in progress in this process. Their partitions are not claimed a
+                second time, even if their leases have ended because of a late renewal.
 
         Returns:
             the first delivery of each claimed partition.
@@ -180,8 +180,9 @@ class DeliveryQueue:
                 self._delete_partition(transaction, handler_id, partition)
                 continue
             delivery = self._from_row(handler_id, partition, columns)
-            # An owner means that its process died or stalled during the attempt. A delivery that
-            # was handed out runs on another machine, so that this did not interrupt it.
+            # If a due partition has an owner, the owner's process died or stalled during the
+            # attempt, so the attempt failed. But if the delivery was handed out, the handler runs
+            # on another machine and was not interrupted.
             if owner is None or delivery.handed_out is not None:
                 claimed.append(delivery)
             elif (current := self._count_interrupted(transaction, delivery)) is not None:
@@ -198,10 +199,11 @@ class DeliveryQueue:
     def _count_interrupted(
         self, transaction: Transaction, delivery: ClaimedDelivery
     ) -> ClaimedDelivery | None:
-        """Count an attempt during which its process ended as failed.
+        """Count an attempt as failed, because its process ended before the attempt was over.
 
         Returns:
-            the delivery; after the last attempt the next one of the partition, or None.
+            the delivery, to be tried again. If this was its last attempt, the next delivery of the
+            partition, or None if there is none.
         """
         failed = replace(delivery, attempts=delivery.attempts + 1)
         if failed.attempts < self.backoff.attempts:
@@ -217,7 +219,7 @@ class DeliveryQueue:
     def _first_delivery(
         self, transaction: Transaction, handler_id: int, partition: str
     ) -> ClaimedDelivery | None:
-        """The first delivery of a partition; an empty partition is deleted."""
+        """Read the first delivery of a partition. If there is none, delete the partition."""
         row = transaction.execute(
             f"SELECT {_COLUMNS} FROM deliveries JOIN events "  # noqa: S608  # a constant
             "ON seq = event WHERE handler = ? AND deliveries.lane = ? ORDER BY event LIMIT 1",
@@ -255,8 +257,8 @@ class DeliveryQueue:
             keep_partition: keep the partition claimed, for its next delivery.
 
         Returns:
-            the next delivery of the partition, claimed as well; None if there is none, or if the
-            partition was released.
+            the next delivery of the partition; None if there is none, or if this process does not
+            have the partition claimed any more.
         """
 
         def work(transaction: Transaction) -> ClaimedDelivery | None:
@@ -274,11 +276,11 @@ class DeliveryQueue:
 
         Args:
             delivery: the delivery.
-            error: the reason, a few lines at most; kept with the dead letter.
-            keep_partition: as for `mark_succeeded`.
+            error: the handler's error, as the dead letter shows it.
+            keep_partition: as for `mark_succeeded`; ignored if a retry is scheduled.
 
         Returns:
-            as for `mark_succeeded`; None if the delivery is to be retried.
+            None if a retry is scheduled; otherwise as for `mark_succeeded`.
         """
 
         def work(transaction: Transaction) -> ClaimedDelivery | None:
@@ -297,26 +299,27 @@ class DeliveryQueue:
         return await self._database.write_async(work)
 
     async def release(self, delivery: ClaimedDelivery, wait: float = 0.0) -> None:
-        """Release the claim on a delivery that was not made.
+        """Release the claim on a partition. Its first delivery stays, without a failed attempt.
 
         Args:
-            delivery: the delivery.
-            wait: seconds after which any process may claim it.
+            delivery: the first delivery of the partition.
+            wait: seconds until any process may claim the partition.
         """
         await self._database.write_async(
             lambda transaction: self._release(transaction, delivery, wait)
         )
 
     async def mark_handed_out(self, delivery: ClaimedDelivery) -> ClaimedDelivery | None:
-        """Record that the delivery is about to be handed out to another machine.
+        """Record that a delivery is about to be handed out to another machine.
 
         Returns:
-            the delivery with that time; None if another process has claimed the partition.
+            the delivery, with the present time as `handed_out`; None if another process has claimed
+            the partition.
         """
         return await self._set_handed_out(replace(delivery, handed_out=self._clock()))
 
     async def clear_handed_out(self, delivery: ClaimedDelivery) -> None:
-        """Record that no other machine has the delivery or will get it."""
+        """Record that a delivery is not handed out any more: no other machine will work on it."""
         await self._set_handed_out(replace(delivery, handed_out=None))
 
     async def _set_handed_out(self, delivery: ClaimedDelivery) -> ClaimedDelivery | None:
@@ -330,7 +333,7 @@ class DeliveryQueue:
         return await self._database.write_async(work)
 
     async def renew(self, deliveries: Iterable[ClaimedDelivery]) -> None:
-        """Renew the leases of deliveries, and the registration of this process's handlers."""
+        """Renew the leases of the deliveries' partitions, and the handlers' registration."""
         keys = [(delivery.handler_id, delivery.partition) for delivery in deliveries]
 
         def work(transaction: Transaction) -> None:
@@ -346,7 +349,12 @@ class DeliveryQueue:
         await self._database.write_async(work)
 
     def _has_claim(self, delivery: ClaimedDelivery, changed: int) -> bool:
-        """Whether a statement that needs this process's claim changed a row; log it if not."""
+        """Whether this process still has the claim on a delivery's partition; if not, log that.
+
+        Args:
+            delivery: the delivery.
+            changed: number of rows that were changed by a statement that requires the claim.
+        """
         if not changed:
             _log.warning(
                 "%s: event %d: this process stood still for longer than its lease, and another "
@@ -355,7 +363,7 @@ class DeliveryQueue:
         return changed > 0
 
     def _delete_delivery(self, transaction: Transaction, delivery: ClaimedDelivery) -> bool:
-        """Delete a delivery that is done; false if this process has lost its claim."""
+        """Delete a delivery that is done; return false if this process has lost the claim."""
         key = (delivery.handler_id, delivery.partition)
         deleted = transaction.execute(_DELETE, (*key, delivery.sequence, *key, self._owner))
         return self._has_claim(delivery, deleted.rowcount)
@@ -383,7 +391,7 @@ class DeliveryQueue:
         return self._first_delivery(transaction, delivery.handler_id, delivery.partition)
 
     def _release(self, transaction: Transaction, delivery: ClaimedDelivery, wait: float) -> bool:
-        """Release a partition, due again in some seconds; false if the claim was lost."""
+        """Release a partition, due in `wait` seconds; return false if the claim was lost."""
         released = transaction.execute(
             "UPDATE lanes SET owner = NULL, due = ? WHERE handler = ? AND lane = ? AND owner = ?",
             (self._clock() + wait, delivery.handler_id, delivery.partition, self._owner),

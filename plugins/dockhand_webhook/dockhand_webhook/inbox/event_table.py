@@ -106,7 +106,7 @@ def write_pending(transaction: Transaction) -> None:
             f"{_INSERT} {', '.join([_PLACEHOLDERS] * len(batch))} ON CONFLICT DO NOTHING",
             [value for row in batch for value in row],
         )
-        new += inserted.rowcount  # without events that a registry sent again, as they conflict
+        new += inserted.rowcount  # events that are stored already conflict, and are not counted
     transaction.counts["received", 0] += new
     transaction.counts["duplicated", 0] += len(rows) - new
     if new:

@@ -18,7 +18,7 @@ from dockhand_webhook.inbox.database import Database, Transaction
 __all__ = ["Counts", "HandlerCounts", "Inbox"]
 
 _DAY = 86_400.0
-_MAINTENANCE_ROWS = 1000  # deleted in one transaction, so that other writers get their turn
+_MAINTENANCE_ROWS = 1000  # maximum deleted in one transaction, which must not block others long
 _CONNECTION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _COUNTS_SCHEMA = """
 CREATE TABLE counts (
@@ -35,14 +35,14 @@ _SCHEMA = (
 
 @dataclass(frozen=True, slots=True)
 class HandlerCounts:
-    """Counts of one handler.
+    """Counts of one handler, since it was first registered.
 
     Attributes:
-        delivered: calls that succeeded.
-        failed: calls that failed.
-        dead: events that became dead letters, since the inbox was created.
-        waiting: events that are not delivered yet.
-        lag: seconds since the oldest of these arrived; 0 if there is none.
+        delivered: number of calls that succeeded.
+        failed: number of calls that failed.
+        dead: number of events that became dead letters.
+        waiting: number of events that wait for delivery now.
+        lag: seconds since the arrival of the oldest event that waits now; 0 if none waits.
     """
 
     delivered: int = 0
@@ -57,11 +57,11 @@ class Counts:
     """Counts of an inbox since it was created, over all processes.
 
     Attributes:
-        received: events that were stored.
-        duplicated: events that arrived again and were stored already.
-        invalid: notifications that no parser could read, and that became dead letters.
-        dead_letters: dead letters that exist now.
-        handlers: counts of each handler, by name.
+        received: number of events that were stored.
+        duplicated: number of events that arrived when they were stored already.
+        invalid: number of unreadable notifications, which became dead letters.
+        dead_letters: number of dead letters that exist now.
+        handlers: the counts of each handler, by the handler's name.
     """
 
     received: int = 0
@@ -72,27 +72,27 @@ class Counts:
 
     @property
     def delivered(self) -> int:
-        """Calls of handlers that succeeded."""
+        """Number of calls of handlers that succeeded."""
         return sum(counts.delivered for counts in self.handlers.values())
 
     @property
     def failed(self) -> int:
-        """Calls of handlers that failed."""
+        """Number of calls of handlers that failed."""
         return sum(counts.failed for counts in self.handlers.values())
 
     @property
     def dead(self) -> int:
-        """Dead letters since the inbox was created, including those replayed or dropped."""
+        """Number of dead letters so far, including those that were replayed or dropped."""
         return self.invalid + sum(counts.dead for counts in self.handlers.values())
 
     @property
     def waiting(self) -> int:
-        """Deliveries that are not made yet."""
+        """Number of deliveries that wait now; an event may wait for several handlers."""
         return sum(counts.waiting for counts in self.handlers.values())
 
     @property
     def lag(self) -> float:
-        """Seconds since the oldest event arrived that is not delivered to every handler."""
+        """Seconds since the arrival of the oldest event that waits now; 0 if no event waits."""
         return max((counts.lag for counts in self.handlers.values()), default=0.0)
 
 
@@ -100,14 +100,16 @@ class Inbox:
     """Events in an SQLite file, which several processes of one machine can share.
 
     Args:
-        path: the file; created with access for its owner only if it does not exist. It belongs on a
-            local disk: SQLite's write-ahead log does not work over a network file system.
-        keep: seconds for which an event is kept after it arrived, so that a repetition is
-            recognized; longer while a delivery or a dead letter needs it.
-        keep_dead: seconds for which dead letters are kept.
-        forget: seconds after which a handler that no process registers any more is removed, with
-            its deliveries.
-        clock: seconds since 1970.
+        path: the SQLite file. If it does not exist, it is created, and only its owner can access
+            it. It must be on a local disk: SQLite's write-ahead log does not work over a network
+            file system.
+        keep: seconds for which an event is kept after it arrived. For that time, the event is
+            recognized if a registry sends it again. It is kept longer while a delivery or a dead
+            letter needs it.
+        keep_dead: seconds for which a dead letter is kept.
+        forget: seconds after which a handler is removed with its deliveries, if no process
+            registers the handler any more.
+        clock: returns the time, in seconds since 1970.
 
     Attributes:
         database: the SQLite file.
@@ -115,7 +117,7 @@ class Inbox:
         tokens: the tokens that registries authenticate with.
 
     Raises:
-        ConfigError: the file cannot be used.
+        ConfigError: the SQLite file cannot be used.
     """
 
     def __init__(
@@ -133,15 +135,17 @@ class Inbox:
         self.tokens = tokens.NotifyTokens(self.database, clock)
 
     async def store(self, connection: str, events: Sequence[RegistryBaseEvent]) -> None:
-        """Store events that are not stored yet. They are on disk when this returns.
+        """Store the events of a notification. They are on disk when this returns.
+
+        Events that are stored already are skipped.
 
         Args:
-            connection: the last part of the route by which they arrived; empty for none.
+            connection: the connection name in the route of the notification; empty if none.
             events: the events, in order of arrival.
 
         Raises:
-            EventInvalid: one of them cannot be serialized, so none is stored; the error's `events`
-                are the others.
+            EventInvalid: an event cannot be serialized, so no event is stored. The error's `events`
+                are all events that can be serialized.
             InboxError: the inbox cannot be written.
         """
         rows = event_table.to_rows(connection, events)
@@ -155,12 +159,12 @@ class Inbox:
         notification: dead_letters.UnreadableNotification,
         error: EventInvalid,
     ) -> None:
-        """Store an unreadable notification as a dead letter, and the events that could be read.
+        """Store an unreadable notification as a dead letter, and its readable events as usual.
 
         Args:
-            connection: the last part of the route by which it arrived; empty for none.
+            connection: the connection name in the route of the notification; empty if none.
             notification: the notification.
-            error: why it cannot be read; its `events` are those that could be.
+            error: the error of the parser, whose `events` are the readable events.
 
         Raises:
             InboxError: the inbox cannot be written.
@@ -191,13 +195,13 @@ class Inbox:
     def delivery_queue(
         self, owner: str, backoff: Backoff, lease: float
     ) -> deliveries.DeliveryQueue:
-        """The deliveries, for one process to claim. See `DeliveryQueue` for the arguments."""
+        """Create a queue of the inbox's deliveries; see `DeliveryQueue` for the arguments."""
         return deliveries.DeliveryQueue(
             self.database, owner, backoff=backoff, lease=lease, clock=self._clock
         )
 
     def counts(self) -> Counts:
-        """The counts as of now.
+        """Read the present counts.
 
         Raises:
             InboxError: the inbox cannot be read.
@@ -224,13 +228,13 @@ class Inbox:
         return Counts(**totals, dead_letters=dead, handlers=handlers)
 
     def forget_handler(self, name: str) -> int:
-        """Remove a handler, with its deliveries.
+        """Remove a handler, and its deliveries that wait.
 
         Args:
             name: the handler's name.
 
         Returns:
-            number of deliveries that were not made.
+            the number of deliveries that were removed.
 
         Raises:
             ConfigError: no handler has that name.
@@ -247,7 +251,7 @@ class Inbox:
         return self.database.write(work)
 
     def _delete_expired(self, transaction: Transaction) -> bool:
-        """Delete rows that were kept long enough; true if there may be more."""
+        """Delete rows that were kept long enough, and return whether more may be left."""
         now, execute = self._clock(), transaction.execute
         execute("DELETE FROM dead WHERE died < ?", (now - self._keep_dead,))
         gone = execute("SELECT id FROM handlers WHERE seen < ?", (now - self._forget,)).fetchall()
@@ -262,12 +266,12 @@ class Inbox:
         return deleted.rowcount == _MAINTENANCE_ROWS
 
     def close(self) -> None:
-        """Wait until everything submitted is written. The inbox can be used again afterwards."""
+        """Wait until everything submitted is on disk. The inbox can be used again afterwards."""
         self.database.close()
 
 
 def is_connection_name(name: str) -> bool:
-    """Whether the last part of a route is a valid connection name."""
+    """Whether a text is a valid name of a connection, the last part of a route."""
     return _CONNECTION_NAME.fullmatch(name) is not None
 
 
