@@ -177,7 +177,7 @@ class BodyCollector:
         self._size = 0
 
     def add(self, block: bytes) -> bool:
-        """Add a block, and return whether to read on; False if the body is cut before this block.
+        """Add a block, and return whether to read on; False if the body is cut in this block.
 
         Raises:
             ResponseTooLarge: the body, or its announced size, exceeds `limit`, and `cut` is False.
@@ -189,6 +189,7 @@ class BodyCollector:
                 where = self._stream.where
                 raise ResponseTooLarge(f"{where}: the body is larger than {self._limit} bytes")
             if self._size > self._limit:
+                self._blocks.append(block[: self._limit - self._size])
                 return False
         if time.monotonic() > self._deadline + self._size / MIN_RATE:
             raise Timeout(f"{self._stream.where}: the body arrives too slowly")
