@@ -1,4 +1,4 @@
-"""Dockhand as the token authority: keys, tokens, and the auth driver `jwt`."""
+"""The auth driver `jwt`, and the keys and tokens of a program that is a token authority."""
 
 from __future__ import annotations
 

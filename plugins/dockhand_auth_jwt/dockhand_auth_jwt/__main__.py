@@ -1,4 +1,4 @@
-"""The command `python -m dockhand_auth_jwt keys`: makes a key pair and prints configuration."""
+"""The command `python -m dockhand_auth_jwt keys`, which makes keys and configuration."""
 
 from __future__ import annotations
 
@@ -78,18 +78,19 @@ def _argument_parser() -> argparse.ArgumentParser:
 
 
 def _create_files(files: dict[Path, tuple[bytes, int]]) -> None:
-    """Create all files or none.
+    """Create several files, or none if one of them cannot be created.
 
     Args:
-        files: content and mode by path.
+        files: the content and the mode of each file, by path.
 
     Raises:
-        FileExistsError: one of the files exists already; it is not changed.
+        FileExistsError: one of the files exists already. The existing file is not changed.
     """
     created: list[Path] = []
     try:
         for path, (data, mode) in files.items():
-            # The mode is set at creation, so that nobody can open the file before a chmod.
+            # The mode is set at creation. With a chmod after creation, others could open the file
+            # in between.
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             created.append(path)
             with os.fdopen(handle, "wb") as file:
@@ -101,11 +102,11 @@ def _create_files(files: dict[Path, tuple[bytes, int]]) -> None:
 
 
 def make_keys(options: argparse.Namespace) -> str:
-    """Make the files of the command `keys`, and return the configuration that uses them.
+    """Write the files of the command `keys`, and return the configuration that uses them.
 
     Raises:
-        KeyInvalid: the algorithm is unknown, the authority's name is not possible in a
-            certificate, or the password is empty.
+        KeyInvalid: the algorithm is unknown, a certificate cannot contain the authority's name, or
+            the password is empty.
         OSError: a file exists already, or cannot be read or written.
     """
     password = None
@@ -144,7 +145,7 @@ def make_keys(options: argparse.Namespace) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Quote a string so that JSON, YAML and TOML read it."""
+    """Quote a string in a way that is valid in JSON, YAML and TOML."""
     return json.dumps(text, ensure_ascii=False)
 
 

@@ -1,6 +1,6 @@
-"""Certificates of signing keys, and the chains of them that tokens carry as `x5c`.
+"""Certificates of signing keys, and the certificate chains that tokens carry as `x5c`.
 
-Follows: RFC 5280 (X.509), RFC 7515 4.1.6 (`x5c`).
+Follows: RFC 5280 (X.509); RFC 7515, section 4.1.6 (`x5c`).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def issue_certificate(
     """Make a certificate for a key, signed by the same key.
 
     Args:
-        private: the key that is certified and that signs.
-        subject, issuer: common names; 1 to 64 characters.
-        lifetime: time from now until the certificate expires.
-        ca: whether the certificate may sign others.
+        private: the key that the certificate is for, and that signs the certificate.
+        subject, issuer: common names of 1 to 64 characters.
+        lifetime: the time from now until the certificate expires.
+        ca: whether the certificate may sign other certificates.
 
     Raises:
-        KeyInvalid: a name or the lifetime is not possible in a certificate.
+        KeyInvalid: a certificate cannot have these names or this lifetime.
     """
     now = datetime.now(UTC).replace(microsecond=0)
     public = private.public_key()
@@ -51,7 +51,7 @@ def issue_certificate(
             .issuer_name(_x509_name(issuer))
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))  # clocks differ
+            .not_valid_before(now - timedelta(hours=1))  # for registries with a slow clock
             .not_valid_after(now + lifetime)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(
@@ -65,10 +65,10 @@ def issue_certificate(
 
 
 def check_certificate(pem: bytes, public: PublicKey) -> None:
-    """Check that the first certificate of a PEM belongs to a key and has not expired.
+    """Check that the first certificate in PEM data belongs to a key and has not expired.
 
     Raises:
-        KeyInvalid: it belongs to another key, has expired, or cannot be read.
+        KeyInvalid: the certificate belongs to another key, has expired, or cannot be read.
     """
     chain = load_certificates(pem)
     if not chain or public_key_der(chain[0].public_key()) != public_key_der(public):
@@ -81,9 +81,10 @@ def check_certificate(pem: bytes, public: PublicKey) -> None:
 
 
 def certificate_chain(pem: bytes) -> list[x509.Certificate]:
-    """The chain that begins with the first certificate of a PEM.
+    """Extract the chain that begins with the first certificate in PEM data.
 
-    Each certificate is certified by the next one. Other certificates of a bundle are left out.
+    In a chain, the next certificate is always the issuer of the one before. Certificates that do
+    not belong to the chain are left out.
     """
     first, *others = load_certificates(pem)
     chain = [first]

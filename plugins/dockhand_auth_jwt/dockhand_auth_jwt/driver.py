@@ -1,4 +1,4 @@
-"""The auth driver `jwt`: Dockhand signs the tokens that it sends."""
+"""The auth driver `jwt`, which signs the tokens that Dockhand sends to a registry."""
 
 from __future__ import annotations
 
@@ -24,30 +24,32 @@ Pem: TypeAlias = Path | SecretStr
 
 
 class JwtAuth(AuthDriver):
-    """Signs tokens for exactly the scopes of each request.
+    """Signs the tokens of requests. A token grants exactly the scopes that the request needs.
 
-    A token is cached until shortly before it expires. One that the registry refuses (401) is
-    replaced once. If no `key_id` is set and the registry answers the first token with
-    `invalid_token`, the next one uses another key id; the first key id that the registry accepts
-    is kept.
+    A token is cached until shortly before it expires. If the registry refuses a token (401), the
+    request is sent once more, with a new token. If the setting `key_id` is absent and the registry
+    answers `invalid_token`, the new token identifies the key in another way (`KeyId`). The driver
+    keeps using the first way that the registry accepts.
 
     Follows: Distribution's "Token Authentication Implementation".
     """
 
     class Settings(AuthDriver.Settings):
-        """The connection's `auth` table.
+        """The settings in the connection's `auth` table.
+
+        Each key or certificate is given as the path of a PEM file, or as the PEM data itself.
 
         Args:
-            private_key: a PEM file, or the PEM itself.
-            private_key_password: the password that the PEM is encrypted with.
-            authority_name: the name of the authority; the registry's setting `issuer`.
-            registry_name: the name of the registry; its setting `service`.
-            public_key: a PEM file, or the PEM itself. It must belong to the private key. A
-                certificate is used like `certificate`.
-            certificate: the certificate that the registry trusts (its `rootcertbundle`), or a
-                chain that ends in it; a PEM file, or the PEM itself.
-            key_id: how tokens name the key: `libtrust`, `rfc7638` or `x5c`.
-            subject: the user that the registry's log and notifications show.
+            private_key: the private key that signs tokens.
+            private_key_password: the password of an encrypted private key.
+            authority_name: the name of the authority; must equal the registry's setting `issuer`.
+            registry_name: the name of the registry; must equal the registry's setting `service`.
+            public_key: the public key, which must belong to the private key. If this is a
+                certificate, tokens also carry it, as with the setting `certificate`.
+            certificate: the certificate that tokens carry (`x5c`). The registry's `rootcertbundle`
+                must contain this certificate, or the last one of a chain that is given here.
+            key_id: how tokens identify the key: `libtrust`, `rfc7638` or `x5c`; see `SigningKey`.
+            subject: the name of the user, for the registry's log and notifications.
             lifetime: the lifetime of each token, in seconds.
         """
 
@@ -108,11 +110,12 @@ class JwtAuth(AuthDriver):
             )
             for key_id in key_ids
         }
-        # The first one is in use: in the beginning `x5c`, which every version understands.
+        # Tokens use the first key id of this list. Every version of Distribution understands
+        # `x5c`, so `x5c` is the first to try.
         self._key_ids = sorted(key_ids, key=lambda key_id: key_id != "x5c")
 
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
-        """Send the request with a token; if it is refused, send it once more with another one."""
+        """Send the request with a token; after a 401, send the request again with a new token."""
         scopes = tuple(sorted(set(self.scopes(request)), key=str))
         key_id = self._key_ids[0]
         token = yield from self._token(scopes, key_id)
@@ -129,7 +132,10 @@ class JwtAuth(AuthDriver):
     def _token(
         self, scopes: tuple[Scope, ...], key_id: KeyId, refused: str | None = None
     ) -> Generator[Any, Any, str]:
-        """A token for scopes: the cached one, or a new one if there is none or it was refused."""
+        """Return the cached token for scopes, or sign a new token.
+
+        A cached token that equals `refused` is replaced.
+        """
         settings = self.settings
 
         def sign() -> Generator[Any, Any, tuple[str, float]]:
@@ -141,7 +147,7 @@ class JwtAuth(AuthDriver):
         return (yield from self.cached_token(key, sign, refused=refused))
 
     def _update_key_id(self, key_id: KeyId, response: Response) -> None:
-        """Learn from a response whether the registry accepts a key id; if not, use the next one."""
+        """Keep a key id that the registry accepted; after `invalid_token`, switch to the next."""
         if self._key_id_known or key_id != self._key_ids[0]:
             return
         challenge = response.headers.get("www-authenticate", "")
@@ -149,7 +155,8 @@ class JwtAuth(AuthDriver):
             self._key_id_known = True
         elif "invalid_token" in challenge:
             others = self._key_ids[1:]
-            # Distribution 2 sends its refusals with a charset, and Distribution 3 without one.
+            # In a 401 response, the Content-Type has a charset if Distribution 2 sent it, and none
+            # if Distribution 3 did. Version 2 looks up keys by `libtrust`, and 3 by `rfc7638`.
             if key_id == "x5c" and "charset" not in response.headers.get("content-type", ""):
                 others.reverse()
             self._key_ids = [*others, key_id]

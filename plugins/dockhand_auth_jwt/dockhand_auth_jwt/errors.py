@@ -12,12 +12,12 @@ class KeyInvalid(DockhandError, ValueError):
 
 
 class TokenInvalid(DockhandError, ValueError):
-    """A token must not be accepted, or cannot be made.
+    """A token must be refused, or cannot be created.
 
     Attributes:
         reason: `malformed`, `algorithm`, `signature`, `issuer`, `audience`, `expired`,
-            `not-yet-valid`, `claims` (one is missing or has the wrong type) or `check` (the
-            caller's own check refused it).
+            `not-yet-valid`, `claims` (a claim is missing or has the wrong type) or `check` (the
+            function that the caller passed as `check` refused the claims).
     """
 
     def __init__(self, reason: str, message: str) -> None:

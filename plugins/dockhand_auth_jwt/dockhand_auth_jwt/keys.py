@@ -1,7 +1,9 @@
-"""Keys of the `cryptography` library: their kinds, algorithms, JWKs and fingerprints.
+"""The supported kinds of keys, with their algorithms, JWKs and fingerprints.
 
-Follows: RFC 7517 (JWK), RFC 7518 (algorithms), RFC 7638 (thumbprint). The libtrust fingerprint is
-the name by which Distribution 2 looks up a key.
+All keys are objects of the `cryptography` library. Distribution 2 looks up a key by its libtrust
+fingerprint, and Distribution 3 by its thumbprint.
+
+Follows: RFC 7517 (JWK), RFC 7518 (algorithms), RFC 7638 (thumbprint).
 """
 
 from __future__ import annotations
@@ -39,14 +41,14 @@ CURVES: dict[str, tuple[str, ec.EllipticCurve]] = {
     "secp256r1": ("ES256", ec.SECP256R1()),
     "secp384r1": ("ES384", ec.SECP384R1()),
 }
-_MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
+_MIN_RSA_BITS = 2048  # required by RFC 7518, section 3.3
 
 
 def usable_algorithms(public: object) -> tuple[str, ...]:
-    """The algorithms that a public key can be used with, the usual one first.
+    """The signature algorithms that a public key supports, the default one first.
 
     Raises:
-        KeyInvalid: keys of this kind or size are not used for tokens.
+        KeyInvalid: keys of this kind or size are not supported.
     """
     if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in CURVES:
         return (CURVES[public.curve.name][0],)
@@ -80,7 +82,7 @@ def thumbprint(public: PublicKey) -> str:
 
 
 def libtrust_fingerprint(public: PublicKey) -> str:
-    """The libtrust fingerprint of a public key, which Distribution 2 expects in `kid`."""
+    """The libtrust fingerprint of a public key, by which Distribution 2 looks up the key."""
     text = base64.b32encode(hashlib.sha256(public_key_der(public)).digest()[:30]).decode()
     return ":".join(text[start : start + 4] for start in range(0, len(text), 4))
 

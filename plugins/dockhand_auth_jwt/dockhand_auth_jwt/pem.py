@@ -1,4 +1,4 @@
-"""PEM: reading it from a file or a setting, and the certificates and public keys in it."""
+"""Functions that read PEM, the text format of keys and certificates."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ __all__ = ["load_certificates", "load_public_keys", "read_pem"]
 
 
 def read_pem(source: str | os.PathLike[str] | bytes | SecretStr, what: str) -> tuple[bytes, str]:
-    """Read PEM from a file, or take it as it was given.
+    """Return PEM data, and read the data from a file if the source is a path.
 
     Args:
-        source: the PEM itself, or a path. Text without a PEM header line is a path.
-        what: the noun for error messages, such as `private key`.
+        source: the PEM data, or the path of a PEM file. A text that does not start with a PEM
+            header line is a path.
+        what: the noun for the data in error messages, such as `private key`.
 
     Returns:
-        the PEM, and a name for it in error messages.
+        the PEM data, and a name for the data in error messages.
 
     Raises:
         KeyInvalid: the file cannot be read.
@@ -35,7 +36,7 @@ def read_pem(source: str | os.PathLike[str] | bytes | SecretStr, what: str) -> t
     if isinstance(text, bytes):
         return text, f"the {what}"
     if isinstance(text, str) and is_pem(text):
-        # environment files write line breaks as a backslash and an n
+        # Environment files often contain a backslash and an n instead of each line break.
         return text.replace("\\n", "\n").encode(), f"the {what}"
     try:
         return Path(text).read_bytes(), str(text)
@@ -47,10 +48,10 @@ def read_pem(source: str | os.PathLike[str] | bytes | SecretStr, what: str) -> t
 
 
 def load_certificates(pem: bytes) -> list[x509.Certificate]:
-    """The certificates of a PEM; at least one.
+    """Load all certificates from PEM data.
 
     Raises:
-        KeyInvalid: the PEM holds no certificate, or one that cannot be read.
+        KeyInvalid: the data contains no certificate, or a certificate that cannot be read.
     """
     try:
         return x509.load_pem_x509_certificates(pem)
@@ -59,10 +60,15 @@ def load_certificates(pem: bytes) -> list[x509.Certificate]:
 
 
 def load_public_keys(pem: bytes, where: str = "the certificate") -> list[PublicKey]:
-    """The public keys of a PEM: those of its certificates, or its one public key.
+    """Load the public keys from PEM data, each key once.
+
+    Args:
+        pem: certificates, whose public keys are loaded, or a single public key.
+        where: a name for the data in error messages.
 
     Raises:
-        KeyInvalid: the PEM holds neither, or a key that is not used for tokens.
+        KeyInvalid: the data contains neither a certificate nor a public key, or a key of an
+            unsupported kind or size.
     """
     if b"-----BEGIN CERTIFICATE" in pem:
         found: list[Any] = [certificate.public_key() for certificate in load_certificates(pem)]

@@ -1,6 +1,6 @@
-"""Signing keys: made, loaded and saved, and how tokens name them.
+"""Private keys that sign tokens: generating, loading and exporting them.
 
-Follows: RFC 7517 (JWK sets), RFC 7515 4.1.6 (`x5c`).
+Follows: RFC 7517, section 5 (JWK sets); RFC 7515, section 4.1.6 (`x5c`).
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ Password: TypeAlias = str | bytes | SecretStr | None
 
 
 class SigningKey:
-    """A private key, and the way in which tokens name it.
+    """A private key that signs tokens, and the way in which tokens identify this key.
 
-    By default, tokens carry `x5c`, a chain of certificates: the only way that every
-    version of Distribution understands. If no certificate is given, the chain is made from the
-    key; it is valid for registries whose bundle was written by `self_signed_certificate`.
+    By default, each token carries a chain of certificates (`x5c`), because this is the only way
+    that every version of Distribution understands. If no certificate is given, the chain is made
+    from the key. Such a chain is accepted by registries whose `rootcertbundle` contains the
+    certificates that `self_signed_certificate` returns.
 
-    Only `private_pem` gives the private key away; `repr` shows no more than its `kid`.
+    `private_pem` exports the private key. `repr` shows only the algorithm and the `kid`.
     """
 
     def __init__(
@@ -60,19 +61,24 @@ class SigningKey:
         key_id: KeyId = "x5c",
         certificate: bytes | None = None,
     ) -> None:
-        """Use a key of the `cryptography` library; see also `generate` and `load`.
+        """Create a signing key from a private key of the `cryptography` library.
+
+        Use `generate` to make a new private key, or `load` to read one from PEM.
 
         Args:
-            private: EC on P-256 or P-384, RSA of 2048 bits or more, or Ed25519.
-            algorithm: for RSA, `RS256` (the default), `RS384` or `RS512`; every other kind of key
-                has only one.
-            key_id: how tokens name the key: by `x5c`, or in `kid` by the `libtrust` fingerprint
-                (which Distribution 2 looks up) or by the `rfc7638` thumbprint (Distribution 3).
-            certificate: for `x5c`, the certificate that the registry trusts: PEM, the key's own
-                certificate first.
+            private: an EC key on P-256 or P-384, an RSA key of at least 2048 bits, or an Ed25519
+                key.
+            algorithm: for an RSA key, `RS256` (the default), `RS384` or `RS512`. Each other kind
+                of key has only one algorithm.
+            key_id: how tokens identify the key. `x5c`: by a chain of certificates. `libtrust`: by
+                the libtrust fingerprint in `kid`, for Distribution 2. `rfc7638`: by the JWK
+                thumbprint in `kid`, for Distribution 3.
+            certificate: only with `x5c`: PEM data with the key's certificate, followed by the
+                other certificates of the chain. The registry must trust the last one.
 
         Raises:
-            KeyInvalid: the key is of another kind, or the certificate is not this key's.
+            KeyInvalid: an argument is unsupported, or the certificate has expired or belongs to
+                another key.
         """
         usable = usable_algorithms(private.public_key())
         self.algorithm = algorithm or usable[0]
@@ -90,14 +96,14 @@ class SigningKey:
 
     @classmethod
     def generate(cls, algorithm: str = "ES256") -> SigningKey:
-        """Make a new key.
+        """Generate a new private key.
 
         Args:
             algorithm: `ES256`, `ES384`, `RS256`, `RS384`, `RS512` or `EdDSA` (Ed25519, which
                 Distribution 2 cannot load).
 
         Raises:
-            KeyInvalid: the algorithm is not one of these.
+            KeyInvalid: the algorithm is unknown.
         """
         if algorithm in RSA_ALGORITHMS:
             return cls(rsa.generate_private_key(65537, 3072), algorithm=algorithm)
@@ -119,16 +125,16 @@ class SigningKey:
         key_id: KeyId = "x5c",
         certificate: bytes | None = None,
     ) -> SigningKey:
-        """Load a key from PEM (PKCS #8, PKCS #1 or SEC 1).
+        """Load a private key from PEM (PKCS #8, PKCS #1 or SEC 1).
 
         Args:
-            source: a file's path, or the PEM itself.
-            password: the password that the PEM is encrypted with.
-            algorithm, key_id, certificate: as for the class.
+            source: the path of a PEM file, or the PEM data itself.
+            password: the password of an encrypted private key.
+            algorithm, key_id, certificate: as for `SigningKey`.
 
         Raises:
-            KeyInvalid: the file cannot be read, holds no private key of a usable kind, or the
-                password is wrong.
+            KeyInvalid: the file cannot be read, the data is not a private key of a supported kind,
+                the password is wrong, or another argument is invalid.
         """
         pem, where = read_pem(source, "private key")
         try:
@@ -145,7 +151,7 @@ class SigningKey:
             raise KeyInvalid(f"{where} is not a private key in PEM{hint}") from None
         try:
             return cls(
-                private,  # type: ignore[arg-type]  # the class checks the kind of key
+                private,  # type: ignore[arg-type]  # the constructor checks the kind of key
                 algorithm=algorithm,
                 key_id=key_id,
                 certificate=certificate,
@@ -154,34 +160,41 @@ class SigningKey:
             raise KeyInvalid(f"{where}: {error}") from None
 
     def identified_by(self, key_id: KeyId, certificate: bytes | None = None) -> SigningKey:
-        """The same key, named in another way; the arguments are those of the class."""
+        """Return a signing key with the same private key, which tokens identify in another way.
+
+        Args:
+            key_id, certificate: as for `SigningKey`.
+        """
         return SigningKey(
             self.private, algorithm=self.algorithm, key_id=key_id, certificate=certificate
         )
 
     @property
     def public(self) -> PublicKey:
-        """The public key, of the `cryptography` library."""
+        """The public key, an object of the `cryptography` library."""
         return self.private.public_key()
 
     @functools.cached_property
     def libtrust(self) -> str:
-        """The libtrust fingerprint: 12 groups of 4 characters."""
+        """The libtrust fingerprint of the key: 12 groups of 4 characters."""
         return libtrust_fingerprint(self.public)
 
     @functools.cached_property
     def thumbprint(self) -> str:
-        """The JWK thumbprint (RFC 7638, SHA-256)."""
+        """The JWK thumbprint of the key (RFC 7638, SHA-256)."""
         return thumbprint(self.public)
 
     @property
     def kid(self) -> str:
-        """The key's name in a token's `kid` and in `jwks()`; the thumbprint where `x5c` is used."""
+        """The value of `kid` in tokens and in `jwks()`.
+
+        This is the libtrust fingerprint if `key_id` is `libtrust`, otherwise the thumbprint.
+        """
         return self.libtrust if self.key_id == "libtrust" else self.thumbprint
 
     @functools.cached_property
     def header(self) -> dict[str, Any]:
-        """The fields of a token's header that identify the key: `kid`, and `x5c` if used."""
+        """The fields of a token's header that identify the key: `kid`, and `x5c` if chosen."""
         header: dict[str, Any] = {"kid": self.kid}
         if self.key_id == "x5c":
             ders = [c.public_bytes(serialization.Encoding.DER) for c in self._chain()]
@@ -189,7 +202,7 @@ class SigningKey:
         return header
 
     def private_pem(self, password: Password = None) -> bytes:
-        """The private key as PKCS #8 PEM, encrypted if a password is given."""
+        """Encode the private key as PEM (PKCS #8), encrypted if a password is given."""
         password_bytes = _password_bytes(password)
         encryption: serialization.KeySerializationEncryption = (
             serialization.NoEncryption()
@@ -201,28 +214,31 @@ class SigningKey:
         )
 
     def public_pem(self) -> bytes:
-        """The public key as SubjectPublicKeyInfo PEM."""
+        """Encode the public key as PEM (SubjectPublicKeyInfo)."""
         return self.public.public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
 
     def jwks(self) -> dict[str, Any]:
-        """A JWK set with the public key; its `kid` is the one that tokens carry."""
+        """Make a JWK set of the public key, with the same `kid` as in tokens."""
         key = {**jwk(self.public), "kid": self.kid, "use": "sig", "alg": self.algorithm}
         return {"keys": [key]}
 
     def self_signed_certificate(self, common_name: str, lifetime: timedelta = TEN_YEARS) -> bytes:
-        """Make the file for a registry's `rootcertbundle`: PEM of two certificates of this key.
+        """Make the content of a registry's `rootcertbundle`: two certificates of this key, in PEM.
 
-        The first has the common name, for people. The second has a name that follows from the
-        key, so that a chain that ends in it can be made from the key alone.
+        The first certificate has the given common name, by which people recognize the certificate.
+        The second certificate has a common name that is computed from the key. A chain that ends
+        in the second certificate can therefore be made without reading the `rootcertbundle`.
 
         Args:
-            common_name: such as the authority's name; 1 to 64 characters.
-            lifetime: time until the certificates expire. Tokens with `x5c` are refused after that.
+            common_name: the common name of the first certificate, such as the authority's name; 1
+                to 64 characters.
+            lifetime: the time until both certificates expire. After that, registries refuse tokens
+                with `x5c`.
 
         Raises:
-            KeyInvalid: the common name or the lifetime is not possible in a certificate.
+            KeyInvalid: a certificate cannot have this common name or lifetime.
         """
         certificates = [
             issue_certificate(self.private, name, name, lifetime, ca=True)
@@ -237,8 +253,9 @@ class SigningKey:
     def _chain(self) -> list[x509.Certificate]:
         if self._certificate is not None:
             return certificate_chain(self._certificate)
-        # The root itself is left out: only the registry has its bytes. The leaf is signed by the
-        # same key as the root, so that the chain is complete all the same.
+        # The chain is a single leaf certificate. Its issuer, the root certificate, is stored only
+        # in the registry's bundle. The registry can verify the leaf with that root, since both
+        # certificates belong to the same key.
         return [
             issue_certificate(self.private, "token signer", self._root_name, TEN_YEARS, ca=False)
         ]
@@ -248,9 +265,10 @@ class SigningKey:
 
 
 def _without_leading_zeros(curve: ec.EllipticCurve) -> ec.EllipticCurvePrivateKey:
-    """Make a key whose coordinates have no leading zero bytes.
+    """Generate a private key whose public coordinates have no leading zero bytes.
 
-    Distribution 3 leaves such bytes out when it computes a thumbprint, and so gets a wrong one.
+    For a coordinate with leading zero bytes, Distribution 3 computes a wrong thumbprint, because
+    it leaves these bytes out.
     """
     while True:
         private = ec.generate_private_key(curve)

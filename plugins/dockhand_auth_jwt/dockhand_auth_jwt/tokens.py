@@ -1,4 +1,4 @@
-"""Tokens: the builder, and the service that signs and validates them.
+"""A builder of tokens, and a token authority that signs and validates tokens.
 
 Follows: Distribution's "Token Authentication Implementation" and "Token Scope Documentation";
 RFC 7519 (JWT).
@@ -23,24 +23,26 @@ from dockhand_core import Scope
 
 __all__ = ["Token", "TokenService"]
 
-_NOT_BEFORE_MARGIN = 30  # seconds between `nbf` and now, since clocks differ
+_NOT_BEFORE_MARGIN = 30  # seconds; `nbf` is set this far back, for registries with a slow clock
 _BUILDER_CLAIMS = frozenset({"iss", "aud", "sub", "exp", "nbf", "iat", "jti", "access"})
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A builder of tokens. Each method returns a new builder, so that builders can be shared::
+    """A builder of tokens.
 
-        Token.issued_by("my_auth").permitted_for("my_registry").related_to("alice")
-            .expires_in(minutes=5).with_scope(Scope.read("library/nginx")).sign(key)
+    Each method except `sign` returns a new builder, so a builder can be shared and reused::
+
+        builder = Token.issued_by("my_auth").permitted_for("my_registry").expires_in(minutes=5)
+        jwt = builder.related_to("alice").with_scope(Scope.read("library/nginx")).sign(key)
 
     Attributes:
-        issuer: the name of the authority; the registry's setting `issuer`.
-        audience: the name of the registry; its setting `service`.
-        subject: the user; shown in the registry's log and notifications.
+        issuer: the name of the authority; must equal the registry's setting `issuer`.
+        audience: the name of the registry; must equal the registry's setting `service`.
+        subject: the name of the user, for the registry's log and notifications; may be empty.
         lifetime: seconds between signing and expiry.
-        scopes: the access that the token grants.
-        claims: further claims.
+        scopes: the scopes that the token grants.
+        claims: additional claims, which the builder does not set itself.
         clock: returns the time, in seconds since 1970.
     """
 
@@ -54,29 +56,31 @@ class Token:
 
     @classmethod
     def issued_by(cls, issuer: str) -> Token:
-        """Start a builder with the name of the authority."""
+        """Create a builder, and set the issuer (`iss`), the name of the authority."""
         return cls(issuer)
 
     def permitted_for(self, audience: str) -> Token:
-        """Set the audience, the name of one registry: Distribution 2 refuses a list."""
+        """Set the audience (`aud`), the name of one registry. Distribution 2 refuses a list."""
         return replace(self, audience=audience)
 
     def related_to(self, subject: str) -> Token:
-        """Set the subject, the name of the user."""
+        """Set the subject (`sub`), the name of the user."""
         return replace(self, subject=subject)
 
     def expires_in(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
     ) -> Token:
-        """Set the lifetime, rounded up to whole seconds; the default is five minutes.
+        """Set the lifetime, rounded up to whole seconds.
 
-        A negative lifetime makes a token that has expired already, for tests.
+        Without this call, tokens expire after five minutes, or after the lifetime of the
+        `TokenService` that created the builder. A negative lifetime makes a token that has already
+        expired, for tests.
         """
         lifetime = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         return replace(self, lifetime=math.ceil(lifetime.total_seconds()))
 
     def with_scope(self, *scopes: Scope | str) -> Token:
-        """Add scopes. Those of the same resource are merged when the token is signed.
+        """Add scopes to grant. Scopes of the same resource are merged when the token is signed.
 
         Raises:
             ScopeInvalid: a string is not a scope.
@@ -85,10 +89,10 @@ class Token:
         return replace(self, scopes=(*self.scopes, *new))
 
     def with_claim(self, name: str, value: Any) -> Token:
-        """Add a claim of your own.
+        """Add a claim that the builder does not set itself.
 
         Raises:
-            TokenInvalid: the builder itself sets that claim.
+            TokenInvalid: the builder sets a claim of this name itself.
         """
         if name in _BUILDER_CLAIMS:
             raise TokenInvalid(
@@ -100,13 +104,14 @@ class Token:
         """Sign the token with a key, and return it as a JWT.
 
         Raises:
-            TokenInvalid: the issuer or the audience is missing, or a claim is not JSON.
+            TokenInvalid: the issuer or the audience is missing, or a claim cannot be written as
+                JSON.
         """
         if not self.issuer or not self.audience:
             raise TokenInvalid(
                 "claims", "a token needs an issuer (issued_by) and an audience (permitted_for)"
             )
-        now = int(self.clock())  # registries accept integer times only
+        now = int(self.clock())  # registries accept only whole seconds
         claims = {
             **self.claims,
             "iss": self.issuer,
@@ -126,7 +131,7 @@ class Token:
 
 
 def _access_claim(scopes: Iterable[Scope]) -> list[dict[str, Any]]:
-    """The value of the claim `access`: one entry for each resource with at least one action."""
+    """The claim `access`, with one entry for each resource that has at least one action."""
     return [
         {
             "type": scope.type,
@@ -138,13 +143,14 @@ def _access_claim(scopes: Iterable[Scope]) -> list[dict[str, Any]]:
 
 
 class TokenService:
-    """A token authority: signs and validates tokens with one key, one issuer and one audience.
+    """A token authority, which signs and validates the tokens for one registry.
 
-    Safe to share between threads.
+    An object of this class can be shared between threads.
 
     Attributes:
-        key: the key that signs.
-        issuer, audience: the name of the authority, and that of the registry.
+        key: the key that signs tokens.
+        issuer: the name of the authority.
+        audience: the name of the registry.
     """
 
     def __init__(
@@ -158,16 +164,17 @@ class TokenService:
         leeway: float = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Create an authority.
+        """Create a token authority.
 
         Args:
-            key: the key that signs, and whose tokens are valid.
-            issuer: the name of the authority.
-            audience: the name of the registry; its setting `service`.
-            retired: keys that no longer sign. Tokens that they signed stay valid until they
-                expire.
-            lifetime: the lifetime of tokens whose builder sets none.
-            leeway: seconds that clocks may differ when a token is validated.
+            key: the key that signs tokens.
+            issuer: the name of the authority; must equal the registry's setting `issuer`.
+            audience: the name of the registry; must equal the registry's setting `service`.
+            retired: former keys, which sign no new tokens. Tokens that were signed with a retired
+                key stay valid until the tokens expire.
+            lifetime: the lifetime that `builder` gives to tokens.
+            leeway: seconds by which clocks may differ. `validate` accepts a token this long before
+                its `nbf` and after its `exp`.
             clock: returns the time, in seconds since 1970.
         """
         self.key, self.issuer, self.audience = key, issuer, audience
@@ -182,7 +189,7 @@ class TokenService:
         )
 
     def builder(self) -> Token:
-        """A builder with this authority's issuer, audience and lifetime."""
+        """Create a builder with this authority's issuer, audience and lifetime."""
         lifetime = math.ceil(self._lifetime.total_seconds())
         return Token(self.issuer, self.audience, lifetime=lifetime, clock=self._clock)
 
@@ -195,14 +202,14 @@ class TokenService:
         return token.sign(self.key)
 
     def validate(self, token: str, check: Callable[[Claims], object] | None = None) -> Claims:
-        """Validate a token of this authority for this registry, and return its claims.
+        """Validate a token that this authority issued, and return the token's claims.
 
         Args:
             token: the JWT.
-            check: called with the claims of a token that is valid otherwise. The token is refused
-                if it returns a false value or raises.
+            check: a function for additional checks, called with the claims after all other checks
+                passed. The token is refused if `check` returns a false value or raises.
 
         Raises:
-            TokenInvalid: the token must not be accepted; `reason` tells why.
+            TokenInvalid: the token is refused; see `TokenInvalid.reason` for the cause.
         """
         return self._verifier.verify(token, check)

@@ -1,7 +1,8 @@
-"""Verification of tokens with keys that are trusted beforehand.
+"""Verification of tokens with a fixed set of trusted keys.
 
-Follows: RFC 7519 7.2 (validating a JWT), RFC 8725 (best current practices: each key allows its own
-algorithms only, and no key is taken from a token).
+Each key allows only its own algorithms, and a key inside a token is never used.
+
+Follows: RFC 7519, section 7.2 (validation of a JWT); RFC 8725 (best current practices).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dockhand_core import Scope, ScopeInvalid
 
 __all__ = ["Claims", "TrustedKey", "Verifier"]
 
-_MAX_TOKEN_LENGTH = 64 << 10  # characters; no server accepts a header of that size
+_MAX_TOKEN_LENGTH = 64 << 10  # characters; servers do not accept headers of this size
 _TIME_CLAIMS = ("exp", "nbf", "iat")
 _REFUSALS: list[tuple[type[jwt.PyJWTError], str, str]] = [
     (jwt.ExpiredSignatureError, "expired", "the token has expired"),
@@ -31,8 +32,8 @@ _REFUSALS: list[tuple[type[jwt.PyJWTError], str, str]] = [
     (jwt.InvalidAudienceError, "audience", "the token is for another service"),
     (jwt.InvalidSignatureError, "signature", "the signature was not made by a trusted key"),
 ]
-# `_check_times` replaces PyJWT's checks of times: registries accept integers only, and `iat` has
-# no influence on validity.
+# `_check_times` replaces PyJWT's checks of times. Unlike PyJWT, registries accept only integers,
+# and accept an `iat` in the future.
 _OPTIONS: Options = {
     "require": ["exp", "iss", "aud"],
     "verify_exp": False,
@@ -42,16 +43,16 @@ _OPTIONS: Options = {
 
 
 class Claims(dict[str, Any]):
-    """The claims of a verified token."""
+    """The claims of a verified token, by name."""
 
     @property
     def subject(self) -> str:
-        """The user that the token is for; empty if the token has no subject."""
+        """The name of the user (`sub`); empty if the token has no subject."""
         return str(self.get("sub", ""))
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """The scopes of the claim `access`; entries that are not valid scopes are left out."""
+        """The scopes in the claim `access`, without the entries that are not valid scopes."""
         entries = self.get("access")
         found = map(_parse_access_entry, entries) if isinstance(entries, list) else ()
         return tuple(scope for scope in found if scope)
@@ -74,12 +75,12 @@ def _parse_access_entry(entry: object) -> Scope | None:
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A public key whose tokens are accepted.
+    """A public key that verifies the signatures of tokens.
 
     Attributes:
-        public: the key, of the `cryptography` library.
-        algorithms: the algorithms that its tokens may use.
-        names: the values of `kid` that mean this key.
+        public: the public key, an object of the `cryptography` library.
+        algorithms: the signature algorithms (`alg`) that are allowed with this key.
+        names: the values of `kid` in a token's header that refer to this key.
     """
 
     public: PublicKey
@@ -88,38 +89,44 @@ class TrustedKey:
 
     @classmethod
     def of(cls, public: PublicKey, *names: str) -> TrustedKey:
-        """Trust a key under its libtrust fingerprint, its thumbprint, and further names.
+        """Create a trusted key from a public key.
+
+        Args:
+            public: the public key, an object of the `cryptography` library.
+            names: values of `kid` that refer to this key, besides the key's libtrust fingerprint
+                and its RFC 7638 thumbprint.
 
         Raises:
-            KeyInvalid: keys of this kind are not used for tokens.
+            KeyInvalid: keys of this kind or size are not supported.
         """
         all_names = frozenset({libtrust_fingerprint(public), thumbprint(public), *names})
         return cls(public, usable_algorithms(public), all_names)
 
     @classmethod
     def from_pem(cls, pem: bytes, where: str = "the certificate") -> list[TrustedKey]:
-        """Trust the keys of a PEM of certificates (a `rootcertbundle`), or one public key.
+        """Create trusted keys from PEM data.
 
         Args:
-            pem: the certificates or the public key.
-            where: a name for the PEM in error messages.
+            pem: certificates, such as a registry's `rootcertbundle`, or a single public key.
+            where: a name for the data in error messages.
 
         Raises:
-            KeyInvalid: the PEM holds neither, or a key that is not used for tokens.
+            KeyInvalid: the data contains neither a certificate nor a public key, or a key of an
+                unsupported kind or size.
         """
         return [cls.of(key) for key in load_public_keys(pem, where)]
 
     @classmethod
     def from_jwks(cls, document: object, where: str = "the JWKS") -> list[TrustedKey]:
-        """Trust the signing keys of a JWK set.
+        """Create trusted keys from the signing keys in a JWK set.
 
         Args:
             document: the JWK set, parsed from JSON.
             where: a name for the set in error messages.
 
         Raises:
-            KeyInvalid: the document is not a JWK set, has no key that signs, or holds a key that
-                is not used for tokens.
+            KeyInvalid: the document is not a JWK set, contains no signing key (`use` is `sig` or
+                absent), or contains an unsupported key.
         """
         entries = document.get("keys") if isinstance(document, Mapping) else None
         if not isinstance(entries, list) or not entries:
@@ -147,7 +154,7 @@ class TrustedKey:
 
 
 class Verifier:
-    """Verifies tokens of one issuer for one audience, signed by trusted keys."""
+    """Verifies that tokens have the right issuer and audience, and are signed by a trusted key."""
 
     def __init__(
         self,
@@ -162,18 +169,24 @@ class Verifier:
 
         Args:
             keys: the trusted keys.
-            issuer, audience: the values that `iss` and `aud` must have.
-            leeway: seconds that clocks may differ.
+            issuer: the required value of `iss`.
+            audience: the required value of `aud`.
+            leeway: seconds by which clocks may differ. A token is accepted this long before its
+                `nbf` and after its `exp`.
             clock: returns the time, in seconds since 1970.
         """
         self._keys, self._issuer, self._audience = tuple(keys), issuer, audience
         self._leeway, self._clock = leeway, clock
 
     def verify(self, token: str, check: Callable[[Claims], object] | None = None) -> Claims:
-        """Verify a token, and return its claims; see `TokenService.validate`.
+        """Verify a token, and return the token's claims.
+
+        Args:
+            token: the JWT.
+            check: a function for additional checks; see `TokenService.validate`.
 
         Raises:
-            TokenInvalid: the token must not be accepted; `reason` tells why.
+            TokenInvalid: the token is refused; see `TokenInvalid.reason` for the cause.
         """
         claims = self._decode(token)
         self._check_times(claims)
@@ -190,12 +203,12 @@ class Verifier:
         return claims
 
     def _decode(self, token: str) -> Claims:
-        """Check the signature, issuer and audience, but not the times; return the claims."""
+        """Check a token's signature, issuer and audience, but not its times; return its claims."""
         if not isinstance(token, str) or len(token) > _MAX_TOKEN_LENGTH:
             raise _malformed()
         try:
             header = jwt.get_unverified_header(token)
-        except Exception:  # an untrusted token can make PyJWT raise more than its own errors
+        except Exception:  # PyJWT raises errors other than its own for some tokens
             raise _malformed() from None
         candidates = self._candidate_keys(header)
         for number, key in enumerate(candidates, 1):
@@ -220,7 +233,11 @@ class Verifier:
         raise AssertionError("the loop returns or raises")
 
     def _candidate_keys(self, header: Mapping[str, Any]) -> list[TrustedKey]:
-        """The keys that may have signed: those with the token's `kid`, or else all of its `alg`."""
+        """The trusted keys that may have signed a token with this header.
+
+        Of the keys that allow the token's algorithm (`alg`), these are the keys that its `kid`
+        names, or all of them if its `kid` names none.
+        """
         algorithm, kid = header.get("alg"), header.get("kid")
         fitting = [key for key in self._keys if algorithm in key.algorithms]
         if not fitting:
@@ -243,7 +260,7 @@ def _malformed() -> TokenInvalid:
 
 
 def _token_invalid(error: jwt.PyJWTError) -> TokenInvalid:
-    """The error that stands for one of PyJWT's."""
+    """Convert an error of PyJWT to a `TokenInvalid`."""
     for kind, reason, message in _REFUSALS:
         if isinstance(error, kind):
             return TokenInvalid(reason, message)

@@ -1,4 +1,4 @@
-"""The auth driver `token`: gets tokens from the authority that the registry names."""
+"""The auth driver `token`, which gets tokens from the authority that the registry names."""
 
 from dockhand_auth_token.errors import CredentialsInvalid, RealmNotAllowed, TokenEndpointFailed
 

@@ -1,7 +1,7 @@
-"""Credentials: those that docker, podman and credential helpers store.
+"""The credentials that docker, podman and credential helpers store.
 
-Follows: docker's `config.json` (`auths`, `credHelpers`, `credsStore`), containers-auth.json(5), and
-the protocol of docker-credential-helpers.
+Follows: docker's `config.json` (`auths`, `credHelpers`, `credsStore`); containers-auth.json(5); the
+protocol of docker-credential-helpers.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from dockhand_auth_token.errors import CredentialsInvalid
 __all__ = ["Credentials", "find_credentials"]
 
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_MAX_FILE_SIZE = 1 << 20
-_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105  # marks a helper's secret as an identity token
+_MAX_FILE_SIZE = 1 << 20  # bytes
+_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105  # user name of secrets that are identity tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Credentials for a token endpoint; empty for an anonymous client.
+    """Credentials of a client; an anonymous client has none of these attributes.
 
     Attributes:
         username: the user name.
         password: the password.
-        identity_token: a refresh token, sent instead of the password.
-        registry_token: a token for the registry itself; no token endpoint is needed.
+        identity_token: a refresh token, which the token endpoint accepts instead of a password.
+        registry_token: a token to send to the registry directly, without asking a token endpoint.
     """
 
     username: str = ""
@@ -55,18 +55,20 @@ def find_credentials(
     environ: Mapping[str, str],
     timeout: float,
 ) -> Credentials:
-    """The credentials of the first file with an entry for the registry; empty if none has one.
+    """Find the credentials for a registry in the first file that has an entry for the registry.
+
+    The result is `Credentials()`, for an anonymous client, if no file has an entry.
 
     Args:
-        host: the registry's host, with its port if it has one.
-        repository: the repository of the request: podman stores credentials for parts of a
-            registry, too.
-        config: the only file to read; None for the usual places.
+        host: the registry's host, with the port if the URL has one.
+        repository: the repository of the request, since podman can store credentials for a single
+            repository or namespace; may be empty.
+        config: the only file to read; None for the default files of docker and podman.
         environ: the environment variables.
-        timeout: seconds that a helper may take.
+        timeout: the time that a credential helper may take, in seconds.
 
     Raises:
-        CredentialsInvalid: a file cannot be read, or a helper failed.
+        CredentialsInvalid: a file cannot be read, or a credential helper failed.
     """
     for path in [config] if config is not None else _credential_files(environ):
         document = _read_config(path, required=config is not None)
@@ -77,7 +79,7 @@ def find_credentials(
 
 
 def _credential_files(environ: Mapping[str, str]) -> Iterator[Path]:
-    """The usual places of credentials, the first to be read first."""
+    """Yield the default credential files of docker and podman, in the order to read them."""
     home = Path(environ.get("HOME") or Path.home())
     if environ.get("REGISTRY_AUTH_FILE"):
         yield Path(environ["REGISTRY_AUTH_FILE"])
@@ -117,7 +119,10 @@ def _look_up(
     environ: Mapping[str, str],
     timeout: float,
 ) -> Credentials | None:
-    """The credentials that a file holds for a registry, or that its helpers return."""
+    """Look up the credentials for a registry in a file, or ask the helpers that the file names.
+
+    Returns None if neither has any.
+    """
     names = _entry_names(host, repository)
     helpers = _table(document, "credHelpers")
     for name in names:
@@ -137,7 +142,7 @@ def _look_up(
 
 
 def _entry_names(host: str, repository: str) -> Sequence[str]:
-    """The names of entries for a repository, most specific first: `host/team/app`, …, `host`."""
+    """The keys of entries that apply to a repository: `host/team/app`, `host/team`, `host`."""
     parts = repository.split("/") if repository else []
     return ["/".join([host, *parts[:count]]) for count in range(len(parts), -1, -1)]
 
@@ -148,7 +153,10 @@ def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _parse_entry(entry: Mapping[str, Any], name: str) -> Credentials | None:
-    """The credentials of an entry of `auths`; None if it is empty, as entries of a store are."""
+    """Parse an entry of `auths`; return None if the entry is empty.
+
+    docker writes empty entries for credentials that a helper stores.
+    """
     username, password = entry.get("username"), entry.get("password")
     if isinstance(entry.get("auth"), str) and entry["auth"]:
         try:
@@ -177,7 +185,10 @@ def _secret(value: object) -> SecretStr | None:
 def _ask_helper(
     helper: str, server: str, environ: Mapping[str, str], timeout: float
 ) -> Credentials | None:
-    """The credentials that a helper returns, or None. Errors never contain its output."""
+    """Ask a credential helper for credentials; return None if the helper has none.
+
+    Error messages never contain the helper's output, which may contain a secret.
+    """
     if not _HELPER_NAME.fullmatch(helper):
         raise CredentialsInvalid(f"{helper[:100]!r} cannot be the name of a credential helper")
     program = f"docker-credential-{helper}"
@@ -201,10 +212,11 @@ def _ask_helper(
 def _run_helper(
     program: str, server: str, environ: Mapping[str, str], timeout: float
 ) -> tuple[int, bytes]:
-    """Run a helper for a server, and return its exit status and its output."""
+    """Run a credential helper for a server, and return the helper's exit status and output."""
     try:
-        # No shell, and the name was checked. The helper gets a session of its own, so that its
-        # children are killed with it: communicate() waits for every process that holds the pipe.
+        # This is safe: no shell is used, and the helper's name was checked. The helper runs in its
+        # own session, so that `_kill_helper` also kills its children. A child that keeps the pipe
+        # open would make communicate() wait.
         helper = subprocess.Popen(  # noqa: S603
             [program, "get"],
             stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The auth driver `token`: answers challenges with tokens of the authority they name."""
+"""The auth driver `token`, which gets tokens from the authority that the registry names."""
 
 from __future__ import annotations
 
@@ -23,35 +23,37 @@ from dockhand_core.http.urls import origin_of, redacted_url
 __all__ = ["TokenAuth"]
 
 _CLIENT_ID = "dockhand"
-# Seconds that a token is valid; the specification's default for a reply without expires_in is 60.
+# seconds; limits on the lifetime of a token, and the default that the specification gives for a
+# reply without `expires_in`
 _MIN_LIFETIME, _DEFAULT_LIFETIME, _MAX_LIFETIME = 1, 60, 86_400
-_MAX_REQUESTS = 3  # for one token: the first, and two redirects
-_MAX_TOKEN_LENGTH = 64 << 10
+_MAX_REQUESTS = 3  # requests for one token: the first one, and two redirects
+_MAX_TOKEN_LENGTH = 64 << 10  # characters
 
 
 class TokenAuth(AuthDriver):
-    """Sends the credentials that the registry's challenge asks for: a token, or Basic.
+    """Answers the registry's challenge with a token, or with a user name and password (Basic).
 
     The driver gets tokens from the authority that the challenge names. It caches each token by
-    realm, service and scopes until shortly before it expires; concurrent requests for the same
-    token wait for one request to the authority. Without configured credentials the driver uses
-    those of docker and podman; without any credentials it gets anonymous tokens.
+    realm, service and scopes until shortly before the token expires. Concurrent requests that need
+    the same token share one request to the authority. If no credentials are configured, the driver
+    uses the credentials that docker and podman store. If there are none, it gets anonymous tokens.
 
     Follows: Distribution's "Token Authentication Specification" and "Docker Registry v2
     authentication using OAuth2".
     """
 
     class Settings(AuthDriver.Settings):
-        """The connection's `auth` table.
+        """The settings in the connection's `auth` table.
 
         Args:
-            username, password: the credentials; both or none. `password_file` instead of
-                `password`: a file that holds it.
-            config: the only file to read credentials from, in the format of docker's
-                `config.json`.
-            realms: the origins of token endpoints that may receive the credentials, such as
-                `["https://auth.example.com"]`; all others are refused.
-            helper_timeout: seconds that a credential helper may take.
+            username: the user name; requires `password`.
+            password: the password. Instead of it, `password_file` names a file that contains it.
+            config: a file in the format of docker's `config.json`. Credentials are read from this
+                file instead of the default files of docker and podman.
+            realms: the origins of the token endpoints that may receive the credentials, such as
+                `["https://auth.example.com"]`; all other origins are refused. By default, the
+                address of the endpoint decides; see `check_realm`.
+            helper_timeout: the time that a credential helper may take, in seconds.
         """
 
         username: str | None = None
@@ -86,11 +88,15 @@ class TokenAuth(AuthDriver):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        # The registry's last challenge: later requests answer it at once, without a 401 first.
+        # The registry's last challenge. With it, later requests send credentials at once, without
+        # causing a 401 first.
         self._challenge: Challenge | None = None
 
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
-        """Answer the last known challenge; on a 401, answer its challenge and send once more."""
+        """Send the request with the credentials that the last known challenge asks for.
+
+        If the response is a 401, answer the challenge in it and send the request once more.
+        """
         scopes = self.scopes(request)
         sent = None
         if self._challenge is not None:
@@ -103,7 +109,7 @@ class TokenAuth(AuthDriver):
         )
         if challenge is None:
             return
-        # The challenge is kept without its scope, which belongs to this request alone.
+        # The scope of a challenge concerns this request only, so it is not kept for later ones.
         parameters = {
             name: value for name, value in challenge.parameters.items() if name != "scope"
         }
@@ -119,7 +125,7 @@ class TokenAuth(AuthDriver):
         scopes: tuple[Scope, ...],
         refused: str | None = None,
     ) -> Generator[Any, Any, str | None]:
-        """Set the header `Authorization`, and return its value; None without credentials."""
+        """Set the header `Authorization` and return its value, or None if there is no value."""
         old = refused.partition(" ")[2] if refused is not None else None
         scheme, steps = (
             ("Basic", self._basic_credentials(request, scopes, old))
@@ -136,9 +142,10 @@ class TokenAuth(AuthDriver):
     def _credentials(
         self, request: Request, scopes: tuple[Scope, ...]
     ) -> Generator[Any, Any, Credentials]:
-        """Find the credentials: from the settings, or from files and helpers, which is slow.
+        """Find the credentials in the settings, or else in files and credential helpers.
 
-        Called once for each cached token, not for each request.
+        Files and helpers are slow, so this is called once for each cached token, not for each
+        request.
         """
         settings = self.settings
         if settings.username is not None:
@@ -158,7 +165,7 @@ class TokenAuth(AuthDriver):
     def _basic_credentials(
         self, request: Request, scopes: tuple[Scope, ...], refused: str | None
     ) -> Generator[Any, Any, str]:
-        """The credentials of `Authorization: Basic`; empty if no password is known."""
+        """Return the value to send after `Basic`, or an empty string if no password is known."""
 
         def obtain() -> Generator[Any, Any, tuple[str, float]]:
             credentials = yield from self._credentials(request, scopes)
@@ -176,7 +183,7 @@ class TokenAuth(AuthDriver):
         scopes: tuple[Scope, ...],
         refused: str | None,
     ) -> Generator[Any, Any, str]:
-        """A token for the scopes of the request and of the challenge: cached or new."""
+        """Return a cached or new token for the scopes of the request and of the challenge."""
         realm, service = challenge.parameters["realm"], challenge.parameters.get("service", "")
         demanded = _parse_scopes(challenge.parameters.get("scope", ""))
         wanted = tuple(sorted(map(str, Scope.merged((*scopes, *demanded)))))
@@ -198,7 +205,7 @@ class TokenAuth(AuthDriver):
         scopes: tuple[str, ...],
         credentials: Credentials,
     ) -> Generator[Any, Any, tuple[str, float]]:
-        """Get a token from the authority; returns the token and the seconds that it is valid."""
+        """Request a token from the authority; return the token and its lifetime in seconds."""
         if credentials.identity_token is not None:
             form = {
                 "grant_type": "refresh_token",
@@ -208,7 +215,7 @@ class TokenAuth(AuthDriver):
                 "refresh_token": credentials.identity_token.get_secret_value(),
             }
             reply = yield from self._send_if_allowed("POST", realm, registry, data=form)
-            # Endpoints without the OAuth2 POST accept the identity token as a password.
+            # Endpoints that do not support POST accept the identity token as a password in a GET.
             if reply.status_code not in {404, 405, 501}:
                 return _parse_token_reply(reply, realm)
             credentials = Credentials(credentials.username or "<token>", credentials.identity_token)
@@ -227,7 +234,7 @@ class TokenAuth(AuthDriver):
     def _send_if_allowed(
         self, method: str, realm: str, registry: str, **options: Any
     ) -> Generator[Any, Any, Response]:
-        """Send a request to a realm if that is allowed, and follow redirects that are allowed."""
+        """Send a request to a realm and follow redirects; check each URL with `check_realm`."""
         url = realm
         for _ in range(_MAX_REQUESTS):
             yield from self.blocking(check_realm, url, registry, self.settings.realms)
@@ -245,17 +252,17 @@ class TokenAuth(AuthDriver):
                     realm=origin_text(following),
                 )
             if origin_of(following) != origin_of(url):
-                # The credentials are meant for the first origin only.
+                # Another origin must not get the credentials, which a POST has in its body.
                 if method == "POST":
                     return reply
                 options["headers"] = {}
-            options.pop("params", None)  # the target has a query of its own
+            options.pop("params", None)  # they would replace the query in the redirect's URL
             url = following
         raise TokenEndpointFailed(f"token endpoint {redacted_url(realm)}: too many redirects")
 
 
 def _preferred_challenge(response: Response) -> Challenge | None:
-    """The challenge to answer: the first for a token, or else the first for a password."""
+    """Choose the first Bearer challenge that names a realm, or else the first Basic challenge."""
     challenges = parse_challenges(", ".join(response.headers.get_list("www-authenticate")))
     lowered = [Challenge(each.scheme.lower(), each.parameters) for each in challenges]
     tokens = [each for each in lowered if each.scheme == "bearer" and each.parameters.get("realm")]
@@ -271,7 +278,7 @@ def _parse_scopes(text: str) -> tuple[Scope, ...]:
     try:
         return tuple(Scope.parse_many(text))
     except ScopeInvalid:
-        return ()  # the request's own scopes are enough
+        return ()  # ignored, since the request's own scopes are enough
 
 
 def _encode_basic(credentials: Credentials) -> str:
@@ -280,9 +287,10 @@ def _encode_basic(credentials: Credentials) -> str:
 
 
 def _parse_token_reply(reply: Response, realm: str) -> tuple[str, float]:
-    """The token of a reply, and the seconds that it is valid.
+    """Parse the reply of a token endpoint; return the token and its lifetime in seconds.
 
-    Errors contain no text of the reply: it may repeat the credentials that it was sent.
+    Error messages do not quote the reply, since an endpoint may repeat the client's credentials in
+    it.
     """
     where = f"token endpoint {redacted_url(realm.partition('?')[0])}"
     status = reply.status_code

@@ -11,8 +11,8 @@ class RealmNotAllowed(DockhandError):
     """The registry names a token endpoint that must not receive credentials.
 
     Attributes:
-        realm: the origin of the endpoint, such as `http://10.0.0.1:8080`; empty if the registry
-            did not name an http or https URL.
+        realm: the origin of the token endpoint, such as `http://10.0.0.1:8080`; empty if the
+            registry named something other than an http or https URL.
     """
 
     def __init__(self, message: str, *, realm: str) -> None:

@@ -1,6 +1,6 @@
-"""Realms: the check whether a token endpoint may receive credentials.
+"""The check whether a realm, the URL of a token endpoint, may receive credentials.
 
-A registry names its token endpoint itself, so an attacker may have chosen that URL.
+A registry names its token endpoint itself, so an attacker may have chosen the URL.
 
 Follows: Distribution's "Token Authentication Specification"; RFC 6750, section 5.2 ("Threat
 Mitigation").
@@ -24,22 +24,23 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def origin_text(url: str) -> str:
-    """The scheme, host and port of a URL, as text for messages and comparisons."""
+    """The origin of a URL (scheme, host and port), as text for messages and comparisons."""
     scheme, host, port = origin_of(url)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def check_realm(realm: str, registry: str, allowed: Sequence[str] | None) -> None:
-    """Refuse a realm that must not receive credentials. Blocks while the host name is resolved.
+    """Raise an error if a realm must not receive credentials.
 
-    An http realm is refused unless the registry is http, too.
+    An http realm is refused unless the registry's URL is also http. The function blocks while the
+    host name of the realm is resolved.
 
     Args:
-        realm: the URL that the registry or a redirect names.
+        realm: the URL of the token endpoint, named by the registry or by a redirect.
         registry: the registry's URL.
-        allowed: the only origins that are allowed. With None, the address decides: it must be
-            public, unless the registry itself is on that host (the same name or address; all
-            loopback addresses count as one host).
+        allowed: the origins that may receive credentials; all others are refused. If it is None,
+            the addresses of the realm's host must be public, or the registry must be on the same
+            host (by name or address; all loopback addresses count as one host).
 
     Raises:
         RealmNotAllowed: the realm is refused.
@@ -80,9 +81,10 @@ def check_realm(realm: str, registry: str, allowed: Sequence[str] | None) -> Non
 
 
 def _literal_addresses(host: str) -> set[Address]:
-    """The address of a host that is `localhost` or an address itself; empty for other names.
+    """The address of a host that is `localhost` or an IP address; empty for any other name.
 
-    DNS is not asked: the owner of the registry controls its DNS, which therefore proves nothing.
+    Other names are not resolved: the owner of a hostile registry controls the registry's DNS, and
+    could make the name resolve to any private address.
     """
     if host.lower() == "localhost":
         return {_parse_address("127.0.0.1")}
