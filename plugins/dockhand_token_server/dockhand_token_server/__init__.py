@@ -1,4 +1,4 @@
-"""The token endpoint of a registry, which docker, skopeo, crane and containerd get tokens from."""
+"""A token endpoint for registries. docker, skopeo, crane and containerd get tokens from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `python -m dockhand_token_server`: the token endpoint, and its refresh tokens."""
+"""The command `python -m dockhand_token_server`, which serves the token endpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dockhand_token_server.refresh_tokens import RefreshTokens
 from dockhand_token_server.settings import Settings, load_settings
 
 _CONFIG = "authority.toml"
-_MAX_HEAD = 32 << 10  # bytes of a request's line and headers
+_MAX_HEAD = 32 << 10  # bytes; limit on a request's line and headers together
 
 
 def _argument_parser() -> argparse.ArgumentParser:
@@ -37,7 +37,7 @@ def _argument_parser() -> argparse.ArgumentParser:
         "--verbose", action="store_true", help="log every issued token on standard error"
     )
     instead = parser.add_argument_group(
-        "instead of serving", "Servers that use the same file can keep running."
+        "instead of serving", "A running server with the same settings need not be stopped."
     )
     exclusive = instead.add_mutually_exclusive_group()
     exclusive.add_argument("--check", action="store_true", help="check the settings, and exit")
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGINT or SIGTERM, or run the command that an option names.
 
     Args:
-        arguments: the command line; the process's arguments unless given.
+        arguments: the command-line arguments. The default is the arguments of the process.
     """
     options = _argument_parser().parse_args(arguments)
     with program(sqlite3.Error, verbose=options.verbose):
@@ -107,8 +107,8 @@ def _check_or_serve(options: argparse.Namespace, settings: Settings) -> None:
         options,
         package="dockhand-token-server",
         lifespan="off",
-        proxy_headers=False,  # the application itself reads X-Forwarded-For, by trusted_proxies
-        http="h11",  # has a configurable limit on the size of headers
+        proxy_headers=False,  # the application reads X-Forwarded-For itself
+        http="h11",  # its limit on the size of headers is configurable
         h11_max_incomplete_event_size=_MAX_HEAD,
     )
 

@@ -31,21 +31,21 @@ def create_app(
 ) -> Starlette:
     """Create an ASGI application that answers `/token` and `/.well-known/jwks.json`.
 
-    Serve it alone, or mount it: `Mount("/auth", create_app("authority.toml"))`. It needs no
-    lifespan.
+    The application can be served alone or mounted in another one:
+    `Mount("/auth", create_app("authority.toml"))`. It does not use the ASGI lifespan.
 
     Args:
         settings: the path of a file such as `authority.toml`, a mapping with the same keys
             (relative paths start at the working folder), or `Settings`.
-        plugins: the plugins whose hooks are called. The default is the installed plugins;
-            `dockhand.plugins` also holds those registered on a manager.
+        plugins: the plugins whose hooks are called. The default is all installed plugins. Pass
+            the attribute `plugins` of a `Dockhand` to include plugins that are registered on it.
 
     Raises:
-        ConfigError: a setting is wrong; the message names it.
-        PluginError: no plugin has the name that the setting `backend` gives.
+        ConfigError: a setting is wrong; the message names the setting.
+        PluginError: the plugin that the setting `backend` names is missing.
 
-    Follows: Distribution's "Docker Registry v2 authentication via central service" and "… using
-    OAuth2"; RFC 7517, section 5, for the JWKS.
+    Follows: Distribution's "Docker Registry v2 authentication via central service" and "Docker
+    Registry v2 authentication using OAuth2"; RFC 7517, section 5, for the JWKS.
     """
     if isinstance(settings, str | os.PathLike):
         settings = load_settings(settings)
@@ -111,7 +111,7 @@ async def _token_request_error_response(_: Request, error: Exception) -> Respons
 
 
 async def _http_exception_response(request: Request, error: Exception) -> Response:
-    """Reply to an unknown path or method with the error body that clients read."""
+    """Refuse a request with an unknown path or method, in the format of all other errors."""
     assert isinstance(error, HTTPException)
     body = TokenRequestError(
         error.status_code, "UNSUPPORTED", f"{request.method}: {error.detail}"

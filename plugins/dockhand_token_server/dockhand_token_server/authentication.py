@@ -1,4 +1,4 @@
-"""Authentication by user name and password, against the htpasswd file and plugins."""
+"""Authentication by user name and password, with an htpasswd file and plugins."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from dockhand_token_server.token_requests import TokenRequestError
 __all__ = ["Authentication", "Authenticator", "call_hook"]
 
 _HTPASSWD_SOURCE = "users"
-_HOOK_SECONDS = 10
-_MAX_PENDING = 256
+_HOOK_SECONDS = 10  # the time that one call of a hook may take
+_MAX_PENDING = 256  # password checks in progress
 _MAX_REMEMBERED_LOGINS = 10_000
 _log = logging.getLogger("dockhand.token_server")
 
@@ -39,8 +39,8 @@ class Authentication:
         identity: the user.
         source: `users` for the htpasswd file, otherwise a plugin's name; empty for an anonymous
             client.
-        entry_hash: the hash of the user's entry in the htpasswd file, empty for other sources.
-            Refresh tokens store it, so that they become invalid when the entry changes.
+        entry_hash: the hash of the user's entry in the htpasswd file; empty for other sources. It
+            is stored with a refresh token, which becomes invalid when the entry changes.
     """
 
     identity: Identity
@@ -49,11 +49,11 @@ class Authentication:
 
 
 async def call_hook(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call a plugin's hook implementation, a plain function in a thread, within ten seconds.
+    """Call a plugin's implementation of a hook. A function that is not async runs in a thread.
 
     Raises:
-        TimeoutError: the call took longer.
-        Exception: the implementation raised it.
+        TimeoutError: the call took longer than ten seconds.
+        Exception: any exception that the implementation raised.
     """
     async with asyncio.timeout(_HOOK_SECONDS):
         if iscoroutinefunction(unwrap(function)):
@@ -66,10 +66,9 @@ class Authenticator:
     """Checks user names and passwords, within a limit on failed logins.
 
     Args:
-        users: the htpasswd file, if there is one. Users that it lists are checked against it
-            alone.
+        users: the htpasswd file, or None. Plugins are not called for users that the file lists.
         plugins: the implementations of `dockhand_authenticate`, by plugin name.
-        limiter: counts failures per network and per user.
+        limiter: counts the failed logins of each network and of each user.
     """
 
     def __init__(
@@ -81,10 +80,10 @@ class Authenticator:
         self._users, self._plugins, self._limiter = users, plugins, limiter
         self._digest_key = secrets.token_bytes(32)
         self._pending: dict[bytes, asyncio.Task[Authentication | None]] = {}
-        # The networks that users logged in from. The limit per user does not apply there, so that
-        # failures elsewhere cannot lock a user out.
+        # The pairs of network and user name of successful logins. For these pairs, the limit per
+        # user does not apply, so failures from other networks cannot lock the user out.
         self._past_logins: OrderedDict[tuple[str, str], None] = OrderedDict()
-        # A pool of its own, so that bcrypt does not use up the threads of asyncio.to_thread.
+        # A separate pool, so that bcrypt does not use up the threads of asyncio.to_thread.
         self._bcrypt_threads = ThreadPoolExecutor(2, thread_name_prefix="bcrypt")
 
     async def authenticate(
@@ -93,8 +92,8 @@ class Authenticator:
         """Authenticate a user by password.
 
         Raises:
-            TokenRequestError: with status 401 if the user name or password is wrong, with 429
-                after too many failures.
+            TokenRequestError: the user name or the password is wrong (status 401), or too many
+                logins failed before (status 429).
         """
         network = network_of(address)
         secret = password.get_secret_value().encode()
@@ -112,8 +111,8 @@ class Authenticator:
                     return self._htpasswd_authentication(username)
             if len(self._pending) >= _MAX_PENDING:
                 raise _too_many_failures(1)
-            # Counted as a failure before the check, so that concurrent guesses cannot exceed the
-            # limit; a success takes the count back.
+            # A failure is counted before the check, so that concurrent guesses cannot exceed the
+            # limit. If the password is right, the failure is removed.
             for key in (f"from {network}", f"user {username}"):
                 self._limiter.add(key)
             task = asyncio.create_task(self._verify_and_uncount(username, secret, service, network))
@@ -128,7 +127,7 @@ class Authenticator:
         return authentication
 
     def check_limit(self, network: str, username: str | None = None) -> None:
-        """Raise an error with status 429 if a network or a user has too many failed logins."""
+        """Raise `TokenRequestError` (429) if a network or a user has too many failed logins."""
         wait = self._limiter.seconds_to_wait(f"from {network}")
         if username is not None and (network, username) not in self._past_logins:
             wait = max(wait, self._limiter.seconds_to_wait(f"user {username}"))
@@ -137,14 +136,14 @@ class Authenticator:
             raise _too_many_failures(wait)
 
     def count_failure(self, network: str) -> None:
-        """Count a failure that concerns no user name, such as an invalid refresh token."""
+        """Count a failure without a user name, such as an invalid refresh token."""
         self._limiter.add(f"from {network}")
 
     def is_still_valid(self, authentication: Authentication) -> bool:
-        """Whether an earlier authentication, stored with a refresh token, still holds.
+        """Whether the authentication that is stored with a refresh token is still valid.
 
-        One by the htpasswd file holds while the user's entry is unchanged, one by a plugin while
-        that plugin is installed.
+        An authentication by the htpasswd file is valid as long as the user's entry is unchanged.
+        An authentication by a plugin is valid as long as the plugin is installed.
         """
         if authentication.source != _HTPASSWD_SOURCE:
             return authentication.source in self._plugins
@@ -159,7 +158,7 @@ class Authenticator:
     async def _verify_and_uncount(
         self, username: str, secret: bytes, service: str, network: str
     ) -> Authentication | None:
-        """Verify a password; on success, take back the failure that was counted beforehand."""
+        """Verify a password; if it is right, remove the failure that was counted before."""
         authentication = await self._verify(username, secret, service)
         if authentication is not None:
             for key in (f"from {network}", f"user {username}"):

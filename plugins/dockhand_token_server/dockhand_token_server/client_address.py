@@ -1,4 +1,4 @@
-"""Client addresses: behind trusted proxies, and as networks that failed logins are counted for."""
+"""The address of a client, possibly behind proxies, and the network of an address."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 __all__ = ["client_address", "network_of"]
 
-_IPV6_PREFIX = 64  # the usual allocation of one customer
+_IPV6_PREFIX = 64  # bits; internet providers usually give each customer such a network
 
 
 def network_of(address: str) -> str:
-    """The key that failures of an address are counted under.
+    """The network of an address, as text. Failed logins are counted for each network.
 
-    The key of an IPv4 address, mapped into IPv6 or not, is the address itself. The key of an IPv6
-    address is its /64 network, since one customer has all addresses of it. A text that is not an
-    address is returned unchanged.
+    For an IPv4 address, mapped into IPv6 or not, the result is the IPv4 address itself. For an
+    IPv6 address, it is the /64 network, since a single client can use all addresses in a /64. A
+    text that is not an address is returned unchanged.
     """
     try:
         parsed = ip_address(address)
@@ -31,13 +31,13 @@ def network_of(address: str) -> str:
 def client_address(
     peer: str, forwarded: Sequence[str], trusted: Sequence[IPv4Network | IPv6Network]
 ) -> str:
-    """The address of the client that sent a request, possibly through proxies.
+    """Determine the address of the client that sent a request, possibly through proxies.
 
     Args:
-        peer: the address at the other end of the connection.
+        peer: the address at the other end of the connection: the client's or a proxy's.
         forwarded: the values of the `X-Forwarded-For` headers. Each proxy appends the address
-            that it received the request from, so only entries appended by trusted proxies are
-            reliable; a client can invent the entries before them.
+            from which it received the request. Only entries that a trusted proxy appended are
+            used, since a client can invent the others.
         trusted: the networks of the trusted proxies.
     """
     found = peer

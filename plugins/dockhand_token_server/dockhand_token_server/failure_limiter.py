@@ -1,4 +1,4 @@
-"""The limit on failed logins."""
+"""A limiter of failed logins."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from collections.abc import Callable
 
 __all__ = ["FailureLimiter"]
 
-_MAX_KEYS = 20_000
+_MAX_KEYS = 20_000  # beyond this number, the keys of the oldest failures are dropped
 
 
 class FailureLimiter:
-    """Counts failures per key in leaky buckets: counts decrease steadily with time.
+    """Counts failures for each key, such as a user or a network, and limits further attempts.
+
+    The limiter is a leaky bucket: the count of a key decreases steadily with time.
 
     Args:
-        failures: the capacity of a bucket.
-        seconds: the time in which a full bucket drains.
-        clock: the current time in seconds, from any start.
+        failures: the count at which further attempts have to wait.
+        seconds: the time in which a count of `failures` decreases to zero.
+        clock: returns the time, in seconds from any starting point.
     """
 
     def __init__(
@@ -36,13 +38,16 @@ class FailureLimiter:
         return max(0.0, level - (self._clock() - updated_at) * self._rate)
 
     def seconds_to_wait(self, key: str) -> int:
-        """Whole seconds until the next attempt is allowed; 0 if it is allowed now."""
+        """The whole seconds until the next attempt is allowed; 0 if it is allowed now."""
         with self._lock:
             excess = self._level(key) + 1 - self._capacity
-        return max(0, math.ceil(excess / self._rate - 1e-6))  # tolerates rounding errors of floats
+        return max(0, math.ceil(excess / self._rate - 1e-6))  # allows for rounding errors
 
     def add(self, key: str, failures: int = 1) -> None:
-        """Add failures to a key's count; -1 takes one back that turned out to be a success."""
+        """Add failures to a key's count.
+
+        Use -1 to remove a failure that was counted before the attempt, if the attempt succeeded.
+        """
         with self._lock:
             level = max(0.0, self._level(key) + failures)
             self._levels.pop(key, None)

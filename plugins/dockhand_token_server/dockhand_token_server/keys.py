@@ -1,4 +1,4 @@
-"""Signing keys: loading, rotation and the JWKS."""
+"""The keys of the token endpoint: loading, replacing and publishing them (JWKS)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from dockhand_token_server.settings import Settings
 
 __all__ = ["KeyRing"]
 
-_CHECK_INTERVAL = 1.0  # seconds between looks at the files
-_LEEWAY = 60  # seconds by which registries allow clocks to differ
+_CHECK_INTERVAL = 1.0  # seconds between checks whether the key files changed
+_LEEWAY = 60  # seconds; registries accept tokens this long after expiry
 _log = logging.getLogger("dockhand.token_server")
 FileStates = tuple[tuple[int, int, int], ...]
 
@@ -33,12 +33,12 @@ FileStates = tuple[tuple[int, int, int], ...]
 class KeyRing:
     """The keys of a token endpoint, reloaded when their files change.
 
-    A new private key signs within a second of replacing the old one, and the old one stays in the
-    JWKS until the tokens that it signed have expired.
+    Within a second after the file of the private key changed, the new key signs all tokens. The old
+    key stays in the JWKS until the tokens that were signed with it have expired.
 
     Args:
-        settings: the key files, and the lifetime of tokens.
-        clock: the current time in seconds, from any start.
+        settings: the settings, which name the key files and the lifetime of tokens.
+        clock: returns the time, in seconds from any starting point.
 
     Raises:
         ConfigError: a file cannot be read, or does not hold a key.
@@ -58,7 +58,7 @@ class KeyRing:
             raise ConfigError(_error_text(error)) from None
 
     def _file_states(self) -> FileStates:
-        """Inode, modification time and size of each file: a change means that a file changed."""
+        """Inode, modification time and size of each file; these values show when a file changed."""
         states = []
         for setting, file in self._files:
             try:
@@ -85,18 +85,18 @@ class KeyRing:
             for file in settings.other_keys
             for public in load_public_keys(file.read_bytes(), f"other_keys: {file}")
         ]
-        assert key.header  # makes the x5c certificate now, so that the first token need not wait
+        assert key.header  # computed and cached now, so that the first token need not wait
         return key, others
 
     async def signing_key(self) -> SigningKey:
-        """The private key that signs now.
+        """Return the key that signs tokens, after reloading the key files if they changed.
 
-        Where changed files cannot be loaded, this logs an error and keeps the previous key.
+        If a changed file cannot be loaded, an error is logged and the previous key is kept.
         """
         now = self._clock()
         if now - self._checked_at < _CHECK_INTERVAL:
             return self._signing_key
-        self._checked_at = now  # concurrent calls use the previous key while this one reloads
+        self._checked_at = now  # meanwhile, concurrent calls use the previous key
         try:
             states = self._file_states()
             if states != self._loaded_states:
@@ -111,7 +111,7 @@ class KeyRing:
         return self._signing_key
 
     async def jwks(self) -> dict[str, Any]:
-        """A JWK set of the signing key, retired keys with unexpired tokens, and `other_keys`."""
+        """Make a JWK set of the signing key, old keys with unexpired tokens, and `other_keys`."""
         keys: list[dict[str, Any]] = list((await self.signing_key()).jwks()["keys"])
         now = self._clock()
         self._retired = [(until, key) for until, key in self._retired if until > now]
@@ -127,7 +127,7 @@ class KeyRing:
             }
             for public in self._others
         ]
-        # `other_keys` may name the signing key too: each `kid` appears once.
+        # `other_keys` may also contain the signing key: keep each `kid` only once.
         return {"keys": list({key["kid"]: key for key in reversed(keys)}.values())[::-1]}
 
 

@@ -1,4 +1,4 @@
-"""Patterns of rules, which match the names of repositories and other resources."""
+"""The patterns in rules, which match the names of repositories and other resources."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _LITERAL = re.compile(r"[A-Za-z0-9._:-]+")
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern that matches names, path component by path component.
+    """A pattern for names, which are matched one path component at a time.
 
-    `*` matches one component, and `**` any number of them, including none. `{user}` is replaced by
-    the user's name, taken literally, and matches only where that name is valid in a repository
-    component. So a user called `a/b` or `*` cannot widen the pattern.
+    `*` matches one component, and `**` matches any number of components, including none. `{user}`
+    stands for the user's name, taken literally. It matches only if the user's name is valid as a
+    component of a repository's name, so a user called `a/b` or `*` cannot widen the pattern.
     """
 
     components: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """Parse a pattern; an empty text matches the empty name alone.
+        """Parse a pattern. The empty pattern matches only the empty name.
 
         Raises:
-            ValueError: the pattern cannot match any name, or has a `*` within a component.
+            ValueError: a component cannot occur in a name, or contains `*` and other characters.
         """
         components = tuple(text.split("/"))
         for component in components if text else ():
@@ -49,12 +49,13 @@ class Pattern:
         return cls(components)
 
     def matches(self, name: str, user: str) -> bool:
-        """Whether the pattern matches a name, for this user."""
+        """Whether the pattern matches a name; `user` is the name that `{user}` stands for."""
         if not name:
             return self.components == ("",)
         expected, given = self.components, name.split("/")
         e = g = 0  # positions in `expected` and `given`
-        # For backtracking: the position of the last `**`, and the end of the components it matches.
+        # For backtracking: the position in `expected` of the last `**` (-1 if there is none), and
+        # the position in `given` after the components that this `**` matches.
         star, star_end = -1, 0
         while g < len(given):
             if e < len(expected) and expected[e] == _ANY_NUMBER:

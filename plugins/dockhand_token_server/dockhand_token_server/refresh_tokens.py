@@ -1,7 +1,7 @@
-"""Refresh tokens in SQLite: clients store one instead of the password.
+"""Refresh tokens, which clients store instead of a password, in an SQLite file.
 
-They are random, and stored as hashes: reading the file gives no usable token. Each operation opens
-the file anew, so that several processes of one machine can share it.
+A refresh token is random. The file contains only hashes of tokens, so a reader of the file gets no
+usable token. Each operation opens the file anew, so several processes on one machine can share it.
 
 Follows: Distribution's "Docker Registry v2 authentication using OAuth2".
 """
@@ -26,9 +26,9 @@ __all__ = ["RefreshTokenRecord", "RefreshTokens"]
 
 _PREFIX = "dhr_"  # lets secret scanners recognize a leaked token
 _RANDOM_BYTES = 32
-_MAX_LENGTH = 128
+_MAX_LENGTH = 128  # characters; a longer text is not a refresh token
 _MAX_PER_USER = 1000
-_BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock
+_BUSY_TIMEOUT = 5.0  # seconds; the time to wait for another process's lock on the file
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS refresh_tokens (
@@ -49,17 +49,17 @@ CREATE INDEX IF NOT EXISTS refresh_tokens_user ON refresh_tokens (user, issued);
 
 @dataclass(frozen=True, slots=True)
 class RefreshTokenRecord:
-    """The stored facts about a refresh token, without the token itself.
+    """The stored information about a refresh token, without the token itself.
 
     Attributes:
-        id: the public name of the token, for lists and for revoking it.
-        identity: the user, with the groups that a plugin named at the login.
+        id: an identifier that is not secret, for listing and revoking the token.
+        identity: the user, with the groups that a plugin returned at the login.
         source: the source that authenticated the user: `users` for the htpasswd file, otherwise a
             plugin's name.
-        entry_hash: the hash of the user's entry in the htpasswd file at the login; the token is
-            invalid if the entry has changed since.
-        service: the registry that the token is for.
-        client_id: the name that the client gave for itself.
+        entry_hash: the hash of the user's entry in the htpasswd file at the login. The token
+            becomes invalid when the entry changes.
+        service: the name of the registry that the token is for.
+        client_id: the name of the client program.
         issued_at, expires_at: times in UTC.
     """
 
@@ -74,15 +74,16 @@ class RefreshTokenRecord:
 
 
 class RefreshTokens:
-    """The refresh tokens in an SQLite file.
+    """Issues, finds and revokes refresh tokens in an SQLite file.
 
     Args:
-        path: the file. If it does not exist, it is created, readable for its owner only.
-        lifetime: seconds that a new token is valid.
-        clock: the current time in seconds since 1970.
+        path: the SQLite file. If the file does not exist, it is created, and only its owner can
+            read it.
+        lifetime: the lifetime of new tokens, in seconds.
+        clock: returns the time, in seconds since 1970.
 
     Raises:
-        ConfigError: the file cannot be opened, or is not such a database.
+        ConfigError: the file cannot be opened, or is not a database of refresh tokens.
     """
 
     def __init__(self, path: Path, lifetime: int, clock: Callable[[], float] = time.time) -> None:
@@ -115,9 +116,9 @@ class RefreshTokens:
     def issue(
         self, identity: Identity, *, source: str, entry_hash: bytes, service: str, client_id: str
     ) -> str:
-        """Store and return a new token.
+        """Create and store a new refresh token, and return the token.
 
-        This also deletes expired tokens, and the user's oldest ones beyond 1000.
+        This also deletes expired tokens, and the oldest tokens if the user has more than 1000.
 
         Args:
             identity, source, entry_hash, service, client_id: see `RefreshTokenRecord`.
@@ -139,7 +140,7 @@ class RefreshTokens:
         return token
 
     def find(self, token: str, service: str) -> RefreshTokenRecord | None:
-        """The record of a token; None if it is unknown, expired or for another registry."""
+        """Find a token's record; None if the token is unknown, expired or for another registry."""
         if not token.startswith(_PREFIX) or len(token) > _MAX_LENGTH:
             return None
         # A lookup by hash is safe against timing attacks: its time does not depend on how much of
@@ -148,7 +149,7 @@ class RefreshTokens:
         return found[0] if found else None
 
     def list_valid(self, user: str | None = None) -> list[RefreshTokenRecord]:
-        """The records of unexpired tokens, of one user or of all, oldest first."""
+        """List the records of unexpired tokens, of one user or of all users, oldest first."""
         return self._select("user = ?", user) if user is not None else self._select("1")
 
     def _select(self, condition: str, *values: object) -> list[RefreshTokenRecord]:
@@ -173,11 +174,11 @@ class RefreshTokens:
         ]
 
     def revoke(self, *, id: str | None = None, user: str | None = None) -> int:  # noqa: A002
-        """Revoke tokens, and return how many there were.
+        """Revoke refresh tokens, and return the number of revoked tokens.
 
         Args:
-            id: revoke the token with this `RefreshTokenRecord.id`.
-            user: revoke all tokens of this user.
+            id: the `RefreshTokenRecord.id` of the token to revoke.
+            user: the name of a user, to revoke all tokens of this user.
         """
         with self._open() as database:
             return database.execute(
@@ -186,5 +187,5 @@ class RefreshTokens:
 
 
 def _hash(token: str) -> bytes:
-    # A token is 256 random bits, beyond guessing: a slow hash would add nothing.
+    # A fast hash is enough, since nobody can guess a token of 256 random bits.
     return hashlib.sha256(token.encode()).digest()

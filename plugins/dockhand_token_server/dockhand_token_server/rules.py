@@ -1,4 +1,4 @@
-"""Rules: the scopes that they grant to an identity."""
+"""Evaluation of rules, which grant scopes to users."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ _REPOSITORY = "repository"
 
 
 class Rules:
-    """The rules and groups of the settings.
+    """The rules and groups in the settings, which decide the scopes that a user gets.
 
     Args:
-        rules: each matching rule adds its actions; without a matching rule nothing is granted.
-        groups: the members of each group, in addition to the groups that plugins name.
+        rules: the rules. Each matching rule adds its actions; if no rule matches, nothing is
+            granted.
+        groups: the members of each group. Plugins can add a user to more groups.
     """
 
     def __init__(self, rules: Iterable[Rule], groups: Mapping[str, Iterable[str]]) -> None:
@@ -28,19 +29,19 @@ class Rules:
         self._groups = {name: frozenset(members) for name, members in groups.items()}
 
     def with_groups(self, identity: Identity) -> Identity:
-        """Add the groups of the settings that list a user to the groups of the identity."""
+        """Return the identity of a user, with the user's groups from the settings added."""
         if identity.anonymous:
             return identity
         added = {name for name, members in self._groups.items() if identity.name in members}
         return Identity(identity.name, identity.groups | added) if added else identity
 
     def grant(self, identity: Identity, scopes: Iterable[Scope]) -> tuple[Scope, ...]:
-        """Narrow scopes to the actions that the rules allow; scopes without any are left out."""
+        """Narrow scopes to the allowed actions; leave out scopes without an allowed action."""
         granted = (scope & self._allowed(identity, scope) for scope in scopes)
         return tuple(scope for scope in granted if scope)
 
     def _allowed(self, identity: Identity, scope: Scope) -> Scope:
-        """The scope of the same resource with all actions that the rules allow."""
+        """All actions that the rules allow on the resource of a scope, as a scope."""
         actions: set[str] = set()
         if scope.type != _REPOSITORY or not scope.name or is_repository_name(scope.name):
             for rule, resource_type, pattern, allowed in self._rules:
@@ -62,7 +63,7 @@ def _applies_to(rule: Rule, identity: Identity) -> bool:
 
 
 def intersection(granted: Sequence[Scope], answer: Iterable[Scope]) -> tuple[Scope, ...]:
-    """The scopes with the actions that are both granted and in a plugin's answer."""
+    """Narrow the granted scopes to the actions that are also in a plugin's answer."""
     answered = {(scope.type, scope.name): scope for scope in Scope.merged(answer)}
     common = (
         scope & answered[scope.type, scope.name]

@@ -1,4 +1,4 @@
-"""Settings of the token endpoint, from `authority.toml` or a mapping with the same keys."""
+"""Settings of the token endpoint, read from `authority.toml` or from a mapping."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ class _Table(BaseModel):
 
 
 class Rule(_Table):
-    """A rule: allows actions on resources to a user or a group.
+    """A rule that allows a user or a group some actions on the matching resources.
 
-    All matching rules together define the actions that are granted.
+    The actions of all matching rules are granted.
 
     Args:
-        user: a user's name; `*` matches every authenticated user, the empty string an anonymous
-            client.
-        group: instead of `user`: a group whose members the rule applies to.
-        repository: a pattern for the repository's name. `*` matches one path component, `**` any
-            number of them, and `{user}` the name of the user.
-        type: instead of `repository`: the type of another resource, such as `registry`.
-        name: with `type`: a pattern for the resource's name, such as `catalog`.
-        actions: `pull`, `push`, `delete`, or `*` for all of them.
+        user: the name of a user. `*` stands for every authenticated user, and the empty string for
+            an anonymous client.
+        group: instead of `user`, the name of a group. The rule applies to the group's members.
+        repository: a pattern for repository names. `*` matches one path component, `**` matches
+            any number of components, and `{user}` matches the name of the user.
+        type: instead of `repository`, another type of resource, such as `registry`.
+        name: with `type`, a pattern for the names of resources of that type, such as `catalog`.
+        actions: the allowed actions: `pull`, `push`, `delete`, or `*` for all of them.
     """
 
     user: str | None = None
@@ -147,8 +147,9 @@ class LoginLimit(_Table):
     """The limit on failed logins, for each address and for each user.
 
     Args:
-        failures: the number of failures after which logins are refused with status 429.
-        seconds: the time in which that number of failures is forgotten, one after the other.
+        failures: the number of failed logins after which more logins are refused with status 429.
+        seconds: the time in which a count of `failures` decreases to zero. The count decreases
+            steadily, by one every `seconds / failures` seconds.
     """
 
     failures: Annotated[int, Field(ge=1, le=10_000), NotBoolean] = 10
@@ -159,26 +160,27 @@ class Settings(_Table):
     """The settings of a token endpoint.
 
     Args:
-        issuer: the authority's name; the registry's setting `issuer`.
-        services: the names of the registries that it signs tokens for; a registry's setting
-            `service`.
-        private_key: the key that signs: a PEM file, or the PEM itself.
+        issuer: the name of the authority; must equal the setting `issuer` of the registries.
+        services: the names of the registries that the endpoint signs tokens for. Each name must
+            equal the setting `service` of its registry.
+        private_key: the private key that signs tokens: the path of a PEM file, or the PEM data.
         private_key_password: the password of an encrypted private key.
-        certificate: a PEM file with the certificate that goes out with every token (`x5c`). The
-            default is a certificate made from the private key.
-        key_id: the way in which a token names its key: `x5c`, `libtrust` or `rfc7638`.
-        other_keys: PEM files of more keys for the JWKS: the previous key while its tokens are
-            valid, or the next key.
+        certificate: a PEM file with the certificate that every token carries (`x5c`). By default,
+            a certificate is made from the private key.
+        key_id: how tokens identify the key: `x5c` (the default), `libtrust` or `rfc7638`; see
+            `dockhand_auth_jwt.SigningKey`.
+        other_keys: PEM files with more public keys or certificates for the JWKS, such as the
+            previous key while its tokens are valid, or the next key.
         users: an htpasswd file with bcrypt hashes.
         groups: the members of each group.
         rules: the rules that grant actions.
         backend: `rules`, or the name of a plugin whose `dockhand_authorize` replaces the rules.
-        token_lifetime: seconds.
+        token_lifetime: the lifetime of tokens, in seconds.
         refresh_tokens: an SQLite file for refresh tokens, created if it does not exist; false
             disables refresh tokens.
-        refresh_token_lifetime: seconds.
+        refresh_token_lifetime: the lifetime of refresh tokens, in seconds.
         login_limit: the limit on failed logins.
-        trusted_proxies: networks of the proxies whose `X-Forwarded-For` header is trusted.
+        trusted_proxies: the networks of the proxies whose `X-Forwarded-For` header is trusted.
     """
 
     issuer: str = Field(min_length=1, max_length=_MAX_NAME)
@@ -194,7 +196,7 @@ class Settings(_Table):
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     backend: str = Field("rules", min_length=1)
-    # docker treats a lifetime below 60 seconds as 60 seconds
+    # At least 60 seconds: docker assumes 60 for a shorter lifetime, and would use expired tokens.
     token_lifetime: Annotated[int, Field(ge=60, le=86_400), NotBoolean] = 300
     refresh_tokens: Path | Literal[False] = Path("refresh_tokens.db")
     refresh_token_lifetime: Annotated[int, Field(ge=60), NotBoolean] = 90 * 86_400
@@ -227,15 +229,16 @@ class Settings(_Table):
     ) -> Settings:
         """Parse settings from a mapping.
 
-        The only files that this reads are those that a `<secret>_file` names.
+        This reads the files of secrets, such as `private_key_password_file`, but no other files.
 
         Args:
-            data: the keys of `authority.toml`.
-            base: the folder that relative paths start at. The default is the working folder.
+            data: the settings, with the same keys as in `authority.toml`.
+            base: the folder for relative paths. The default is the working folder.
             where: the beginning of error messages.
 
         Raises:
-            ConfigError: a key is unknown, missing or has a wrong value; the message names it.
+            ConfigError: a setting is unknown, missing or has a wrong value; the message names the
+                setting.
         """
         if not isinstance(data, Mapping):
             raise ConfigError(f"{where}: settings must be a mapping, not {type(data).__name__}")
@@ -281,8 +284,8 @@ def load_settings(
     """Load settings from a TOML file.
 
     Args:
-        path: the file. `${NAME}` in it stands for an environment variable; relative paths start at
-            its folder.
+        path: the TOML file. `${NAME}` in the file stands for an environment variable. Relative
+            paths start at the folder of the file.
         environ: the environment variables. The default is the environment of the process.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The token issuer: authentication, authorization and signing of one token request."""
+"""The token issuer, which authenticates clients, decides their scopes, and signs tokens."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ Implementations = dict[str, Callable[..., Any]]
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A signed token with the facts that the reply states beside it.
+    """A signed token, and the other values in the reply to a token request.
 
     Attributes:
         token: the JWT.
         scopes: the scopes that the token grants.
         issued_at: the time of signing, in whole seconds.
-        lifetime: seconds.
-        refresh_token: a new refresh token, if the client asked for one and they are enabled.
+        lifetime: the lifetime of the token, in seconds.
+        refresh_token: a new refresh token, if the client asked for one and refresh tokens are
+            enabled.
     """
 
     token: str
@@ -50,15 +51,16 @@ class IssuedToken:
 
 
 class TokenIssuer:
-    """Issues tokens for token requests.
+    """Answers token requests with signed tokens.
 
     Args:
         settings: the settings of the token endpoint.
         plugins: the plugins whose hooks are called.
 
     Raises:
-        ConfigError: a file that the settings name cannot be read, or has a wrong content.
-        PluginError: the plugin of the setting `backend` is missing, or two plugins have one name.
+        ConfigError: a file that the settings name cannot be read, or its content is invalid.
+        PluginError: the plugin that the setting `backend` names is missing, or two plugins have
+            the same name.
     """
 
     def __init__(self, settings: Settings, plugins: Plugins) -> None:
@@ -97,21 +99,22 @@ class TokenIssuer:
     async def issue(self, request: TokenRequest, address: str) -> IssuedToken:
         """Issue the token for a request.
 
-        The token grants the requested scopes as far as the client may have them, possibly none.
+        Of the requested scopes, the token grants those that the client may have, possibly none.
 
         Args:
             request: the client's request.
-            address: the client's address, for logs and for the limit on failed logins.
+            address: the client's IP address, for logs and for the limit on failed logins.
 
         Raises:
-            TokenRequestError: the request is refused: a failed login, or an unknown service.
+            TokenRequestError: the request is refused, because the login failed or the service is
+                unknown.
         """
         service = self._requested_service(request)
         authentication = await self._authenticate(request, service, address)
         identity = self._rules.with_groups(authentication.identity)
         scopes = await self._granted_scopes(identity, request.scopes, service)
         lifetime = self._settings.token_lifetime
-        # The claims of a token are whole seconds; the reply states the same time.
+        # in whole seconds, like the times in the token
         issued_at = datetime.now(UTC).replace(microsecond=0)
         token = await self._sign(identity, scopes, service)
         refresh_token = None
@@ -200,7 +203,7 @@ class TokenIssuer:
             token = token.related_to(identity.name)
         for scope in scopes:
             token = token.with_scope(scope)
-        if key.algorithm.startswith("RS"):  # takes milliseconds, which would block the event loop
+        if key.algorithm.startswith("RS"):  # RSA takes milliseconds: do not block the event loop
             return await asyncio.to_thread(token.sign, key)
         return token.sign(key)
 
@@ -215,8 +218,8 @@ async def _call_authorizer(
     """Call a plugin's `dockhand_authorize`.
 
     Returns:
-        the scopes that the plugin grants, none of them wider than in `scopes`; an empty tuple if
-        it fails; None if it abstains, or if there are no scopes to ask about.
+        the scopes that the plugin grants, narrowed to `scopes`; an empty tuple if the plugin
+        fails; None if the plugin abstains or `scopes` is empty.
     """
     if not scopes:
         return None
@@ -235,7 +238,7 @@ async def _call_authorizer(
 
 
 def _hook_implementations(plugins: Plugins, hook: str) -> Implementations:
-    """The implementations of a hook, by plugin name."""
+    """Find the plugins' implementations of a hook, by plugin name."""
     found: Implementations = {}
     for name, function in plugins.implementations(hook):
         if name in found:

@@ -1,4 +1,4 @@
-"""Token requests: parsing GET and POST requests, and the errors that refuse them.
+"""Parsing of token requests (GET and POST), and the error that refuses a token request.
 
 Follows: Distribution's "Docker Registry v2 authentication via central service" (GET) and "Docker
 Registry v2 authentication using OAuth2" (POST); RFC 6749, section 5.2, for errors.
@@ -20,30 +20,30 @@ from dockhand_core.server import basic_credentials
 
 __all__ = ["TokenRequest", "TokenRequestError", "read_form", "read_query"]
 
-# Bytes
+# Limits in bytes
 _MAX_QUERY = 16 << 10
 _MAX_BODY = 64 << 10
-# Characters
+# Limits in characters
 _MAX_HEADER = 8 << 10
 _MAX_NAME = 255
 _MAX_SECRET = 4096
-# Counts
+# Limits on the number of items in a request
 _MAX_FIELDS = 200
 _MAX_SCOPES = 100
 
-_BODY_SECONDS = 20
+_BODY_SECONDS = 20  # the time in which the whole body must arrive
 _FORM = "application/x-www-form-urlencoded"
 
 
 class TokenRequestError(Exception):
-    """The refusal of a token request, with the parts of its reply.
+    """A token request is refused. The attributes are the contents of the reply.
 
     Attributes:
         status: the HTTP status.
-        code: an error code of registries, such as `UNAUTHORIZED`.
-        message: an explanation for people.
+        code: an error code of the registry API, such as `UNAUTHORIZED`.
+        message: an explanation in plain words.
         error: an error code of OAuth2, such as `invalid_grant`.
-        headers: headers of the reply.
+        headers: additional HTTP headers.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TokenRequestError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON body, in the formats of docker, skopeo and crane and of OAuth2 clients."""
+        """The JSON body of the reply, with the error fields of the registry API and of OAuth2."""
         return {
             "errors": [{"code": self.code, "message": self.message, "detail": None}],
             "error": self.error,
@@ -73,13 +73,14 @@ class TokenRequest:
     """A client's request for a token.
 
     Attributes:
-        service: the registry that the token is for; None if the request does not name it.
-        scopes: the requested scopes, each resource once.
-        username: the user to authenticate; None for an anonymous client.
+        service: the name of the registry that the token is for; None if the request has none.
+        scopes: the requested scopes; each resource occurs once.
+        username: the name of the user to authenticate; None for an anonymous client, or if the
+            request has a refresh token.
         password: the user's password.
-        refresh_token: replaces user name and password.
-        offline: whether the client asks for a refresh token.
-        client_id: the name that the client gives for itself.
+        refresh_token: a refresh token, sent instead of a user name and a password.
+        offline: whether the client asks for a new refresh token.
+        client_id: the name of the client program; may be empty.
     """
 
     service: str | None
@@ -92,7 +93,7 @@ class TokenRequest:
 
 
 def read_query(request: Request) -> TokenRequest:
-    """Parse a GET request: optional Basic credentials, everything else in the query.
+    """Parse a GET request, with its fields in the query and optional Basic credentials.
 
     Raises:
         TokenRequestError: the request is malformed.
@@ -113,7 +114,9 @@ def read_query(request: Request) -> TokenRequest:
 
 
 async def read_form(request: Request) -> TokenRequest:
-    """Parse a POST request: everything in a form, with a Content-Length or chunked.
+    """Read and parse a POST request, with its fields and credentials in a form.
+
+    The body may be chunked or have a Content-Length.
 
     Raises:
         TokenRequestError: the request is malformed.
@@ -182,10 +185,10 @@ class _FormFields:
             ) from None  # fmt: skip
 
     def get(self, name: str, max_length: int = _MAX_NAME) -> str | None:
-        """The value of a field; None if it is absent.
+        """The value of a field; None if the field is absent.
 
         Raises:
-            TokenRequestError: the field is repeated, its value is too long or contains NUL.
+            TokenRequestError: the field is repeated, or its value is too long or contains NUL.
         """
         found = [value for key, value in self._pairs if key == name]
         if len(found) > 1:
@@ -198,7 +201,7 @@ class _FormFields:
         return found[0] if found else None
 
     def scopes(self) -> tuple[Scope, ...]:
-        """The scopes of all `scope` fields; each field may hold several, separated by spaces."""
+        """The scopes of all `scope` fields. One field may hold several scopes and spaces."""
         texts = [part for key, value in self._pairs if key == "scope" for part in value.split(" ")]
         texts = [text for text in texts if text]
         if len(texts) > _MAX_SCOPES:
