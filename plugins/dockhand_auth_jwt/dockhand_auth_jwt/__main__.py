@@ -1,4 +1,4 @@
-"""The command `python -m dockhand_auth_jwt keys`, which makes keys and configuration."""
+"""The command `python -m dockhand_auth_jwt keys`, which makes keys and prints a configuration."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _quoted(text: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
+    """Parse the arguments, and run the command."""
     options = _argument_parser().parse_args(arguments)
     try:
         configuration = make_keys(options)

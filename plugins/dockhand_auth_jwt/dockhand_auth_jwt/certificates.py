@@ -83,8 +83,8 @@ def check_certificate(pem: bytes, public: PublicKey) -> None:
 def certificate_chain(pem: bytes) -> list[x509.Certificate]:
     """Extract the chain that begins with the first certificate in PEM data.
 
-    In a chain, the next certificate is always the issuer of the one before. Certificates that do
-    not belong to the chain are left out.
+    In the chain, each certificate is followed by the certificate of its issuer. Certificates that
+    do not belong to the chain are left out.
     """
     first, *others = load_certificates(pem)
     chain = [first]

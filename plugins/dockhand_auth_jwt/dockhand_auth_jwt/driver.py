@@ -24,12 +24,13 @@ Pem: TypeAlias = Path | SecretStr
 
 
 class JwtAuth(AuthDriver):
-    """Signs the tokens of requests. A token grants exactly the scopes that the request needs.
+    """Sends requests with tokens that the driver signs itself.
 
-    A token is cached until shortly before it expires. If the registry refuses a token (401), the
-    request is sent once more, with a new token. If the setting `key_id` is absent and the registry
-    answers `invalid_token`, the new token identifies the key in another way (`KeyId`). The driver
-    keeps using the first way that the registry accepts.
+    A token grants exactly the scopes that the request needs, and is cached until shortly before it
+    expires. If the registry refuses a token (401), the request is sent once more, with a new token.
+    If the setting `key_id` is absent and the registry answers `invalid_token`, the new token
+    identifies the key in another way. The driver keeps using the first way that the registry
+    accepts.
 
     Follows: Distribution's "Token Authentication Implementation".
     """
@@ -46,8 +47,9 @@ class JwtAuth(AuthDriver):
             registry_name: the name of the registry; must equal the registry's setting `service`.
             public_key: the public key, which must belong to the private key. If this is a
                 certificate, tokens also carry it, as with the setting `certificate`.
-            certificate: the certificate that tokens carry (`x5c`). The registry's `rootcertbundle`
-                must contain this certificate, or the last one of a chain that is given here.
+            certificate: the certificate that tokens carry (`x5c`), or a chain of certificates that
+                begins with the key's own. The registry's `rootcertbundle` must contain the
+                certificate, or the last certificate of the chain.
             key_id: how tokens identify the key: `libtrust`, `rfc7638` or `x5c`; see `SigningKey`.
             subject: the name of the user, for the registry's log and notifications.
             lifetime: the lifetime of each token, in seconds.
@@ -155,8 +157,8 @@ class JwtAuth(AuthDriver):
             self._key_id_known = True
         elif "invalid_token" in challenge:
             others = self._key_ids[1:]
-            # In a 401 response, the Content-Type has a charset if Distribution 2 sent it, and none
-            # if Distribution 3 did. Version 2 looks up keys by `libtrust`, and 3 by `rfc7638`.
+            # Distribution 2 looks up keys by `libtrust`, and Distribution 3 by `rfc7638`. Try the
+            # right one first: only Distribution 2 sends 401 responses with a charset.
             if key_id == "x5c" and "charset" not in response.headers.get("content-type", ""):
                 others.reverse()
             self._key_ids = [*others, key_id]

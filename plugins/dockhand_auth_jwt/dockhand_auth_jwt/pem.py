@@ -19,7 +19,7 @@ __all__ = ["load_certificates", "load_public_keys", "read_pem"]
 
 
 def read_pem(source: str | os.PathLike[str] | bytes | SecretStr, what: str) -> tuple[bytes, str]:
-    """Return PEM data, and read the data from a file if the source is a path.
+    """Return the PEM data of a source, which is the data itself or the path of a file.
 
     Args:
         source: the PEM data, or the path of a PEM file. A text that does not start with a PEM

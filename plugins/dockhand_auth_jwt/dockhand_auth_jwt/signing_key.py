@@ -194,7 +194,7 @@ class SigningKey:
 
     @functools.cached_property
     def header(self) -> dict[str, Any]:
-        """The fields of a token's header that identify the key: `kid`, and `x5c` if chosen."""
+        """The header fields that identify the key: `kid`, and `x5c` if `key_id` is `x5c`."""
         header: dict[str, Any] = {"kid": self.kid}
         if self.key_id == "x5c":
             ders = [c.public_bytes(serialization.Encoding.DER) for c in self._chain()]

@@ -92,7 +92,7 @@ class Token:
         """Add a claim that the builder does not set itself.
 
         Raises:
-            TokenInvalid: the builder sets a claim of this name itself.
+            TokenInvalid: the builder itself sets the claim with this name.
         """
         if name in _BUILDER_CLAIMS:
             raise TokenInvalid(
@@ -202,7 +202,7 @@ class TokenService:
         return token.sign(self.key)
 
     def validate(self, token: str, check: Callable[[Claims], object] | None = None) -> Claims:
-        """Validate a token that this authority issued, and return the token's claims.
+        """Validate a token that this authority issued for its registry; return the token's claims.
 
         Args:
             token: the JWT.

@@ -235,8 +235,8 @@ class Verifier:
     def _candidate_keys(self, header: Mapping[str, Any]) -> list[TrustedKey]:
         """The trusted keys that may have signed a token with this header.
 
-        Of the keys that allow the token's algorithm (`alg`), these are the keys that its `kid`
-        names, or all of them if its `kid` names none.
+        All of these keys allow the token's algorithm (`alg`). If its `kid` names any such keys,
+        only those are returned.
         """
         algorithm, kid = header.get("alg"), header.get("kid")
         fitting = [key for key in self._keys if algorithm in key.algorithms]

@@ -27,12 +27,12 @@ __all__ = ["Credentials", "find_credentials"]
 
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAX_FILE_SIZE = 1 << 20  # bytes
-_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105  # user name of secrets that are identity tokens
+_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105  # with this user name, a secret is an identity token
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Credentials of a client; an anonymous client has none of these attributes.
+    """Credentials of a client. For an anonymous client, all attributes are empty.
 
     Attributes:
         username: the user name.
@@ -121,7 +121,7 @@ def _look_up(
 ) -> Credentials | None:
     """Look up the credentials for a registry in a file, or ask the helpers that the file names.
 
-    Returns None if neither has any.
+    Returns None if there are no credentials for the registry.
     """
     names = _entry_names(host, repository)
     helpers = _table(document, "credHelpers")
@@ -142,7 +142,7 @@ def _look_up(
 
 
 def _entry_names(host: str, repository: str) -> Sequence[str]:
-    """The keys of entries that apply to a repository: `host/team/app`, `host/team`, `host`."""
+    """The keys of a repository's entries, most specific first: `host/a/b`, `host/a`, `host`."""
     parts = repository.split("/") if repository else []
     return ["/".join([host, *parts[:count]]) for count in range(len(parts), -1, -1)]
 
@@ -214,9 +214,9 @@ def _run_helper(
 ) -> tuple[int, bytes]:
     """Run a credential helper for a server, and return the helper's exit status and output."""
     try:
-        # This is safe: no shell is used, and the helper's name was checked. The helper runs in its
-        # own session, so that `_kill_helper` also kills its children. A child that keeps the pipe
-        # open would make communicate() wait.
+        # It is safe to run the program: no shell is used, and the helper's name was checked. The
+        # helper runs in its own session, so that `_kill_helper` also kills its children. A child
+        # that keeps the pipe open would make communicate() wait.
         helper = subprocess.Popen(  # noqa: S603
             [program, "get"],
             stdin=subprocess.PIPE,

@@ -47,7 +47,8 @@ class TokenAuth(AuthDriver):
 
         Args:
             username: the user name; requires `password`.
-            password: the password. Instead of it, `password_file` names a file that contains it.
+            password: the password. Alternatively, `password_file` names a file that
+                contains the password.
             config: a file in the format of docker's `config.json`. Credentials are read from this
                 file instead of the default files of docker and podman.
             realms: the origins of the token endpoints that may receive the credentials, such as
@@ -256,7 +257,7 @@ class TokenAuth(AuthDriver):
                 if method == "POST":
                     return reply
                 options["headers"] = {}
-            options.pop("params", None)  # they would replace the query in the redirect's URL
+            options.pop("params", None)  # `params` would replace the query in the redirect's URL
             url = following
         raise TokenEndpointFailed(f"token endpoint {redacted_url(realm)}: too many redirects")
 
@@ -278,7 +279,7 @@ def _parse_scopes(text: str) -> tuple[Scope, ...]:
     try:
         return tuple(Scope.parse_many(text))
     except ScopeInvalid:
-        return ()  # ignored, since the request's own scopes are enough
+        return ()  # ignore malformed scopes: the request's own scopes are enough
 
 
 def _encode_basic(credentials: Credentials) -> str:
@@ -289,8 +290,7 @@ def _encode_basic(credentials: Credentials) -> str:
 def _parse_token_reply(reply: Response, realm: str) -> tuple[str, float]:
     """Parse the reply of a token endpoint; return the token and its lifetime in seconds.
 
-    Error messages do not quote the reply, since an endpoint may repeat the client's credentials in
-    it.
+    Error messages do not quote the reply, which may contain the client's credentials.
     """
     where = f"token endpoint {redacted_url(realm.partition('?')[0])}"
     status = reply.status_code

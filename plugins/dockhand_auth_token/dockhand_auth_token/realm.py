@@ -38,9 +38,9 @@ def check_realm(realm: str, registry: str, allowed: Sequence[str] | None) -> Non
     Args:
         realm: the URL of the token endpoint, named by the registry or by a redirect.
         registry: the registry's URL.
-        allowed: the origins that may receive credentials; all others are refused. If it is None,
-            the addresses of the realm's host must be public, or the registry must be on the same
-            host (by name or address; all loopback addresses count as one host).
+        allowed: the origins that may receive credentials; all others are refused. With None, a
+            realm on a private address is refused unless the registry is on the same host (the
+            same name or address; all loopback addresses count as one host).
 
     Raises:
         RealmNotAllowed: the realm is refused.
@@ -84,7 +84,7 @@ def _literal_addresses(host: str) -> set[Address]:
     """The address of a host that is `localhost` or an IP address; empty for any other name.
 
     Other names are not resolved: the owner of a hostile registry controls the registry's DNS, and
-    could make the name resolve to any private address.
+    could make such a name resolve to any private address.
     """
     if host.lower() == "localhost":
         return {_parse_address("127.0.0.1")}

@@ -31,7 +31,7 @@ def create_app(
 ) -> Starlette:
     """Create an ASGI application that answers `/token` and `/.well-known/jwks.json`.
 
-    The application can be served alone or mounted in another one:
+    The application can be served alone or mounted in another application:
     `Mount("/auth", create_app("authority.toml"))`. It does not use the ASGI lifespan.
 
     Args:

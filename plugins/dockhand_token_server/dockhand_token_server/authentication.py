@@ -158,7 +158,7 @@ class Authenticator:
     async def _verify_and_uncount(
         self, username: str, secret: bytes, service: str, network: str
     ) -> Authentication | None:
-        """Verify a password; if it is right, remove the failure that was counted before."""
+        """Verify a password; if it is right, remove the failure that was counted in advance."""
         authentication = await self._verify(username, secret, service)
         if authentication is not None:
             for key in (f"from {network}", f"user {username}"):

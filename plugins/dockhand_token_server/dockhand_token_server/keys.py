@@ -41,7 +41,7 @@ class KeyRing:
         clock: returns the time, in seconds from any starting point.
 
     Raises:
-        ConfigError: a file cannot be read, or does not hold a key.
+        ConfigError: a file cannot be read, or contains no key.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:

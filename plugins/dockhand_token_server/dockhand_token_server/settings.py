@@ -54,7 +54,7 @@ class _Table(BaseModel):
 
 
 class Rule(_Table):
-    """A rule that allows a user or a group some actions on the matching resources.
+    """A rule, which allows actions on resources to a user or to the members of a group.
 
     The actions of all matching rules are granted.
 

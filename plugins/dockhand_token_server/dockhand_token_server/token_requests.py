@@ -36,7 +36,7 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 class TokenRequestError(Exception):
-    """A token request is refused. The attributes are the contents of the reply.
+    """A token request is refused. The attributes describe the reply.
 
     Attributes:
         status: the HTTP status.
@@ -201,7 +201,7 @@ class _FormFields:
         return found[0] if found else None
 
     def scopes(self) -> tuple[Scope, ...]:
-        """The scopes of all `scope` fields. One field may hold several scopes and spaces."""
+        """The scopes of all `scope` fields. A field separates several scopes by spaces."""
         texts = [part for key, value in self._pairs if key == "scope" for part in value.split(" ")]
         texts = [text for text in texts if text]
         if len(texts) > _MAX_SCOPES:
