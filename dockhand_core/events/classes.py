@@ -1,13 +1,14 @@
 """Event classes: one for each kind of event that registries send.
 
-    RegistryBaseEvent           the target is gone, or is a repository
-    ├── RegistryEvent           the target exists: media type, size, URL, tag, references
+    RegistryBaseEvent           the fields of every event: id, time, action, repository, request
+    ├── RegistryEvent           adds the fields media type, size, URL, tag and references
     │   ├── ManifestPushed, ManifestPulled, BlobPushed, BlobPulled, BlobMounted
-    │   └── ImageLintFailed, ImageScanned                       zot
+    │   └── ImageLintFailed, ImageScanned                       (sent by zot only)
     ├── ManifestDeleted, BlobDeleted, TagDeleted, RepositoryDeleted
-    └── RepositoryCreated                                       zot
+    └── RepositoryCreated                                       (sent by zot only)
 
-Each class has a hook named after it: `ManifestPushed` has `dockhand_manifest_pushed`.
+Each class except the two base classes has a hook with its name: the hook of `ManifestPushed` is
+`dockhand_manifest_pushed`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _empty_to_none(value: object) -> object:
     return None if value == "" else value
 
 
-# Distribution 3 writes "" where 2.8 leaves the key out
+# A field that may be absent: Distribution 2.8 omits its key, Distribution 3 writes "" instead.
 Optional = Annotated[T | None, BeforeValidator(_empty_to_none)]
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
 
@@ -54,29 +55,30 @@ class RegistryBaseEvent(BaseModel):
     An optional field is None if the registry omitted it or sent an empty string.
 
     Attributes:
-        id: identifier of the event, given by the registry; the same each time it is sent again.
-        timestamp: time of the event by the registry's clock, cut to microseconds; `raw` may have a
-            finer one.
-        action: the registry's name of the action: Distribution's `push`, `pull`, `mount`,
-            `delete`; for zot its event type without `zotregistry.`, such as `image.updated`.
-        digest: digest of the target.
+        id: identifier that the registry gave to the event; the same if the event is sent again.
+        timestamp: time of the event by the registry's clock, truncated to microseconds; the
+            timestamp in `raw` may be more precise.
+        action: the registry's name of the action. From Distribution: `push`, `pull`, `mount` or
+            `delete`. From zot: the event type without `zotregistry.`, such as `image.updated`.
+        digest: digest of the manifest or blob.
         repository: name of the repository.
-        request_id: the registry's identifier of the request, as in its own log.
-        request_addr: `host:port` of the client, or the address that it claims in
-            `X-Forwarded-For`.
-        request_host: host that the client requested.
-        request_method: HTTP method of the request; a HEAD counts as a pull, too.
-        request_user_agent: User-Agent of the client.
+        request_id: the registry's identifier of the request, as in the registry's log.
+        request_addr: `host:port` of the client, or the address in the request's header
+            `X-Forwarded-For`, which the registry does not verify.
+        request_host: host in the URL that the client requested.
+        request_method: HTTP method of the request. Distribution sends pull events for HEAD, too.
+        request_user_agent: header `User-Agent` of the request.
         actor_name: name of the user, if the registry knows it.
-        source_addr: `host:port` of the registry, by its own account; for zot the event source.
+        source_addr: address of the registry: `host:port` as Distribution states it, or the
+            CloudEvents attribute `source` from zot.
         source_instance_id: identifier of the registry's process; it changes at each start.
-        connection: last part of the route by which the event arrived, or None.
+        connection: name at the end of the URL that the notification was posted to, or None.
         raw: the event as the registry sent it, as JSON values.
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True, ser_json_inf_nan="constants")
 
-    # the hook that handles events of this class, beside `dockhand_event`
+    # The hook for events of this class only; `dockhand_event` is called with all events.
     hook: ClassVar[str | None] = None
 
     id: Name
@@ -100,15 +102,16 @@ class RegistryBaseEvent(BaseModel):
 
 
 class RegistryEvent(RegistryBaseEvent):
-    """The base of events about a manifest or blob that the registry has.
+    """The base of events with details of a manifest or blob.
 
     Attributes:
         media_type: media type of the manifest; for blobs always `application/octet-stream`.
         size: size of the manifest or blob in bytes.
         url: URL of the manifest or blob.
-        tag: tag in the request; None if the request named a digest.
-        references: descriptors of the content that the manifest references, as the registry
-            wrote them; Distribution sends them if `includereferences` is on.
+        tag: tag in the request; None if the request had a digest instead.
+        references: descriptors of the blobs and manifests that the manifest references, as the
+            registry wrote them. Distribution sends them only if its setting `includereferences`
+            is on.
     """
 
     media_type: Optional[str] = None
@@ -119,7 +122,11 @@ class RegistryEvent(RegistryBaseEvent):
 
 
 class ManifestPushed(RegistryEvent):
-    """A manifest or index was pushed, new or not; zot sends only pushes that changed something."""
+    """A manifest or index was pushed.
+
+    Distribution sends the event even if the repository already had the manifest. zot sends it only
+    if the push changed something.
+    """
 
     hook = "dockhand_manifest_pushed"
 
@@ -131,13 +138,17 @@ class ManifestPulled(RegistryEvent):
 
 
 class BlobPushed(RegistryEvent):
-    """A blob was pushed, new or not."""
+    """A blob was pushed, even if the repository already had the blob."""
 
     hook = "dockhand_blob_pushed"
 
 
 class BlobPulled(RegistryEvent):
-    """A blob was pulled in whole, in part or not at all (304, 416, or HEAD in `request_method`)."""
+    """A blob was requested with GET or HEAD (see `request_method`).
+
+    The event does not show whether a GET request received the whole blob, a part of it, or nothing
+    (status 304 or 416).
+    """
 
     hook = "dockhand_blob_pulled"
 
@@ -146,7 +157,7 @@ class BlobMounted(RegistryEvent):
     """A blob was mounted from another repository of the same registry.
 
     Attributes:
-        from_repository: name of the other repository.
+        from_repository: name of the repository that the blob was mounted from.
     """
 
     hook = "dockhand_blob_mounted"
@@ -157,18 +168,23 @@ class BlobMounted(RegistryEvent):
 class ManifestDeleted(RegistryBaseEvent):
     """A manifest or index was deleted by its digest.
 
-    Distribution sends the same event for a deleted blob. An event is a `BlobDeleted` only if it
-    has a URL below `/blobs/` or the media type of blobs. Every other one is a `ManifestDeleted`,
-    because clients usually delete manifests, and a handler can check with one request whether the
-    manifest is gone. Distribution sends a `TagDeleted` for each tag that pointed to the manifest,
-    before or after this event. zot sends none, and has the media type in `raw`.
+    Distribution sends the same notification for a deleted blob. Dockhand makes it a `BlobDeleted`
+    if it has a URL with `/blobs/` or the media type of blobs, and otherwise a `ManifestDeleted`,
+    because clients usually delete manifests. A handler can check with one request whether the
+    manifest is gone.
+
+    Distribution also sends a `TagDeleted` for each tag that pointed to the manifest, before or
+    after this event. zot sends no `TagDeleted` then. zot's media type of the manifest is in `raw`.
     """
 
     hook = "dockhand_manifest_deleted"
 
 
 class BlobDeleted(RegistryBaseEvent):
-    """A blob was deleted; most such events arrive as `ManifestDeleted`, see there."""
+    """A blob was deleted.
+
+    Most notifications of deleted blobs become a `ManifestDeleted` instead; that class explains why.
+    """
 
     hook = "dockhand_blob_deleted"
 
@@ -192,7 +208,7 @@ class RepositoryDeleted(RegistryBaseEvent):
 
 
 class RepositoryCreated(RegistryBaseEvent):
-    """A repository was created: zot sends this at the first upload, mount or HEAD."""
+    """A repository was created: zot does so at the first upload, mount or HEAD request."""
 
     hook = "dockhand_repository_created"
 
@@ -204,7 +220,9 @@ class ImageLintFailed(RegistryEvent):
 
 
 class ImageScanned(RegistryEvent):
-    """zot scanned an image for vulnerabilities; it scans again after each update of its database.
+    """zot scanned an image for vulnerabilities.
+
+    zot scans every image again after each update of its database of vulnerabilities.
 
     Attributes:
         summary: result of the scan, as zot wrote it: `count`, `maxSeverity`, `criticalCount` …

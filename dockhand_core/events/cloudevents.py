@@ -1,6 +1,6 @@
 """Parser of zot's notifications: CloudEvents over HTTP, in binary mode.
 
-Follows: CloudEvents 1.0, "HTTP Protocol Binding", 3.1; zot's events extension.
+Follows: "HTTP Protocol Binding for CloudEvents" 1.0, section 3.1; zot's extension "events".
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CLASSES: dict[str, type[RegistryBaseEvent]] = {
 
 
 class ZotParser:
-    """The parser of the requests that zot sends to its HTTP event sinks, one event each."""
+    """The parser of the requests that zot sends to an HTTP event sink, each with one event."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
         """Whether the notification is a CloudEvent of one of zot's types."""
@@ -43,7 +43,7 @@ class ZotParser:
     def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:
         """Parse a notification into its one event.
 
-        The event's `raw` is the body; id, timestamp and action come from the headers.
+        The event's `raw` is the body. The event's id, timestamp and action are in the headers.
 
         Raises:
             EventInvalid: the event has an unknown type, or lacks a required field.
@@ -83,7 +83,7 @@ class ZotParser:
 
 
 def _manifest_fields(text: object) -> dict[str, Any]:
-    """The size and references of a manifest, which zot sends along as a string."""
+    """Return the size and references of the manifest, which zot's events contain as a string."""
     if not isinstance(text, str) or not text:
         return {}
     try:

@@ -1,6 +1,7 @@
 """Parser of Distribution's notifications: envelopes of events.
 
-Follows: Distribution's "Work with Notifications", envelopes v1 (2.x) and v2 (3.x).
+Follows: Distribution's "Work with notifications", section "Envelope"; the media type has `v1` in
+Distribution 2.x and `v2` in 3.x.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from dockhand_core.events.parsers import EventHeaders
 __all__ = ["DistributionParser"]
 
 _MEDIA_TYPE_PREFIX = "application/vnd.docker.distribution.events.v"
-_BLOB_MEDIA_TYPE = "application/octet-stream"  # for all blobs
+_BLOB_MEDIA_TYPE = "application/octet-stream"  # Distribution gives this media type to all blobs
 _PUSHES_AND_PULLS: dict[str, tuple[type[RegistryEvent], type[RegistryEvent]]] = {
     "push": (ManifestPushed, BlobPushed),
     "pull": (ManifestPulled, BlobPulled),
@@ -36,19 +37,19 @@ _PUSHES_AND_PULLS: dict[str, tuple[type[RegistryEvent], type[RegistryEvent]]] = 
 
 
 class DistributionParser:
-    """The parser of the envelopes that Distribution 2 and 3 and compatible registries send."""
+    """The parser of the envelopes of Distribution 2 and 3, and of registries compatible with it."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
-        """Whether the content type is that of an envelope, of any version."""
+        """Whether the content type is that of an envelope, whatever its version."""
         content_type = EventHeaders(headers).get("content-type", "")
         return content_type.lower().startswith(_MEDIA_TYPE_PREFIX)
 
     def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:  # noqa: ARG002
-        """Parse an envelope into its events, in its order.
+        """Parse an envelope into its events, in the envelope's order.
 
         Raises:
             EventInvalid: the body is not an envelope, or an event in it is malformed; the error's
-                `events` has the well-formed ones.
+                `events` has the well-formed events.
         """
         entries = parse_object(body, "the envelope").get("events")
         if not isinstance(entries, list):
@@ -114,9 +115,10 @@ def _event_class(action: object, target: dict[str, Any]) -> type[RegistryBaseEve
 
 
 def _is_blob(target: dict[str, Any]) -> bool:
-    """Whether the target is a blob: by its URL, as manifests can have any media type.
+    """Whether an event's target is a blob, and not a manifest.
 
-    Without a URL, a tag or references show that it is a manifest; then the media type decides.
+    The target's URL decides, because a manifest can have any media type. Without a URL, a target
+    with a tag or references is a manifest. Only otherwise does the media type decide.
     """
     path = str(target.get("url") or "").partition("?")[0].split("/")
     if len(path) > 2 and path[-2] in {"blobs", "manifests"}:

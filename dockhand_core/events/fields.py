@@ -1,4 +1,4 @@
-"""Helpers of the event parsers: JSON objects and their fields, and validated events."""
+"""Helpers of the event parsers: they parse JSON objects, read fields and make events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def parse_object(body: bytes | str, what: str) -> dict[str, Any]:
 
 
 def object_field(parent: dict[str, Any], key: str) -> dict[str, Any]:
-    """The object in a field of another object; empty if the field is absent or null.
+    """Return the object in a field of another object; empty if the field is absent or null.
 
     Raises:
         EventInvalid: the field has a value of another type.
@@ -49,11 +49,11 @@ def object_field(parent: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def make_event(kind: type[E], values: dict[str, Any]) -> E:
-    """Make an event of a class from its attributes.
+    """Make an event of a given class from its attributes.
 
     Raises:
         EventInvalid: an attribute is missing or has a wrong value; the message names the attribute
-            and does not contain its value.
+            without its value.
     """
     try:
         return kind(**values)
@@ -61,5 +61,5 @@ def make_event(kind: type[E], values: dict[str, Any]) -> E:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise EventInvalid(f"{kind.__name__}: {where}: {first['msg']}") from None
-    except DockhandError as error:  # the digest is malformed
+    except DockhandError as error:  # raised by `Digest` if the digest is malformed
         raise EventInvalid(f"{kind.__name__}: {error}") from None

@@ -1,4 +1,4 @@
-"""Event handlers: the plugins' implementations of `dockhand_event` and of each class's hook."""
+"""Event handlers: implementations of `dockhand_event`, and of the event classes' own hooks."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ class EventHandler:
     """A plugin's implementation of an event hook.
 
     Attributes:
-        name: `<plugin>/<hook>`, the same after a restart and in every process.
-        call: takes the event as the keyword argument `event`; may return an awaitable.
+        name: `<plugin>/<hook>`; it is the same after a restart and in every process.
+        call: function that takes the event as the keyword argument `event`; it may return an
+            awaitable.
         is_async: whether `call` is an `async` function; other functions should run in a thread.
     """
 
@@ -32,16 +33,16 @@ class EventHandler:
     is_async: bool
 
     def subscribes_to(self, event: RegistryBaseEvent) -> bool:
-        """Whether this handler is called with events of that class."""
+        """Whether this handler is called with events of the same class as `event`."""
         return self.name.rpartition("/")[2] in {_HOOK_OF_ALL_EVENTS, event.hook}
 
 
 def event_handlers(plugins: Plugins) -> dict[str, EventHandler]:
-    """Collect the event handlers of a manager's plugins, by name.
+    """Collect the event handlers of a manager's plugins, as a dict by handler name.
 
     Raises:
-        PluginConflict: two plugins have the same name, so deliveries to one could not be told from
-            deliveries to the other.
+        PluginConflict: two plugins with the same name implement the same hook, so their handlers
+            would have the same name, too.
     """
     handlers: dict[str, EventHandler] = {}
     for hook in _HOOKS:

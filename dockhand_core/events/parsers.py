@@ -1,4 +1,4 @@
-"""Parsers: notifications of any registry become events."""
+"""Event parsers, which convert the notifications of registries to events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("dockhand.events")
 class EventHeaders(Mapping[str, str]):
     """The headers of a notification, read-only.
 
-    Names are found in any case. Of two headers with one name the first counts.
+    Names of headers are case-insensitive. If a name is repeated, the first header is used.
     """
 
     __slots__ = ("_values",)
@@ -36,7 +36,7 @@ class EventHeaders(Mapping[str, str]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return f"<EventHeaders {', '.join(self._values)}>"  # without values: one may be a secret
+        return f"<EventHeaders {', '.join(self._values)}>"  # no values: they may be secret
 
 
 class EventParser(Protocol):
@@ -54,11 +54,11 @@ class EventParser(Protocol):
 
 
 class EventParsers:
-    """All parsers that are installed or registered; those of plugins come before the core's.
+    """All event parsers of a manager; the plugins' parsers are tried before the core's.
 
     Args:
-        plugins: the plugins of a manager. A plugin whose hook raises an exception is logged and
-            left out.
+        plugins: the plugins of the manager. If a plugin's hook raises an exception, the exception
+            is logged and the plugin's parsers are left out.
     """
 
     def __init__(self, plugins: Plugins) -> None:
@@ -75,11 +75,11 @@ class EventParsers:
         """Parse a notification into events, with the first parser that matches its headers.
 
         Args:
-            headers: headers of the request, without credentials.
+            headers: headers of the notification's HTTP request, without credentials.
             body: body of the request.
 
         Raises:
-            EventInvalid: no parser matches, or the one that matches fails.
+            EventInvalid: no parser matches the headers, or the matching parser fails.
         """
         headers = headers if isinstance(headers, EventHeaders) else EventHeaders(headers)
         for name, parser in self._parsers:

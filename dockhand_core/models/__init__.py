@@ -1,4 +1,4 @@
-"""Models of registry content and of results, as frozen pydantic models."""
+"""Frozen pydantic models of registry content and of the results of operations."""
 
 from dockhand_core.models import media
 from dockhand_core.models.digest import (

@@ -1,7 +1,7 @@
 """Digests, and the syntax of repository names, tags and references.
 
 Follows: OCI Image Specification 1.1, "Digests"; OCI Distribution Specification 1.1,
-"Pulling manifests" (name and tag syntax).
+"Pulling manifests", for the syntax of names and tags.
 """
 
 from __future__ import annotations
@@ -33,27 +33,28 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 
 class Hasher(Protocol):
-    """A hash object as `hashlib` returns it."""
+    """A hash object of `hashlib`, with the methods that Dockhand uses."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
         """Hash more data."""
 
     def hexdigest(self) -> str:
-        """The hash of all data so far, in lower-case hex digits."""
+        """Return the hash of all data so far, in lower-case hex digits."""
         ...
 
 
 class Digest(str):
-    """A digest, `algorithm:encoded`: a `str` that is known to be well-formed.
+    """A digest of the form `algorithm:encoded`, as a `str` whose syntax has been checked.
 
     Raises:
-        DigestInvalid: the text is not a digest, or its encoded part is not one of its algorithm.
+        DigestInvalid: the text is not of this form, or the part after `sha256:` or `sha512:` is
+            not 64 or 128 lower-case hex digits.
     """
 
     __slots__ = ()
 
     def __new__(cls, value: str) -> Digest:
-        """Validate a text, unless it is a `Digest` already."""
+        """Check the syntax of a text; a `Digest` is returned unchanged."""
         if isinstance(value, Digest):
             return value
         if not isinstance(value, str) or len(value) > 1024 or not _DIGEST.fullmatch(value):
@@ -78,7 +79,7 @@ class Digest(str):
             algorithm: `sha256` or `sha512`.
 
         Raises:
-            DigestInvalid: the algorithm is neither of these.
+            DigestInvalid: the algorithm is neither sha256 nor sha512.
         """
         hasher = new_hasher(algorithm)
         hasher.update(data)
@@ -95,7 +96,7 @@ class Digest(str):
         return self.partition(":")[2]
 
     def hasher(self) -> Hasher:
-        """A new hash object of this digest's algorithm.
+        """Make a hash object for this digest's algorithm.
 
         Raises:
             DigestInvalid: the algorithm is neither sha256 nor sha512.
@@ -108,7 +109,10 @@ class Digest(str):
 
 
 def new_hasher(algorithm: str) -> Hasher:
-    """A new hash object of an algorithm of the specification.
+    """Make a hash object for a digest algorithm.
+
+    Args:
+        algorithm: `sha256` or `sha512`.
 
     Raises:
         DigestInvalid: the algorithm is neither sha256 nor sha512.
@@ -124,7 +128,8 @@ def check_repository(name: str) -> str:
     """Check the syntax of a repository name, and return the name.
 
     Raises:
-        NameInvalid: it is not lower-case components joined by `/`, or exceeds 255 characters.
+        NameInvalid: the name is not made of lower-case components joined by `/`, or it exceeds
+            255 characters.
     """
     if not isinstance(name, str) or len(name) > 255 or not _REPOSITORY.fullmatch(name):
         raise NameInvalid(
@@ -138,7 +143,8 @@ def check_tag(tag: str) -> str:
     """Check the syntax of a tag, and return the tag.
 
     Raises:
-        TagInvalid: it is not 1 to 128 characters of `[A-Za-z0-9_.-]`, or starts with `.` or `-`.
+        TagInvalid: the tag is not 1 to 128 characters of `[A-Za-z0-9_.-]`, or it starts with `.`
+            or `-`.
     """
     if not isinstance(tag, str) or not _TAG.fullmatch(tag):
         raise TagInvalid(
@@ -152,11 +158,14 @@ Reference: TypeAlias = str
 
 
 def check_reference(reference: str) -> Reference:
-    """Check the syntax of a reference, and return it: a `Digest` if it has a colon, else a tag.
+    """Check the syntax of a reference: a digest if it has a colon, otherwise a tag.
+
+    Returns:
+        The digest as a `Digest`, or the tag.
 
     Raises:
-        TagInvalid: it has no colon and is not a tag.
-        DigestInvalid: it has a colon and is not a digest.
+        TagInvalid: the reference has no colon, and is not a tag.
+        DigestInvalid: the reference has a colon, and is not a digest.
     """
     if isinstance(reference, str) and ":" in reference:
         return Digest(reference)
@@ -170,15 +179,15 @@ def _quoted(value: object) -> str:
 
 
 def check_digest(expected: Digest, actual: Digest, subject: str) -> None:
-    """Compare two digests.
+    """Raise an error if two digests differ.
 
     Args:
-        expected: the digest that was asked for or announced.
-        actual: the digest of the bytes.
+        expected: the digest that was requested or announced.
+        actual: the digest that was computed from the bytes.
         subject: the start of the error's message, such as `repository a/b: the manifest`.
 
     Raises:
-        DigestMismatch: they differ.
+        DigestMismatch: the digests differ.
     """
     if actual != expected:
         raise DigestMismatch(

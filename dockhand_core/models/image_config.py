@@ -26,7 +26,7 @@ __all__ = ["HistoryEntry", "ImageConfig"]
 
 
 def _none_if_invalid(value: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
-    """Replace an invalid date by None: some builders write empty or truncated dates."""
+    """Replace an invalid date by None, because some builders write empty or truncated dates."""
     try:
         return handler(value)
     except ValidationError:
@@ -37,14 +37,14 @@ Created = Annotated[datetime | None, WrapValidator(_none_if_invalid)]
 
 
 class HistoryEntry(BaseModel):
-    """One step of the image's build.
+    """One step of an image's build.
 
     Attributes:
-        created: time of the step, or None if it is absent or not a valid date.
-        created_by: command of the step.
+        created: time of the step, or None if the config has no valid time.
+        created_by: command that the step ran.
         author: author of the step.
         comment: comment on the step.
-        empty_layer: whether the step has no layer.
+        empty_layer: True if the step added no layer to the image.
     """
 
     model_config = ConfigDict(defer_build=True, frozen=True, extra="allow")
@@ -97,12 +97,12 @@ class ImageConfig(BaseModel):
         architecture: processor architecture in Go's names, such as `amd64`.
         os: operating system, such as `linux`.
         variant: variant of the architecture, such as `v8`.
-        os_version: version of the operating system, such as a Windows build.
+        os_version: version of the operating system, such as `10.0.20348.1` for a Windows build.
         os_features: features of the operating system that the image requires.
-        created: time of the build, or None if it is absent or not a valid date.
+        created: time of the build, or None if the config has no valid time.
         author: author of the image.
-        runtime: the object `config`; properties such as `env` give its fields.
-        rootfs: the object `rootfs`; `diff_ids` gives its digests.
+        runtime: the JSON object `config`; read its fields with properties such as `env`.
+        rootfs: the JSON object `rootfs`; read its digests with the property `diff_ids`.
         history: steps of the build.
         raw: the exact bytes of the config, as received.
     """
@@ -145,7 +145,7 @@ class ImageConfig(BaseModel):
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment variables, name to value; the last entry of a name counts."""
+        """The environment variables, name to value; if a name is repeated, the last value."""
         pairs = (entry.partition("=") for entry in self._runtime.env or ())
         return {name: value for name, _, value in pairs}
 
@@ -161,12 +161,12 @@ class ImageConfig(BaseModel):
 
     @property
     def working_dir(self) -> str:
-        """The working directory of the command; empty if the image names none."""
+        """The working directory of the command; empty if the image sets none."""
         return self._runtime.working_dir or ""
 
     @property
     def user(self) -> str:
-        """The user that runs the command; empty if the image names none."""
+        """The user that runs the command; empty if the image sets none."""
         return self._runtime.user or ""
 
     @property
@@ -184,8 +184,8 @@ class ImageConfig(BaseModel):
         """Parse the bytes of an image config.
 
         Raises:
-            ManifestInvalid: the bytes are not a JSON object of that form; the message names the
-                field.
+            ManifestInvalid: the bytes are not JSON in the form of an image config; the message
+                names the invalid field.
         """
         try:
             body = _OBJECT.validate_json(raw)

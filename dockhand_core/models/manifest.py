@@ -1,6 +1,7 @@
 """Descriptors, manifests and indexes.
 
-A received document keeps its exact bytes and their digest, its unknown fields and media types.
+A parsed manifest or index keeps the exact bytes that were received, and their digest. Unknown
+fields and media types are kept, too.
 
 Follows: OCI Image Specification 1.1, "Content Descriptors", "Image Manifest", "Image Index".
 """
@@ -41,7 +42,7 @@ Annotations = Annotated[dict[str, str], BeforeValidator(_none_to_dict)]
 
 
 class Model(BaseModel):
-    """A frozen model with the specification's camel-case names in JSON; it keeps unknown fields."""
+    """The base of all models here: frozen, camel-case names in JSON, unknown fields are kept."""
 
     model_config = ConfigDict(
         defer_build=True,
@@ -52,7 +53,7 @@ class Model(BaseModel):
     )
 
     def _json_fields(self) -> dict[str, Any]:
-        """The fields to write as JSON, without absent fields and empty annotations."""
+        """Return the fields to write as JSON, without absent fields and empty annotations."""
         fields = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         without: dict[str, Any] = _without_empty(fields)
         return without
@@ -62,7 +63,7 @@ _OMITTED_IF_EMPTY = ("annotations",)
 
 
 def _without_empty(value: Any) -> Any:
-    """A copy of a JSON value without empty annotations, at any depth."""
+    """Copy a JSON value without the empty annotations in it, at any depth."""
     if isinstance(value, dict):
         return {
             key: _without_empty(item)
@@ -81,11 +82,11 @@ class Descriptor(Model):
         media_type: media type of the content.
         digest: digest of the content.
         size: size of the content in bytes.
-        urls: other places to download the content from; they are never requested with credentials.
+        urls: other URLs of the content; Dockhand does not request them.
         annotations: annotations, name to value.
-        data: the content itself, in base64.
-        platform: platform of an image, in the entries of an index.
-        artifact_type: type of the artifact, if the content is one.
+        data: the content itself, encoded in base64, or None.
+        platform: platform of the image, for descriptors in an index.
+        artifact_type: type of the artifact, if the content is an artifact.
     """
 
     media_type: str
@@ -99,7 +100,7 @@ class Descriptor(Model):
 
 
 class _Document(Model):
-    """The common part of manifests and indexes: the exact bytes and their digest."""
+    """The base of manifests and indexes, with their exact bytes and digest."""
 
     schema_version: int = 2
     media_type: str = ""
@@ -112,25 +113,29 @@ class _Document(Model):
 
     @property
     def raw(self) -> bytes:
-        """The exact bytes: as received, or this model written as JSON."""
+        """The exact bytes that were received, or for a new document its fields as JSON."""
         if self._raw is None:
             self._raw = json.dumps(self._json_fields(), separators=(",", ":")).encode()
         return self._raw
 
     @property
     def digest(self) -> Digest:
-        """The digest of `raw`: sha256, or the algorithm of the digest by which it was requested."""
+        """The digest of `raw`.
+
+        The algorithm is that of the digest that the document was requested by, otherwise sha256.
+        """
         if self._digest is None:
             self._digest = Digest.of(self.raw)
         return self._digest
 
     @property
     def is_index(self) -> bool:
-        """Whether this is an index, which lists manifests, and not a manifest."""
+        """Whether this is an `ImageIndex`, and not an `ImageManifest`."""
         return isinstance(self, ImageIndex)
 
     def __eq__(self, other: object) -> bool:
-        # pydantic would compare the private fields too, which differ once `raw` has been read
+        # pydantic would also compare `_raw` and `_digest`, which are None until they are first
+        # read, so equal documents could compare as different.
         if not isinstance(other, _Document):
             return NotImplemented
         return self.media_type == other.media_type and self.raw == other.raw
@@ -139,11 +144,11 @@ class _Document(Model):
         return hash((self.media_type, self.raw))
 
     def descriptor(self) -> Descriptor:
-        """A descriptor of this document, for an index or a `subject`."""
+        """Make a descriptor of this document, for an index or a `subject`."""
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy; if fields are updated, the copy has its own bytes and digest."""
+        """Copy this document; if fields are updated, the copy's bytes and digest are made anew."""
         copy = super().model_copy(update=update, deep=deep)
         if update:
             copy._raw = copy._digest = None
@@ -158,8 +163,8 @@ class ImageManifest(_Document):
         media_type: media type of the manifest.
         config: descriptor of the image config.
         layers: descriptors of the layers.
-        artifact_type: type of the artifact, if it is one.
-        subject: descriptor of the manifest that this one refers to.
+        artifact_type: type of the artifact, if the manifest describes an artifact.
+        subject: descriptor of the manifest that this manifest refers to, or None.
         annotations: annotations, name to value.
     """
 
@@ -169,7 +174,7 @@ class ImageManifest(_Document):
 
     @property
     def size(self) -> int:
-        """The size of config and layers together in bytes, as the manifest states it."""
+        """The total size in bytes of the config and the layers, as the manifest states it."""
         return self.config.size + sum(layer.size for layer in self.layers)
 
 
@@ -180,8 +185,8 @@ class ImageIndex(_Document):
         schema_version: 2.
         media_type: media type of the index.
         manifests: descriptors of the listed manifests.
-        artifact_type: type of the artifact, if it is one.
-        subject: descriptor of the manifest that this index refers to.
+        artifact_type: type of the artifact, if the index describes an artifact.
+        subject: descriptor of the manifest that this index refers to, or None.
         annotations: annotations, name to value.
     """
 
@@ -190,18 +195,22 @@ class ImageIndex(_Document):
 
     @property
     def size(self) -> int:
-        """The size of the listed manifests in bytes, without layers, as the index states it."""
+        """The total size in bytes of the listed manifests, as the index states it.
+
+        Only the manifests' JSON is counted, not the configs and layers that they reference.
+        """
         return sum(entry.size for entry in self.manifests)
 
     def find(self, platform: Platform | str) -> Descriptor:
-        """The descriptor of the manifest that suits a platform best, by containerd's rules.
+        """Find the descriptor of the manifest that suits a platform best, by containerd's rules.
 
         Args:
             platform: a `Platform`, or a text `os/architecture[/variant]`.
 
         Raises:
-            PlatformNotFound: no manifest suits; the message lists the platforms of the index.
-            ConfigError: the text is not a platform.
+            PlatformNotFound: no manifest suits the platform; the message lists the platforms of
+                the index.
+            ConfigError: the text is not of this form.
         """
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
         offered = [(d, d.platform) for d in self.manifests if d.platform is not None]
@@ -220,10 +229,11 @@ def parse_manifest(
     Args:
         raw: the exact bytes; the result keeps them as `raw`.
         media_type: Content-Type of the reply, used if the body has no `mediaType`.
-        digest: digest of the bytes, if it is known; otherwise it is computed when used.
+        digest: digest of the bytes, if it is known; otherwise it is computed on first use.
 
     Raises:
-        ManifestInvalid: the bytes are neither a manifest nor an index; the message names the field.
+        ManifestInvalid: the bytes are neither a manifest nor an index; the message names the
+            invalid field.
     """
     try:
         body = json.loads(raw)

@@ -18,5 +18,6 @@ DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
-# The Accept header of every manifest request: registries convert or hide other media types.
+# The Accept header of every manifest request. A registry converts a manifest whose media type is
+# missing in this header, or reports that the manifest does not exist.
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))

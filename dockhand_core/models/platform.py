@@ -26,7 +26,7 @@ _ARCHITECTURE = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
-# Variants that a normalised platform leaves out.
+# Variants that are the default of their architecture, so a normalised platform omits them.
 _DEFAULT_VARIANT = {("amd64", "v1"): "", ("arm64", "8"): "", ("arm64", "v8"): ""}
 
 
@@ -37,7 +37,7 @@ class Platform(BaseModel):
         os: operating system: `linux`, `windows`, `darwin` …
         architecture: processor architecture in Go's names: `amd64`, `arm64`, `386` …
         variant: variant of the architecture, such as `v7` or `v8`, or None.
-        os_version: build of Windows, such as `10.0.20348.1`.
+        os_version: version of the operating system, such as `10.0.20348.1` for a Windows build.
         os_features: features of the operating system that the image requires.
     """
 
@@ -63,7 +63,7 @@ class Platform(BaseModel):
     else:
 
         def __init__(self, *parts: Any, **fields: Any) -> None:
-            """Accept the first three fields by position."""
+            """Accept `os`, `architecture` and `variant` as positional arguments, too."""
             names = ("os", "architecture", "variant")
             if len(parts) > len(names) or any(name in fields for name in names[: len(parts)]):
                 raise TypeError("Platform(os, architecture, variant=None) is expected")
@@ -74,7 +74,7 @@ class Platform(BaseModel):
         """Parse `os/architecture[/variant]`, and resolve aliases such as `x86_64`.
 
         Raises:
-            ConfigError: the text is not of that form.
+            ConfigError: the text is not of this form.
         """
         parts = text.split("/")
         if len(parts) not in (2, 3) or not all(_PART.fullmatch(part) for part in parts):
@@ -85,7 +85,11 @@ class Platform(BaseModel):
         return cls(os=parts[0], architecture=parts[1], variant=variant).normalized()
 
     def normalized(self) -> Platform:
-        """The same platform in the names that containerd compares: lower case, aliases resolved."""
+        """Return this platform with the names that containerd compares.
+
+        The names are in lower case, aliases such as `x86_64` are resolved, and a default variant
+        is omitted.
+        """
         os = self.os.lower()
         architecture, variant = self.architecture.lower(), (self.variant or "").lower()
         architecture, implied = _ARCHITECTURE.get(architecture, (architecture, variant))
@@ -102,7 +106,7 @@ class Platform(BaseModel):
         )
 
     def runs(self) -> list[Platform]:
-        """The platforms whose images this platform can run, the best first."""
+        """Return the platforms whose images this platform can run, the most suitable first."""
         own = self.normalized()
         unversioned = {"os_version": None, "os_features": None}
         architectures = [(own.architecture, own.variant)]
@@ -114,7 +118,7 @@ class Platform(BaseModel):
         elif own.architecture == "arm" and version:
             architectures += [("arm", f"v{n}") for n in _down(version, 5)]
         elif own.architecture == "arm64":
-            # an arm64 processor also runs 32-bit images, as containerd assumes
+            # containerd assumes that an arm64 processor also runs 32-bit arm images
             if version:
                 architectures += [("arm64", f"v{n}" if n > 8 else None) for n in _down(version, 8)]
             architectures += [("arm", f"v{n}") for n in (8, 7, 6, 5)]
@@ -124,14 +128,14 @@ class Platform(BaseModel):
         ]
 
     def best(self, candidates: Iterable[Platform]) -> int | None:
-        """The position of the candidate that suits this platform best, or None if none suits."""
+        """Return the position of the candidate that suits this platform best, or None."""
         runnable = [(p.os, p.architecture, p.variant) for p in self.runs()]
         ranked: list[tuple[int, int]] = []
         for position, candidate in enumerate(candidates):
             other = candidate.normalized()
             key = (other.os, other.architecture, other.variant)
             if other.os == "unknown":
-                continue  # an attestation, not an image
+                continue  # the entry describes an attestation, not an image
             if key in runnable and _same_build(self.os_version, other.os_version):
                 ranked.append((runnable.index(key), position))
         return min(ranked)[1] if ranked else None

@@ -1,4 +1,4 @@
-"""Results of operations: pages, uploads, pushes, heads and the API version."""
+"""Results of operations, such as pages of lists, manifest headers, pushes and uploads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class _Result(BaseModel):
-    """The base of all results: frozen, so hashable."""
+    """The base of all results, which are frozen and therefore hashable."""
 
     model_config = ConfigDict(defer_build=True, frozen=True)
 
@@ -42,7 +42,7 @@ class Page(_Result, Generic[T]):
 
     Attributes:
         items: the items of the page.
-        next: the `after` of the next page, or None on the last page.
+        next: the argument `after` that requests the next page, or None on the last page.
     """
 
     items: tuple[T, ...]
@@ -55,7 +55,7 @@ class Page(_Result, Generic[T]):
 
 
 class ManifestHead(_Result):
-    """The headers of a manifest, which a registry sends without the manifest itself.
+    """The properties of a manifest that a HEAD request returns, without the manifest itself.
 
     Attributes:
         digest: digest of the manifest.
@@ -74,7 +74,8 @@ class PushResult(_Result):
     Attributes:
         digest: digest of the blob or manifest.
         location: URL of the blob or manifest in the registry.
-        uploaded: False if the registry had the blob already, so that no content was sent.
+        uploaded: False if the repository already had the blob or it was mounted from another
+            repository, so no content was sent.
     """
 
     digest: Digest
@@ -83,14 +84,16 @@ class PushResult(_Result):
 
 
 class Upload(_Result):
-    """An unfinished upload of a blob. It serialises to JSON, and another process can continue it.
+    """An unfinished upload of a blob.
+
+    An upload can be written to JSON, and continued by another process.
 
     Attributes:
         repository: repository that receives the blob.
-        location: URL of the next request. It may contain the right to write to the upload, so the
-            repr omits its query.
+        location: URL of the next request. Its query may contain a secret that allows writing to
+            the upload, so the repr omits the query.
         offset: number of bytes that the registry has received.
-        min_chunk: minimum size of every chunk except the last in bytes; 0 if any size is allowed.
+        min_chunk: minimum size in bytes of every chunk except the last; 0 if any size is allowed.
     """
 
     repository: str
