@@ -1,4 +1,4 @@
-"""Settings: of connections, and the checks that every table of settings goes through."""
+"""Settings of connections, and the validation of tables of settings."""
 
 from dockhand_core.config.connections import (
     AuthConfig,

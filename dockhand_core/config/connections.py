@@ -1,9 +1,11 @@
-"""Settings of connections: from a file, the environment, or a mapping.
+"""Settings of connections, from a file and the environment, or from a mapping.
 
-Precedence, the highest last: `dockhand.toml`, `DOCKHAND_CONNECTIONS__<NAME>__<KEY>`, and the flat
-names (`DOCKHAND_BASE_URI` …), which belong to the default connection. The core's own keys are
-checked here; the keys of a driver, an auth driver or a log driver are checked against its
-`Settings` when the connection is made.
+Each of these sources overrides the ones before it: the file `dockhand.toml`; environment variables
+`DOCKHAND_CONNECTIONS__<NAME>__<KEY>`; and variables with a short name, such as `DOCKHAND_BASE_URI`,
+which set keys of the default connection.
+
+The core's own keys are checked in this module. The keys of a registry driver, an auth driver or a
+log driver are checked when the connection is made.
 """
 
 from __future__ import annotations
@@ -45,19 +47,23 @@ _OTHER = {
 }
 _NESTED = "DOCKHAND_CONNECTIONS__"
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
-# Keys that are for one origin, and must not be used when the environment names another one.
+# Keys that may hold credentials or a client certificate for the registry in the file. They are
+# dropped if the environment sets a URL of another origin, so that no other server receives them.
 _TIED_TO_ORIGIN = ("auth", "headers", "client_cert", "client_key")
 
 
 def _refuse_boolean(value: object) -> object:
-    """Refuse a boolean, which pydantic accepts as a number."""
+    """Refuse a boolean, which pydantic would accept as a number."""
     if isinstance(value, bool):
         raise ValueError("a number is expected")
     return value
 
 
 class AuthConfig(BaseModel):
-    """A connection's `auth` table: the driver's name, and its settings, which are checked later."""
+    """A connection's `auth` table: the name of the auth driver, and the driver's settings.
+
+    The driver's settings are not checked here, but when the connection is made.
+    """
 
     model_config = ConfigDict(
         defer_build=True, extra="allow", frozen=True, hide_input_in_errors=True
@@ -67,7 +73,7 @@ class AuthConfig(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The auth driver's own keys."""
+        """The auth driver's own settings."""
         return dict(self.model_extra or {})
 
     def __repr_args__(self) -> list[tuple[str | None, object]]:
@@ -75,20 +81,22 @@ class AuthConfig(BaseModel):
 
 
 class ConnectionConfig(BaseModel):
-    """A connection's table. Keys beyond these are the registry driver's own.
+    """A connection's table of settings. All other keys are settings of the registry driver.
 
     Attributes:
         driver: the registry driver's name.
         auth: the auth driver and its settings.
         logging: the log driver and its settings.
-        timeout: seconds for each of connecting, sending and receiving.
-        verify: check the registry's certificate: true, false, or a file of CA certificates.
-        client_cert, client_key: files of the client's certificate and its key.
-        proxy: URL of an HTTP proxy; the environment's unless given.
-        retries: how often a failed request is repeated, or a transfer without progress.
-        max_connections: sockets at most, and kept open at most.
-        headers: added to every request to the registry itself.
-        transport: the library that speaks HTTP; None for the default.
+        timeout: timeout in seconds, which applies to connecting, sending and receiving separately.
+        verify: whether to check the registry's certificate, or a file or folder of the CA
+            certificates to check it with.
+        client_cert, client_key: PEM files of the client's certificate and its private key.
+        proxy: URL of an HTTP proxy; by default the one in the environment, such as `HTTPS_PROXY`.
+        retries: how often a failed request is repeated; for a transfer, how often it may fail
+            without progress in between.
+        max_connections: maximum number of sockets in use at a time, and of idle sockets kept open.
+        headers: HTTP headers to add to every request to the registry, but not to other origins.
+        transport: HTTP library to use, `httpx` or `aiohttp`; None for the default.
     """
 
     model_config = ConfigDict(
@@ -110,11 +118,11 @@ class ConnectionConfig(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The registry driver's own keys."""
+        """The registry driver's own settings."""
         return dict(self.model_extra or {})
 
     def __repr_args__(self) -> list[tuple[str | None, object]]:
-        # the driver's keys may be secrets, which only the driver knows
+        # The values of the driver's settings are hidden: only the driver knows which are secrets.
         own = [(key, getattr(self, key)) for key in type(self).model_fields]
         return [*own, *((key, "…") for key in self.options)]
 
@@ -123,12 +131,12 @@ _CORE = frozenset({*ConnectionConfig.model_fields, "proxy_file"})
 
 
 class DockhandConfig(BaseModel):
-    """The connections, and the name of the default one.
+    """The settings of all connections, and the name of the default connection.
 
     Attributes:
-        default: the name of the default connection.
-        connections: the tables, by name.
-        base: the folder that relative paths start at.
+        default: name of the default connection.
+        connections: tables of settings, by the connection's name.
+        base: folder that relative paths in settings are resolved against.
     """
 
     model_config = ConfigDict(
@@ -141,14 +149,15 @@ class DockhandConfig(BaseModel):
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], *, base: Path | None = None) -> DockhandConfig:
-        """The configuration in a mapping; no file and no environment is read.
+        """Parse a configuration from a mapping, without `dockhand.toml` and the environment.
 
         Args:
-            data: as in `dockhand.toml`.
-            base: the folder that relative paths start at; the working folder unless given.
+            data: mapping with the same structure as `dockhand.toml`.
+            base: folder that relative paths are resolved against; by default the working folder.
 
         Raises:
-            ConfigError: a key is unknown or a value wrong; the message names connection and key.
+            ConfigError: a key is unknown or a value is wrong; the message names the connection and
+                the key.
         """
         if not isinstance(data, Mapping):
             raise ConfigError(f"a configuration is a mapping, not {type(data).__name__}")
@@ -169,10 +178,13 @@ class DockhandConfig(BaseModel):
         return cls(default=default, connections=connections, base=where)
 
     def connection(self, name: str | None = None) -> tuple[str, ConnectionConfig]:
-        """A connection's name and table.
+        """Return the name and the settings of a connection.
+
+        Args:
+            name: name of the connection; by default the default connection.
 
         Raises:
-            ConfigError: there is none of that name; the message lists the configured ones.
+            ConfigError: no connection has this name; the message lists the configured names.
         """
         wanted = name or self.default
         if wanted not in self.connections:
@@ -215,15 +227,16 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
 def load_config(
     path: str | Path | None = None, environ: Mapping[str, str] | None = None
 ) -> DockhandConfig:
-    """Load the configuration of `Dockhand()`: the file, overridden by the environment.
+    """Load a configuration from a file and the environment, which overrides the file.
 
     Args:
-        path: the file; `DOCKHAND_CONFIG` or `dockhand.toml` in the working folder unless given.
-            Only the last of these may be missing.
-        environ: the environment; the process's unless given.
+        path: path of the file. By default it is the value of the variable `DOCKHAND_CONFIG`, or
+            without that variable `dockhand.toml` in the working folder, if that file exists.
+        environ: environment variables; by default those of the process.
 
     Raises:
-        ConfigError: a setting is wrong; the message names file or variable, connection and key.
+        ConfigError: the file cannot be read, or a setting is wrong. The message names the file or
+            variable, the connection and the key.
     """
     env = os.environ if environ is None else environ
     named = path or env.get("DOCKHAND_CONFIG")
@@ -235,10 +248,14 @@ def load_config(
 
 
 def read_toml(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
-    """The tables of a file, with `${NAME}` replaced from the environment.
+    """Read a TOML file, and replace `${NAME}` in it by the value of the environment variable.
+
+    Args:
+        file: path of the file.
+        env: environment variables.
 
     Raises:
-        ConfigError: the file cannot be read, is not TOML, or names a variable that is not set.
+        ConfigError: the file cannot be read or is not TOML, or a variable in it is not set.
     """
     try:
         data = tomllib.loads(file.read_text("utf-8"))
@@ -251,7 +268,7 @@ def read_toml(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _expanded(value: Any, env: Mapping[str, str], at: tuple[str, ...]) -> Any:
-    """`${NAME}` replaced by the environment's value, `$${` by `${`."""
+    """Replace `${NAME}` by the environment variable's value, and `$${` by `${`, in all strings."""
     if isinstance(value, dict):
         return {key: _expanded(item, env, (*at, key)) for key, item in value.items()}
     if isinstance(value, list):
@@ -271,10 +288,10 @@ def _expanded(value: Any, env: Mapping[str, str], at: tuple[str, ...]) -> Any:
 
 
 def _overlay(data: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
-    """The data of the file, overridden by the environment."""
+    """Override settings of the file with settings from the environment."""
     tables: dict[str, Any] = data.get("connections", {})
     if not isinstance(tables, dict):
-        return data  # the parser reports the error
+        return data  # `DockhandConfig.parse` reports the error
     tables = dict(tables)
     named = env.get("DOCKHAND_CONNECTION") or data.get("default")
     known = [*tables, named] if isinstance(named, str) else list(tables)
@@ -305,7 +322,10 @@ def _overlay(data: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _like(name: str, tables: Iterable[str]) -> str:
-    """The connection whose name a variable spells in lower case."""
+    """Find the connection that a variable names in lower case, with `_` for `-` and `.`.
+
+    Without a match, the name itself is returned: the variable adds a connection.
+    """
     for there in tables:
         if re.sub(r"[-.]", "_", there).lower() == name:
             return there
@@ -317,7 +337,8 @@ def _merged(table: Any, values: Mapping[tuple[str, ...], str]) -> dict[str, Any]
     elsewhere = _moved(merged, values)
     driver = values.get(("driver",))
     if driver is not None and driver != merged.get("driver", "distribution"):
-        # Another driver has other keys; the URL stays, unless one of them is set.
+        # The environment selects another driver than the file, so the file's settings of its
+        # driver are dropped. `base_uri` is kept, unless the environment sets driver settings, too.
         kept = _CORE if any(path[0] not in _CORE for path in values) else {*_CORE, "base_uri"}
         merged = {k: v for k, v in merged.items() if k in kept}
     if elsewhere:
@@ -332,10 +353,12 @@ def _merged(table: Any, values: Mapping[tuple[str, ...], str]) -> dict[str, Any]
             inner = node.get(key)
             node[key] = dict(inner) if isinstance(inner, dict) else {}
             node = node[key]
-        # a path in a variable starts at the working folder, not at the file's
+        # A relative path in a variable is resolved against the working folder. A relative path in
+        # the file would be resolved against the file's folder.
         is_file = path[-1].endswith("_file")
         node[path[-1]] = str(Path(value).expanduser().absolute()) if is_file else value
-        # `<key>` in the environment replaces `<key>_file` in the file, and the reverse
+        # `<key>` in the environment also replaces `<key>_file` in the file, and `<key>_file`
+        # also replaces `<key>`.
         twin = path[-1].removesuffix("_file") if path[-1].endswith("_file") else f"{path[-1]}_file"
         if (*path[:-1], twin) not in values:
             node.pop(twin, None)
@@ -343,9 +366,10 @@ def _merged(table: Any, values: Mapping[tuple[str, ...], str]) -> dict[str, Any]
 
 
 def _moved(table: Mapping[str, Any], values: Mapping[tuple[str, ...], str]) -> bool:
-    """Whether the environment names another origin than the table.
+    """Whether the environment sets a URL of another origin than the table has.
 
-    A driver may have another key than `base_uri` for it, so every URL among its keys counts.
+    A driver may have its URL in another key than `base_uri`, so all driver settings that are URLs
+    are compared.
     """
     for path, new in values.items():
         if path[0] in _CORE or (path != ("base_uri",) and "://" not in new):

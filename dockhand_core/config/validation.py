@@ -1,7 +1,7 @@
-"""Validation of settings: a table is checked against a model.
+"""Validation of tables of settings with pydantic models.
 
-Each error message names the key and says what to do. No message contains a value, because it may
-be a secret.
+Each error message names the key, and what is wrong with it. No message contains the value of a
+setting, because the value may be a secret.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """The text `; did you mean …?`, or an empty one if no valid name is similar."""
-    import difflib  # here, so that only mistakes pay for the import
+    """Return `; did you mean …?` with the most similar valid name, or an empty string."""
+    import difflib  # imported here to save time, because only unknown names need it
 
     similar = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.7)
     return f"; did you mean {similar[0]!r}?" if similar else ""
@@ -34,15 +34,15 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
 def check_variables(environ: Iterable[str], known: Iterable[str]) -> None:
     """Refuse misspelt names of environment variables.
 
-    Plugins and other programs may have variables with the prefix `DOCKHAND_`, too, so only a name
-    that is similar to a known one is a mistake.
+    Plugins and other programs may use variables with the prefix `DOCKHAND_`, too. Therefore only an
+    unknown name that is similar to a known name is treated as a mistake.
 
     Args:
-        environ: the names in the environment.
-        known: the names that the caller reads, with the prefix.
+        environ: names of the variables that are set.
+        known: names of the variables that the caller reads, with the prefix.
 
     Raises:
-        ConfigError: a name is similar to a known one.
+        ConfigError: an unknown name is similar to a known name.
     """
     valid = {name.removeprefix(_PREFIX): name for name in known}
     for variable in sorted(environ):
@@ -68,19 +68,20 @@ def validate_table(
 ) -> M:
     """Convert a table of settings to a model.
 
-    A key `<secret>_file` is replaced by the secret read from that file. Relative paths are
-    resolved.
+    If the model has a secret `<key>`, the table may have a key `<key>_file` instead: the path of a
+    file that contains the secret.
 
     Args:
         model: class of the model.
-        table: the settings as they were written.
+        table: settings as they were written.
         where: start of error messages, such as `connection 'main': auth`.
-        base: folder that relative paths start at.
-        also: keys that are valid here beside the model's own; they are suggested in errors.
+        base: folder that relative paths are resolved against.
+        also: keys that are valid at this place but are not in `table`; error messages list them
+            among the known keys.
         strict: whether an unknown key is an error.
 
     Raises:
-        ConfigError: a key is unknown, missing or has a wrong value.
+        ConfigError: a key is unknown or missing, or has a wrong value.
     """
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     values: dict[str, Any] = {}
@@ -114,7 +115,7 @@ def validate_table(
 
 
 def _is_union_branch(part: object) -> bool:
-    """Whether part of pydantic's error location names a branch of a union, as in `verify.bool`."""
+    """Whether a part of pydantic's error location is a union's branch: `bool` in `verify.bool`."""
     return isinstance(part, str) and part in {"bool", "path", "str", "int", "float", "function"}
 
 
@@ -142,7 +143,7 @@ def _resolve(annotation: Any, value: str | Path, base: Path) -> str | Path:
 
 
 def _accepts(annotation: Any, *kinds: type) -> bool:
-    """Whether an annotation is one of the types, or a union with one of them."""
+    """Whether an annotation is one of the given types, or a union with one of them."""
     if annotation in kinds:
         return True
     origin = typing.get_origin(annotation)

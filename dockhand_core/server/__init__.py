@@ -1,4 +1,4 @@
-"""The common parts of Dockhand's servers: options, listening, serving and passwords.
+"""Common parts of Dockhand's servers: command-line options, listening, serving and passwords.
 
 The module `htpasswd` is imported separately, because it needs bcrypt.
 """

@@ -1,4 +1,4 @@
-"""HTTP Basic credentials, as a server receives them."""
+"""Parsing of HTTP Basic credentials in requests to a server."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ __all__ = ["basic_credentials"]
 
 
 def basic_credentials(header: str) -> tuple[str, bytes] | None:
-    """The user name and password in an `Authorization` header; None if it has no valid ones.
+    """Parse the user name and password in an `Authorization` header.
 
     Args:
-        header: value of the header, or an empty string.
+        header: value of the header; an empty string if the request has no such header.
 
     Returns:
-        The user name as text and the password as bytes.
+        The user name as text and the password as bytes; None if the header has no valid Basic
+        credentials.
 
     Follows: RFC 7617, "The 'Basic' HTTP Authentication Scheme".
     """

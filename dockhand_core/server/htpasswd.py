@@ -24,17 +24,18 @@ from dockhand_core.errors import ConfigError
 __all__ = ["PasswordFile"]
 
 _HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
-# bcrypt uses only the first 72 bytes and refuses longer input; htpasswd truncates, too.
+# Passwords are truncated to 72 bytes, as by `htpasswd`: the bcrypt algorithm uses no more, and the
+# library refuses longer passwords.
 _PASSWORD_BYTES = 72
 _MAX_VERIFIED = 1024
 _log = logging.getLogger("dockhand.htpasswd")
 
 
 class PasswordFile:
-    """The users of an htpasswd file, with a check of their passwords.
+    """The users of an htpasswd file, and the check of their passwords.
 
-    A password that was verified is remembered for a minute, as a keyed hash: bcrypt is slow by
-    design, and every request carries the password again.
+    bcrypt is slow by design, and every request carries the password again. Therefore a verified
+    password is remembered for a minute, as a keyed hash.
     """
 
     def __init__(
@@ -47,9 +48,9 @@ class PasswordFile:
         """Read the file.
 
         Args:
-            path: file with lines `user:hash`; empty lines and lines that start with `#` are
-                skipped.
-            remember: time to remember a verified password, in seconds.
+            path: file with lines of the form `user:hash`; empty lines and lines that start with
+                `#` are skipped.
+            remember: time in seconds for which a verified password is remembered.
             clock: returns seconds from any starting point, such as `time.monotonic`.
 
         Raises:
@@ -58,7 +59,7 @@ class PasswordFile:
         self._path = Path(path)
         self._remember, self._clock = remember, clock
         self._key = secrets.token_bytes(32)
-        self._verified: OrderedDict[bytes, float] = OrderedDict()  # keyed hash to expiry
+        self._verified: OrderedDict[bytes, float] = OrderedDict()  # keyed hash to expiry time
         self._lock = threading.Lock()
         self._file_version: tuple[int, int, int] | None = None
         self._users: dict[str, bytes] = {}
@@ -83,7 +84,7 @@ class PasswordFile:
             self._verified.clear()
 
     def reload(self) -> None:
-        """Read the file again if it changed; on failure log an error and keep the users."""
+        """Read the file again if it changed; on failure, log an error and keep the old users."""
         try:
             status = self._path.stat()
             version = status.st_ino, status.st_mtime_ns, status.st_size
@@ -93,7 +94,7 @@ class PasswordFile:
             _log.error("htpasswd: %s: %s; keeping the users read before", self._path, error)
 
     def entry(self, user: str) -> bytes | None:
-        """The bcrypt hash of a user; None if the file does not list the user."""
+        """Return the bcrypt hash of a user, or None if the file does not list the user."""
         with self._lock:
             return self._users.get(user)
 
@@ -102,8 +103,9 @@ class PasswordFile:
         return hmac.digest(self._key, data, hashlib.sha256)
 
     def remembers(self, user: str, password: bytes) -> bool:
-        """Whether this password was verified a short time ago; never takes a hash's time."""
-        # The time to look up a keyed hash reveals nothing about the password.
+        """Whether this password was verified recently; fast, because no bcrypt hash is computed."""
+        # The duration of a dictionary lookup depends on the keyed hash only, and therefore reveals
+        # nothing about the password.
         key = self._keyed_hash(user, password)
         with self._lock:
             until = self._verified.get(key)
@@ -115,10 +117,11 @@ class PasswordFile:
     def verify(self, user: str, password: bytes) -> bool:
         """Whether the file lists the user with this password.
 
-        A check computes a bcrypt hash, which takes many milliseconds, for unlisted users too. Do
-        not call this in an event loop.
+        Unless the password is remembered, a bcrypt hash is computed, even for users that the file
+        does not list. That takes many milliseconds: do not call this in an event loop.
         """
-        # Of many concurrent requests, the first one may have verified the password by now.
+        # The caller has asked `remembers` before, but a concurrent request may have verified the
+        # same password since then.
         if self.remembers(user, password):
             return True
         with self._lock:
@@ -126,12 +129,13 @@ class PasswordFile:
             expected = listed or self._dummy_hash
         try:
             matches = bcrypt.checkpw(password[:_PASSWORD_BYTES], expected)
-        except ValueError:  # the password has a NUL, which bcrypt does not hash
+        except ValueError:  # bcrypt refuses a password that contains a NUL byte
             matches = False
         if not matches or listed is None:
             return False
         with self._lock:
-            if self._file_version == version:  # otherwise the user may have been removed
+            # If the file was read again in the meantime, the user may have been removed.
+            if self._file_version == version:
                 self._verified[self._keyed_hash(user, password)] = self._clock() + self._remember
                 while len(self._verified) > _MAX_VERIFIED:
                     self._verified.popitem(last=False)
@@ -139,7 +143,7 @@ class PasswordFile:
 
 
 def _parse(text: str) -> dict[str, bytes]:
-    """Parse a password file into user name and bcrypt hash."""
+    """Parse the text of a password file into a dict of user name to bcrypt hash."""
     users: dict[str, bytes] = {}
     for number, line in enumerate(text.splitlines(), 1):
         entry = line.strip()
@@ -147,7 +151,8 @@ def _parse(text: str) -> dict[str, bytes]:
             continue
         user, colon, value = entry.partition(":")
         match = _HASH.fullmatch(value)
-        if not (user and colon and match and 4 <= int(match[1]) <= 31):  # bcrypt's bounds
+        # bcrypt's cost is from 4 to 31
+        if not (user and colon and match and 4 <= int(match[1]) <= 31):
             raise ValueError(f"line {number} is not user:bcrypt-hash, as `htpasswd -B` writes it")
         if user in users:
             raise ValueError(f"line {number} lists a user a second time")

@@ -1,7 +1,7 @@
 """A size limit on request headers, for uvicorn's httptools protocol.
 
-Without it, httptools collects a request's line and headers in memory without bound. h11 has such
-a limit, but is slower.
+Without this limit, a client could make httptools collect a request line and headers of any size in
+memory. h11, the other HTTP parser of uvicorn, has such a limit but is slower.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 __all__ = ["HeaderLimitProtocol"]
 
-_LIMIT = 64 << 10  # bytes of a request's line and headers
+_LIMIT = 64 << 10  # bytes; the maximum size of a request's line and headers together
 _TOO_LARGE = b"\r\n".join(
     [
         b"HTTP/1.1 431 Request Header Fields Too Large",
@@ -23,23 +23,30 @@ _TOO_LARGE = b"\r\n".join(
 
 
 class HeaderLimitProtocol(HttpToolsProtocol):
-    """The httptools protocol, answering 431 and closing if line and headers exceed the limit."""
+    """uvicorn's httptools protocol, with a limit on the size of a request's line and headers.
+
+    If a request exceeds the limit, the server replies with status 431 and closes the connection.
+    """
 
     _reading_headers = False
     _header_bytes = 0
 
     def on_message_begin(self) -> None:
-        """Start to count: a request begins."""
+        """Start counting bytes, because a request begins."""
         self._reading_headers, self._header_bytes = True, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Stop counting: the headers are complete, and the application limits the body."""
+        """Stop counting bytes, because the headers end; the application limits the body."""
         self._reading_headers = False
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
-        """Parse the data, then check the limit; one read is small compared to the limit."""
+        """Parse the data, then check the limit.
+
+        Headers that arrive complete in one read are not checked. Their size is bounded by the size
+        of a read, at most 256 KiB in asyncio and uvloop.
+        """
         super().data_received(data)
         if self._reading_headers:
             self._header_bytes += len(data)

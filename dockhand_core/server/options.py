@@ -24,9 +24,10 @@ def is_loopback(host: str) -> bool:
 
 
 def positive_int(text: str) -> int:
-    """Parse an option's number of at least 1.
+    """Parse the value of an option that is an integer of at least 1.
 
     Raises:
+        ValueError: the text is not an integer.
         argparse.ArgumentTypeError: the number is less than 1.
     """
     number = int(text)
@@ -36,14 +37,14 @@ def positive_int(text: str) -> int:
 
 
 def add_listening_options(parser: argparse.ArgumentParser, port: int) -> argparse._ArgumentGroup:
-    """Add the options of host, port and TLS, which `serve_options` reads.
+    """Add options for the host, the port and TLS, which `serve_options` reads.
 
     Args:
         parser: parser of the server's command line.
         port: default port.
 
     Returns:
-        The group of these options, to which a server can add its own.
+        The argument group of these options; a server can add options of its own to the group.
     """
     group = parser.add_argument_group("listening")
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
@@ -70,9 +71,9 @@ def refuse_plain_http(options: argparse.Namespace, secrets: str) -> None:
     """Exit with a message if clients would send secrets over the network unencrypted.
 
     Args:
-        options: values of the options that `add_listening_options` and `add_plain_http_option`
-            added.
-        secrets: the kind of secrets, such as `passwords`.
+        options: parsed command line, with the options that `add_listening_options` and
+            `add_plain_http_option` add.
+        secrets: kind of the secrets, for the message, such as `passwords`.
     """
     if not (is_loopback(options.host) or options.tls_certificate or options.plain_http):
         sys.exit(

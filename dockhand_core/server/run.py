@@ -1,4 +1,4 @@
-"""Programs that serve an ASGI application: listening, serving, logging and error messages."""
+"""Functions for programs that serve an ASGI application: they listen, serve and set up logging."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _BACKLOG = 2048
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A TCP socket that already listens, so that connections queue until the server accepts them.
+    """Open a TCP socket that listens; connections queue until the server accepts them.
 
     Args:
         host: host name or address, IPv4 or IPv6.
-        port: port number; 0 takes a free one.
+        port: port number; 0 for any free port.
 
     Raises:
-        OSError: the address is not one of this machine, or it is in use.
+        OSError: the address is not an address of this machine, or it is in use.
     """
     addresses = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
@@ -43,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
     # `socket.create_server` does not do. With Nagle's algorithm each reply waits 40 ms for an ACK.
     listener = socket.socket(family, kind, protocol)
     try:
-        if os.name == "posix":  # on Windows this would let two servers share a port
+        if os.name == "posix":  # on Windows this option would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
@@ -65,17 +65,18 @@ def serve(
 ) -> None:
     """Serve an ASGI application until SIGINT or SIGTERM.
 
-    Prints `listening on <URL>` when it listens. Exits with a message if the socket or the
-    certificate cannot be used.
+    Prints `listening on <URL>` when clients can connect. Exits with a message if it cannot listen
+    on the address or cannot use the certificate.
 
     Args:
         app: ASGI application.
         host: host name or address to listen on.
-        port: port number; 0 takes a free one, which the printed line names.
-        package: package with the extra `server`, named in the message if uvicorn is missing.
-        certificate: file with the certificate chain, PEM, to serve HTTPS.
-        key: file with the private key of the certificate, PEM.
-        settings: more settings of `uvicorn.Config`.
+        port: port number; 0 for any free port, which the printed URL contains.
+        package: name of the package whose extra `server` contains uvicorn, for the message if
+            uvicorn is missing.
+        certificate: PEM file of the certificate chain, to serve HTTPS.
+        key: PEM file of the certificate's private key.
+        settings: more arguments of `uvicorn.Config`.
     """
     try:
         import uvicorn
@@ -105,13 +106,14 @@ def serve(
 
 
 def serve_options(app: Any, options: argparse.Namespace, *, package: str, **settings: Any) -> None:
-    """Serve an ASGI application as the options of `add_listening_options` say; see `serve`.
+    """Serve an ASGI application with the options of `add_listening_options`; see `serve`.
 
     Args:
         app: ASGI application.
-        options: parsed options of the command line.
-        package: package with the extra `server`, named in the message if uvicorn is missing.
-        settings: more settings of `uvicorn.Config`.
+        options: parsed command line.
+        package: name of the package whose extra `server` contains uvicorn, for the message if
+            uvicorn is missing.
+        settings: more arguments of `uvicorn.Config`.
     """
     serve(
         app,
@@ -128,12 +130,13 @@ def serve_options(app: Any, options: argparse.Namespace, *, package: str, **sett
 def program(*errors: type[Exception], verbose: bool = False) -> Iterator[None]:
     """Run the body of a command-line program, with logging to standard error.
 
-    A `DockhandError` exits the program with its message instead of a traceback.
+    If the body raises a `DockhandError`, the program exits with the error's message, without a
+    traceback.
 
     Args:
-        errors: more classes of exceptions whose message is enough.
-        verbose: log lines of level INFO of the logger `dockhand`, too; otherwise warnings and
-            errors only.
+        errors: more exception classes that are reported without a traceback.
+        verbose: also log messages of level INFO from the logger `dockhand`; otherwise only warnings
+            and errors are logged.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if verbose:
@@ -146,7 +149,7 @@ def program(*errors: type[Exception], verbose: bool = False) -> Iterator[None]:
 
 
 def _http_protocol() -> Any:
-    """The protocol of httptools if it is installed, because it is faster; otherwise h11."""
+    """Return uvicorn's faster HTTP protocol, httptools, if it is installed, and otherwise h11."""
     try:
         from dockhand_core.server.http_limits import HeaderLimitProtocol
     except ImportError:
@@ -155,7 +158,7 @@ def _http_protocol() -> Any:
 
 
 def _listen_or_exit(host: str, port: int) -> socket.socket:
-    """A socket that listens; exits with a message if the address cannot be used."""
+    """Open a listening socket, or exit with a message if the address cannot be used."""
     try:
         return listen(host, port)
     except (OSError, OverflowError) as error:
@@ -168,15 +171,16 @@ async def _serve_until_signal(server: uvicorn.Server, listener: socket.socket, u
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, server)
-    # uvicorn's own method would raise the signals again when the server has stopped.
+    # Replaced, because uvicorn's own method would raise the signals again after the server stopped.
     server.capture_signals = _capture_no_signals  # type: ignore[method-assign]
-    # Printed after the handlers are in place: a reader of this line may send a signal at once.
+    # Printed after the signal handlers are installed: the program that reads this line may send a
+    # signal at once.
     print(f"listening on {url}", flush=True)
     await server.serve(sockets=[listener])
 
 
 def _stop(server: uvicorn.Server) -> None:
-    """Stop the server gracefully; the second call stops it at once."""
+    """Stop the server after its open requests; a second call stops it at once."""
     server.force_exit = server.should_exit
     server.should_exit = True
 
