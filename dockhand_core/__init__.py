@@ -1,4 +1,4 @@
-"""Dockhand: talk to container registries through named connections and installed drivers."""
+"""Dockhand: clients for container registries, with named connections and installable drivers."""
 
 from dockhand_core.async_blob_io import AsyncBlobReader, AsyncBlobWriter
 from dockhand_core.async_client import AsyncRegistryClient

@@ -25,8 +25,8 @@ class AuthDriver(httpx.Auth):
     """The base class of auth drivers, which add credentials to requests.
 
     One object serves one connection, sync or async. The connection's `auth` table is checked
-    against the driver's `Settings` and passed to its constructor. A subclass writes `auth_flow`,
-    as for httpx, once for both sync and async::
+    against the class's `Settings` and passed to the constructor. A subclass implements `auth_flow`,
+    the generator method of `httpx.Auth`, once for both the sync and the async client::
 
         class VaultAuth(AuthDriver):
             class Settings(AuthDriver.Settings):
@@ -41,16 +41,20 @@ class AuthDriver(httpx.Auth):
                 request.headers["Authorization"] = f"Bearer {reply.json()['token']}"
                 response = yield request        # the response's body has not been read
 
-    If a step (`fetch`, `blocking`, `cached_token`) fails, its exception is raised at that
+    If a step (`fetch`, `blocking`, `cached_token`) fails, the exception is raised at its
     `yield from`.
 
-    `auth_flow` is called from several threads or tasks at once. It sees only requests to the
-    connection's own origin: a redirect, an upload `Location` or a `Link` that leads to another
-    origin is followed without credentials. Each response except the last is closed unread.
+    `auth_flow` may run in several threads or tasks at the same time. It is called only for requests
+    to the connection's own origin: a redirect, an upload `Location` or a `Link` that leads to
+    another origin is followed without credentials. If `auth_flow` yields several requests to the
+    registry, all responses except the last are closed unread.
     """
 
     class Settings(BaseModel):
-        """The keys of the connection's `auth` table, except `driver`; subclasses add theirs."""
+        """The keys of the connection's `auth` table, except `driver`.
+
+        A subclass declares the keys of its driver.
+        """
 
         model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
@@ -58,18 +62,18 @@ class AuthDriver(httpx.Auth):
         self.settings = settings
 
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
-        """Add credentials to the request and yield it; yield it again to send it again."""
+        """Add credentials to a request, and yield the request; yield it again to send it again."""
         yield request
 
     def close(self) -> Awaitable[None] | None:
-        """Release resources of the driver's own; called when the client is closed or reset.
+        """Release the driver's resources; called when the client is closed or reset.
 
-        For the async client it may be a coroutine function.
+        In a driver for async clients, this method may be a coroutine function.
         """
         return None
 
     def scopes(self, request: Request) -> tuple[Scope, ...]:
-        """The scopes that the request needs, in the registry's terms."""
+        """Return the scopes that a token needs for the request, as the registry defines them."""
         found: tuple[Scope, ...] = request.extensions.get(SCOPES, ())
         return found
 
@@ -83,18 +87,18 @@ class AuthDriver(httpx.Auth):
         data: Mapping[str, str] | None = None,
         json: Any = None,
     ) -> Generator[Any, Any, Response]:
-        """Send a request of the driver's own, such as one to a token endpoint.
+        """Send a request of the auth driver itself, such as one to a token endpoint.
 
-        The response's body is read, at most 8 MiB, within the connection's timeout. Redirects are
-        not followed. The connection's own headers are not sent.
+        The connection's timeout applies. Redirects are not followed, and the `headers` in the
+        connection's settings are not sent.
 
         Args:
             method: HTTP method.
             url: absolute URL.
-            headers: headers to send; the caller adds credentials itself.
-            params: query of the URL.
-            data: form to send.
-            json: JSON body to send.
+            headers: headers to send; no credentials are added to them.
+            params: parameters of the URL's query.
+            data: fields of a form to send as the body.
+            json: value to send as a JSON body.
 
         Returns:
             The response, of any status, with its body read.
@@ -107,7 +111,7 @@ class AuthDriver(httpx.Auth):
             method,
             url,
             headers={"Accept-Encoding": "identity", **(headers or {})},
-            params=params,  # type: ignore[arg-type]  # httpx names its invariant list type only
+            params=params,  # type: ignore[arg-type]  # httpx's list type is invariant
             data=data,
             json=json,
             extensions={FETCH: True},
@@ -116,30 +120,32 @@ class AuthDriver(httpx.Auth):
         return response
 
     def blocking(self, function: Callable[..., T], *args: Any) -> Generator[Any, Any, T]:
-        """Call a function that blocks; the async client runs it in a thread."""
+        """Call a function that blocks; the async client calls it in a thread."""
         result: T = yield Blocking(lambda: function(*args))
         return result
 
     def cached_token(
         self, key: Hashable, obtain: Obtain, *, refused: str | None = None
     ) -> Generator[Any, Any, str]:
-        """The cached token for a key, or a new one.
+        """Return a cached token, or obtain a new one.
 
-        A token is cached until shortly before it expires. For each key, only one caller at a time
-        obtains a token; the others wait for it.
+        A token is cached until shortly before it expires. For each cache key, only one caller at a
+        time obtains a token, and the other callers wait for that token.
 
         Args:
-            key: identifies the token: issuer or realm, service, scopes, identity.
-            obtain: makes a generator of steps like those of `auth_flow`, which returns the token
-                and its lifetime in seconds from now. An exception from it is raised for all
-                callers that wait for the token.
-            refused: a token that the registry refused; it is not returned again.
+            key: cache key that identifies the token, such as a tuple of the token endpoint's URL,
+                service, scopes and identity.
+            obtain: function that returns a generator. The generator yields steps as `auth_flow`
+                does, and returns the token and its lifetime in seconds. If it raises an exception,
+                all callers that wait for the token get this exception.
+            refused: token that the registry has refused; it is not returned from the cache again.
         """
-        # A cache per process: after a fork, the threads that would finish a refresh are missing.
+        # One cache per process: a forked child has a copy of the parent's cache, but not the
+        # threads that would finish the refreshes in it.
         name = f"_tokens_{os.getpid()}"
         cache: TokenCache = self.__dict__.get(name) or self.__dict__.setdefault(name, TokenCache())
         return (yield from cache.get(key, obtain, refused=refused))
 
 
 class NullAuth(AuthDriver):
-    """The driver `null`, which adds no credentials."""
+    """The auth driver `null`, which adds no credentials."""

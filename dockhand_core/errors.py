@@ -3,14 +3,14 @@
     DockhandError
     ├── ConfigError                 a setting is wrong; the message names the connection and the key
     ├── PluginError                 a plugin cannot be loaded or misbehaves
-    │   ├── PluginNotFound          no installed plugin provides that driver
-    │   └── PluginConflict          two packages provide the same name
-    ├── DriverMismatch              the connection's driver has another client class
+    │   ├── PluginNotFound          no installed plugin provides the driver
+    │   └── PluginConflict          two plugins have the same name, or provide the same driver
+    ├── DriverMismatch              the driver's client class is not the requested class
     ├── ConnectionFailed            no complete reply arrived
     │   └── Timeout                 no complete reply arrived within the timeout
     ├── DigestMismatch              bytes do not have the digest that was requested
-    ├── ResponseTooLarge            a body exceeds the limit for its kind
-    ├── PlatformNotFound            an index has no manifest for that platform
+    ├── ResponseTooLarge            a reply's body exceeds its size limit
+    ├── PlatformNotFound            an index has no manifest for the requested platform
     ├── ScopeInvalid                a string is not a scope
     ├── EventInvalid                a notification is malformed (.events: its well-formed events)
     └── RegistryError               the registry refused (.status .code .detail .errors .request_id)
@@ -76,8 +76,8 @@ __all__ = [
 class DockhandError(Exception):
     """The base of all Dockhand's exceptions.
 
-    It is raised itself where no subclass fits: a client or manager is used after it was closed, or
-    a method is called in a way that it does not support.
+    Raised directly if no subclass fits: if a client or manager is used after it was closed, or if a
+    method is called in a way that it does not support.
     """
 
 
@@ -89,10 +89,10 @@ class ConfigError(DockhandError):
 
 
 class PluginError(DockhandError):
-    """A plugin cannot be loaded, or breaks the contract of its kind.
+    """A plugin cannot be loaded, or misbehaves.
 
-    Raised when the plugin is needed: at registration, when a connection is made, or during a call
-    in which its auth driver raises an exception that is not Dockhand's.
+    Raised when a plugin is registered, when a connection that uses the plugin is made, or during a
+    request if the plugin's auth driver raises an exception that is not a `DockhandError`.
     """
 
 
@@ -104,15 +104,16 @@ class PluginNotFound(PluginError):
 
 
 class PluginConflict(PluginError):
-    """Two plugins provide the same name.
+    """Two plugins have the same name, or provide drivers of the same kind and name.
 
-    Raised when a plugin is registered under a name that is taken, when the driver of that name is
-    needed, or when event handlers are collected. The message names both plugins or their name.
+    Raised when a plugin is registered under a name that is in use, when a connection selects a
+    driver that two packages provide, or when the event handlers of plugins with the same name are
+    collected. The message contains the name of the driver and its packages, or of the plugins.
     """
 
 
 class DriverMismatch(DockhandError, TypeError):
-    """The connection's driver has another client class than the requested one.
+    """The client class of a connection's driver is not the class that was requested.
 
     Raised by `connection(name, Client)`.
     """
@@ -135,12 +136,12 @@ class Timeout(ConnectionFailed):
 class DigestMismatch(DockhandError):
     """Bytes do not have the digest that was requested; they must not be used.
 
-    Raised at the end of a download, or when a registry stores something under another digest than
-    the one that was sent.
+    Raised at the end of a download; before a push, if the data does not have the digest that the
+    caller gave; or after a push, if the registry reports another digest than that of the data.
 
     Attributes:
-        expected: the requested digest.
-        actual: the digest that was computed or that the registry stated.
+        expected: the digest that was requested or given.
+        actual: the digest that was computed, or that the registry reported.
     """
 
     def __init__(self, message: str, *, expected: str = "", actual: str = "") -> None:
@@ -150,15 +151,15 @@ class DigestMismatch(DockhandError):
 
 
 class ResponseTooLarge(DockhandError):
-    """A body exceeds the limit for its kind: 8 MiB for JSON, or the caller's `max_size`."""
+    """A reply's body exceeds its size limit: 8 MiB for JSON, or the argument `max_size`."""
 
 
 class PlatformNotFound(DockhandError, LookupError):
-    """An index has no manifest for the platform; the message lists the platforms that it has."""
+    """An index has no manifest for a platform; the message lists the platforms of the index."""
 
 
 class ScopeInvalid(DockhandError, ValueError):
-    """A string or one of its parts is not a scope, `type:name:action[,action…]`."""
+    """A string is not a scope of the form `type:name:action[,action…]`."""
 
 
 class EventInvalid(DockhandError, ValueError):
@@ -178,16 +179,16 @@ class EventInvalid(DockhandError, ValueError):
 class RegistryError(DockhandError):
     """The registry refused a request.
 
-    Raised itself for a status of 400 or above that no subclass represents.
+    Raised directly for a status of 400 or above that no subclass represents.
 
     Attributes:
         status: HTTP status, or None if Dockhand refused the request before it was sent.
-        code: first error code of the body, as the registry wrote it, or None.
-        detail: the first error's `detail`, any JSON value.
-        errors: all entries of the body's `errors`, as dicts.
-        request_id: the registry's identifier of the request, as in its own log, or None.
+        code: first error code in the reply's body, as the registry wrote it, or None.
+        detail: `detail` of the first error in the body, any JSON value.
+        errors: all entries of `errors` in the body, as dicts.
+        request_id: the registry's identifier of the request, as in the registry's log, or None.
         repository: the repository that the request was about, or None.
-        retry_after: seconds to wait as the registry requests, or None.
+        retry_after: time in seconds that the registry asks to wait before the next try, or None.
         attempts: number of times that the request was sent.
 
     Follows: OCI Distribution Specification 1.1, "Error Codes".
@@ -224,11 +225,11 @@ class RegistryError(DockhandError):
         self.attempts = attempts
 
     def with_hint(self, hint: str, kind: type[RegistryError] | None = None) -> RegistryError:
-        """A copy of this error whose message ends with a hint.
+        """Return a copy of this error, with a hint at the end of the message.
 
         Args:
             hint: advice on what to do next.
-            kind: the class of the copy; by default the class of this error.
+            kind: class of the copy; by default the class of this error.
         """
         return (kind or type(self))(
             f"{self}: {hint}",
@@ -244,17 +245,17 @@ class RegistryError(DockhandError):
 
 
 class ResponseInvalid(RegistryError):
-    """A reply is malformed: it is not JSON or lacks a header, or a list has pages without end.
+    """A reply is malformed: it is not JSON, it lacks a header, or the pages of a list never end.
 
-    Raised also for a status below 400 that the request does not expect.
+    Also raised for a status below 400 that the request does not expect.
     """
 
 
 class NotFound(RegistryError):
     """The requested object does not exist.
 
-    Raised itself for a 404 whose body has no known code, where the request was not about a
-    manifest, a blob, an upload or tags.
+    Raised directly for a reply with status 404 and no known error code, if the request was not
+    about a manifest, a blob, an upload or tags.
     """
 
 
@@ -279,20 +280,21 @@ class NameUnknown(NotFound, code="NAME_UNKNOWN"):
 
 
 class BlobUploadInvalid(RegistryError, code="BLOB_UPLOAD_INVALID"):
-    """The request does not fit the state of the upload."""
+    """The registry refused a request because it does not fit the state of the upload."""
 
 
 class DigestInvalid(RegistryError, ValueError, code="DIGEST_INVALID"):
     """A string is not a digest, or not the digest of the bytes that were sent.
 
-    Raised before a request is sent if the string is malformed or its algorithm is unsupported.
+    Raised before a request is sent if the string is malformed or the algorithm is not supported;
+    otherwise raised because of the registry's reply.
     """
 
 
 class ManifestInvalid(RegistryError, ValueError, code="MANIFEST_INVALID"):
     """Bytes are not a valid manifest, index or image config.
 
-    Raised when a reply is parsed, before a push, or by the registry.
+    Raised before a push, or when a reply is parsed, or because the registry refused the bytes.
     """
 
 
@@ -301,11 +303,17 @@ class ManifestUnverified(RegistryError, code="MANIFEST_UNVERIFIED"):
 
 
 class NameInvalid(RegistryError, ValueError, code="NAME_INVALID"):
-    """A string is not a repository name; raised before a request is sent, or by the registry."""
+    """A string is not a repository name.
+
+    Raised before a request is sent, or because the registry refused the name.
+    """
 
 
 class TagInvalid(RegistryError, ValueError, code="TAG_INVALID"):
-    """A string is not a tag; raised before a request is sent, or by the registry."""
+    """A string is not a tag.
+
+    Raised before a request is sent, or because the registry refused the tag.
+    """
 
 
 class SizeInvalid(RegistryError, code="SIZE_INVALID"):
@@ -317,7 +325,7 @@ class RangeInvalid(RegistryError, code="RANGE_INVALID"):
 
 
 class PaginationNumberInvalid(RegistryError, code="PAGINATION_NUMBER_INVALID"):
-    """The registry does not support pages of the requested size, or the size is not positive."""
+    """The registry refuses the requested number of items per page, or the number is below 1."""
 
 
 class Unauthorized(RegistryError, code="UNAUTHORIZED"):
@@ -337,4 +345,4 @@ class TooManyRequests(RegistryError, code="TOOMANYREQUESTS"):
 
 
 class ServerError(RegistryError):
-    """The registry failed: any status 5xx, whatever code the body has."""
+    """The registry failed: it replied with a status 5xx, with any error code or none."""

@@ -1,8 +1,9 @@
-"""The hooks of the core. A plugin implements the ones that it needs, with `hookimpl`.
+"""The hooks of the core. A plugin implements the hooks that it needs, with `hookimpl`.
 
-A plugin is a package with an entry point in the group `dockhand`, whose value is a module or an
-object with such functions. It is loaded when a manager is made, so it stays light: drivers are
-named as `"package.module:Class"` and imported when a connection first uses them::
+A plugin is a package with an entry point in the group `dockhand`. The entry point is a module or an
+object with functions that are decorated with `hookimpl`. It is loaded when the first manager is
+made, so its module should import little. Therefore a driver can be given as a string
+`"package.module:Class"`; it is then imported when a connection first uses it::
 
     # pyproject.toml
     [project.entry-points.dockhand]
@@ -66,30 +67,31 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 @hookspec
 def dockhand_registry_drivers() -> Mapping[str, type[RegistryDriver] | str]:  # type: ignore[empty-body]
-    """Drivers for flavours of registry: name to a `RegistryDriver` subclass.
+    """Provide registry drivers: a dict of driver name to `RegistryDriver` subclass.
 
-    The name is what a connection's `driver` says. The class may be given as
-    `"package.module:Class"`. A name that another package provides too is an error when a
-    connection asks for it.
+    A connection selects a driver by its name, with the setting `driver`. The class may be given as
+    `"package.module:Class"`. If two packages provide a driver of the same name, a connection that
+    selects this name raises `PluginConflict`.
     """
 
 
 @hookspec
 def dockhand_auth_drivers() -> Mapping[str, type[AuthDriver] | str]:  # type: ignore[empty-body]
-    """Drivers for authentication schemes: name to an `AuthDriver` subclass.
+    """Provide auth drivers: a dict of driver name to `AuthDriver` subclass.
 
-    The name is what a connection's `auth.driver` says; the rest of that table is checked against
-    the class's `Settings`. The class may be given as `"package.module:Class"`.
+    A connection selects a driver by its name, with the setting `auth.driver`. The other keys of the
+    table `auth` are checked against the class's `Settings`. The class may be given as
+    `"package.module:Class"`.
     """
 
 
 @hookspec
 def dockhand_log_drivers() -> Mapping[str, Callable[[LogSettings, str], Any] | str]:  # type: ignore[empty-body]
-    """Drivers for loggers: name to a callable `(settings, connection_name)`.
+    """Provide log drivers: a dict of driver name to a callable `(settings, connection_name)`.
 
-    The callable returns a structlog logger, which `dockhand_core.logs.make_logger` makes;
-    `settings.options` holds the keys of the connection's `logging` table that are not the core's.
-    A logger with a method `close` is closed with its connection. The callable may be given as
+    The callable returns a structlog logger, which it makes with `dockhand_core.logs.make_logger`.
+    `settings.options` has the driver's own keys of the connection's `logging` table. If the logger
+    has a method `close`, it is called when the connection is closed. The callable may be given as
     `"package.module:function"`.
     """
 
@@ -98,20 +100,21 @@ def dockhand_log_drivers() -> Mapping[str, Callable[[LogSettings, str], Any] | s
 def dockhand_authenticate(
     username: str, password: SecretStr, service: str
 ) -> Identity | Awaitable[Identity | None] | None:
-    """The identity for a user name and a password; called by the token endpoint.
+    """Authenticate a user by user name and password; called by the token endpoint.
 
-    It is not called for users in the endpoint's own file. Of several plugins the first that
-    returns an identity decides. The function may be `async`; a plain one runs in a thread. One that
-    raises, or takes longer than ten seconds, has refused the login.
+    The hook is not called for users in the endpoint's own htpasswd file. If several plugins
+    implement it, they are called one after the other until one returns an identity. If a plugin
+    raises an exception, or takes longer than ten seconds, the login is refused. The function may be
+    `async`; a plain function runs in a thread.
 
     Args:
-        username: as the client sent it; not empty, without control characters.
-        password: as the client sent it.
-        service: the registry that the token is for.
+        username: user name as the client sent it; not empty, without control characters.
+        password: password as the client sent it.
+        service: name of the registry that the token is for.
 
     Returns:
-        the identity, with the name that the rules refer to; None where this plugin does not know
-        the user, or the password is wrong.
+        the identity, whose name the endpoint's rules refer to; None if this plugin does not know
+        the user, or if the password is wrong.
     """
     return None
 
@@ -120,23 +123,25 @@ def dockhand_authenticate(
 def dockhand_authorize(
     identity: Identity, scopes: tuple[Scope, ...], service: str
 ) -> Iterable[Scope] | Awaitable[Iterable[Scope] | None] | None:
-    """The scopes that are granted to an identity; called by the token endpoint before it signs.
+    """Decide which scopes to grant; called by the token endpoint before it signs a token.
 
-    The hook can only narrow the scopes that the endpoint's rules grant: anything beyond `scopes` is
-    cut. Where the endpoint's configuration makes this plugin the backend, there are no rules, and
-    `scopes` is the whole request. Every plugin is called, one after the other, each with the scopes
-    that the plugins before it have left. The function may be `async`; a plain one runs in a thread.
-    One that raises, or takes longer than ten seconds, denies everything.
+    The hook can only reduce the scopes that the endpoint's rules grant: returned scopes that are
+    not in `scopes` are ignored. If the endpoint's setting `backend` names this plugin, the plugin
+    replaces the rules, and `scopes` is everything that the client requested.
+
+    All plugins are called, one after the other, each with the scopes that the plugin before it
+    granted. If a plugin raises an exception, or takes longer than ten seconds, nothing is granted.
+    The function may be `async`; a plain function runs in a thread.
 
     Args:
-        identity: the identity that logged in; `identity.anonymous` without a login.
-        scopes: the scopes that may be granted at most, each resource once, with at least one action
-            each.
-        service: the registry that the token is for.
+        identity: the user, or an anonymous client (`identity.anonymous`).
+        scopes: the scopes that can be granted. Each has at least one action, and no two are of the
+            same resource.
+        service: name of the registry that the token is for.
 
     Returns:
-        the part of `scopes` that is granted (`scope & Scope.read(scope.name)` narrows one to
-        reading); or None for no decision: the grant of the rules stays, and a backend grants
+        the scopes that are granted; `scope & Scope.read(scope.name)` reduces a scope to reading.
+        None leaves the decision to the rules and the other plugins; from a backend, None grants
         nothing.
     """
     return None
@@ -144,12 +149,15 @@ def dockhand_authorize(
 
 @hookspec
 def dockhand_event_parsers() -> Sequence[EventParser]:  # type: ignore[empty-body]
-    """Parsers for notification formats beside Distribution's and zot's: objects with two methods.
+    """Provide parsers for notification formats other than those of Distribution and zot.
 
-    `matches(headers)` tells whether a notification is in the format; names of headers are found in
-    any case. `parse(headers, body)` returns its events, or raises `EventInvalid`: the notification
-    is then kept as a dead letter, for `replay` once the parser can read it. Both methods must
-    return at once. Parsers of plugins come before the core's own, the last registered first.
+    A parser is an object with two methods, as in `dockhand_core.events.EventParser`.
+    `matches(headers)` returns whether a notification is in the parser's format; the names in
+    `headers` are case-insensitive. `parse(headers, body)` returns the notification's events. If it
+    raises `EventInvalid`, the notification becomes a dead letter, which can be replayed after the
+    parser has been fixed. Neither method may block.
+
+    The plugins' parsers are tried before the core's, in reverse order of registration.
     """
 
 
@@ -157,12 +165,14 @@ def dockhand_event_parsers() -> Sequence[EventParser]:  # type: ignore[empty-bod
 def dockhand_event(event: events.RegistryBaseEvent) -> Awaitable[None] | None:
     """Called with every event, of any class: `event` is a `RegistryBaseEvent`.
 
-    This hook and those below are handlers of events. A handler's name is `<name>/<hook>`, with the
-    name that the plugin was registered by, or that of its entry point. It may be `async`; a plain
-    function runs in a thread. It is called at least once for each event, so it has to expect a
-    repetition: the same `event.id`. Events of one repository come one by one, in order of arrival.
-    An exception is logged, and the handler is called again later, until it succeeds or the event is
-    put among the dead letters; no other handler waits for it.
+    Implementations of this hook and of the hooks below are event handlers. A handler's name is
+    `<plugin>/<hook>`, where `<plugin>` is the name of the plugin's entry point, or the name that
+    the plugin was registered by. A handler may be `async`; a plain function runs in a thread.
+
+    A handler is called at least once for each event, so it may get an event with the same
+    `event.id` again. It gets the events of one repository one by one, in order of arrival. If the
+    handler raises an exception, the exception is logged, and the handler is called again later,
+    until it succeeds or the event becomes a dead letter. Other handlers do not wait meanwhile.
     """
     return None
 
@@ -172,17 +182,17 @@ def dockhand_manifest_pushed(event: events.ManifestPushed) -> Awaitable[None] | 
     """Called when a manifest or index was pushed.
 
     `event` is a `ManifestPushed`; see `dockhand_event`.
-    `event.tag` is None where it was pushed by digest.
+    `event.tag` is None if the manifest was pushed by digest.
     """
     return None
 
 
 @hookspec
 def dockhand_manifest_pulled(event: events.ManifestPulled) -> Awaitable[None] | None:
-    """Called when a manifest or index was read.
+    """Called when a manifest or index was pulled, or requested with HEAD.
 
     `event` is a `ManifestPulled`; see `dockhand_event`.
-    `event.request_method` tells GET from HEAD.
+    `event.request_method` is `GET` or `HEAD`.
     """
     return None
 
@@ -192,17 +202,17 @@ def dockhand_blob_pushed(event: events.BlobPushed) -> Awaitable[None] | None:
     """Called when a blob was pushed.
 
     `event` is a `BlobPushed`; see `dockhand_event`.
-    It may have been there before.
+    The repository may have had the blob before.
     """
     return None
 
 
 @hookspec
 def dockhand_blob_pulled(event: events.BlobPulled) -> Awaitable[None] | None:
-    """Called when a blob was read.
+    """Called when a blob was pulled in whole or in part, or requested with HEAD.
 
     `event` is a `BlobPulled`; see `dockhand_event`.
-    `event.request_method` tells GET from HEAD, and a part counts as the whole.
+    `event.request_method` is `GET` or `HEAD`. The event does not show which part was pulled.
     """
     return None
 
@@ -222,7 +232,7 @@ def dockhand_manifest_deleted(event: events.ManifestDeleted) -> Awaitable[None] 
     """Called when a manifest or index was deleted by digest.
 
     `event` is a `ManifestDeleted`; see `dockhand_event`.
-    Distribution reports deleted blobs this way, too: see the class.
+    Most deleted blobs are also reported by this event; `ManifestDeleted` explains why.
     """
     return None
 
@@ -232,7 +242,7 @@ def dockhand_blob_deleted(event: events.BlobDeleted) -> Awaitable[None] | None:
     """Called when a blob was deleted.
 
     `event` is a `BlobDeleted`; see `dockhand_event`.
-    Distribution reports deleted blobs as `ManifestDeleted`.
+    Most deleted blobs are reported as `ManifestDeleted` instead; that class explains why.
     """
     return None
 
@@ -242,7 +252,7 @@ def dockhand_tag_deleted(event: events.TagDeleted) -> Awaitable[None] | None:
     """Called when a tag was deleted.
 
     `event` is a `TagDeleted`; see `dockhand_event`.
-    One call for each tag of a manifest that was deleted by digest.
+    If Distribution deletes a manifest by digest, the hook is called for each of its tags.
     """
     return None
 
@@ -252,7 +262,7 @@ def dockhand_repository_deleted(event: events.RepositoryDeleted) -> Awaitable[No
     """Called when a repository was deleted.
 
     `event` is a `RepositoryDeleted`; see `dockhand_event`.
-    The event has its name and nothing else.
+    The event has the name of the repository, but not the tags and manifests that it had.
     """
     return None
 
@@ -262,17 +272,17 @@ def dockhand_repository_created(event: events.RepositoryCreated) -> Awaitable[No
     """Called when zot created a repository.
 
     `event` is a `RepositoryCreated`; see `dockhand_event`.
-    It may be empty: a first upload, a mount or a HEAD is enough.
+    The repository may be empty: zot creates it at the first upload, mount or HEAD request.
     """
     return None
 
 
 @hookspec
 def dockhand_image_lint_failed(event: events.ImageLintFailed) -> Awaitable[None] | None:
-    """Called when zot refused a manifest for a missing annotation.
+    """Called when zot refused a manifest because it lacks a mandatory annotation.
 
     `event` is an `ImageLintFailed`; see `dockhand_event`.
-    It was not stored.
+    zot did not store the manifest.
     """
     return None
 
@@ -282,6 +292,6 @@ def dockhand_image_scanned(event: events.ImageScanned) -> Awaitable[None] | None
     """Called when zot scanned an image for vulnerabilities.
 
     `event` is an `ImageScanned`; see `dockhand_event`.
-    `event.summary` is the result.
+    `event.summary` is the result of the scan.
     """
     return None

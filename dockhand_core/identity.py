@@ -1,4 +1,4 @@
-"""Identities: the clients that a token endpoint has authenticated."""
+"""Identities: the clients of a token endpoint, authenticated or anonymous."""
 
 from __future__ import annotations
 

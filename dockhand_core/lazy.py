@@ -1,7 +1,7 @@
-"""Lazy exports: a package's submodules are imported when one of its public names is first used.
+"""Lazy exports: a package imports its submodules only when their public names are first used.
 
-Every start imports each plugin's `hooks` module, and with it the plugin's package. That import
-must stay cheap.
+Dockhand imports each plugin's module `hooks` at every start, and Python imports the package of the
+module, too. Lazy exports keep that import fast.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], ob
 
     Args:
         package: the package's `__name__`.
-        modules: public name to the submodule that defines it, relative to the package.
+        modules: mapping of each public name to the submodule that defines the name, relative to
+            the package.
     """
 
     def load(name: str) -> object:

@@ -1,9 +1,11 @@
 """Loggers: one structlog logger for each connection, without structlog's global configuration.
 
 structlog is imported when the first logger is made, so that importing Dockhand stays fast. A plugin
-adds a log driver with the hook `dockhand_log_drivers`. The values that Dockhand logs of a request
-pass an allow-list, so that no header or query can reach a log; values that the caller bound with
-`structlog.contextvars` are added unchanged.
+adds a log driver with the hook `dockhand_log_drivers`.
+
+Dockhand logs only values whose names are in the allow-list `ALLOWED`, so that no header and no
+query can reach a log. Values that the application binds with `structlog.contextvars` are added
+afterwards, without a check.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ __all__ = ["ALLOWED", "BUILTIN", "LogSettings", "make_logger", "redact"]
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
+# Names of the values that may be logged; `redact` replaces all other values.
 ALLOWED = frozenset(
     {
         "attempt", "bytes", "connection", "driver", "error", "event", "level", "logger", "method",
@@ -35,10 +38,10 @@ ALLOWED = frozenset(
 
 
 class LogSettings(BaseModel):
-    """A connection's `logging` table. Keys beyond these two are the log driver's own.
+    """A connection's `logging` table. All other keys are settings of the log driver.
 
     Args:
-        driver: `console`, `json`, `stdlib`, `null`, or a plugin's.
+        driver: name of the log driver: `console`, `json`, `stdlib`, `null`, or one of a plugin.
         level: the lowest level that is logged.
     """
 
@@ -51,17 +54,17 @@ class LogSettings(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The log driver's own keys."""
+        """The log driver's own settings."""
         return dict(self.model_extra or {})
 
     def __repr_args__(self) -> list[tuple[str | None, object]]:
-        # the driver's keys may hold secrets that only the driver knows to be such
+        # The values of the driver's settings are hidden: only the driver knows which are secrets.
         own = [("driver", self.driver), ("level", self.level)]
         return [*own, *((key, "…") for key in self.options)]
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """A structlog processor that replaces values whose keys are not in the allow-list."""
+    """Replace all values whose keys are not in `ALLOWED`. This is a structlog processor."""
     return {key: value if key in ALLOWED else "[redacted]" for key, value in event.items()}
 
 
@@ -74,18 +77,19 @@ def make_logger(
     first: Sequence[Processor] = (),
     known: Iterable[str] = (),
 ) -> Any:
-    """Make the logger of a connection; every log driver does so with this function.
+    """Make the logger of a connection; all log drivers must use this function.
 
-    Values are redacted first, then the caller's `structlog.contextvars` are added: those are the
-    caller's responsibility.
+    Dockhand's values are redacted. The values that the application binds with
+    `structlog.contextvars` are added after that, and are not redacted: the application must not
+    bind secrets.
 
     Args:
         settings: the connection's `logging` table.
-        connection: the connection's name, for error messages.
-        processors: structlog processors that follow redaction; the last one renders.
-        logger: the object that receives the rendered event; standard error unless given.
-        first: structlog processors that run before redaction.
-        known: keys of the table that are the log driver's own.
+        connection: name of the connection, for error messages.
+        processors: structlog processors that run after the redaction; the last one renders.
+        logger: the object that receives the rendered event; by default standard error.
+        first: structlog processors that run before the redaction.
+        known: keys of the table that are the log driver's own settings.
 
     Raises:
         ConfigError: the table has an unknown key.
@@ -119,8 +123,11 @@ def _number(level: str) -> int:
 
 
 def _record(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """A structlog processor: a readable message, and the values separately for formatters."""
-    event.pop("level", None)  # the record has it
+    """Convert an event to the arguments of a standard library logger. A structlog processor.
+
+    The message is readable text with all values. `extra` has the values for formatters.
+    """
+    event.pop("level", None)  # the standard library's log record has a level of its own
     message = event.pop("event", "")
     text = str(_renderer()(logger, method, dict(event)))
     return {"msg": f"{message} {text}".strip(), "extra": {"dockhand": dict(event)}}
@@ -143,7 +150,7 @@ class _Stderr:
 
 
 def console(settings: LogSettings, connection: str) -> Any:
-    """Log readable lines to standard error."""
+    """Make a logger that writes readable lines to standard error."""
     import structlog
 
     time = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
@@ -152,7 +159,7 @@ def console(settings: LogSettings, connection: str) -> Any:
 
 
 def json(settings: LogSettings, connection: str) -> Any:
-    """Log a JSON object a line to standard error."""
+    """Make a logger that writes each event to standard error as a line of JSON."""
     import structlog
 
     time = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -160,9 +167,10 @@ def json(settings: LogSettings, connection: str) -> Any:
 
 
 def stdlib(settings: LogSettings, connection: str) -> Any:
-    """Log to the standard library's logger `dockhand.<connection>`, with the values in `extra`.
+    """Make a logger that passes events to the standard library's logger `dockhand.<connection>`.
 
-    As with any library, nothing is written until the application configures logging.
+    The values of an event are in the record's attribute `dockhand`, too. Nothing is written until
+    the application configures logging.
     """
     import structlog
 
@@ -174,12 +182,12 @@ def stdlib(settings: LogSettings, connection: str) -> Any:
         connection,
         [_record],
         logger=logging.getLogger(f"dockhand.{connection}"),
-        first=[structlog.stdlib.filter_by_level],  # an event without a handler costs little
+        first=[structlog.stdlib.filter_by_level],  # drop disabled levels before rendering
     )
 
 
 def null(settings: LogSettings, connection: str) -> Any:
-    """Discard every event."""
+    """Make a logger that discards every event."""
     import structlog
 
     silent = settings.model_copy(update={"level": "critical"})

@@ -1,7 +1,8 @@
-"""Plugins: discovery, one by one, and the drivers that they provide.
+"""Discovery of plugins, and the drivers that they provide.
 
-A plugin that cannot be loaded is recorded with package, entry point and reason; the others work.
-Two packages that provide one name are an error that names both, raised where the name is used.
+If a plugin cannot be loaded, its entry point, its package and the reason are recorded, and the
+other plugins work. If two packages provide a driver of the same name, the error that names both is
+raised when a connection uses this driver.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from dockhand_core.hookspecs import GROUP, hookimpl
 
 __all__ = ["PluginInfo", "Plugins"]
 
-# The drivers that an extra of dockhand-core installs, under the same name.
+# Drivers that `pip install "dockhand-core[<name>]"` installs; the extra has the driver's name.
 _EXTRAS = {
     "registry": frozenset({"distribution", "embedded", "zot"}),
     "auth": frozenset({"apikey", "basic", "bearer", "jwt", "token"}),
@@ -48,9 +49,9 @@ class PluginInfo:
     Attributes:
         name: the entry point's name, or the name that the plugin was registered by.
         package: the distribution package of the entry point, or the module of a registered plugin.
-        version: the package's version, or None.
-        provides: driver names by kind (`registry`, `auth`, `log`).
-        error: the reason why it could not be loaded, or None.
+        version: the package's version, or None for a registered plugin.
+        provides: names of the plugin's drivers, by kind (`registry`, `auth`, `log`).
+        error: the reason why the plugin could not be loaded, or None.
     """
 
     name: str
@@ -67,21 +68,21 @@ class PluginInfo:
 
 
 class CorePlugin:
-    """The plugin of the core itself."""
+    """The core's own plugin, with the drivers that need no other package."""
 
     @hookimpl
     def dockhand_auth_drivers(self) -> dict[str, Any]:
-        """The driver `null`."""
+        """Provide the driver `null`."""
         return {"null": NullAuth}
 
     @hookimpl
     def dockhand_log_drivers(self) -> dict[str, Any]:
-        """The drivers `console`, `json`, `null` and `stdlib`."""
+        """Provide the drivers `console`, `json`, `null` and `stdlib`."""
         return dict(logs.BUILTIN)
 
     @hookimpl
     def dockhand_event_parsers(self) -> list[Any]:
-        """Distribution's envelopes and zot's CloudEvents."""
+        """Provide the parsers of Distribution's envelopes and of zot's CloudEvents."""
         from dockhand_core.events.cloudevents import ZotParser
         from dockhand_core.events.distribution import DistributionParser
 
@@ -90,7 +91,7 @@ class CorePlugin:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """An entry point, loaded or not."""
+    """A plugin with its name and package, or the reason why its entry point was not loaded."""
 
     name: str
     package: str
@@ -101,7 +102,7 @@ class _Found:
 
 @functools.cache
 def _installed() -> tuple[_Found, ...]:
-    """The entry points, read once per process."""
+    """Load all entry points of the group; done once per process."""
     return tuple(_load(entry) for entry in metadata.entry_points(group=GROUP))
 
 
@@ -109,13 +110,14 @@ def _load(entry: metadata.EntryPoint) -> _Found:
     package, version = entry.value.partition(":")[0], None
     try:
         if entry.dist is not None:
-            fields = entry.dist.metadata  # from Python 3.12 on a missing field warns: test it first
-            package = fields["Name"] if "Name" in fields else package  # noqa: SIM401  # has no get
+            # Python 3.12 and later warn if a missing field is read, so each field is tested first.
+            fields = entry.dist.metadata
+            package = fields["Name"] if "Name" in fields else package  # noqa: SIM401  # has no get()
             version = fields["Version"] if "Version" in fields else None  # noqa: SIM401
         return _Found(entry.name, package, version, plugin=entry.load())
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a plugin may do anything when it is imported, even exit
+    except BaseException as error:  # importing a plugin may raise any exception, even SystemExit
         return _Found(entry.name, package, version, error=_reason(error))
 
 
@@ -124,10 +126,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _with_declared_arguments(implementation: pluggy.HookImpl) -> Callable[..., Any]:
-    """A callable that passes an implementation only the arguments that it declares."""
+    """Wrap an implementation of a hook in a function that passes only the declared arguments."""
     wanted = implementation.argnames
 
-    @functools.wraps(implementation.function)  # so that callers see whether it is `async`
+    @functools.wraps(implementation.function)  # so that `async` can be detected
     def call(**arguments: Any) -> Any:
         return implementation.function(**{name: arguments[name] for name in wanted})
 
@@ -139,11 +141,11 @@ def _normal(name: str) -> str:
 
 
 class Plugins:
-    """The plugins of one manager: those installed, and those registered on it.
+    """The plugins of one manager: the installed ones, and those registered on this manager.
 
     Args:
-        disabled: names of entry points or packages that are not loaded;
-            `DOCKHAND_DISABLE_PLUGINS` adds to them.
+        disabled: names of entry points or packages to leave out, in addition to those in the
+            environment variable `DOCKHAND_DISABLE_PLUGINS`.
     """
 
     def __init__(self, disabled: tuple[str, ...] = ()) -> None:
@@ -162,15 +164,17 @@ class Plugins:
                 self._add(found.plugin, found)
 
     def register(self, plugin: Any, name: str | None = None) -> None:
-        """Register an object with `hookimpl` methods, or a module, on this manager alone.
+        """Register a plugin on this manager only.
 
         Args:
-            plugin: the object.
-            name: the plugin's name; its module and qualified name unless given.
+            plugin: an object or a module, with functions that are decorated with `hookimpl`.
+            name: name of the plugin; by default the module's name, or the module and qualified name
+                of the object's class.
 
         Raises:
-            PluginConflict: a plugin of that name is registered already.
-            PluginError: a hook's arguments are not those of its specification.
+            PluginConflict: a plugin of this name, or the same object, is registered already.
+            PluginError: a function implements no known hook, has wrong arguments, or fails when it
+                is called to collect drivers.
         """
         if isinstance(plugin, ModuleType):
             default_name = module = plugin.__name__
@@ -187,8 +191,12 @@ class Plugins:
             raise PluginError(f"plugin {key!r}: {info.error}")
 
     def _add(self, plugin: Any, found: _Found, key: str | None = None) -> PluginInfo:
-        """Register a plugin with pluggy and collect its drivers; an exception is recorded."""
-        # pluggy drops the second of two entry points of one name, so the package is in the key
+        """Register a plugin with pluggy, and collect its drivers.
+
+        An exception is not raised, but recorded as the `error` of the returned `PluginInfo`.
+        """
+        # pluggy refuses a second plugin of the same name. Two packages may have entry points of the
+        # same name, so the name that pluggy gets contains the package.
         key = key or f"{found.package}:{found.name}"
         error, provides = found.error, {}
         if error is None:
@@ -217,46 +225,51 @@ class Plugins:
             if not isinstance(answer, Mapping) or not all(isinstance(n, str) for n in answer):
                 raise TypeError(f"{hook} must return a mapping of names to drivers")
             answers[kind] = dict(answer)
-        for kind, drivers in answers.items():  # only now that every answer is valid
+        # In a second loop, so that no driver is added if any hook returned something invalid.
+        for kind, drivers in answers.items():
             for name, driver in drivers.items():
                 self._drivers[kind].setdefault(name, []).append((found.package, driver))
         return {kind: tuple(sorted(drivers)) for kind, drivers in answers.items() if drivers}
 
     def __iter__(self) -> Iterator[PluginInfo]:
-        """Iterate over the plugins, loaded or not."""
+        """Iterate over all plugins, including those that could not be loaded."""
         return iter(tuple(self._infos))
 
     def __len__(self) -> int:
         return len(self._infos)
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
-        """The implementations of a hook, in the order of discovery and registration.
+        """Return the implementations of a hook, in the order of discovery and registration.
 
         Args:
-            hook: the hook's name, such as `dockhand_authorize`.
+            hook: name of the hook, such as `dockhand_authorize`.
 
         Returns:
-            each plugin's name, and a callable that takes the hook's arguments by name.
+            for each plugin that implements the hook, the plugin's name and a function that takes
+            the hook's arguments as keyword arguments.
         """
         found = getattr(self._manager.hook, hook).get_hookimpls()  # the last registered is last
         return [(self._names[each.plugin_name], _with_declared_arguments(each)) for each in found]
 
     def names(self, kind: str) -> list[str]:
-        """The names of the drivers of a kind (`registry`, `auth`, `log`), sorted."""
+        """Return the names of all drivers of a kind (`registry`, `auth`, `log`), sorted."""
         return sorted(self._drivers[kind])
 
     def driver(self, kind: str, name: str) -> Any:
-        """The driver of a name: a class, or for a logger a callable.
+        """Return a driver by its name, and import it if necessary.
 
         Args:
             kind: `registry`, `auth` or `log`.
-            name: the driver's name.
+            name: name of the driver.
+
+        Returns:
+            the driver's class, or for a log driver a function.
 
         Raises:
-            PluginNotFound: no plugin provides it; the message lists the installed drivers, the
-                package to install, and the plugins that could not be loaded.
-            PluginConflict: two packages provide it; the message names both.
-            PluginError: it cannot be imported.
+            PluginNotFound: no plugin provides the driver; the message lists the installed drivers,
+                the package to install, and the plugins that could not be loaded.
+            PluginConflict: two packages provide the driver; the message names both.
+            PluginError: the driver cannot be imported, or has a wrong type.
         """
         providers = self._drivers[kind].get(name, [])
         if not providers:

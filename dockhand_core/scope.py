@@ -1,4 +1,4 @@
-"""Scopes: a resource and the actions that a request needs or a token grants.
+"""Scopes: a resource, and the actions on it that a request needs or a token grants.
 
 Follows: Distribution's "Token Scope Documentation" (`type:name:action[,action…]`).
 """
@@ -14,7 +14,7 @@ from dockhand_core.errors import ScopeInvalid
 __all__ = ["Scope"]
 
 _TYPE = re.compile(r"[a-z0-9]+(\([a-z0-9]+\))?")
-_NAME = re.compile(r"[A-Za-z0-9._/:\-]*")  # empty: the name that zot requires for listing
+_NAME = re.compile(r"[A-Za-z0-9._/:\-]*")  # zot's scope for lists has an empty name
 _ACTION = re.compile(r"[a-z]+|\*")
 _ACTION_ORDER = {"pull": 0, "push": 1, "delete": 2, "*": 99}
 
@@ -51,10 +51,10 @@ class Scope:
         """Parse `type:name:action[,action…]`.
 
         Raises:
-            ScopeInvalid: the text is not of that form.
+            ScopeInvalid: the text is not of this form.
         """
         kind, _, rest = text.partition(":")
-        name, colon, actions = rest.rpartition(":")  # a name may hold a port: host:5000/app
+        name, colon, actions = rest.rpartition(":")  # a name may contain a colon: host:5000/app
         if not colon:
             raise ScopeInvalid(f"{text!r} is not a scope: type:name:action[,action…] is expected")
         return cls(kind, name, frozenset(a for a in actions.split(",") if a))
@@ -79,42 +79,42 @@ class Scope:
 
     @classmethod
     def repository(cls, name: str, *actions: str) -> Scope:
-        """A scope for a repository, with the given actions or none."""
+        """Make a scope for a repository, with the given actions or with none."""
         return cls("repository", name, frozenset(actions))
 
     @classmethod
     def read(cls, repository: str) -> Scope:
-        """A scope to pull from a repository."""
+        """Make a scope for pulling from a repository."""
         return cls.repository(repository, "pull")
 
     @classmethod
     def write(cls, repository: str) -> Scope:
-        """A scope to pull from and push to a repository; registries refuse push alone."""
+        """Make a scope for pushing, with `pull` too: many registries refuse `push` alone."""
         return cls.repository(repository, "pull", "push")
 
     @classmethod
     def catalog(cls) -> Scope:
-        """A scope to list repositories; registries require the action to be literally `*`."""
+        """Make a scope for listing repositories; most registries require exactly the action `*`."""
         return cls("registry", "catalog", frozenset("*"))
 
     def allow(self, actions: Iterable[str]) -> Scope:
-        """A copy of this scope with more actions."""
+        """Return a copy of this scope with the given actions added."""
         return Scope(self.type, self.name, self.actions | frozenset(actions))
 
     def allow_pull(self) -> Scope:
-        """A copy of this scope with `pull`."""
+        """Return a copy of this scope with `pull` added."""
         return self.allow(["pull"])
 
     def allow_push(self) -> Scope:
-        """A copy of this scope with `push`."""
+        """Return a copy of this scope with `push` added."""
         return self.allow(["push"])
 
     def allow_delete(self) -> Scope:
-        """A copy of this scope with `delete`."""
+        """Return a copy of this scope with `delete` added."""
         return self.allow(["delete"])
 
     def allow_all(self) -> Scope:
-        """A copy of this scope with `*`, which stands for every action."""
+        """Return a copy of this scope with `*` added, which stands for every action."""
         return self.allow(["*"])
 
     def _has(self, action: str) -> bool:
@@ -122,26 +122,26 @@ class Scope:
 
     @property
     def has_pull(self) -> bool:
-        """Whether the actions include pulling."""
+        """Whether the scope allows pulling, through `pull` or `*`."""
         return self._has("pull")
 
     @property
     def has_push(self) -> bool:
-        """Whether the actions include pushing."""
+        """Whether the scope allows pushing, through `push` or `*`."""
         return self._has("push")
 
     @property
     def has_delete(self) -> bool:
-        """Whether the actions include deleting."""
+        """Whether the scope allows deleting, through `delete` or `*`."""
         return self._has("delete")
 
     def covers(self, other: Scope) -> bool:
-        """Whether this scope is of the same resource and allows all actions of the other one."""
+        """Whether this scope is of the same resource as `other`, and allows all actions of it."""
         same_resource = (self.type, self.name) == (other.type, other.name)
         return same_resource and all(self._has(action) for action in other.actions)
 
     def __and__(self, other: Scope) -> Scope:
-        """The actions that both allow; none if the resources differ."""
+        """Return a scope of the actions that both allow; it is empty if the resources differ."""
         if (self.type, self.name) != (other.type, other.name):
             return Scope(self.type, self.name)
         if "*" in self.actions and "*" not in other.actions:

@@ -1,4 +1,4 @@
-"""Token cache: tokens kept until shortly before they expire, one refresh at a time per key."""
+"""A token cache, which keeps each token until shortly before it expires."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dockhand_core.flow import Until
 
 __all__ = ["Obtain", "TokenCache"]
 
-# Makes a generator of steps that obtain a token; it returns the token and its lifetime in seconds.
+# Returns a generator of steps; the generator returns a token and the token's lifetime in seconds.
 Obtain = Callable[[], Generator[Any, Any, tuple[str, float]]]
 
 _MAX_TOKENS = 1024
-# A token is replaced this many seconds before it expires, …
+# seconds; a token is no longer used in this time before it expires
 _MARGIN = 30.0
-# … or this fraction of its lifetime before, if that is shorter.
+# for short-lived tokens: that time is at most this fraction of the token's lifetime
 _MARGIN_FRACTION = 0.25
 
 
@@ -36,9 +36,9 @@ class _Refresh:
 class TokenCache:
     """A cache of tokens by key, safe for threads and for tasks of several event loops.
 
-    The first caller that finds no usable token obtains one. Callers that need the same token
-    meanwhile wait for the outcome and share it, errors included. If the first caller is cancelled,
-    one of the waiting callers obtains the token instead.
+    The first caller that finds no usable token obtains one. Other callers that need the same token
+    in the meantime wait, and then get the same token or the same exception. If the first caller is
+    cancelled, one of the waiting callers obtains the token instead.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,7 +55,7 @@ class TokenCache:
     def get(
         self, key: Hashable, obtain: Obtain, *, refused: str | None = None
     ) -> Generator[Any, Any, str]:
-        """The cached token for a key, or a new one; see `AuthDriver.cached_token`."""
+        """Return the cached token for a key, or obtain one; see `AuthDriver.cached_token`."""
         while True:
             with self._lock:
                 token, until = self._tokens.get(key, (None, 0.0))
@@ -77,7 +77,7 @@ class TokenCache:
         self, key: Hashable, refresh: _Refresh, obtain: Obtain
     ) -> Generator[Any, Any, str]:
         start = self._clock()
-        refresh.done.set_running_or_notify_cancel()  # so that no waiting caller can cancel it
+        refresh.done.set_running_or_notify_cancel()  # a waiting caller cannot cancel it now
         try:
             token, lifetime = yield from obtain()
             refresh.token = token
