@@ -1,4 +1,4 @@
-"""The auth driver `apikey`: an API key as a password, or in a header of its own."""
+"""The auth driver `apikey`: an API key as the password of HTTP Basic, or in a chosen header."""
 
 from dockhand_auth_apikey.driver import ApiKeyAuth
 

@@ -1,4 +1,4 @@
-"""The auth driver `apikey`: an API key as a password, or in a header of its own."""
+"""The auth driver `apikey`: an API key as the password of HTTP Basic, or in a chosen header."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ __all__ = ["ApiKeyAuth"]
 
 
 class ApiKeyAuth(AuthDriver):
-    """Sends an API key with every request: as `Basic user:key` (zot), or in a header of its own."""
+    """Sends an API key with every request.
+
+    The API key is the password of HTTP Basic, as zot expects, or the value of a chosen header.
+    """
 
     class Settings(AuthDriver.Settings):
-        """The connection's `auth` table.
+        """The settings in the connection's `auth` table: `api_key`, and `username` or `header`.
 
         Args:
-            api_key: the key; or `api_key_file`, a file that holds it.
-            username: the owner of the key; sends `Authorization: Basic` of `username:api_key`.
-            header: the name of the header that carries the key; instead of `username`.
-            prefix: the text before the key in that header, such as `"Token "`.
+            api_key: the API key. The key `api_key_file` can be set instead, to the path of a file
+                that contains the API key.
+            username: name of the API key's owner. The API key is then sent as the password of this
+                user, in the header `Authorization: Basic`.
+            header: name of the header to send the API key in, if there is no `username`.
+            prefix: text before the API key in `header`, such as `"Token "`.
         """
 
         api_key: SecretStr
@@ -80,6 +85,6 @@ class ApiKeyAuth(AuthDriver):
             self._name, self._value = "Authorization", f"Basic {pair}"
 
     def auth_flow(self, request: Request) -> Generator[Request, Response, None]:
-        """Send the request with the header."""
+        """Send the request with the header that contains the API key."""
         request.headers[self._name] = self._value
         yield request

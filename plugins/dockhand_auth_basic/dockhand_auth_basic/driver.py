@@ -13,17 +13,18 @@ __all__ = ["BasicAuth"]
 
 
 class BasicAuth(AuthDriver):
-    """Sends a user name and a password with every request, as `Authorization: Basic`.
+    """Sends a user name and a password in the header `Authorization: Basic` of every request.
 
-    Follows: RFC 7617.
+    Follows: RFC 7617, section 2.
     """
 
     class Settings(AuthDriver.Settings):
-        """The connection's `auth` table.
+        """The settings in the connection's `auth` table.
 
         Args:
             username: the user name, without a colon.
-            password: the password; or `password_file`, a file that holds it.
+            password: the password. The key `password_file` can be set instead, to the path of a
+                file that contains the password.
         """
 
         username: str
@@ -41,6 +42,6 @@ class BasicAuth(AuthDriver):
         self._header = f"Basic {b64encode(pair.encode()).decode()}"
 
     def auth_flow(self, request: Request) -> Generator[Request, Response, None]:
-        """Send the request with the header."""
+        """Send the request with the header `Authorization: Basic`."""
         request.headers["Authorization"] = self._header
         yield request

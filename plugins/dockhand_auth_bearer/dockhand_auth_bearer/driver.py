@@ -12,7 +12,7 @@ __all__ = ["BearerAuth"]
 
 
 class BearerAuth(AuthDriver):
-    """Sends the same token with every request, as `Authorization: Bearer`.
+    """Sends one fixed token in the header `Authorization: Bearer` of every request.
 
     The token is not parsed and not renewed.
 
@@ -20,10 +20,11 @@ class BearerAuth(AuthDriver):
     """
 
     class Settings(AuthDriver.Settings):
-        """The connection's `auth` table.
+        """The settings in the connection's `auth` table.
 
         Args:
-            token: the token; or `token_file`, a file that holds it.
+            token: the token. The key `token_file` can be set instead, to the path of a file that
+                contains the token.
         """
 
         token: SecretStr
@@ -40,6 +41,6 @@ class BearerAuth(AuthDriver):
         self._header = f"Bearer {settings.token.get_secret_value()}"
 
     def auth_flow(self, request: Request) -> Generator[Request, Response, None]:
-        """Send the request with the header."""
+        """Send the request with the header `Authorization: Bearer`."""
         request.headers["Authorization"] = self._header
         yield request

@@ -1,4 +1,7 @@
-"""The hooks of this package. Light: every start of Dockhand imports this module."""
+"""The hooks of this package.
+
+Keep the imports of this module few, because Dockhand imports it at every start.
+"""
 
 from dockhand_core import hookimpl
 

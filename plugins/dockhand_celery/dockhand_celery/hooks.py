@@ -1,4 +1,4 @@
-"""Entry point of the package. It provides no driver; it only makes the package known as installed.
+"""The entry point of this package, so that Dockhand lists it among the installed plugins.
 
-Celery's workers call the event hooks of other plugins.
+This module implements no hook. The Celery workers call the event hooks of other plugins.
 """

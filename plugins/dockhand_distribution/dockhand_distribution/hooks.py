@@ -1,4 +1,7 @@
-"""The hooks of this package; light, since they are loaded at start."""
+"""The hooks of this package.
+
+Keep the imports of this module few, because Dockhand imports it at every start.
+"""
 
 from dockhand_core import hookimpl
 

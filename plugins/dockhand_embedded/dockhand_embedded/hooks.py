@@ -1,4 +1,7 @@
-"""The hooks of this package. It imports little, since every program with plugins loads it."""
+"""The hooks of this package.
+
+Keep the imports of this module few, because Dockhand imports it at every start.
+"""
 
 from dockhand_core import hookimpl
 

@@ -1,4 +1,5 @@
-"""Entry point of the package. It provides no driver; it only makes the package known as installed.
+"""The entry point of this package, so that Dockhand lists it among the installed plugins.
 
-The receiver turns each notification into calls of `dockhand_event` and of the event class's hook.
+This module implements no hook. For each event, the receiver calls `dockhand_event` and the hook of
+the event's class in other plugins.
 """
