@@ -18,9 +18,9 @@ __all__ = ["Obtain", "TokenCache"]
 Obtain = Callable[[], Generator[Any, Any, tuple[str, float]]]
 
 _MAX_TOKENS = 1024
-# seconds; a token is no longer used in this time before it expires
+# seconds; a token is replaced this long before it expires
 _MARGIN = 30.0
-# for short-lived tokens: that time is at most this fraction of the token's lifetime
+# fraction of a token's lifetime; used instead of `_MARGIN` if it is shorter
 _MARGIN_FRACTION = 0.25
 
 

@@ -88,15 +88,16 @@ class ConnectionConfig(BaseModel):
         auth: the auth driver and its settings.
         logging: the log driver and its settings.
         timeout: timeout in seconds, which applies to connecting, sending and receiving separately.
-        verify: whether to check the registry's certificate, or a file or folder of the CA
-            certificates to check it with.
+        verify: whether to check the registry's certificate; or the path of a file or folder with
+            the CA certificates to check it against.
         client_cert, client_key: PEM files of the client's certificate and its private key.
         proxy: URL of an HTTP proxy; by default the one in the environment, such as `HTTPS_PROXY`.
         retries: how often a failed request is repeated; for a transfer, how often it may fail
             without progress in between.
         max_connections: maximum number of sockets in use at a time, and of idle sockets kept open.
         headers: HTTP headers to add to every request to the registry, but not to other origins.
-        transport: HTTP library to use, `httpx` or `aiohttp`; None for the default.
+        transport: HTTP library to use: `httpx`, or for async clients `aiohttp`; None for the
+            default.
     """
 
     model_config = ConfigDict(

@@ -1,7 +1,7 @@
 """Validation of tables of settings with pydantic models.
 
-Each error message names the key, and what is wrong with it. No message contains the value of a
-setting, because the value may be a secret.
+Each error message names the key, and what is wrong with it. The value is left out, because it may
+be a secret; only the path in a key `<key>_file` is shown.
 """
 
 from __future__ import annotations
