@@ -1,4 +1,4 @@
-"""The base of the driver: scopes of each kind of request, deletion, headers that replies share.
+"""The base class of the driver's operations, and checks of the headers of replies.
 
 Follows: OCI Distribution Specification 1.1, "Content Management"; Distribution's "Token Scope
 Documentation".
@@ -17,30 +17,30 @@ from dockhand_core.models import Digest
 
 
 class DistributionBase(RegistryDriver):
-    """The parts that the operations on blobs, manifests, lists and uploads share.
+    """The methods that the operations on blobs, manifests, lists and uploads share.
 
-    A driver for a registry with scopes of its own overrides the four methods for scopes.
+    A driver for a registry that requires other scopes overrides the four `…_scopes` methods.
     """
 
     def pull_scopes(self, repository: str) -> tuple[Scope, ...]:
-        """The scopes of GET and HEAD in a repository."""
+        """The scopes that GET and HEAD in a repository require."""
         return (Scope.read(repository),)
 
     def push_scopes(self, repository: str, source: str | None = None) -> tuple[Scope, ...]:
-        """The scopes of POST, PUT and PATCH in a repository.
+        """The scopes that POST, PUT and PATCH in a repository require.
 
         Args:
             repository: the repository that is written to.
-            source: the repository that a blob is mounted from.
+            source: the repository to mount a blob from; None if no blob is mounted.
         """
         return (Scope.write(repository), *((Scope.read(source),) if source else ()))
 
     def delete_scopes(self, repository: str) -> tuple[Scope, ...]:
-        """The scopes of DELETE in a repository."""
+        """The scopes that DELETE in a repository requires."""
         return (Scope.repository(repository, "delete"),)
 
     def catalog_scopes(self) -> tuple[Scope, ...]:
-        """The scopes of the list of all repositories."""
+        """The scopes that the list of all repositories requires."""
         return (Scope.catalog(),)
 
     def _delete_content(
@@ -56,28 +56,28 @@ class DistributionBase(RegistryDriver):
                 repository=repository,
             )
         except (BlobUnknown, ManifestUnknown) as error:
-            if error.attempts == 1:  # else an earlier attempt, whose reply was lost, deleted it
+            if error.attempts == 1:  # otherwise an earlier attempt has deleted it
                 raise
 
 
 def content_length(reply: Reply) -> int | None:
-    """The `Content-Length` of a reply, or None where it is missing or not a number."""
+    """The `Content-Length` of a reply in bytes, or None if it is missing or not a number."""
     size = reply.headers.get("content-length", "")
     return int(size) if size.isdecimal() and len(size) <= 18 else None
 
 
 def check_announced_digest(reply: Reply, digest: Digest, subject: str) -> None:
-    """Compare the `Docker-Content-Digest` of a reply with the digest of the content.
+    """Check that the `Docker-Content-Digest` of a reply is the digest of the content.
 
-    A digest of another algorithm cannot be compared, and is ignored.
+    A missing header is ignored, and so is a digest of another algorithm, which cannot be compared.
 
     Args:
         reply: the reply.
         digest: the digest of the content.
-        subject: the start of the error's message.
+        subject: the start of the error message, such as `repository a/b: the blob`.
 
     Raises:
-        DigestMismatch: they differ.
+        DigestMismatch: the two digests differ.
     """
     announced = reply.headers.get("docker-content-digest")
     if announced and announced.startswith(f"{digest.algorithm}:") and announced != digest:
@@ -89,14 +89,14 @@ def check_announced_digest(reply: Reply, digest: Digest, subject: str) -> None:
 
 
 def location(reply: Reply, otherwise: str | None = None) -> str:
-    """A reply's `Location`, absolute or relative, as a whole URL.
+    """The absolute URL of a reply's `Location`, which may be relative.
 
     Args:
         reply: the reply.
-        otherwise: the URL to use where the header is missing.
+        otherwise: the URL to use if the header is missing.
 
     Raises:
-        ResponseInvalid: the header is missing, or not a URL.
+        ResponseInvalid: the header is missing and `otherwise` is not given, or it is not a URL.
     """
     found = reply.headers.get("location") or otherwise
     if not found:

@@ -1,4 +1,4 @@
-"""Reading and deleting blobs; downloads into files, which resume.
+"""Reading and deleting blobs, and downloading them into files with resumption.
 
 Follows: OCI Distribution Specification 1.1, "Pulling blobs", "Checking if content exists in the
 registry", "Deleting Blobs".
@@ -27,7 +27,7 @@ class Blobs(DistributionBase):
     """The operations that read or delete blobs."""
 
     def open_blob(self, repository: str, digest: str, *, offset: int) -> Flow[Reply]:
-        """GET the blob, or with an offset a range of it; the body is left unread."""
+        """Request a blob, or its bytes from `offset` on, with GET; the body is left unread."""
         check_repository(repository)
         known = Digest(digest)
         reply = yield from call(
@@ -50,7 +50,7 @@ class Blobs(DistributionBase):
         return reply
 
     def read_blob(self, repository: str, digest: str, *, max_size: int) -> Flow[bytes]:
-        """GET the whole blob, and hash it."""
+        """Read a whole blob into memory with GET, and verify its digest."""
         check_repository(repository)
         known = Digest(digest)
         hasher = known.hasher()
@@ -67,7 +67,7 @@ class Blobs(DistributionBase):
         return reply.body
 
     def blob_size(self, repository: str, digest: str) -> Flow[int]:
-        """HEAD the blob, and read `Content-Length`."""
+        """Get the size of a blob from the `Content-Length` of a HEAD reply."""
         check_repository(repository)
         reply = yield from call(
             "HEAD",
@@ -82,14 +82,18 @@ class Blobs(DistributionBase):
         return size
 
     def delete_blob(self, repository: str, digest: str) -> Flow[None]:
-        """DELETE the blob."""
+        """Delete a blob from a repository."""
         check_repository(repository)
         yield from self._delete_content(repository, "blob", Digest(digest))
 
     def download_blob(
         self, repository: str, digest: str, path: Path, *, progress: Progress | None
     ) -> Flow[Path]:
-        """GET the blob into a partial file, resume where that broke, rename the verified file."""
+        """Download a blob into a partial file, verify its digest, and rename the file to `path`.
+
+        If the connection breaks, the download resumes after the bytes in the partial file. The file
+        stays after other errors, too, so that a later call can resume the download.
+        """
         check_repository(repository)
         known = Digest(digest)
         part = path.with_name(f"{path.name}.{known.encoded[:16]}.part")
@@ -120,32 +124,32 @@ class Blobs(DistributionBase):
                 yield from drain(reply.stream, partial.sink(progress, total))
                 return
             except (RangeInvalid, RangeIgnored):
-                # The partial file is longer than the blob, or the registry sends no ranges.
+                # The partial file is longer than the blob, or the registry ignores ranges: restart.
                 restarts += 1
                 if not before or restarts > max(1, self.retry.retries):
                     raise
                 yield from blocking(partial.restart)
             except ConnectionFailed as error:
                 if partial.matches():
-                    return  # only the announced length was wrong
+                    return  # the blob is complete: only the announced length was wrong
                 if partial.size > before:
                     attempts.progressed()
                 yield from attempts.wait_after(error)
 
 
 class RangeIgnored(ResponseInvalid):
-    """The registry sent another part of a blob than the requested one."""
+    """The registry did not send the requested range of a blob, but other bytes or all of it."""
 
 
 class PartialFile:
-    """The file of a download in progress, and the hash of its bytes.
+    """The partial file of a download, and the hash of the bytes in it.
 
     Args:
-        path: the file's path.
-        digest: the digest of the whole blob.
+        path: the path of the partial file.
+        digest: the expected digest of the whole blob.
 
     Attributes:
-        size: bytes in the file.
+        size: the size of the partial file, in bytes.
     """
 
     def __init__(self, path: Path, digest: Digest) -> None:
@@ -156,8 +160,12 @@ class PartialFile:
         self.size = 0
 
     def open(self) -> None:
-        """Open or create the file, and hash the bytes that an earlier download left."""
-        # unbuffered, so that `size` never counts bytes that the system does not have
+        """Open or create the file, lock it, and hash the bytes that an earlier download left.
+
+        Raises:
+            DockhandError: another download is writing to the file.
+        """
+        # Unbuffered, so that `size` counts only bytes that the operating system has received.
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         self._file = file = os.fdopen(descriptor, "r+b", buffering=0)
         if not _lock(file):
@@ -169,12 +177,12 @@ class PartialFile:
             self._empty = False
 
     def sink(self, progress: Progress | None, total: int | None) -> Callable[[bytes], None]:
-        """A function that appends blocks to the file."""
+        """Return a function that appends a block to the file and reports the progress."""
         file = self._opened()
 
         def write(block: bytes) -> None:
             rest = memoryview(block)
-            while rest:  # a full disk takes a part, and fails at the next write
+            while rest:  # a full disk may store part of it; the next write then raises
                 rest = rest[file.write(rest) :]
             self._hasher.update(block)
             self.size += len(block)
@@ -185,11 +193,11 @@ class PartialFile:
         return write
 
     def matches(self) -> bool:
-        """Whether the file is the whole blob."""
+        """Whether the file is complete: the digest of its bytes is the digest of the blob."""
         return f"{self._digest.algorithm}:{self._hasher.hexdigest()}" == self._digest
 
     def restart(self) -> None:
-        """Truncate the file, and start a new hash."""
+        """Empty the file, and start a new hash."""
         file = self._opened()
         file.seek(0)
         file.truncate()
@@ -199,7 +207,7 @@ class PartialFile:
         """Verify the file, and rename it to its destination.
 
         Raises:
-            DigestMismatch: the bytes are not those of the digest.
+            DigestMismatch: the file does not have the digest of the blob.
         """
         _check_blob(repository, self._digest, self._hasher)
         os.fsync(self._opened().fileno())
@@ -211,7 +219,7 @@ class PartialFile:
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file, and delete it where it is empty."""
+        """Close the file, and delete it if it is empty."""
         if self._file is not None:
             if self._empty:
                 self.path.unlink(missing_ok=True)
@@ -223,7 +231,10 @@ class PartialFile:
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Lock a file, where the system supports that; False where another process holds the lock."""
+    """Lock a file, and return False if it is already locked.
+
+    On systems without `fcntl`, the file is not locked, and the result is True.
+    """
     try:
         import fcntl
     except ImportError:
@@ -241,5 +252,5 @@ def _check_blob(repository: str, expected: Digest, hasher: Hasher) -> None:
 
 
 def size_missing(repository: str, digest: str) -> ResponseInvalid:
-    """The error for a blob without a usable `Content-Length`."""
+    """The error for a reply with a blob but without a usable `Content-Length`."""
     return ResponseInvalid(f"repository {repository}: blob {digest} came without its size")

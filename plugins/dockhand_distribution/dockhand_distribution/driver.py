@@ -1,7 +1,8 @@
 """The driver `distribution`, and the clients of its connections.
 
-Its operations are in `blobs`, `lists`, `manifests`, `referrers` and `uploads`. They are written
-against Distribution 2.8 and 3.1 as these behave; comments name the differences.
+The driver's operations are in `blobs`, `lists`, `manifests`, `referrers` and `uploads`. They also
+work with Distribution 2.8 and 3.1 where these differ from the specification; comments name the
+differences.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ __all__ = ["AsyncDistributionClient", "DistributionClient", "DistributionDriver"
 class DistributionClient(RegistryClient):
     """A connection to a registry that speaks the OCI Distribution Specification.
 
-    It adds nothing to `RegistryClient`; its type tells which driver a connection has.
+    The class adds nothing to `RegistryClient`; its name tells which driver a connection has.
     """
 
 
 class AsyncDistributionClient(AsyncRegistryClient):
-    """The async twin of `DistributionClient`."""
+    """The async version of `DistributionClient`."""
 
 
 class DistributionDriver(Lists, Referrers, Uploads, Blobs):

@@ -1,7 +1,7 @@
-"""Whether a registry is online, its API version, and its lists: repositories and tags.
+"""The state and API version of a registry, and its lists of repositories and tags.
 
 Follows: OCI Distribution Specification 1.1, "Determining Support", "Listing Tags";
-Distribution's "Listing Repositories".
+Distribution's "HTTP API V2", section "Listing Repositories".
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ class Lists(DistributionBase):
     """The operations on a whole registry, and the list of a repository's tags."""
 
     def ping(self) -> Flow[None]:
-        """GET `/v2/`."""
+        """Check with GET `/v2/` that the registry answers and accepts the credentials."""
         yield from call("GET", "")
 
     def is_online(self) -> Flow[bool]:
-        """GET `/v2/`, without a retry: a caller wants the answer at once."""
+        """Return whether the registry answers GET `/v2/`.
+
+        A registry that refuses the credentials or limits the rate is online, too. The request is
+        never retried, so that the caller gets the answer at once.
+        """
         try:
             yield from call("GET", "", once=True)
         except ConnectionFailed:
@@ -41,7 +45,10 @@ class Lists(DistributionBase):
         return True
 
     def api_version(self) -> Flow[ApiVersion]:
-        """GET `/v2/`, and read the header, which a 401 has, too."""
+        """Read the API version from the `Docker-Distribution-API-Version` of GET `/v2/`.
+
+        A 401 reply has this header, too, so valid credentials are not needed.
+        """
         reply = yield from call("GET", "", expect=frozenset({200, 401}))
         header = reply.headers.get("docker-distribution-api-version")
         match = re.fullmatch(r"(?:registry/)?(\d{1,9})\.(\d{1,9})", header or "")
@@ -50,16 +57,17 @@ class Lists(DistributionBase):
         return ApiVersion(major=int(match[1]), minor=int(match[2]), header=header)
 
     def repository_page(self, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
-        """GET `_catalog`."""
+        """Fetch a page of repositories with GET `_catalog`."""
         reply = yield from self._list(
             "_catalog", limit, after, scopes=self.catalog_scopes(), kind="catalog"
         )
         return Page(items=_strings(reply, "repositories"), next=_next_position(reply))
 
     def tag_page(self, repository: str, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
-        """GET `tags/list`, and cut the page here where the registry has no pages.
+        """Fetch a page of tags with GET `tags/list`.
 
-        Distribution 2.8 sends all tags, unsorted, and ignores `n` and `last`.
+        Distribution 2.8 ignores `n` and `last`, and sends all tags, unsorted. The page is then cut
+        out of this list here.
         """
         check_repository(repository)
         reply = yield from self._list(
@@ -83,7 +91,7 @@ class Lists(DistributionBase):
         if limit is not None and limit < 1:
             raise PaginationNumberInvalid(f"a page of {limit} is not possible: 1 or more")
         if after is not None and after.startswith(("/", "http://", "https://")):
-            return (yield from call("GET", after, **options))  # a Link that has no `last`
+            return (yield from call("GET", after, **options))  # the URL of a `Link` without `last`
         query = [("n", str(limit))] if limit is not None else []
         query += [("last", after)] if after is not None else []
         options["query"] = query
@@ -91,12 +99,12 @@ class Lists(DistributionBase):
 
 
 def cut_page(items: tuple[str, ...], limit: int | None, after: str | None) -> Page[str]:
-    """A page cut out of a complete list.
+    """Sort a complete list, and cut one page out of it.
 
     Args:
         items: all items, in any order.
-        limit: the page's size; None for the rest of the list.
-        after: the item that the page starts behind; None for the first page.
+        limit: the number of items on the page; None for all that remain.
+        after: the page begins with the next item after this one; None for the first page.
     """
     rest = sorted(item for item in items if after is None or item > after)
     if limit is None:
@@ -105,7 +113,7 @@ def cut_page(items: tuple[str, ...], limit: int | None, after: str | None) -> Pa
 
 
 def _strings(reply: Reply, key: str) -> tuple[str, ...]:
-    """The list of strings under a key; registries send null for an empty one."""
+    """The list of strings in a field of a reply; registries send null for an empty list."""
     found = reply.json().get(key)
     if found is None:
         return ()
@@ -115,7 +123,10 @@ def _strings(reply: Reply, key: str) -> tuple[str, ...]:
 
 
 def _next_position(reply: Reply) -> str | None:
-    """The position of the next page: the `last` of its link, or the whole link without one."""
+    """The position of the next page, or None if this is the last one.
+
+    The position is the `last` of the reply's `Link`, or else the whole URL of the `Link`.
+    """
     target = next_link(reply.headers)
     if target is None:
         return None

@@ -1,4 +1,4 @@
-"""Manifests and tags: pull, push, delete; the configuration of an image.
+"""Pulling, pushing and deleting manifests and tags, and reading the configuration of an image.
 
 Follows: OCI Distribution Specification 1.1, "Pulling manifests", "Pushing Manifests",
 "Deleting Manifests", "Deleting tags".
@@ -37,7 +37,7 @@ from dockhand_distribution.base import (
     content_length,
 )
 
-CONFIG_LIMIT = 8 << 20
+CONFIG_LIMIT = 8 << 20  # bytes
 _ACCEPT = {"Accept": media.ACCEPT}
 
 
@@ -47,7 +47,10 @@ class Manifests(DistributionBase):
     def manifest(
         self, repository: str, reference: str | Descriptor
     ) -> Flow[ImageManifest | ImageIndex]:
-        """GET the manifest, accepting all four media types, and hash it."""
+        """Fetch a manifest or index with GET, and verify its digest.
+
+        The request accepts the OCI and Docker media types of both.
+        """
         reply = yield from self._manifest_call("GET", repository, reference)
         digest = _verified_digest(repository, reference, reply)
         return parse_manifest(
@@ -55,7 +58,10 @@ class Manifests(DistributionBase):
         )
 
     def manifest_head(self, repository: str, reference: str | Descriptor) -> Flow[ManifestHead]:
-        """HEAD the manifest; where the reply lacks a header, GET it."""
+        """Get the digest, size and media type of a manifest from a HEAD reply.
+
+        If the reply lacks one of the headers, the manifest is fetched with GET.
+        """
         reply = yield from self._manifest_call("HEAD", repository, reference)
         name = _path_name(reference)
         asked = Digest(name) if ":" in name else None
@@ -89,7 +95,7 @@ class Manifests(DistributionBase):
     def _put(
         self, repository: str, reference: str, manifest: ManifestData, media_type: str | None
     ) -> Flow[tuple[PushResult, ImageManifest | ImageIndex, Reply]]:
-        """PUT the manifest's bytes, unchanged."""
+        """Push the exact bytes of a manifest; return also the parsed manifest and the reply."""
         check_repository(repository)
         raw, document = encode_manifest(manifest, media_type)
         asked = check_reference(reference)
@@ -111,7 +117,12 @@ class Manifests(DistributionBase):
         return PushResult(digest=digest, location=location), document, reply
 
     def delete_tag(self, repository: str, tag: str) -> Flow[None]:
-        """DELETE the tag. Distribution 2.8 answers 400 DIGEST_INVALID, and changes nothing."""
+        """Delete a tag.
+
+        Raises:
+            Unsupported: the registry does not delete tags. Distribution 2.8 answers 400
+                DIGEST_INVALID, and changes nothing.
+        """
         check_repository(repository)
         check_tag(tag)
         try:
@@ -128,25 +139,25 @@ class Manifests(DistributionBase):
     def image_config(
         self, repository: str, source: ImageManifest | Descriptor
     ) -> Flow[ImageConfig]:
-        """Read the blob of the manifest's `config`."""
+        """Read and parse the blob that a manifest's `config` names."""
         descriptor = source.config if isinstance(source, ImageManifest) else source
         raw = yield from self.read_blob(repository, descriptor.digest, max_size=CONFIG_LIMIT)
         return ImageConfig.parse(raw)
 
 
 def _path_name(reference: str | Descriptor) -> str:
-    """The tag or digest of a reference, checked, as it stands in a URL."""
+    """The tag or digest that stands for a reference in a URL."""
     return reference.digest if isinstance(reference, Descriptor) else check_reference(reference)
 
 
 def _verified_digest(repository: str, reference: str | Descriptor, reply: Reply) -> Digest:
-    """The digest of a received manifest, compared with the one that was asked for.
+    """Verify a received manifest, and return its digest.
 
-    For a tag it is compared with the digest in the reply's header, which still detects a body that
-    was truncated or changed on the way.
+    If the manifest was requested by digest, it must have this digest. If it was requested by tag,
+    it must have the digest in the reply's header, so that a truncated or changed body is detected.
 
     Raises:
-        DigestMismatch: they differ.
+        DigestMismatch: the manifest has another digest.
     """
     asked = _path_name(reference)
     announced = reply.headers.get("docker-content-digest")
@@ -161,10 +172,10 @@ def _verified_digest(repository: str, reference: str | Descriptor, reply: Reply)
 def encode_manifest(
     manifest: ManifestData, media_type: str | None
 ) -> tuple[bytes, ImageManifest | ImageIndex]:
-    """The bytes of a manifest to push, and the parsed manifest.
+    """Encode a manifest for a push; return its bytes and the parsed manifest.
 
     Raises:
-        ManifestInvalid: it is not a manifest, or cannot be written as JSON.
+        ManifestInvalid: the data is not a manifest, or cannot be written as JSON.
     """
     if isinstance(manifest, ImageManifest | ImageIndex):
         return manifest.raw, manifest

@@ -1,4 +1,4 @@
-"""Referrers of a manifest: the referrers API, or the referrers tag where that is missing.
+"""Referrers of a manifest: the referrers API, or the referrers tag if the registry has no API.
 
 Follows: OCI Distribution Specification 1.1, "Listing Referrers", "Referrers Tag Schema",
 "Pushing Manifests with Subject", "Deleting Manifests".
@@ -24,19 +24,27 @@ from dockhand_core.models import (
 )
 from dockhand_distribution.manifests import Manifests
 
-ATTEMPTS = 4  # at writing the referrers tag, which other clients may write, too
+# Number of attempts to change the referrers tag, which another client may overwrite each time.
+ATTEMPTS = 4
 MAX_PAGES = 1000
 
 
 class Referrers(Manifests):
-    """The operations on referrers. Whether the registry has the API is found out once."""
+    """The operations on referrers.
+
+    The first reply that shows whether the registry has the referrers API is remembered.
+    """
 
     _has_api: bool | None = None
 
     def put_manifest(
         self, repository: str, reference: str, manifest: ManifestData, *, media_type: str | None
     ) -> Flow[PushResult]:
-        """PUT the manifest; without `OCI-Subject` in the reply, add it to the referrers tag."""
+        """Push a manifest, and add it to the referrers tag of its subject if necessary.
+
+        A reply with `OCI-Subject` shows that the registry has the referrers API, so that the tag is
+        not necessary.
+        """
         result, document, reply = yield from self._put(repository, reference, manifest, media_type)
         if "oci-subject" in reply.headers:
             self._has_api = True
@@ -45,7 +53,7 @@ class Referrers(Manifests):
         return result
 
     def delete_manifest(self, repository: str, digest: str) -> Flow[None]:
-        """DELETE the manifest by digest, and remove it from the referrers tag of its subject."""
+        """Delete a manifest by digest, and remove it from the referrers tag of its subject."""
         check_repository(repository)
         known = Digest(digest)
         document = yield from self._listed_in_tag(repository, known)
@@ -56,9 +64,9 @@ class Referrers(Manifests):
     def referrers(
         self, repository: str, digest: str, *, artifact_type: str | None
     ) -> Flow[ImageIndex]:
-        """GET the referrers, page after page; without the API, read the referrers tag.
+        """Fetch all referrers with the API or, if the registry has no API, from the referrers tag.
 
-        Distribution 2.8 and 3.1 have no API: they answer a plain 404, before they check
+        Distribution 2.8 and 3.1 have no API. They answer with a plain 404, even without valid
         credentials.
         """
         check_repository(repository)
@@ -140,7 +148,10 @@ class Referrers(Manifests):
         document: ImageManifest | ImageIndex,
         edit: Callable[[tuple[Descriptor, ...]], tuple[Descriptor, ...]],
     ) -> Flow[None]:
-        """Read, change, write, and read again: no registry writes a tag on a condition."""
+        """Change the referrers tag, and repeat this until the tag has the change.
+
+        No registry can write a tag only if it is unchanged, so another client may overwrite it.
+        """
         assert document.subject is not None
         subject = document.subject.digest
         for _ in range(ATTEMPTS):
@@ -158,13 +169,13 @@ class Referrers(Manifests):
     def _listed_in_tag(
         self, repository: str, digest: Digest
     ) -> Flow[ImageManifest | ImageIndex | None]:
-        """The manifest, if deleting it has to change a referrers tag."""
+        """Fetch a manifest if its deletion has to change a referrers tag; otherwise return None."""
         if self._has_api:
             return None
         try:
             document = yield from self.manifest(repository, digest)
         except RegistryError:
-            return None  # missing or not readable: the DELETE tells which
+            return None  # the following DELETE raises the right error, if any
         if document.subject is None:
             return None
         if self._has_api is None:
@@ -173,5 +184,8 @@ class Referrers(Manifests):
 
 
 def fallback_tag(subject: Digest) -> str:
-    """The referrers tag of a manifest: 32 characters of the algorithm, 64 of the encoded part."""
+    """The referrers tag of a manifest, such as `sha256-0123…`.
+
+    The algorithm is cut off after 32 characters, the encoded part after 64.
+    """
     return f"{subject.algorithm[:32]}-{subject.encoded[:64]}"

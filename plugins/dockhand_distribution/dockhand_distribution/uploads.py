@@ -1,8 +1,8 @@
-"""Uploads of blobs: by hand, in one request, in chunks, and mounts.
+"""Uploads of blobs (step by step, in one request, or in chunks), and mounts.
 
-Distribution changes an upload's `Location` with every request and keeps its state in the query, so
-the newest one is used unchanged, with `digest` appended. `Range: 0-0` means both no byte and one
-byte, so the offset is counted here.
+Distribution sends a new `Location` with every reply about an upload, and its query holds the
+upload's state. So each request uses the newest `Location` unchanged, with `digest` appended if
+needed. `Range: 0-0` can mean zero bytes or one byte, so the offset is counted here.
 
 Follows: OCI Distribution Specification 1.1, "Pushing Blobs", "Pushing a blob monolithically",
 "Pushing a blob in chunks", "Mounting a blob from another repository", "Cancel a blob upload".
@@ -53,7 +53,7 @@ from dockhand_core.models import (
 from dockhand_core.operations import ChunkedUpload
 from dockhand_distribution.base import DistributionBase, check_announced_digest, location
 
-SINGLE_POST = 64 << 10  # bytes; a larger blob is not sent with the first request
+SINGLE_POST = 64 << 10  # bytes; the largest blob that is sent with the POST of its upload
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _CREATED = frozenset({201, 204})
 
@@ -61,13 +61,13 @@ _CREATED = frozenset({201, 204})
 class Uploads(DistributionBase):
     """The operations that upload blobs."""
 
-    # Whether the registry accepts a blob in a single POST; found out once for each connection.
+    # Whether the registry accepts a blob in a single POST; None until one was tried.
     _single_post: bool | None = None
 
-    # -- by hand ---------------------------------------------------------------------------
+    # -- step by step ----------------------------------------------------------------------
 
     def start_upload(self, repository: str) -> Flow[Upload]:
-        """POST to begin the upload."""
+        """Begin an upload with POST."""
         check_repository(repository)
         reply = yield from self._post(repository)
         return _new_upload(repository, reply)
@@ -78,13 +78,14 @@ class Uploads(DistributionBase):
         options["scopes"] = self.push_scopes(repository, source)
         options["expect"] = frozenset({201, 202})
         options["kind"], options["repository"] = "upload", repository
-        path = f"{repository}/blobs/uploads/"  # without the last slash: a redirect
+        path = f"{repository}/blobs/uploads/"  # without the trailing slash: a redirect
         return (yield from call("POST", path, **options))
 
     def upload_chunk(self, upload: Upload, data: bytes) -> Flow[Upload]:
-        """PATCH the bytes; after a failure ask for the offset, and send the rest.
+        """Append bytes to an upload with PATCH.
 
-        Without bytes nothing is sent: an empty PATCH would only cost a request.
+        After a failure, the upload's offset is requested, and the remaining bytes are sent. If
+        `data` is empty, no request is sent.
         """
         end = upload.offset + len(data)
         attempts = self.retry.attempts()
@@ -125,7 +126,10 @@ class Uploads(DistributionBase):
         return (yield from call(method, upload.location, **options))
 
     def finish_upload(self, upload: Upload, digest: str) -> Flow[PushResult]:
-        """PUT without a body; where the reply is lost, check whether the blob exists."""
+        """Finish an upload with a PUT without a body.
+
+        If the reply is lost, a look-up of the blob shows whether the upload succeeded.
+        """
         known = Digest(digest)
         try:
             return (yield from self._finish(upload, known, None))
@@ -156,7 +160,7 @@ class Uploads(DistributionBase):
         return PushResult(digest=digest, location=location(reply, upload.location))
 
     def upload_status(self, upload: Upload) -> Flow[Upload]:
-        """GET the upload's location."""
+        """Get the offset of an upload with GET."""
         reply = yield from self._call_upload(
             "GET",
             upload,
@@ -166,15 +170,14 @@ class Uploads(DistributionBase):
         received = re.fullmatch(r"(?:bytes=)?0-(\d{1,18})", reply.headers.get("range", ""))
         offset = int(received[1]) + 1 if received else 0
         if offset == 1 and upload.offset != 1:
-            offset = (
-                0  # `0-0` is ambiguous: the byte is sent again, and the digest checked at the end
-            )
+            # `0-0` can mean zero bytes: send the first byte again; the digest is checked later.
+            offset = 0
         return upload.model_copy(
             update={"location": location(reply, upload.location), "offset": offset}
         )
 
     def cancel_upload(self, upload: Upload) -> Flow[None]:
-        """DELETE the upload's location."""
+        """Cancel an upload with DELETE."""
         yield from self._call_upload(
             "DELETE",
             upload,
@@ -183,7 +186,10 @@ class Uploads(DistributionBase):
         )
 
     def mount_blob(self, repository: str, digest: str, source: str) -> Flow[PushResult | Upload]:
-        """POST with `mount` and `from`; a registry that does not mount begins an upload."""
+        """Mount a blob of another repository with POST.
+
+        A registry that does not mount the blob begins an upload instead, which is returned.
+        """
         check_repository(repository)
         check_repository(source)
         known = Digest(digest)
@@ -194,7 +200,7 @@ class Uploads(DistributionBase):
             return PushResult(digest=known, location=location(reply), uploaded=False)
         return _new_upload(repository, reply)
 
-    # -- as a whole ------------------------------------------------------------------------
+    # -- whole blobs -----------------------------------------------------------------------
 
     def upload_blob(
         self,
@@ -204,7 +210,11 @@ class Uploads(DistributionBase):
         digest: str | None,
         progress: Progress | None,
     ) -> Flow[PushResult]:
-        """Hash data that can be read twice, skip a blob that exists, and send any other."""
+        """Upload a blob, unless the repository already has it.
+
+        Data that can be read twice (bytes, a path, a seekable file) is hashed first, so that its
+        digest can be looked up. Other data is looked up only if `digest` is given.
+        """
         check_repository(repository)
         known = Digest(digest) if digest is not None else None
         source = yield from blocking(_source_of, data)
@@ -222,7 +232,7 @@ class Uploads(DistributionBase):
         return f"/v2/{repository}/blobs/{digest}"
 
     def _exists_for_push(self, repository: str, digest: Digest) -> Flow[bool]:
-        """Whether a blob need not be pushed, because the repository has it."""
+        """Whether the repository already has a blob, so that its push can be skipped."""
         try:
             yield from self.blob_size(repository, digest)
         except NotFound:
@@ -232,7 +242,7 @@ class Uploads(DistributionBase):
     def _upload_source(
         self, repository: str, source: Source, digest: Digest, progress: Progress | None
     ) -> Flow[PushResult]:
-        """Send a source in one request; after a failure resume it, or begin again."""
+        """Upload a source in one request; after a failure, resume the upload or begin a new one."""
         upload: Upload | None = None
         attempts = self.retry.attempts()
         while True:
@@ -271,10 +281,10 @@ class Uploads(DistributionBase):
                 raise
 
     def _worth_resuming(self, error: Exception, *, resumed: bool) -> bool:
-        """Whether a failed upload may succeed when it is resumed or begun again.
+        """Whether a failed upload may succeed if it is resumed or begun again.
 
-        A wrong digest is worth another attempt after a resumed upload only: a writer that was
-        assumed dead may have written into it.
+        After a wrong digest, only a resumed upload is tried again: the request that broke off
+        earlier may have added bytes to it later.
         """
         if isinstance(error, DigestInvalid):
             return resumed
@@ -285,10 +295,10 @@ class Uploads(DistributionBase):
     def _begin(
         self, repository: str, source: Source, digest: Digest, progress: Progress | None
     ) -> Flow[Upload | PushResult]:
-        """Begin an upload; a small blob is sent with the first request.
+        """Begin an upload with POST; a small blob is sent in the body of the POST.
 
-        Distribution answers 202 to a POST with the blob, and drops the body. The blob is then sent
-        with the PUT, and later ones are not tried this way.
+        Distribution does not support the latter: it answers 202, and drops the body. The blob is
+        then sent with a PUT, and later blobs are not sent with the POST.
         """
         if self._single_post is False or source.size > SINGLE_POST:
             return (yield from self.start_upload(repository))
@@ -305,9 +315,13 @@ class Uploads(DistributionBase):
     def _recover(
         self, upload: Upload | None, source: Source, error: Exception
     ) -> Flow[Upload | None]:
-        """The upload at the offset where it can be resumed, or None to begin again.
+        """Prepare the next attempt after a failed one.
 
         Distribution 3.1 keeps every byte that it received; 2.8 forgets the upload.
+
+        Returns:
+            the upload with the offset from which it can be resumed; or None if it cannot, and a new
+            upload must begin.
         """
         if upload is None:
             return None
@@ -322,7 +336,7 @@ class Uploads(DistributionBase):
         return None
 
     def _cancel_quietly(self, upload: Upload) -> Flow[None]:
-        """Cancel an upload; an error of that is suppressed, as the first error matters more."""
+        """Cancel an upload after an error; if this fails, too, only the first error is raised."""
         with suppress(DockhandError):
             yield from self.cancel_upload(upload)
 
@@ -333,7 +347,7 @@ class Uploads(DistributionBase):
         digest: Digest | None,
         progress: Progress | None,
     ) -> Flow[PushResult]:
-        """Send data that can be read only once, in buffered chunks that can be sent again."""
+        """Upload data that can be read only once, in chunks that are buffered for retries."""
         if digest is not None and (yield from self._exists_for_push(repository, digest)):
             url = self._blob_url(repository, digest)
             return _push_result(repository, digest, url, uploaded=False)
@@ -359,7 +373,7 @@ class Uploads(DistributionBase):
 
 
 def _new_upload(repository: str, reply: Reply) -> Upload:
-    """The upload that a reply announces."""
+    """The upload that a POST has begun, from the headers of its reply."""
     minimum = reply.headers.get("oci-chunk-min-length", "")
     return Upload(
         repository=repository,
@@ -369,7 +383,7 @@ def _new_upload(repository: str, reply: Reply) -> Upload:
 
 
 def _push_result(repository: str, digest: Digest, url: str, *, uploaded: bool = True) -> PushResult:
-    """The result of a push where no reply gave the blob's location."""
+    """The result of a push if no reply contained the blob's location."""
     base = url.partition("/v2/")[0]
     return PushResult(
         digest=digest, location=f"{base}/v2/{repository}/blobs/{digest}", uploaded=uploaded
@@ -377,7 +391,7 @@ def _push_result(repository: str, digest: Digest, url: str, *, uploaded: bool = 
 
 
 def _source_of(data: Any) -> Source | None:
-    """A source that can be opened again, or None for data that can be read once."""
+    """A source that can be opened again, or None for data that can be read only once."""
     if isinstance(data, bytes | bytearray | memoryview):
         return BytesSource(bytes(data))
     if isinstance(data, str | Path):
@@ -390,14 +404,14 @@ def _source_of(data: Any) -> Source | None:
 
 
 def _blocks_of(data: Any) -> Any:
-    """An iterable over blocks; a pipe is read in blocks, not in lines."""
+    """An iterable over blocks of data; a file object would iterate over lines."""
     if isinstance(data, AsyncIterable) or not hasattr(data, "read"):
         return data
     return iter(lambda: data.read(BLOCK), b"")
 
 
 def _digest_of(source: Source, algorithm: str) -> Digest:
-    """The digest of a source."""
+    """Read a source, and return its digest."""
     hasher = new_hasher(algorithm)
     for block in source.open():
         hasher.update(block)
@@ -405,7 +419,7 @@ def _digest_of(source: Source, algorithm: str) -> Digest:
 
 
 def _shifted(progress: Progress | None, by: int, total: int) -> Progress | None:
-    """A progress function for the rest of a source, which reports the whole."""
+    """Adapt a progress function to an upload that resumes at byte `by` of `total` bytes."""
     if progress is None:
         return None
     return lambda done, _: progress(by + done, total)
