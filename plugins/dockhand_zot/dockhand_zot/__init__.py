@@ -1,4 +1,4 @@
-"""The driver `zot`: the specification, and zot's extensions."""
+"""The driver `zot`: the specification's operations, and those of zot's extensions."""
 
 from __future__ import annotations
 

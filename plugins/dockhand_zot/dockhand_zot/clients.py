@@ -1,4 +1,4 @@
-"""The clients of the driver `zot`: one line for each operation of zot's extensions."""
+"""The clients of the driver `zot`, with the operations of zot's extensions."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ __all__ = ["AsyncZotClient", "ZotClient"]
 
 
 class ZotClient(DistributionClient):
-    """A connection to a zot: the operations of every registry, and those of zot's extensions.
+    """A connection to a zot registry: the operations of every registry, and of zot's extensions.
 
-    An operation whose extension is off raises `ExtensionNotEnabled`, which names the setting that
-    turns it on. Operations that search raise `SearchError`: `SearchUnknown` if the repository or
-    image does not exist, `SearchForbidden` if these credentials may not read it.
+    If an extension is off, its operations raise `ExtensionNotEnabled`, which names the setting that
+    turns the extension on. Searches raise `SearchError`: `SearchUnknown` if the repository or image
+    does not exist, `SearchForbidden` if these credentials may not read it.
     """
 
     driver: ZotDriver
 
     def extensions(self) -> list[Extension]:
-        """The extensions that this registry lists, with their endpoints.
+        """List the extensions of the registry, with their endpoints.
 
-        zot lists one extension, `_zot`, with an endpoint for each feature that is on, or no
-        extension at all. API keys, events and metrics are not listed.
+        zot lists a single extension, `_zot`, with an endpoint for each feature that is on. If none
+        is on, it lists no extension. API keys, events and metrics are never listed.
 
         Raises:
-            ExtensionNotEnabled: the registry is not a zot.
+            ExtensionNotEnabled: the registry is not zot.
 
-        Follows: Distribution specification, "Extensions API".
+        Follows: OCI Distribution Specification, "Extensions API".
         """
         return self.run(self.driver.extensions())
 
     def supports(self, extension: str) -> bool:
-        """Whether one of zot's endpoints is on.
+        """Return whether an endpoint of zot's extensions is on.
 
         Args:
-            extension: `search`, `mgmt`, `userprefs`, `cosign`, `notation`.
+            extension: the endpoint: `search`, `mgmt`, `userprefs`, `cosign`, `notation`.
         """
         return self.run(self.driver.supports(extension))
 
     def mgmt(self) -> ServerInfo:
-        """The version of this zot, and the ways to log in."""
+        """Get the version of the zot server, and its ways to log in."""
         return self.run(self.driver.mgmt())
 
     # -- search ----------------------------------------------------------------------------
@@ -68,8 +68,8 @@ class ZotClient(DistributionClient):
         """Run a GraphQL query, and return its `data`.
 
         Args:
-            query: one operation. If one of several operations fails, zot returns no result of the
-                others.
+            query: a query with one operation. If one of several operations fails, zot returns no
+                result of the others.
             variables: the values of the variables that the query declares, as in
                 `query($repo: String!) {…}`. Pass values here, never inside the query's text.
 
@@ -84,13 +84,13 @@ class ZotClient(DistributionClient):
         """Search all repositories.
 
         Args:
-            text: part of a repository's name, to find repositories; or, to find images, a digest
-                or `repository:tag`, where the tag may be partial or empty.
+            text: to find repositories, part of a name; to find images, a digest or
+                `repository:tag`, in which the tag may be incomplete or empty.
         """
         return self.run(self.driver.global_search(text))
 
     def image_summary(self, repository: str, tag: str) -> ImageSummary:
-        """An image with its details: sizes, times, platforms, signatures, vulnerabilities.
+        """Get the details of an image: sizes, times, platforms, signatures, vulnerabilities.
 
         Args:
             repository: the repository's name.
@@ -99,40 +99,40 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.image_summary(repository, tag))
 
     def images(self, repository: str) -> list[ImageSummary]:
-        """The tagged images of a repository, with their details."""
+        """List the tagged images of a repository, with their details."""
         return self.run(self.driver.images(repository))
 
     def repository_info(self, repository: str) -> RepositoryInfo:
-        """A repository with its images, and whether this user has starred it."""
+        """Get the details of a repository: its images, and whether this user has starred it."""
         return self.run(self.driver.repository_info(repository))
 
     def newest_images(self) -> list[ImageSummary]:
-        """The newest image of every repository that these credentials may read, newest first."""
+        """List the newest image of each repository that these credentials may read, newest first."""
         return self.run(self.driver.newest_images())
 
     def images_for_digest(self, digest: str) -> list[ImageSummary]:
-        """Images that have a manifest, index, config or layer of that digest."""
+        """List the images that have a manifest, index, config or layer with this digest."""
         return self.run(self.driver.images_for_digest(digest))
 
     def base_images(self, image: str) -> list[ImageSummary]:
-        """The possible base images of an image: it begins with all their layers.
+        """List the possible base images of an image: all of their layers are its first layers.
 
         Args:
             image: `repository:tag`.
 
         Raises:
-            ImageInvalid: `image` does not have that form.
+            ImageInvalid: `image` is not of the form `repository:tag`.
         """
         return self.run(self.driver.base_images(image))
 
     def derived_images(self, image: str) -> list[ImageSummary]:
-        """The images possibly built on an image: they begin with all its layers.
+        """List the images that may be built on an image: all of its layers are their first layers.
 
         Args:
             image: `repository:tag`.
 
         Raises:
-            ImageInvalid: `image` does not have that form.
+            ImageInvalid: `image` is not of the form `repository:tag`.
         """
         return self.run(self.driver.derived_images(image))
 
@@ -146,16 +146,16 @@ class ZotClient(DistributionClient):
         severity: str | None = None,
         search: str | None = None,
     ) -> list[CVE]:
-        """The vulnerabilities of an image, worst first.
+        """List the vulnerabilities of an image, the most severe first.
 
         Args:
             repository: the repository's name.
             reference: a tag or a digest.
-            severity: only vulnerabilities of this severity, a `Severity` or its name.
-            search: only vulnerabilities with this text in their id, title or packages.
+            severity: list only vulnerabilities of this severity, a `Severity` or its name.
+            search: list only vulnerabilities with this text in their id, title or packages.
 
         Raises:
-            ScannerDisabled: this zot does not scan images.
+            ScannerDisabled: this zot server does not scan images.
             ScannerNotReady: zot has not downloaded its vulnerability database yet.
             ScanFailed: zot cannot scan this image.
             SeverityInvalid: `severity` is not a severity.
@@ -163,33 +163,42 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.cves(repository, reference, severity=severity, search=search))
 
     def images_with_cve(self, cve: str) -> list[ImageSummary]:
-        """The images of all repositories that have a vulnerability, such as `CVE-2021-44228`.
+        """List the images, in any repository, that have a vulnerability.
+
+        Args:
+            cve: the id of the vulnerability, such as `CVE-2021-44228`.
 
         Raises:
-            ScannerDisabled, ScannerNotReady: as with `cves`.
+            ScannerDisabled, ScannerNotReady: see `cves`.
         """
         return self.run(self.driver.images_with_cve(cve))
 
     def images_with_cve_fixed(self, cve: str, repository: str) -> list[ImageSummary]:
-        """The images of a repository without a vulnerability: fixed, or never affected.
+        """List the images of a repository that do not have a vulnerability.
+
+        It was fixed in these images, or they never had it.
+
+        Args:
+            cve: the id of the vulnerability, such as `CVE-2021-44228`.
+            repository: the repository's name.
 
         Raises:
-            ScannerDisabled, ScannerNotReady: as with `cves`.
+            ScannerDisabled, ScannerNotReady: see `cves`.
         """
         return self.run(self.driver.images_with_cve_fixed(cve, repository))
 
     def cve_diff(
         self, image: str, other: str, *, platform: Platform | str | None = None
     ) -> list[CVE]:
-        """The vulnerabilities that one image has and another one does not have, worst first.
+        """List the vulnerabilities that `image` has and `other` does not, the most severe first.
 
         Args:
             image, other: `repository:tag`.
-            platform: the platform to compare if one is an index, such as `linux/amd64`.
+            platform: if an image has several platforms, the one to compare, such as `linux/amd64`.
 
         Raises:
-            ImageInvalid: `image` or `other` does not have that form.
-            ScannerDisabled, ScannerNotReady, ScanFailed: as with `cves`.
+            ImageInvalid: `image` or `other` is not of the form `repository:tag`.
+            ScannerDisabled, ScannerNotReady, ScanFailed: see `cves`.
         """
         return self.run(self.driver.cve_diff(image, other, platform=platform))
 
@@ -200,7 +209,7 @@ class ZotClient(DistributionClient):
 
         zot can only toggle a star, so the star is read, toggled if needed, and read again until
         it is set. If two programs star a repository at the same time, it is starred in the end.
-        Another program may still change the star after it was read for the last time.
+        Another program may still change the star after the last read.
 
         Raises:
             SearchError: another program changed the star after every attempt.
@@ -209,29 +218,38 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.star(repository))
 
     def unstar(self, repository: str) -> bool:
-        """Remove the star, and return whether there was one. See `star`."""
+        """Remove the star of a repository, and return whether there was one.
+
+        Other programs that change the star are handled as in `star`.
+        """
         return self.run(self.driver.unstar(repository))
 
     def bookmark(self, repository: str) -> bool:
-        """Bookmark a repository, and return whether this changed anything. See `star`."""
+        """Bookmark a repository, and return whether this changed anything.
+
+        Other programs that change the bookmark are handled as in `star`.
+        """
         return self.run(self.driver.bookmark(repository))
 
     def unbookmark(self, repository: str) -> bool:
-        """Remove the bookmark, and return whether there was one. See `star`."""
+        """Remove the bookmark of a repository, and return whether there was one.
+
+        Other programs that change the bookmark are handled as in `star`.
+        """
         return self.run(self.driver.unbookmark(repository))
 
     def starred(self) -> list[RepositorySummary]:
-        """The repositories that this user has starred."""
+        """List the repositories that this user has starred."""
         return self.run(self.driver.starred())
 
     def bookmarked(self) -> list[RepositorySummary]:
-        """The repositories that this user has bookmarked."""
+        """List the repositories that this user has bookmarked."""
         return self.run(self.driver.bookmarked())
 
     # -- API keys --------------------------------------------------------------------------
 
     def api_keys(self) -> list[ApiKey]:
-        """This user's API keys, oldest first, without their secrets."""
+        """List this user's API keys, oldest first, without their secrets."""
         return self.run(self.driver.api_keys())
 
     def create_api_key(
@@ -240,13 +258,13 @@ class ZotClient(DistributionClient):
         """Create an API key for this user, for use with the auth driver `apikey`.
 
         Args:
-            label: a description for people; several keys can have the same label.
-            scopes: names of repositories. zot stores them but does not enforce them: the key is
-                not limited to them.
-            expires_at: the time of expiry, with a time zone; None for never.
+            label: a description for people; several API keys can have the same label.
+            scopes: names of repositories. zot stores them but does not enforce them: the API key
+                gives access to other repositories, too.
+            expires_at: the time of expiry, with a time zone; None if the API key never expires.
 
         Returns:
-            the key with its secret, `api_key`, which zot never shows again.
+            the API key with its secret, `api_key`, which zot never shows again.
 
         Raises:
             ApiKeyInvalid: `expires_at` has no time zone, or is in the past.
@@ -259,16 +277,16 @@ class ZotClient(DistributionClient):
         """Revoke an API key.
 
         Args:
-            id: the key's `id`, as in `api_keys`.
+            id: the `id` of an `ApiKey` (see `api_keys`).
 
         Raises:
-            NotFound: this user has no such key.
+            NotFound: this user has no such API key.
         """
         return self.run(self.driver.revoke_api_key(id))
 
 
 class AsyncZotClient(AsyncDistributionClient, twin=ZotClient):
-    """The async twin of `ZotClient`: the same methods, awaited."""
+    """The async version of `ZotClient`: its methods have the same names, and are awaited."""
 
     driver: ZotDriver
 

@@ -1,4 +1,4 @@
-"""The driver `zot`: the specification's operations where zot differs, and zot's extensions.
+"""The driver `zot`: the specification's operations, adapted to zot, and zot's extensions.
 
 Follows: OCI Distribution Specification 1.1, as zot implements it.
 """
@@ -33,35 +33,36 @@ from dockhand_zot.clients import AsyncZotClient, ZotClient
 from dockhand_zot.preferences import ApiKeys, Preferences
 from dockhand_zot.vulnerabilities import Scans
 
-_SMALL = 64 << 10  # bytes of a blob that is read to its end
+# Bytes. A reply up to this size is read to its end, so that its connection can be reused.
+_SMALL = 64 << 10
 
 __all__ = ["ZotDriver"]
 
 
 class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
-    """The driver for zot. Its methods differ from those for Distribution as the comments say."""
+    """The driver for zot. Each method names the difference between zot and Distribution."""
 
     name = "zot"
     client = ZotClient
     async_client = AsyncZotClient
 
-    # -- scopes: zot wants exactly these, without `*` and without the catalog ----------------
+    # -- scopes: zot expects exactly these, neither the action `*` nor `registry:catalog` -----
 
     def push_scopes(self, repository: str, source: str | None = None) -> tuple[Scope, ...]:  # noqa: ARG002
-        """Push alone is enough, and a mount needs no scope for its source."""
+        """The scope `push`, without `pull`; a mount requires no scope for its source."""
         return (Scope.repository(repository, "push"),)
 
     def catalog_scopes(self) -> tuple[Scope, ...]:
-        """A list of any kind needs pull for a repository without a name."""
+        """The scope of any list or search: `pull` for a repository with an empty name."""
         return (Scope.repository("", "pull"),)
 
     # -- lists -------------------------------------------------------------------------------
 
     def repository_page(self, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
-        """The page; an empty one is checked against the whole list.
+        """Fetch a page of repositories; if it is empty, cut the page out of the whole list.
 
-        Behind a repository that was deleted in the meantime zot sends an empty page, as if the list
-        ended there.
+        If the repository `after` was deleted in the meantime, zot sends an empty page, as if the
+        list had ended.
         """
         page = yield from super().repository_page(limit=limit, after=after)
         if page.items or after is None or limit is None:
@@ -70,7 +71,10 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
         return cut_page(everything.items, limit, after)
 
     def tag_page(self, repository: str, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
-        """The page; behind a tag that was deleted in the meantime zot answers 404."""
+        """Fetch a page of tags; after a 404, cut the page out of the whole list.
+
+        zot answers 404 if the tag `after` was deleted in the meantime.
+        """
         try:
             return (yield from super().tag_page(repository, limit=limit, after=after))
         except NotFound:
@@ -82,15 +86,15 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
     # -- blobs -------------------------------------------------------------------------------
 
     def blob_size(self, repository: str, digest: str) -> Flow[int]:
-        """GET the blob, and stop after the headers.
+        """Get the size of a blob from the headers of a GET reply.
 
-        HEAD, and GET of a range, find a blob in any readable repository, link it into this one, and
-        create this one where it does not exist.
+        A HEAD would have side effects, and so would a GET of a range: if any readable repository
+        has the blob, zot links it into this repository, which it creates if necessary.
         """
         reply = yield from super().open_blob(repository, digest, offset=0)
         size: int | None = reply.stream.length
         if size is not None and size <= _SMALL:
-            yield from drain(reply.stream, lambda _: None)  # so that the connection stays open
+            yield from drain(reply.stream, lambda _: None)  # keeps the connection open
         else:
             yield from discard(reply.stream)
         if size is None:
@@ -98,13 +102,20 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
         return size
 
     def open_blob(self, repository: str, digest: str, *, offset: int) -> Flow[Reply]:
-        """GET the blob; before a range, check that the blob is in this repository."""
+        """Request a blob, or its bytes from `offset` on, with GET; the body is left unread.
+
+        Before a range is requested, `blob_size` checks that this repository has the blob.
+        """
         if offset:
             yield from self.blob_size(repository, digest)
         return (yield from super().open_blob(repository, digest, offset=offset))
 
     def _exists_for_push(self, repository: str, digest: Digest) -> Flow[bool]:
-        """HEAD the blob: before a push it is useful that zot links it from another repository."""
+        """Whether zot has a blob, so that its push can be skipped.
+
+        A HEAD is sent, because its side effect helps here: if another repository has the blob, zot
+        links it into this one.
+        """
         try:
             yield from super().blob_size(repository, digest)
         except NotFound:
@@ -112,7 +123,11 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
         return True
 
     def upload_chunk(self, upload: Upload, data: bytes) -> Flow[Upload]:
-        """PATCH the bytes. zot drops an upload, with all its bytes, when a request breaks off."""
+        """Append bytes to an upload with PATCH.
+
+        Raises:
+            BlobUploadUnknown: an earlier request broke off: zot then drops the upload.
+        """
         try:
             return (yield from super().upload_chunk(upload, data))
         except BlobUploadUnknown as error:
@@ -125,10 +140,10 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
     def put_manifest(
         self, repository: str, reference: str, manifest: ManifestData, *, media_type: str | None
     ) -> Flow[PushResult]:
-        """PUT the manifest.
+        """Push a manifest.
 
-        Where the reply to a first attempt was lost, zot may refuse the second one, because the tag
-        exists by then; the tag's digest tells whether the first attempt succeeded.
+        If the reply to the first attempt is lost, zot may refuse the second one, because the tag
+        exists by then. The tag's digest then shows whether the first attempt succeeded.
         """
         try:
             return (
@@ -136,7 +151,7 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
                     repository, reference, manifest, media_type=media_type
                 )
             )
-        except (Denied, Unauthorized) as error:  # 401 for an anonymous client
+        except (Denied, Unauthorized) as error:  # zot sends 401 to anonymous clients
             raw, _ = encode_manifest(manifest, media_type)
             if error.attempts > 1 and (yield from self._is_pushed(repository, reference, raw)):
                 digest = Digest.of(raw)
@@ -158,6 +173,6 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
         return head.digest == Digest.of(raw, head.digest.algorithm)
 
     def delete_tag(self, repository: str, tag: str) -> Flow[None]:
-        """DELETE the tag, and nothing else."""
+        """Delete a tag. zot supports this, so no error is changed to `Unsupported`."""
         check_repository(repository)
         yield from self._delete_content(repository, "manifest", check_tag(tag))

@@ -1,16 +1,16 @@
 """The errors of zot's extensions.
 
 DockhandError
-├── ExtensionNotEnabled         the extension is off, or the registry is not a zot
+├── ExtensionNotEnabled         the extension is off, or the registry is not zot
 ├── ApiKeyInvalid               an API key cannot have these properties
 ├── ImageInvalid                not `repository:tag` or `repository@digest`
 ├── SeverityInvalid             not one of zot's severities
 └── SearchError                 zot's search failed with GraphQL errors (.errors .status)
     ├── SearchUnknown           the repository or image does not exist
-    ├── SearchForbidden         these credentials may not read it
-    ├── ScannerDisabled         this zot does not scan images
+    ├── SearchForbidden         these credentials may not read the repository or image
+    ├── ScannerDisabled         this zot server does not scan images
     ├── ScannerNotReady         zot has not downloaded its vulnerability database yet
-    └── ScanFailed              zot cannot scan this image
+    └── ScanFailed              zot cannot scan the image
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ __all__ = [
 
 
 class ExtensionNotEnabled(DockhandError):
-    """The extension that an operation needs is off, or the registry is not a zot.
+    """The extension that an operation needs is off, or the registry is not zot.
 
     Attributes:
         extension: the name of the extension, such as `search`.
-        setting: the part of zot's configuration that turns it on; None if the registry is not a
-            zot.
+        setting: the part of zot's configuration that turns the extension on; None if the registry
+            is not zot.
     """
 
     def __init__(self, message: str, *, extension: str, setting: str | None) -> None:
@@ -54,19 +54,19 @@ class ApiKeyInvalid(DockhandError, ValueError):
 
 
 class ImageInvalid(DockhandError, ValueError):
-    """A text does not name an image as `repository:tag` or `repository@digest`."""
+    """A string does not name an image as `repository:tag` or `repository@digest`."""
 
 
 class SeverityInvalid(DockhandError, ValueError):
-    """A text is not the name of a `Severity`."""
+    """A string is not the name of a `Severity`."""
 
 
 class SearchError(DockhandError):
     """zot's search answered with GraphQL errors.
 
     Attributes:
-        errors: as zot sent them, each with a `message`.
-        status: HTTP status: 422 if zot does not understand the query, 200 if the query failed.
+        errors: the errors as zot sent them, each with a `message`.
+        status: the HTTP status: 422 if zot does not understand the query, 200 if the query failed.
     """
 
     def __init__(
@@ -78,15 +78,15 @@ class SearchError(DockhandError):
 
 
 class SearchUnknown(SearchError):
-    """zot's search knows no such repository or image."""
+    """zot's search found no such repository or image."""
 
 
 class SearchForbidden(SearchError):
-    """These credentials may not read that repository."""
+    """These credentials may not read the repository or image."""
 
 
 class ScannerDisabled(SearchError):
-    """This zot does not scan images: `extensions.search.cve` is missing in its configuration."""
+    """This zot server does not scan images: `extensions.search.cve` is not configured."""
 
 
 class ScannerNotReady(SearchError):
@@ -94,4 +94,4 @@ class ScannerNotReady(SearchError):
 
 
 class ScanFailed(SearchError):
-    """zot cannot scan this image."""
+    """zot cannot scan the image."""

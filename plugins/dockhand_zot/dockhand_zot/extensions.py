@@ -1,6 +1,6 @@
-"""zot's extensions: the list of them, calls of their endpoints, the error for a missing one.
+"""zot's extensions: their list, calls of their endpoints, and the error if an extension is off.
 
-Follows: the Distribution specification's "Extensions API" (`_oci/ext/discover`).
+Follows: OCI Distribution Specification, "Extensions API" (`_oci/ext/discover`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dockhand_zot.models import Extension, ServerInfo
 M = TypeVar("M", bound=BaseModel)
 
 DISCOVER = "_oci/ext/discover"
-# The settings that enable an endpoint. zot's documentation is not right in every case.
+# The settings that turn each endpoint on. zot's documentation of them is partly wrong.
 _SETTINGS = {
     "search": '"extensions": {"search": {"enable": true}}',
     "mgmt": '"extensions": {"search": {"enable": true}}',
@@ -35,7 +35,11 @@ class Extensions(DistributionBase):
     """The operations that all extensions share."""
 
     def extensions(self) -> Flow[list[Extension]]:
-        """GET the list of extensions; a registry without that endpoint is not a zot."""
+        """Fetch the list of extensions.
+
+        Raises:
+            ExtensionNotEnabled: the registry has no such list, so it is not zot.
+        """
         try:
             reply = yield from call("GET", DISCOVER, scopes=self.catalog_scopes())
         except (NotFound, Unsupported) as error:
@@ -51,13 +55,16 @@ class Extensions(DistributionBase):
         return validated_items(reply, Extension, found)
 
     def supports(self, extension: str) -> Flow[bool]:
-        """Search the list for an endpoint of that name."""
+        """Return whether an endpoint with this name is in the list of extensions."""
         found = yield from self.extensions()
         wanted = f"/ext/{extension.strip('/')}"
         return any(endpoint.endswith(wanted) for each in found for endpoint in each.endpoints)
 
     def mgmt(self) -> Flow[ServerInfo]:
-        """GET without credentials: the endpoint refuses tokens, and needs none."""
+        """Get the version of the server, and its ways to log in.
+
+        The request has no credentials: the endpoint needs none, and refuses bearer tokens.
+        """
         reply = yield from self._extension("mgmt", "GET", "_zot/ext/mgmt", anonymous=True)
         document = reply.json()
         http = document.get("http")
@@ -67,12 +74,17 @@ class Extensions(DistributionBase):
     def _extension(
         self, name: str, method: str, path: str, /, **options: Unpack[CallOptions]
     ) -> Flow[Reply]:
-        """Call an endpoint; the error for a missing one names the setting that enables it."""
+        """Call an endpoint of an extension.
+
+        Raises:
+            ExtensionNotEnabled: the endpoint is missing; the error names the setting that turns the
+                endpoint on.
+        """
         try:
             return (yield from call(method, path, **options))
         except (NotFound, Unsupported) as error:
             if name != "apikey" and (yield from self.supports(name)):
-                raise  # the endpoint exists; something else is unknown
+                raise  # the endpoint exists, so the 404 has another reason
             setting = _SETTINGS[name]
             raise ExtensionNotEnabled(
                 f"zot's extension {name} is off: its configuration needs {setting}",
@@ -82,7 +94,9 @@ class Extensions(DistributionBase):
 
 
 def validated_items(reply: Reply, model: type[M], items: Iterable[object]) -> list[M]:
-    """The items of a list in a reply as models; zot sends null for some.
+    """Convert the items of a list in a reply to models.
+
+    zot sends null for some items; they are left out.
 
     Raises:
         ResponseInvalid: an item does not match the model.

@@ -1,6 +1,8 @@
-"""Results of zot's extensions. Their attributes have the same names as elsewhere in Dockhand.
+"""The results of zot's extensions.
 
-Sizes are numbers, although zot sends them as text. A time that zot sends as the year 1 is None.
+Attributes have the names that Dockhand uses elsewhere, not always those of zot. Sizes are in bytes,
+as numbers, although zot sends them as text. A time in the year 1 means that zot does not know the
+time; the attribute is then None.
 
 Follows: zot's GraphQL schema, and its API documentation.
 """
@@ -37,7 +39,7 @@ __all__ = [
 
 
 class Severity(StrEnum):
-    """The severity of a vulnerability. Severities compare in the order below."""
+    """The severity of a vulnerability. Severities can be compared: UNKNOWN is the lowest."""
 
     UNKNOWN = "UNKNOWN"
     LOW = "LOW"
@@ -47,7 +49,7 @@ class Severity(StrEnum):
 
     @property
     def rank(self) -> int:
-        """The position in that order, from 0 (UNKNOWN) to 4 (CRITICAL)."""
+        """The severity as a number, from 0 (UNKNOWN) to 4 (CRITICAL)."""
         return list(Severity).index(self)
 
     def __lt__(self, other: str) -> bool:
@@ -64,7 +66,7 @@ class Severity(StrEnum):
 
 
 def _severity(value: object) -> object:
-    """zot sends nothing, or NONE, for an image without vulnerabilities."""
+    """The severity; None for an image without vulnerabilities: zot sends NONE, '' or null."""
     if value in (None, "", "NONE"):
         return None
     return value if value in set(Severity) else Severity.UNKNOWN
@@ -75,7 +77,7 @@ def _time(value: object) -> object:
 
 
 def _platform(value: object) -> object:
-    """The platform of zot's `Os` and `Arch`; None for an artifact, which has neither."""
+    """The platform in zot's `Os` and `Arch`; None for an artifact, which has neither."""
     if not isinstance(value, dict):
         return value
     os, architecture = value.get("Os"), value.get("Arch")
@@ -89,7 +91,7 @@ def _platforms(value: object) -> object:
 
 
 def _present(value: object) -> object:
-    """The items of a list without nulls: zot sends null for empty lists and missing items."""
+    """The items of a list that are not null; no items if zot sends null instead of a list."""
     return [item for item in value if item is not None] if isinstance(value, list) else value or ()
 
 
@@ -123,7 +125,7 @@ class Layer(_Model):
 
 
 class Signature(_Model):
-    """A signature: its tool (`cosign`, `notation`), whether zot trusts it, and its author."""
+    """A signature: the tool that made it (`cosign`, `notation`), its author, and zot's trust."""
 
     tool: Text = ""
     trusted: Flag = Field(False, alias="IsTrusted")
@@ -131,7 +133,7 @@ class Signature(_Model):
 
 
 class Vulnerabilities(_Model):
-    """The number of vulnerabilities of an image, by severity."""
+    """The number of vulnerabilities of an image, in total and by severity."""
 
     worst: Worst = Field(None, alias="MaxSeverity")
     count: Number = 0
@@ -158,7 +160,7 @@ class Referrer(_Model):
 
 
 class ManifestSummary(_Model):
-    """A manifest of an image; an image has one for each platform."""
+    """A manifest of an image, which has one manifest for each platform."""
 
     digest: Text = ""
     config_digest: Text = ""
@@ -176,12 +178,12 @@ class ImageSummary(_Model):
 
     Attributes:
         repository, tag, digest, media_type: the identity of the image.
-        size: the total size, in bytes.
+        size: the total size of the image, in bytes.
         pushed_at, tagged_at, last_pulled_at: times; None if zot does not know them.
         last_updated: the time of the build, from the image's config.
-        pushed_by: the name of the user who pushed it.
-        manifests: one for each platform.
-        vulnerabilities: their numbers, if zot's scanner is on.
+        pushed_by: the name of the user who pushed the image.
+        manifests: one manifest for each platform.
+        vulnerabilities: the numbers of vulnerabilities, if zot's scanner is on.
         title, description, …: values of the image's annotations or labels.
     """
 
@@ -217,7 +219,7 @@ class ImageSummary(_Model):
 class RepositorySummary(_Model):
     """A repository with the details that zot stores.
 
-    `starred` and `bookmarked` are those of the user who is logged in.
+    `starred` and `bookmarked` tell whether the logged-in user has starred or bookmarked it.
     """
 
     name: Text = ""
@@ -241,7 +243,7 @@ class RepositoryInfo(_Model):
 
 
 class SearchResult(_Model):
-    """The results of a search: repositories for part of a name, images for `repository:tag`."""
+    """The results of `global_search`: repositories or images, depending on the search text."""
 
     repositories: Annotated[tuple[RepositorySummary, ...], BeforeValidator(_present)] = Field(
         (), alias="Repos"
@@ -275,7 +277,7 @@ class CVE(_Model):
 
 
 class Extension(BaseModel):
-    """An extension of a registry's API; zot has one, with many endpoints."""
+    """An extension of a registry's API. zot has a single extension, with many endpoints."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -286,7 +288,7 @@ class Extension(BaseModel):
 
 
 class ApiKey(BaseModel):
-    """An API key without its secret, which zot shows only once, in `NewApiKey`."""
+    """An API key without its secret. zot shows the secret only once, in `NewApiKey`."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
@@ -300,17 +302,18 @@ class ApiKey(BaseModel):
 
 
 class NewApiKey(ApiKey):
-    """An API key that was just created; `api_key` is its secret, which zot never shows again."""
+    """A newly created API key; `api_key` is its secret, which zot never shows again."""
 
     api_key: SecretStr = Field(alias="apiKey")
 
 
 class ServerInfo(BaseModel):
-    """The version of a zot, and the ways to log in.
+    """The version of a zot server, and its ways to log in.
 
     Attributes:
         version: the release, such as `v2.1.20`.
-        commit, binary_type: the commit and the kind of build.
+        commit: the commit that the server was built from.
+        binary_type: the kind of build.
         spec_version: the version of the Distribution specification that zot implements.
         auth: the ways to log in (`htpasswd`, `bearer`, `ldap`, `openid`, `apikey` …), with the
             details of each.

@@ -20,7 +20,7 @@ from dockhand_zot.models import ApiKey, NewApiKey, RepositorySummary
 from dockhand_zot.search import Search
 
 USERPREFS = "_zot/ext/userprefs"
-# Relative to /v2/, since a proxy may add a prefix to both paths.
+# Relative to `/v2/`, so that a prefix that a proxy adds before `/v2/` is kept.
 API_KEYS = "../zot/auth/apikey"
 _ATTEMPTS = 6
 
@@ -29,26 +29,30 @@ class Preferences(Search):
     """The operations on stars and bookmarks."""
 
     def star(self, repository: str) -> Flow[bool]:
-        """Star a repository unless it is starred; whether that changed anything."""
+        """Star a repository unless it is starred; return whether that changed anything."""
         return (yield from self._set(repository, "toggleStar", "starred", wanted=True))
 
     def unstar(self, repository: str) -> Flow[bool]:
-        """Remove the star of a repository; whether there was one."""
+        """Remove the star of a repository; return whether there was one."""
         return (yield from self._set(repository, "toggleStar", "starred", wanted=False))
 
     def bookmark(self, repository: str) -> Flow[bool]:
-        """Bookmark a repository unless it is bookmarked; whether that changed anything."""
+        """Bookmark a repository unless it is bookmarked; return whether that changed anything."""
         return (yield from self._set(repository, "toggleBookmark", "bookmarked", wanted=True))
 
     def unbookmark(self, repository: str) -> Flow[bool]:
-        """Remove the bookmark of a repository; whether there was one."""
+        """Remove the bookmark of a repository; return whether there was one."""
         return (yield from self._set(repository, "toggleBookmark", "bookmarked", wanted=False))
 
     def _set(self, repository: str, action: str, field: str, *, wanted: bool) -> Flow[bool]:
-        """Read the field, toggle it if it differs, and read again: zot offers toggles only."""
+        """Set a star or bookmark to the wanted state; return whether that changed anything.
+
+        zot can only toggle it, so the state is read, toggled if needed, and read again.
+        """
         changed = False
         for attempt in range(_ATTEMPTS):
-            if attempt > 1:  # another program toggles it too: get out of step
+            if attempt > 1:
+                # Another program toggles it, too; a random pause keeps the two from alternating.
                 yield from pause(random.uniform(0, 0.05 * 2**attempt))
             summary, _, _ = yield from self._summary(queries.MARKS, repository)
             if getattr(summary, field) == wanted:
@@ -69,11 +73,11 @@ class Preferences(Search):
         )
 
     def starred(self) -> Flow[list[RepositorySummary]]:
-        """The repositories that this user has starred."""
+        """List the repositories that this user has starred."""
         return (yield from self._pages(RepositorySummary, queries.STARRED, "StarredRepos"))
 
     def bookmarked(self) -> Flow[list[RepositorySummary]]:
-        """The repositories that this user has bookmarked."""
+        """List the repositories that this user has bookmarked."""
         return (yield from self._pages(RepositorySummary, queries.BOOKMARKED, "BookmarkedRepos"))
 
 
@@ -81,7 +85,7 @@ class ApiKeys(Extensions):
     """The operations on API keys."""
 
     def api_keys(self) -> Flow[list[ApiKey]]:
-        """This user's API keys, oldest first."""
+        """List this user's API keys, oldest first."""
         reply = yield from self._extension("apikey", "GET", API_KEYS)
         found = validated_items(reply, ApiKey, reply.json().get("apiKeys") or ())
         start = datetime.min.replace(tzinfo=UTC)
@@ -107,12 +111,15 @@ class ApiKeys(Extensions):
             headers={"Content-Type": "application/json"},
             body=BytesSource(json.dumps(wanted).encode()),
             expect=frozenset({200, 201}),
-            repeatable=False,  # a retry could leave a second key behind
+            repeatable=False,  # a retry could create a second API key
         )
         return reply.validated(NewApiKey, reply.json())
 
     def revoke_api_key(self, key_id: str) -> Flow[None]:
-        """Revoke an API key after looking it up: zot reports success for unknown keys, too."""
+        """Revoke an API key.
+
+        The API key is looked up first, because zot reports success even if it does not exist.
+        """
         known = yield from self.api_keys()
         if key_id not in {key.id for key in known}:
             raise NotFound(f"no API key {key_id[:100]!r} belongs to this user")

@@ -1,4 +1,4 @@
-"""GraphQL queries: constant texts, since a caller's values are passed as variables.
+"""The driver's GraphQL queries. They are constant: values are passed as variables.
 
 Follows: zot's GraphQL schema.
 """

@@ -1,8 +1,8 @@
 """zot's search: GraphQL queries with typed results.
 
-Values are sent as GraphQL variables, never inside a query's text. Queries are sent by GET, which
-needs read access only. Each request has one operation: if one of several fails, zot returns no
-result of the others.
+Values are sent as GraphQL variables, never inside a query's text. Queries are sent with GET, for
+which zot requires read access only. Each query has one operation: if one of several operations
+fails, zot returns no result of the others.
 
 Follows: zot's GraphQL schema.
 """
@@ -42,7 +42,7 @@ M = TypeVar("M", bound=BaseModel)
 PATH = "_zot/ext/search"
 PAGE = 100
 _MAX_PAGES = 1000
-# zot's GraphQL errors have no codes: their texts are the only difference.
+# zot's GraphQL errors have no codes, so part of the message decides the class of the error.
 _BY_TEXT: tuple[tuple[str, type[SearchError]], ...] = (
     ("cve search is disabled", ScannerDisabled),
     ("cve-db is not present", ScannerNotReady),
@@ -57,7 +57,7 @@ class Search(Extensions):
     """The operations of zot's search."""
 
     def search(self, query: str, variables: Mapping[str, Any] | None) -> Flow[dict[str, Any]]:
-        """Run a query that the caller wrote."""
+        """Run the caller's query, and return its `data`."""
         data, _ = yield from self._query(query, variables or {})
         return data
 
@@ -86,7 +86,7 @@ class Search(Extensions):
         return data, reply
 
     def _ask(self, query: str, key: str, **variables: Any) -> Flow[tuple[dict[str, Any], Reply]]:
-        """Run a query with one field, and return the value of that field."""
+        """Run a query with one top-level field; return the value of the field, and the reply."""
         data, reply = yield from self._query(query, variables)
         found = data.get(key)
         if not isinstance(found, dict):
@@ -102,7 +102,7 @@ class Search(Extensions):
         sort: str = "ALPHABETIC_ASC",
         **variables: Any,
     ) -> Flow[None]:
-        """Pass every page of a query to `take`, which returns the number of items on that page."""
+        """Fetch all pages of a query; pass each to `take`, which returns its number of items."""
         seen = 0
         for _ in range(_MAX_PAGES):
             page = {"limit": PAGE, "offset": seen, "sortBy": sort}
@@ -116,7 +116,7 @@ class Search(Extensions):
     def _pages(
         self, model: type[M], query: str, key: str, items: str = "Results", **variables: Any
     ) -> Flow[list[M]]:
-        """The items of all pages of a query."""
+        """Fetch all pages of a query, and return their items."""
         everything: list[M] = []
 
         def take(found: Mapping[str, Any], reply: Reply) -> int:
@@ -148,7 +148,7 @@ class Search(Extensions):
         )
 
     def image_summary(self, repository: str, tag: str) -> Flow[ImageSummary]:
-        """One image, by its tag: zot accepts no digest here."""
+        """Get the details of an image by its tag; zot accepts no digest here."""
         name = f"{check_repository(repository)}:{check_tag(tag)}"
         found, reply = yield from self._ask(queries.IMAGE, "Image", image=name)
         image = reply.validated(ImageSummary, found)
@@ -157,17 +157,19 @@ class Search(Extensions):
         return image
 
     def images(self, repository: str) -> Flow[list[ImageSummary]]:
-        """The tagged images of a repository."""
+        """List the tagged images of a repository."""
         check_repository(repository)
         found = yield from self._pages(
             ImageSummary, queries.IMAGES, "ImageList", repository=repository
         )
-        if not found:  # also if the repository does not exist or may not be read
+        if not found:
+            # zot's list is also empty if the repository does not exist or may not be read; then
+            # this query raises an error.
             yield from self._summary(queries.MARKS, repository)
         return found
 
     def repository_info(self, repository: str) -> Flow[RepositoryInfo]:
-        """A repository with its images."""
+        """Get the details of a repository, with its images."""
         summary, found, reply = yield from self._summary(queries.REPOSITORY, repository)
         images = validated_items(reply, ImageSummary, _list(found, "Images", reply))
         return RepositoryInfo(summary=summary, images=tuple(images))
@@ -175,7 +177,7 @@ class Search(Extensions):
     def _summary(
         self, query: str, repository: str
     ) -> Flow[tuple[RepositorySummary, Mapping[str, Any], Reply]]:
-        """Run a query on a repository; its summary, the whole result, and the reply."""
+        """Run a query on a repository; return its summary, the whole result, and the reply."""
         check_repository(repository)
         found, reply = yield from self._ask(query, "ExpandedRepoInfo", repository=repository)
         summary = found.get("Summary")
@@ -184,14 +186,14 @@ class Search(Extensions):
         return reply.validated(RepositorySummary, summary), found, reply
 
     def newest_images(self) -> Flow[list[ImageSummary]]:
-        """The newest image of each repository, newest first."""
+        """List the newest image of each repository, newest first."""
         found = yield from self._pages(
             RepositorySummary, queries.NEWEST, "RepoListWithNewestImage", sort="UPDATE_TIME"
         )
         return [each.newest_image for each in found if each.newest_image]
 
     def images_for_digest(self, digest: str) -> Flow[list[ImageSummary]]:
-        """The images that have a manifest, index, config or layer of that digest."""
+        """List the images that have a manifest, index, config or layer with this digest."""
         return (
             yield from self._pages(
                 ImageSummary, queries.FOR_DIGEST, "ImageListForDigest", digest=str(Digest(digest))
@@ -199,13 +201,13 @@ class Search(Extensions):
         )
 
     def base_images(self, image: str) -> Flow[list[ImageSummary]]:
-        """The possible base images of an image: it begins with all their layers."""
+        """List the possible base images of an image: all of their layers are its first layers."""
         return (
             yield from self._pages(ImageSummary, queries.BASE, "BaseImageList", image=tagged(image))
         )
 
     def derived_images(self, image: str) -> Flow[list[ImageSummary]]:
-        """The images possibly built on an image: they begin with all its layers."""
+        """List the images that may be built on an image: all of its layers are their first."""
         return (
             yield from self._pages(
                 ImageSummary, queries.DERIVED, "DerivedImageList", image=tagged(image)
@@ -214,7 +216,7 @@ class Search(Extensions):
 
 
 def failure(errors: Any, reply: Reply) -> SearchError:
-    """The error that stands for a reply's GraphQL errors."""
+    """The exception for the GraphQL errors of a reply."""
     entries = [error for error in errors if isinstance(error, dict)] if errors else []
     texts = [str(entry.get("message", "")) for entry in entries] or ["an error without a message"]
     kind = next((kind for text, kind in _BY_TEXT if any(text in t for t in texts)), SearchError)
@@ -228,7 +230,7 @@ def split_image(image: str) -> tuple[str, str]:
     """Split `repository:tag` or `repository@digest` into its two parts.
 
     Raises:
-        ImageInvalid: the text has neither form.
+        ImageInvalid: the string has neither form.
     """
     name, at, digest = image.partition("@")
     repository, colon, tag = name.rpartition(":")
@@ -243,7 +245,11 @@ def split_image(image: str) -> tuple[str, str]:
 
 
 def tagged(image: str) -> str:
-    """Check that a text has the form `repository:tag`, and return it."""
+    """Check that a string has the form `repository:tag`, and return it.
+
+    Raises:
+        ImageInvalid: the string has another form.
+    """
     repository, reference = split_image(image)
     if ":" in reference:
         raise ImageInvalid(f"{one_line(image)!r}: zot looks these up by tag, not by digest")
@@ -251,7 +257,7 @@ def tagged(image: str) -> str:
 
 
 def _hidden(what: str) -> SearchForbidden:
-    """The error for a reply with empty fields: zot sends those if reading is not allowed."""
+    """The error for a reply with empty fields, which zot sends if reading is not allowed."""
     return SearchForbidden(f"{what}: these credentials may not read it", status=200)
 
 
@@ -263,7 +269,10 @@ def _list(found: Mapping[str, Any], key: str, reply: Reply) -> Iterable[object]:
 
 
 def _total(found: Mapping[str, Any]) -> int:
-    """The number of items on all pages; a CVE diff has it in `Summary`, other queries in `Page`."""
+    """The number of items on all pages together.
+
+    It is in `Summary` in the reply to a CVE diff, and in `Page` in the replies to other queries.
+    """
     for key, name in (("Summary", "Count"), ("Page", "TotalCount")):
         said = found.get(key)
         if isinstance(said, dict) and isinstance(said.get(name), int):

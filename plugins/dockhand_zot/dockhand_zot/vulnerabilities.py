@@ -28,7 +28,7 @@ class Scans(Search):
     def cves(
         self, repository: str, reference: str, *, severity: str | None, search: str | None
     ) -> Flow[list[CVE]]:
-        """The vulnerabilities of an image, worst first."""
+        """List the vulnerabilities of an image, the most severe first."""
         name = f"{check_repository(repository)}"
         name += f"@{reference}" if ":" in check_reference(reference) else f":{reference}"
         return (
@@ -45,14 +45,14 @@ class Scans(Search):
         )
 
     def images_with_cve(self, cve: str) -> Flow[list[ImageSummary]]:
-        """The images of all repositories that have a vulnerability."""
+        """List the images, in any repository, that have a vulnerability."""
         found = yield from self._pages(ImageSummary, queries.WITH_CVE, "ImageListForCVE", cve=cve)
         if not found:
             yield from self._check_scanner("")
         return found
 
     def images_with_cve_fixed(self, cve: str, repository: str) -> Flow[list[ImageSummary]]:
-        """The images of a repository without a vulnerability: fixed, or never affected."""
+        """List the images of a repository that no longer have a vulnerability, or never had it."""
         check_repository(repository)
         found = yield from self._pages(
             ImageSummary,
@@ -68,7 +68,7 @@ class Scans(Search):
     def cve_diff(
         self, image: str, other: str, *, platform: Platform | str | None
     ) -> Flow[list[CVE]]:
-        """The vulnerabilities that one image has and another one does not have."""
+        """List the vulnerabilities that `image` has and `other` does not."""
         wanted = Platform.parse(platform) if isinstance(platform, str) else platform
         return (
             yield from self._pages(
@@ -83,10 +83,13 @@ class Scans(Search):
         )
 
     def _check_scanner(self, repository: str) -> Flow[None]:
-        """Raise if the scanner is off or not ready, by a query on one image.
+        """Raise an error if the scanner is off or not ready.
 
-        Without its database, zot answers queries over several images with an empty result instead
-        of an error.
+        A query on a single image is sent, because zot answers a query on several images with an
+        empty result, instead of an error, if the scanner is not ready.
+
+        Args:
+            repository: where to find an image for the query; empty for any repository.
         """
         found, _ = yield from self._ask(queries.ANY_IMAGE, "ImageList", repository=repository)
         images = [each for each in found.get("Results") or () if isinstance(each, dict)]
@@ -103,14 +106,14 @@ class Scans(Search):
         except (ScannerDisabled, ScannerNotReady):
             raise
         except SearchError:
-            pass  # an error of this image, not of the scanner
+            pass  # a problem with this image, not with the scanner
 
 
 def _severity(text: str) -> Severity:
     try:
         return Severity(text.upper())
     except ValueError:
-        # zot treats an unknown name as UNKNOWN
+        # Checked here, because zot would treat an unknown name as UNKNOWN.
         raise SeverityInvalid(f"severity {text[:40]!r} is none of {', '.join(Severity)}") from None
 
 
