@@ -1,4 +1,4 @@
-"""A whole OCI registry in the process: the driver `embedded`, or `Registry` by itself."""
+"""An OCI registry inside the process: the driver `embedded`, or the class `Registry` alone."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Load a name when it is first used.
+    """Import an object of this package when its name is first used.
 
-    Without `dockhand_core.lazy`: pytest imports this package in every run, because of the fixture,
-    and importing the core would slow down each of them.
+    `dockhand_core.lazy` is not used here: pytest imports this package in every run, because of the
+    fixture, and importing the core, too, would slow down each run.
     """
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run_garbage_collection(options: argparse.Namespace) -> None:
-    # A mistyped folder must not be created.
+    # Checked here, because `LayoutStorage` would create a folder whose name was mistyped.
     if not Path(options.root).is_dir():
         sys.exit(f"--gc: {options.root} is not a folder")
     try:

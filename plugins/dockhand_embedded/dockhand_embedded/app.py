@@ -1,7 +1,7 @@
 """The registry as an ASGI application.
 
-Bodies are streamed both ways in constant memory, and work that may wait for a disk runs in threads,
-so that one event loop serves many clients. It needs no web framework.
+Request and reply bodies are streamed in constant memory, and work that may wait for a disk runs in
+threads, so that one event loop serves many clients. The application needs no web framework.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _READ_METHODS = ("GET", "HEAD")
-# Bytes. A body up to this size is received as a whole: that costs less than switches to a thread.
+# Bytes. A request body up to this size is received completely before it is handled, which takes
+# less time than a switch to a thread for each piece.
 _SMALL_BODY = 256 * 1024
-_CLEANUP_INTERVAL = 3600.0
+_CLEANUP_INTERVAL = 3600.0  # seconds
 _PATHSEND = "http.response.pathsend"
 _log = logging.getLogger("dockhand_embedded")
 
@@ -68,21 +69,22 @@ def create_app(
     authenticate: Authenticate | None = None,
     notifications: Sequence[NotificationTarget | Mapping[str, Any]] = (),
 ) -> AsgiApp:
-    """An ASGI application that serves the repositories in a folder.
+    """Create an ASGI application that serves the repositories in a folder.
 
-    Without `authenticate` there is no access control: make it reachable only for clients that may
-    do everything, or put it behind a proxy that authenticates.
+    Without `authenticate` there is no access control: make the application reachable only for
+    clients that may do everything, or put it behind a proxy that authenticates.
 
     Args:
         root: a folder of OCI Image Layouts, one for each repository, created if it does not exist;
             or `:memory:`, which stores nothing on disk.
         read_only: reject all requests that write, with 405 UNSUPPORTED.
-        limits: sizes, and the number of uploads in progress.
-        upload_age: uploads that got no byte for this many seconds are deleted: now, and every hour
-            if the server runs the application's lifespan.
+        limits: the largest sizes, and the largest number of uploads in progress.
+        upload_age: delete uploads that got no byte for this many seconds: now, and at least every
+            hour if the server runs the application's lifespan.
         authenticate: access control: `htpasswd.Htpasswd`, `bearer.Bearer`, or a function of your
             own (`access.Authenticate`).
-        notifications: the endpoints of notifications: mappings with `url`, `token`, `timeout`.
+        notifications: the endpoints that get notifications, as `NotificationTarget` or as mappings
+            with `url`, `token` and `timeout`.
 
     Raises:
         ConfigError: the folder cannot be used, or a notification endpoint is invalid.
@@ -182,15 +184,15 @@ class _Application:
 
 def _has_small_body(request: RegistryRequest) -> bool:
     """Whether the body should be received completely before the request is handled."""
-    # A client that sends `Expect: 100-continue` wants a rejection before it sends the body.
+    # A client that sends `Expect: 100-continue` waits for a rejection before it sends the body.
     return 0 < (request.length or 0) <= _SMALL_BODY and "expect" not in request.headers
 
 
 def _is_quick_read(request: RegistryRequest) -> bool:
-    """Whether reading from a folder takes less time than a switch to a thread.
+    """Whether a request takes less time than a switch to a thread, even if it reads files.
 
-    The manifest of a tag is in the cached index, and its file was probably read before. A digest
-    may have to be searched for below the image indexes of another tool.
+    The manifest of a tag is found in the cached index, and its file was probably read before. A
+    digest may require a search through image indexes that another tool has written.
     """
     if request.method not in _READ_METHODS:
         return False
@@ -215,10 +217,10 @@ def _registry_request(scope: Message) -> RegistryRequest:
 
 
 async def _body_pieces(receive: Receive) -> AsyncGenerator[bytes, None]:
-    """The body in pieces of about 1 MiB.
+    """Receive the request body, and yield it in pieces of about 1 MiB.
 
-    Servers pass on a few KiB at a time, and a switch to a thread for each would cost more than the
-    work in the thread.
+    ASGI servers pass on a few KiB at a time. A switch to a thread for each of these parts would
+    take more time than the work in the thread.
     """
     more = True
     while more:
@@ -238,7 +240,10 @@ async def _body_pieces(receive: Receive) -> AsyncGenerator[bytes, None]:
 
 
 async def _receive_whole(pieces: AsyncGenerator[bytes, None]) -> Iterator[bytes]:
-    """The whole body; if the client disconnects, the error is raised after the last byte."""
+    """Receive the whole body, and return an iterator over it.
+
+    If the client disconnects, the iterator raises the error after the last received byte.
+    """
     parts: list[bytes] = []
     disconnected: _ClientDisconnectedError | None = None
     try:

@@ -1,4 +1,4 @@
-"""The driver `embedded`: a client of a registry in the same process."""
+"""The driver `embedded`, for a registry in the same process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEMORY = ":memory:"
 
 
 class EmbeddedDriver(DistributionDriver):
-    """The flows of the Distribution Specification, over a transport without a socket.
+    """The driver for a registry in the same process, which is called without a socket.
 
     Connections with the same folder as root see the same repositories, in any number of processes.
     Each connection with the root `:memory:` has its own repositories, which end with it.
@@ -31,16 +31,16 @@ class EmbeddedDriver(DistributionDriver):
     name = "embedded"
 
     class Settings(BaseModel):
-        """The driver's keys of a connection.
+        """The driver's settings of a connection.
 
         Attributes:
             root: the folder of the repositories, one OCI Image Layout each, created if it does not
                 exist; or `:memory:`.
-            token_realm, token_service, token_issuer, token_certificate, token_jwks: require a token
-                for each request, as `bearer.Bearer` does. All are needed, but only one of the last
-                two.
-            notifications: the endpoints of notifications, as with Distribution: `url`, `token`,
-                `timeout` in seconds.
+            token_realm, token_service, token_issuer, token_certificate, token_jwks: require a
+                bearer token for each request, as `bearer.Bearer` does. If one of them is set, all
+                are required, except that one of the last two is enough.
+            notifications: the endpoints that get notifications, each with a `url`, and optionally a
+                bearer `token` and a `timeout` in seconds.
         """
 
         model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,12 +55,12 @@ class EmbeddedDriver(DistributionDriver):
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:  # noqa: ARG003
-        """A placeholder; its host is never resolved."""
+        """A placeholder URL. Its host need not exist, because the transport opens no connection."""
         return "http://embedded"
 
     @classmethod
     def transport(cls, settings: Any) -> EmbeddedTransport:
-        """A transport to a registry over the storage of the settings."""
+        """Create a registry from the settings, and a transport to it."""
         endpoints = settings.notifications
         registry = Registry(
             open_storage(settings.root), notifier=Notifier(endpoints) if endpoints else None
@@ -69,11 +69,11 @@ class EmbeddedDriver(DistributionDriver):
 
 
 def open_storage(root: str | Path, upload_age: float = UPLOAD_AGE) -> Storage:
-    """The storage for a root.
+    """Open the storage for a root.
 
     Args:
         root: a folder, or `:memory:`.
-        upload_age: uploads that got no byte for this many seconds are deleted now.
+        upload_age: delete uploads that got no byte for this many seconds.
 
     Raises:
         ConfigError: the folder cannot be used.

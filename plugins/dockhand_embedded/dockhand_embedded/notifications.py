@@ -1,10 +1,10 @@
 """Notifications: events about the registry's actions, posted to endpoints as Distribution does.
 
-Each endpoint gets every event after its action has succeeded, one per envelope, in order. An event
-that an endpoint does not accept is sent again until it does, and later events wait. They wait in
-memory: those that were not sent when the process ends are lost, as with Distribution.
+Each endpoint gets every event after the action has succeeded, one event per envelope, in order. An
+event that an endpoint does not accept is sent again until the endpoint accepts it, and later events
+wait. Waiting events are kept in memory. As with Distribution, they are lost when the process ends.
 
-Follows: Distribution's "Work with Notifications" (the envelope of its version 3).
+Follows: Distribution's "Work with Notifications" (the envelope of Distribution 3).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = ["NotificationTarget", "Notifier"]
 
 CONTENT_TYPE = "application/vnd.docker.distribution.events.v2+json"
 _log = logging.getLogger("dockhand_embedded")
-_MAX_QUEUED = 100_000  # events; each takes about a kilobyte
-_MIN_BACKOFF, _MAX_BACKOFF = 0.2, 30.0
+_MAX_QUEUED = 100_000  # events for each endpoint; an event takes about a kilobyte
+_MIN_BACKOFF, _MAX_BACKOFF = 0.2, 30.0  # seconds
 
 
 def _check_url(text: str) -> str:
@@ -49,8 +49,8 @@ class NotificationTarget(BaseModel):
 
     Attributes:
         url: the URL to post events to.
-        token: sent as `Authorization: Bearer …`.
-        timeout: seconds for each request.
+        token: the bearer token, sent as `Authorization: Bearer …`.
+        timeout: the timeout of each request, in seconds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -64,7 +64,7 @@ class Notifier:
     """Sends events to all endpoints, in the background."""
 
     def __init__(self, endpoints: Sequence[NotificationTarget]) -> None:
-        """Create the queues; threads run only while there are events to send."""
+        """Create a queue for each endpoint; threads run only while there are events to send."""
         self._source = {"addr": socket.gethostname(), "instanceID": str(uuid.uuid4())}
         self._queues = [_EndpointQueue(endpoint) for endpoint in endpoints]
 
@@ -92,7 +92,7 @@ class Notifier:
                 queue.put(body)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Wait until all events are sent, at most `timeout` seconds, and drop the remaining ones.
+        """Wait at most `timeout` seconds until all events are sent, and drop the remaining ones.
 
         The notifier can be used again afterwards.
         """
@@ -117,10 +117,10 @@ class _EndpointQueue:
 
     def put(self, body: bytes) -> None:
         if self._process != os.getpid():
-            self._reset()  # after a fork: the parent process sends its own events
+            self._reset()  # after a fork: the parent process still sends the queued events
         with self._changed:
             if len(self._bodies) >= _MAX_QUEUED:
-                # Dropping the new event is as good as dropping the oldest, and easier to count.
+                # An event must be lost; the new one is dropped, since that is easier to count.
                 self._lost += 1
                 if self._lost == 1:
                     _log.error(
@@ -134,7 +134,7 @@ class _EndpointQueue:
                 thread = threading.Thread(target=self._run, name="notifications", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError:  # the next event tries again
+                except RuntimeError:  # the next event tries to start one
                     _log.exception("cannot start a thread for notifications")
                 else:
                     self._running = True
@@ -153,7 +153,7 @@ class _EndpointQueue:
         headers = {"Content-Type": CONTENT_TYPE}
         if self._endpoint.token is not None:
             headers["Authorization"] = f"Bearer {self._endpoint.token.get_secret_value()}"
-        # Without proxy and netrc from the environment: the token is for this URL only.
+        # No proxy and no netrc from the environment, since only this URL may get the token.
         with httpx.Client(timeout=self._endpoint.timeout, headers=headers, trust_env=False) as http:
             while True:
                 with self._changed:
@@ -165,7 +165,7 @@ class _EndpointQueue:
                 if problem is None:
                     backoff = _MIN_BACKOFF
                     with self._changed:
-                        if self._bodies and self._bodies[0] is body:  # otherwise dropped by `close`
+                        if self._bodies and self._bodies[0] is body:  # else `close` dropped it
                             self._bodies.popleft()
                         self._changed.notify_all()
                     continue
@@ -178,7 +178,7 @@ class _EndpointQueue:
                 backoff = min(backoff * 2, _MAX_BACKOFF)
 
     def _post(self, http: httpx.Client, body: bytes) -> str | None:
-        """Send one event; return the problem, or None."""
+        """Send an event; return why the endpoint did not accept it, or None if it did."""
         try:
             with http.stream("POST", self._endpoint.url, content=body) as reply:
                 return None if reply.is_success else f"status {reply.status_code}"
@@ -208,7 +208,7 @@ def _event_target(action: RegistryAction, origin: str) -> dict[str, Any]:
 
 
 def _references(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The descriptors in a manifest or index that have a digest."""
+    """The descriptors in a manifest or index, with the fields that an event contains."""
     descriptors = [document.get("config"), *(document.get("layers") or ())]
     descriptors += document.get("manifests") or ()
     return [

@@ -1,6 +1,6 @@
 """The pytest fixture `oci_registry`: a registry on a real port, for the tests of other projects.
 
-pytest loads this module whenever the package is installed, so it imports little.
+pytest loads this module in every run if the package is installed, so it imports little.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class OciRegistry:
     """A registry that runs during a test.
 
     Attributes:
-        url: its address, such as `http://127.0.0.1:40123`.
-        host: the host of image references, such as `127.0.0.1:40123`.
-        client: a client that is connected to it.
+        url: the URL of the registry, such as `http://127.0.0.1:40123`.
+        host: the host and port for image references, such as `127.0.0.1:40123`.
+        client: a client that is connected to the registry.
     """
 
     url: str
@@ -55,7 +55,8 @@ def oci_registry() -> Iterator[OciRegistry]:
     server = uvicorn.Server(config)
     with listen("127.0.0.1", 0) as listener:
         host = f"127.0.0.1:{listener.getsockname()[1]}"
-        # A client that connects before the event loop runs waits in the backlog: no polling needed.
+        # Nothing has to wait for the server: the socket is already listening, so a client that
+        # connects early waits in the backlog.
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:

@@ -28,31 +28,31 @@ _INLINE_METHODS = frozenset({"GET", "HEAD", "DELETE"})
 class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """A transport for `httpx.Client` and `httpx.AsyncClient` (on asyncio).
 
-    Several clients may share a transport, so closing it leaves the registry usable. It only waits a
-    few seconds for notifications that were not sent yet.
+    Several clients may share a transport, so the registry stays usable after the transport is
+    closed. Closing only waits a few seconds for notifications that were not sent yet.
     """
 
     def __init__(self, registry: Registry, authenticate: Authenticate | None = None) -> None:
-        """Send every request to a registry, regardless of its host.
+        """Send every request to one registry, regardless of the host in the URL.
 
         Args:
             registry: the registry.
-            authenticate: access control; a plain function.
+            authenticate: access control; a function, but not a coroutine function.
         """
         self.registry = registry
         self._authenticate = authenticate
 
     def close(self) -> None:
-        """Wait a few seconds for notifications."""
+        """Wait a few seconds until the remaining notifications are sent."""
         if self.registry.notifier:
             self.registry.notifier.close()
 
     async def aclose(self) -> None:
-        """Wait a few seconds for notifications."""
+        """Wait a few seconds until the remaining notifications are sent."""
         await asyncio.to_thread(self.close)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer in the calling thread; the body is read as far as needed."""
+        """Answer in the calling thread, and read the body as far as needed."""
         stream = request.stream
         if not isinstance(stream, httpx.SyncByteStream):
             raise RuntimeError("a sync client needs a body that is not async")
@@ -89,7 +89,7 @@ class EmbeddedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
 
 async def _joined_pieces(stream: httpx.AsyncByteStream | httpx.SyncByteStream) -> Any:
-    """The body in pieces of about 1 MiB, so that there are few switches to a thread."""
+    """Yield the body in pieces of about 1 MiB, so that there are few switches to a thread."""
     waiting: list[bytes] = []
     size = 0
     try:
@@ -102,7 +102,7 @@ async def _joined_pieces(stream: httpx.AsyncByteStream | httpx.SyncByteStream) -
                 joined, waiting, size = _join(waiting), [], 0
                 yield joined
     except Exception:
-        # The body failed; the bytes before it are kept, as by a server.
+        # Reading the body failed. The bytes before the error are kept, as by a server.
         if waiting:
             yield _join(waiting)
         raise
@@ -128,7 +128,7 @@ async def _stream_pieces(
 
 def _registry_request(request: httpx.Request, body: Iterable[bytes] = ()) -> RegistryRequest:
     query = request.url.query.decode("ascii")
-    # Raw fields, since httpx would detect the encoding for each request.
+    # Raw fields, because otherwise httpx would detect their encoding in each request.
     fields = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw
     ]
@@ -152,7 +152,7 @@ def _httpx_response(reply: RegistryReply, *, inline: bool) -> httpx.Response:
 
 
 class _FileStream(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """The file of a reply, read on demand."""
+    """The file of a reply, which is read on demand."""
 
     def __init__(self, body: FileBody, *, inline: bool) -> None:
         self._body = body

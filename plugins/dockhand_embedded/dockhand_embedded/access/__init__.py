@@ -1,4 +1,4 @@
-"""Access control: who a client is, and what it may do."""
+"""Access control: authentication of clients, and their permissions."""
 
 from dockhand_embedded.access.policy import (
     AccessRejection,

@@ -1,4 +1,4 @@
-"""Bearer tokens of a token authority, verified as by Distribution with `auth: token`.
+"""Verification of bearer tokens from a token authority, as Distribution does (`auth: token`).
 
 Follows: Distribution's "Token Authentication Specification"; RFC 6750, sections 2.1 and 3.
 """
@@ -21,7 +21,7 @@ from dockhand_core import ConfigError, Scope
 from dockhand_embedded.access.policy import AccessRejection, AuthenticatedUser, AuthResult
 from dockhand_embedded.protocol.messages import Headers
 
-_LEEWAY = 60.0  # seconds that clocks may differ; Distribution allows as many
+_LEEWAY = 60.0  # seconds; tolerated difference between clocks, as in Distribution
 _CACHE_SIZE = 1024
 _QUOTABLE = re.compile(r"[ !#-\[\]-~]+")
 
@@ -29,8 +29,8 @@ _QUOTABLE = re.compile(r"[ !#-\[\]-~]+")
 class Bearer:
     """An `Authenticate` that verifies bearer tokens and allows what their claims allow.
 
-    A valid token is cached under its hash until it expires, so that its signature is verified only
-    once.
+    The claims of a valid token are cached under the token's hash until the token expires, so that
+    its signature is verified only once.
     """
 
     wants_mount_source: ClassVar = True
@@ -45,18 +45,19 @@ class Bearer:
         jwks: Path | bytes | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Read the keys.
+        """Load the trusted keys.
 
         Args:
             realm: the URL where clients get tokens.
-            service: this registry's name, the `aud` of its tokens.
-            issuer: the authority's name, the `iss` of its tokens.
-            certificate: trusted keys: PEM of certificates, or of a public key.
-            jwks: trusted keys as a JWK set; may be combined with `certificate`.
-            clock: the current time, in seconds since 1970.
+            service: this registry's name, which the `aud` of a token must contain.
+            issuer: the authority's name, which the `iss` of a token must be.
+            certificate: a PEM file, or its bytes: certificates with trusted keys, or a public key.
+            jwks: a file, or its bytes: a JWK set of trusted keys. It may be combined with
+                `certificate`.
+            clock: returns the current time, in seconds since 1970.
 
         Raises:
-            ConfigError: something is missing, or cannot be read.
+            ConfigError: a name is invalid, no trusted key is given, or keys cannot be read.
         """
         for name, value in (("realm", realm), ("service", service), ("issuer", issuer)):
             if not _QUOTABLE.fullmatch(value):
@@ -73,7 +74,7 @@ class Bearer:
         self._lock = threading.Lock()
 
     def __call__(self, headers: Headers, scopes: Sequence[Scope]) -> AuthResult:
-        """The user of the token in the header `Authorization`, or a rejection."""
+        """Verify the token in the header `Authorization`; return its user, or a rejection."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:

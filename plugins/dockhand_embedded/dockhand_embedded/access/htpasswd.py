@@ -19,7 +19,7 @@ from dockhand_embedded.protocol.messages import Headers
 
 
 class Htpasswd:
-    """An `Authenticate` that allows everything to the users in an htpasswd file.
+    """An `Authenticate` that gives all permissions to the users in an htpasswd file.
 
     The file is read again when it changes. A correct password is cached for a minute under a keyed
     hash, since bcrypt is slow on purpose and each request contains the password.
@@ -33,24 +33,25 @@ class Htpasswd:
         remember: float = 60,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Read the file.
+        """Read the htpasswd file.
 
         Args:
-            path: lines `user:hash`; empty lines and those that begin with `#` are skipped.
+            path: the file, with lines `user:hash`. Empty lines, and lines that begin with `#`, are
+                skipped.
             realm: the text that clients show when they ask for the password.
-            remember: how long a correct password is cached, in seconds.
-            clock: a monotonic clock, in seconds.
+            remember: the seconds for which a correct password is cached.
+            clock: returns a monotonic time, in seconds.
 
         Raises:
             ConfigError: the file cannot be read, or a line is malformed.
         """
         self._users = PasswordFile(path, remember=remember, clock=clock)
         self._rejection = AccessRejection(f'Basic realm="{realm}"')
-        # Threads of their own, so that password checks do not delay work on blobs.
+        # Separate threads, so that slow password checks do not delay work on blobs.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="bcrypt")
 
     async def __call__(self, headers: Headers, scopes: Sequence[Scope]) -> AuthResult:  # noqa: ARG002
-        """The user whose password is in the header `Authorization`, or a rejection."""
+        """Check the password in the header `Authorization`; return its user, or a rejection."""
         pair = basic_credentials(headers.get("authorization", ""))
         if pair is None:
             return self._rejection

@@ -2,7 +2,7 @@
 
 The registry itself has no access control; a server applies it before the registry gets a request.
 An `Authenticate` function gets a request's headers and required scopes, and returns the user or a
-rejection. Write one to support another authentication scheme.
+rejection. To support another authentication scheme, write such a function.
 
 Follows: Distribution's "Token Scope Documentation"; RFC 9110, "HTTP Authentication".
 """
@@ -35,9 +35,9 @@ class AuthenticatedUser:
     """The user of a request that is allowed.
 
     Attributes:
-        name: for notifications; empty for an anonymous client.
-        allows: whether the user has a scope. Called for optional permissions: to read the
-            repository that a blob is mounted from.
+        name: the user's name, for notifications; empty for an anonymous client.
+        allows: returns whether the user has a scope. It is called for optional permissions only: to
+            read the repository that a blob is mounted from.
     """
 
     name: str
@@ -46,12 +46,12 @@ class AuthenticatedUser:
 
 @dataclass(frozen=True, slots=True)
 class AccessRejection:
-    """A request that is not allowed: 401 with a challenge, or 403.
+    """The rejection of a request: 401 with a challenge, or 403.
 
     Attributes:
-        www_authenticate: the header of a 401 UNAUTHORIZED; None for 403 DENIED, if
-            other credentials would not help.
-        message, detail: for the error body.
+        www_authenticate: the header `WWW-Authenticate` of a 401 UNAUTHORIZED; None for a 403
+            DENIED, if other credentials would not help.
+        message, detail: fields of the error in the reply's body.
     """
 
     www_authenticate: str | None
@@ -59,7 +59,7 @@ class AccessRejection:
     detail: object = None
 
     def reply(self) -> RegistryReply:
-        """The error reply."""
+        """The HTTP reply that rejects the request."""
         if self.www_authenticate is None:
             return RequestRejectedError(403, "DENIED", self.message, self.detail).reply()
         headers = [("WWW-Authenticate", self.www_authenticate)]
@@ -67,9 +67,10 @@ class AccessRejection:
 
 
 AuthResult: TypeAlias = AuthenticatedUser | AccessRejection
-# A function of a request's headers and the scopes that it requires (none if any authenticated
-# client may send it). It may be a coroutine function; a plain function must not block. If its
-# attribute `wants_mount_source` is true, the scopes of a mount include the optional source.
+# A function that gets the headers of a request and the scopes that the request requires: none if
+# any authenticated client may send it. It may be a coroutine function; a plain function must not
+# block. If the function has a true attribute `wants_mount_source`, the scopes of a mount include
+# the one for reading the source, which is optional.
 Authenticate: TypeAlias = Callable[[Headers, Sequence[Scope]], AuthResult | Awaitable[AuthResult]]
 
 
@@ -80,13 +81,14 @@ def required_scopes(
 
     Args:
         request: the request.
-        include_mount_source: include the repository that a blob is mounted from.
+        include_mount_source: include the scope for reading the repository that a blob is mounted
+            from.
     """
     kind, name, _ = parse_path(request.path)
     if kind == "catalog":
         return (Scope.catalog(),)
     if not is_name(name):
-        return ()  # there is no such repository, and a scope cannot hold the name
+        return ()  # the registry rejects the invalid name, which a scope could not contain
     source = request.param("from") if include_mount_source and kind == "uploads" else None
     if source is not None and request.param("mount") and is_name(source):
         return (Scope.write(name), Scope.read(source))
@@ -98,14 +100,14 @@ def required_scopes(
 
 
 def bearer_from_settings(settings: Any) -> Authenticate | None:
-    """The `Bearer` for the settings of tokens; None if no such setting is present.
+    """Create a `Bearer` from the token settings; return None if none of them is set.
 
     Args:
-        settings: has `token_realm`, `token_service`, `token_issuer`, `token_certificate` and
-            `token_jwks`, each of which may be None.
+        settings: an object with the attributes `token_realm`, `token_service`, `token_issuer`,
+            `token_certificate` and `token_jwks`, each of which may be None.
 
     Raises:
-        ConfigError: some are missing, or keys cannot be read.
+        ConfigError: a required setting is missing, or keys cannot be read.
     """
     names = {name: getattr(settings, f"token_{name}") for name in ("realm", "service", "issuer")}
     keys = {name: getattr(settings, f"token_{name}") for name in ("certificate", "jwks")}
@@ -138,7 +140,7 @@ def authenticate_request(
 def apply_auth_result(
     request: RegistryRequest, result: AuthResult
 ) -> RegistryRequest | RegistryReply:
-    """The request with its user and permissions, or the reply to a rejected one."""
+    """Add the user and permissions to a request, or return the reply that rejects it."""
     if isinstance(result, AuthenticatedUser):
         return replace(request, may_read=_can_read(result), user=result.name)
     reply = result.reply()
@@ -148,5 +150,5 @@ def apply_auth_result(
 
 
 def _can_read(user: AuthenticatedUser) -> Callable[[str], bool]:
-    """A function that returns whether the user may read a repository."""
+    """The function `may_read` of a user's requests: whether the user may read a repository."""
     return lambda name: is_name(name) and user.allows(Scope.read(name))

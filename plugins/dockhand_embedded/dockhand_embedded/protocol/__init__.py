@@ -1,1 +1,1 @@
-"""Endpoints of the OCI Distribution Specification, over any storage."""
+"""The endpoints of the OCI Distribution Specification, for any kind of storage."""

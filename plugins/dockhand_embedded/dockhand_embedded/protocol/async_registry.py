@@ -1,4 +1,4 @@
-"""Answering a request from an event loop; work that may block runs in threads."""
+"""Handling of requests in an event loop; work that may block runs in threads."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 class _PendingReply:
-    """A reply generator, and its reply once it has returned one.
+    """A reply generator, and its reply after the generator has returned.
 
-    A thread cannot raise the generator's `StopIteration` into a coroutine, so the reply is kept
-    here.
+    The reply is kept here because `StopIteration`, which contains it, cannot be raised from a
+    thread into a coroutine.
     """
 
     def __init__(self, generator: ReplyGenerator) -> None:
@@ -41,9 +41,9 @@ class _PendingReply:
 
 
 async def run_blocking(function: Callable[[T], Any], argument: T, *, inline: bool) -> Any:
-    """Call a function, in a thread unless `inline` is true.
+    """Call a function: directly if `inline` is true, otherwise in a thread.
 
-    If the caller is cancelled, it still waits for the thread.
+    If the calling task is cancelled, it still waits until the thread is done.
     """
     if inline:
         return function(argument)
@@ -64,20 +64,21 @@ async def handle_async(
     inline: bool,
     prefetch: bool = False,
 ) -> RegistryReply:
-    """Answer a request whose body arrives in pieces; the reply may come before the end of the body.
+    """Answer a request whose body arrives in pieces.
 
-    No thread is occupied while the next piece is awaited, so any number of uploads can be in
-    progress, including uploads whose bodies are read from this registry. An exception raised by
-    `pieces` propagates unchanged; the bytes before it stay in the upload, which can be continued.
+    The reply may be complete before the end of the body. No thread is occupied while the next piece
+    is awaited, so any number of uploads can be in progress, including uploads whose bodies are read
+    from this registry. An exception raised by `pieces` propagates unchanged; the bytes before the
+    exception stay in the upload, which can be continued.
 
     Args:
         registry: the registry.
         request: the request, without its body.
-        pieces: the body; closed at the end.
-        inline: the storage never blocks, so no thread is needed. Hashing takes time all the same:
-            after the first MiB of the body, pieces are handled in threads.
-        prefetch: receive the next piece while one is being stored. Each piece is then received in a
-            task of its own, which not every generator supports.
+        pieces: the body; the generator is closed at the end.
+        inline: use no threads, because the storage never blocks. Hashing still takes time, so
+            threads handle the pieces after the first MiB of the body.
+        prefetch: receive the next piece while a piece is being stored. Each piece is then received
+            in a separate task, which not every generator supports.
     """
     generator = registry.reply_generator(request)
     pending = _PendingReply(generator)
@@ -107,7 +108,7 @@ async def handle_async(
 
 
 async def _prefetch(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The same pieces; the next one is awaited while one is in use."""
+    """Yield the pieces of a body, and receive the next piece while the caller works on one."""
     upcoming = asyncio.ensure_future(anext(pieces, None))
     try:
         while (piece := await upcoming) is not None:
@@ -115,7 +116,7 @@ async def _prefetch(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes
             yield piece
     finally:
         upcoming.cancel()
-        # Retrieve an exception that was not awaited: asyncio would log it otherwise.
+        # Retrieve an exception that nothing awaited; otherwise asyncio would log it.
         await asyncio.wait([upcoming])
         if not upcoming.cancelled():
             upcoming.exception()

@@ -1,4 +1,4 @@
-"""Blobs: GET, HEAD, DELETE.
+"""The blob endpoints: GET, HEAD and DELETE.
 
 Follows: OCI Distribution Specification 1.1, "Pulling blobs", "Checking if content exists in the
 registry", "Deleting Blobs"; RFC 9110, "Range Requests", "Conditional Requests".
@@ -22,14 +22,14 @@ from dockhand_embedded.storage.base import Storage
 
 
 class BlobHandlers:
-    """The blob endpoints over one storage."""
+    """The blob endpoints for one storage."""
 
     def __init__(self, storage: Storage) -> None:
         """Serve the blobs of a storage."""
         self._storage = storage
 
     def get(self, request: RegistryRequest, name: str, digest: str) -> RegistryReply:
-        """GET and HEAD: the whole blob, or the part that `Range` selects."""
+        """Answer GET and HEAD with the whole blob, or with the part that `Range` selects."""
         check_name(name)
         check_digest(digest)
         size = self._storage.blob_size(name, digest)
@@ -51,25 +51,26 @@ class BlobHandlers:
             headers.append(("Content-Range", f"bytes {offset}-{offset + length - 1}/{size}"))
         status = 206 if part else 200
         if request.method == "HEAD":
-            # A client that finds the blob here does not upload it, but names it in a manifest.
+            # The client may now push a manifest with this blob instead of uploading the blob, so
+            # garbage collection must not remove it.
             if not self._storage.protect_blob(name, digest):
                 raise _blob_unknown(digest)
             return RegistryReply(status, headers, actions=pulled)
         file = self._storage.open_blob(name, digest)
-        if file is None:  # deleted since its size was read
+        if file is None:  # deleted after its size was read
             raise _blob_unknown(digest)
         return RegistryReply(status, headers, FileBody(file, offset, length), pulled)
 
     def delete(self, name: str, digest: str) -> RegistryReply:
-        """DELETE: remove the blob from this repository only."""
+        """Answer DELETE: remove the blob from this repository only."""
         check_name(name)
         check_digest(digest)
         if self._storage.blob_size(name, digest) is None:
             raise _blob_unknown(digest)
-        # Under the lock: a manifest that is being pushed must keep the blobs it was checked for.
+        # Locked, so that no blob vanishes while a manifest that names it is being pushed.
         with self._storage.edit_index(name) as index:
             if digest in index.manifests:
-                # A layout stores manifests among the blobs; index.json would name a missing file.
+                # In a layout a manifest is a blob, too: index.json would name a missing file.
                 raise RequestRejectedError(
                     405,
                     "UNSUPPORTED",

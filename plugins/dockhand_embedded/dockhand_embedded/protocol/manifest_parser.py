@@ -20,18 +20,18 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_MANIFEST_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
-# Layers that clients fetch from elsewhere, so that they need not be in the registry.
+# Media types of layers that clients fetch from elsewhere, so the registry need not have them.
 _NONDISTRIBUTABLE = re.compile(
     r"application/vnd\.oci\.image\.layer\.nondistributable\.v1\.tar.*"
     r"|application/vnd\.docker\.image\.rootfs\.foreign\.diff\.tar.*"
 )
-# A descriptor may use any algorithm, though the registry stores sha256 and sha512 only.
+# A descriptor may have a digest of any algorithm; the registry stores only sha256 and sha512.
 _ANY_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class DescriptorRef:
-    """Digest and media type of a descriptor."""
+    """The digest and media type of a descriptor."""
 
     digest: str
     media_type: str
@@ -43,10 +43,10 @@ class ParsedManifest:
 
     Attributes:
         blobs: digests of the config and the layers that the repository must have.
-        children: entries of an index.
-        subject: the digest of the subject.
+        children: the descriptors of the manifests in an index.
+        subject: the digest of the subject; None without a subject.
         artifact_type: the artifact type, or else the media type of the config.
-        annotations: those of the manifest.
+        annotations: the annotations of the manifest.
     """
 
     blobs: tuple[str, ...]
@@ -60,13 +60,13 @@ def parse_manifest(data: bytes, media_type: str, *, strict: bool = True) -> Pars
     """Parse a manifest or index.
 
     Args:
-        data: the bytes.
-        media_type: the type that it was pushed with, or that its descriptor has.
-        strict: check all requirements for a push. Without it, invalid parts of stored content,
-            which another tool may have written, are skipped.
+        data: the bytes of the manifest.
+        media_type: the media type that the manifest was pushed with, or that its descriptor has.
+        strict: check all requirements for a push. If false, invalid parts are skipped: another tool
+            may have written the stored manifest.
 
     Raises:
-        RequestRejectedError: 400 MANIFEST_INVALID.
+        RequestRejectedError: 400 MANIFEST_INVALID, if the data is not a valid manifest.
     """
     try:
         # `json.loads` would also accept bytes in UTF-16, which clients cannot read.
@@ -146,7 +146,7 @@ def _descriptor(value: Any, where: str, *, strict: bool) -> DescriptorRef | None
         valid = (
             isinstance(digest, str)
             and _ANY_DIGEST.fullmatch(digest) is not None
-            # A known algorithm must have the right number of digits.
+            # The digest of a known algorithm must have the right number of digits.
             and (is_digest(digest) or not digest.startswith(("sha256:", "sha512:")))
             and isinstance(kind, str)
             and kind != ""

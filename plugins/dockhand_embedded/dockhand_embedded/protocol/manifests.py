@@ -1,4 +1,4 @@
-"""Manifests by tag and by digest: pull, push, deletion, referrers.
+"""The manifest endpoints (pull, push and delete, by tag or digest), and the referrers endpoint.
 
 Follows: OCI Distribution Specification 1.1, "Pulling manifests", "Pushing Manifests", "Listing
 Referrers", "Content Management".
@@ -37,9 +37,9 @@ from dockhand_embedded.protocol.names import check_digest, check_name, check_ref
 from dockhand_embedded.storage.base import Storage
 from dockhand_embedded.storage.index import RepositoryIndex, StoredManifest
 
-_CACHE_SIZE = 8192
+_CACHE_SIZE = 8192  # entries
 _MAX_CACHED_CHILDREN = 64
-# Other tools may put any file into a layout; one above this size is not read as a manifest.
+# Bytes. Other tools may put any file into a layout; a larger file is not read as a manifest.
 _READ_LIMIT = 32 * 1024 * 1024
 
 
@@ -52,25 +52,25 @@ class _Relations:
 
 
 class ManifestHandlers:
-    """The manifest endpoints over one storage."""
+    """The manifest and referrers endpoints for one storage."""
 
     def __init__(self, storage: Storage, limit: int) -> None:
         """Accept manifests of at most `limit` bytes."""
         self._storage = storage
         self._limit = limit
-        # Keyed by digest and media type, so entries never become stale and all repositories share
-        # them.
+        # A cache for all repositories. The keys are digest and media type, so entries never become
+        # stale.
         self._relations: OrderedDict[tuple[str, str], _Relations] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, request: RegistryRequest, name: str, reference: str) -> RegistryReply:
-        """GET and HEAD: the stored manifest, regardless of `Accept`."""
+        """Answer GET and HEAD with the stored manifest, regardless of `Accept`."""
         check_name(name)
         check_reference(reference)
         index = self._storage.index(name)
         stored = self._find_manifest(name, reference, index) if index else None
         size = self._storage.blob_size(name, stored.digest) if stored else None
-        if stored is None or size is None:  # another tool may list a manifest without its bytes
+        if stored is None or size is None:  # another tool's index may list missing manifests
             raise manifest_unknown(reference)
         headers = [("Docker-Content-Digest", stored.digest), ("ETag", f'"{stored.digest}"')]
         tag = "" if ":" in reference else reference
@@ -86,10 +86,11 @@ class ManifestHandlers:
         return RegistryReply(200, headers, FileBody(file, 0, size), pulled)
 
     def put(self, request: RegistryRequest, name: str, reference: str) -> ReplyGenerator:
-        """PUT: check the manifest, then store its exact bytes and its media type."""
+        """Answer PUT: check the manifest, then store its exact bytes and its media type."""
         check_name(name)
         check_reference(reference)
-        # Several tags in one push by digest are part of the specification's main branch.
+        # A push by digest can set several tags: not yet in the specification 1.1, but in its main
+        # branch.
         tags = [check_tag(value) for key, value in request.query if key == "tag"]
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type not in MANIFEST_TYPES | INDEX_TYPES:
@@ -110,8 +111,8 @@ class ManifestHandlers:
         else:
             digest, tags = f"sha256:{hashlib.sha256(data).hexdigest()}", [reference]
         parsed = parse_manifest(data, media_type)
-        # Checked twice: without the lock, so that a failing push creates no repository; and under
-        # it, so that the blobs are still there when the manifest is stored.
+        # The blobs are checked twice: before the lock, so that a failing push does not create a
+        # repository; and under the lock, so that they still exist when the manifest is stored.
         self._check_blobs(name, parsed)
         with self._storage.edit_index(name) as index:
             self._check_blobs(name, parsed)
@@ -158,7 +159,7 @@ class ManifestHandlers:
             raise rejection
 
     def delete(self, name: str, digest: str) -> RegistryReply:
-        """DELETE by digest: remove the manifest and all of its tags."""
+        """Answer DELETE by digest: remove the manifest and all of its tags."""
         check_name(name)
         check_digest(digest)
         index = self._storage.index(name)
@@ -176,15 +177,15 @@ class ManifestHandlers:
     def _delete_bytes(self, name: str, digest: str) -> None:
         """Delete the bytes of a manifest that was removed from the index.
 
-        Done after the index was written: a crash in between leaves an unused blob. The other order
-        would leave an entry in the index without its bytes.
+        The index is written first, so that a crash in between leaves only an unused blob. In the
+        other order, it would leave an index that lists a missing manifest.
         """
         with self._storage.edit_index(name) as index:
-            if digest not in index.manifests:  # otherwise it was pushed again in the meantime
+            if digest not in index.manifests:  # else it was pushed again in the meantime
                 self._storage.delete_blob(name, digest)
 
     def referrers(self, request: RegistryRequest, name: str, digest: str) -> RegistryReply:
-        """GET: the manifests with this digest as subject; none for an unknown digest."""
+        """Answer GET with the manifests whose subject has this digest, or with an empty list."""
         check_name(name)
         check_digest(digest)
         wanted = request.param("artifactType")
@@ -226,14 +227,15 @@ class ManifestHandlers:
         stored = index.manifests.get(reference)
         if stored or self._storage.blob_size(name, reference) is None:
             return stored
-        # Other tools list only tagged manifests in index.json; the others are below an image index.
+        # In layouts of other tools, index.json may list only tagged manifests. The others are found
+        # through the image indexes that list them.
         return next(
             (found for found in self._walk_manifests(name, index) if found.digest == reference),
             None,
         )
 
     def _walk_manifests(self, name: str, index: RepositoryIndex) -> Iterator[StoredManifest]:
-        """The manifests of a repository, including those nested below its image indexes."""
+        """Iterate over the manifests of a repository, including those that its indexes list."""
         seen = set(index.manifests)
         waiting = list(index.manifests.values())
         while waiting:
@@ -259,10 +261,10 @@ class ManifestHandlers:
             return _Relations(None, ())
         try:
             parsed = parse_manifest(data, stored.media_type, strict=False)
-        except RequestRejectedError:  # another tool's file, of an unknown kind
+        except RequestRejectedError:  # another tool's file that is not a manifest
             return _Relations(None, ())
         relations = _Relations(parsed.subject, parsed.children)
-        # An index with thousands of children would cost too much memory.
+        # An index with thousands of children is not cached, since it would take too much memory.
         if len(relations.children) <= _MAX_CACHED_CHILDREN:
             with self._lock:
                 self._relations[key] = relations
@@ -273,7 +275,7 @@ class ManifestHandlers:
     def _stored_size(self, name: str, digest: str) -> int | None:
         try:
             return self._storage.blob_size(name, check_digest(digest))
-        except RequestRejectedError:  # an algorithm under which nothing is stored
+        except RequestRejectedError:  # an algorithm that the registry does not store
             return None
 
     def _read_manifest(self, name: str, digest: str) -> bytes | None:

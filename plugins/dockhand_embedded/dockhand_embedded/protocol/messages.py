@@ -1,7 +1,7 @@
 """Requests, replies and errors of the registry, and the parts of HTTP that several endpoints share.
 
-Plain values without a socket or a framework, so that an httpx transport and an ASGI server use the
-same endpoints.
+These classes need no socket and no web framework, so that an httpx transport and an ASGI server can
+use the same endpoints.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias
 
-PIECE_SIZE = 1024 * 1024  # bytes of a body that are read or written at once
-_SMALL_BODY = 64 * 1024
+PIECE_SIZE = 1024 * 1024  # bytes; bodies are read and written in pieces of this size
+_SMALL_BODY = 64 * 1024  # bytes; a file up to this size is sent from memory
 _RANGE_HEADER = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _ETAG = re.compile(r'(?:W/)?"([^"]*)"')
 
 
 class Headers(Mapping[str, str]):
-    """Header fields by case-insensitive name; repeated fields are joined (RFC 9110, 5.3)."""
+    """Header fields with case-insensitive names; repeated fields are joined (RFC 9110, 5.3)."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
-        """Take name and value pairs as they were received."""
+        """Take the fields as pairs of name and value, in the order of the message."""
         self._fields: dict[str, str] = {}
         for name, value in pairs:
             key = name.lower()
@@ -53,17 +53,17 @@ class RegistryRequest:
     """A client's request.
 
     Attributes:
-        method: in upper case, such as `GET`.
-        path: percent-decoded, without the query.
-        query: decoded pairs in their order.
-        headers: names in any case.
-        body: pieces of any size. Only `Registry.handle` reads it; leave it empty for
+        method: the HTTP method in upper case, such as `GET`.
+        path: the percent-decoded path, without the query.
+        query: the decoded parameters, as pairs of name and value in their order.
+        headers: the header fields, which must be found by their lower-case names, as in `Headers`.
+        body: the body in pieces of any size. Only `Registry.handle` reads it; leave it empty for
             `Registry.reply_generator`.
-        may_read: whether the client may read a repository. Used for the source of a mounted blob;
-            all other permissions are checked before the registry gets the request.
-        origin: scheme and host that the client used, such as `http://localhost:5000`.
-        client: the client's address and port.
-        user: the authenticated user; empty for an anonymous client.
+        may_read: returns whether the client may read a repository. It is called only for the source
+            of a mounted blob; other permissions are checked before the registry gets the request.
+        origin: the scheme and host that the client used, such as `http://localhost:5000`.
+        client: the client's address and port, such as `127.0.0.1:40123`.
+        user: the name of the authenticated user; empty for an anonymous client.
     """
 
     method: str
@@ -77,7 +77,7 @@ class RegistryRequest:
     user: str = ""
 
     def param(self, name: str) -> str | None:
-        """The first value of a query parameter."""
+        """The first value of a query parameter; None if the parameter is missing."""
         return next((value for key, value in self.query if key == name), None)
 
     @property
@@ -88,12 +88,13 @@ class RegistryRequest:
 
 
 class FileBody:
-    """A part of an open file, read in pieces. The receiver must close it."""
+    """A part of an open file, as the body of a reply. The receiver must close the body."""
 
     def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
-        """Serve `length` bytes, beginning at `offset`.
+        """Serve `length` bytes of a file, beginning at `offset`.
 
-        The file, offset and length are public, so that a server can pass them to sendfile.
+        The attributes `file`, `offset` and `length` are public, so that a server can pass them to
+        sendfile.
         """
         self.file = file
         self.offset = offset
@@ -102,7 +103,7 @@ class FileBody:
 
     @property
     def path(self) -> str | None:
-        """The file's path if the body is the whole file, for servers that send files by name."""
+        """The file's path, for servers that send files by path; None for a part of a file."""
         name = getattr(self.file, "name", None)
         if not isinstance(name, str | os.PathLike) or self.offset:
             return None
@@ -114,7 +115,7 @@ class FileBody:
         return self._position >= self.offset + self.length
 
     def read(self) -> bytes:
-        """The next piece of at most 1 MiB; empty at the end.
+        """Read the next piece, of at most 1 MiB; empty at the end.
 
         Raises:
             OSError: the file ends before the announced length.
@@ -124,7 +125,7 @@ class FileBody:
         self.file.seek(self._position)
         piece = self.file.read(min(self.offset + self.length - self._position, PIECE_SIZE))
         if not piece:
-            # Otherwise the client would take a truncated reply for a complete one.
+            # Without an error, a client could take the truncated reply for a complete one.
             raise OSError("the stored file became shorter while it was being sent")
         self._position += len(piece)
         return piece
@@ -140,14 +141,14 @@ class FileBody:
 
 @dataclass(frozen=True, slots=True)
 class RegistryAction:
-    """One action of a request, as it is reported in notifications.
+    """An action of a request, as reported in notifications.
 
     Attributes:
         kind: `push`, `pull`, `mount` or `delete`.
         repository: the name of the repository.
-        digest: of the blob or manifest; empty if only a tag was deleted.
-        media_type: the blob's or manifest's; empty for a deletion.
-        size: bytes.
+        digest: the digest of the blob or manifest; empty if only a tag was deleted.
+        media_type: the media type of the blob or manifest; empty for a deletion.
+        size: the size of the blob or manifest, in bytes; 0 for a deletion.
         tag: the tag that was pushed, pulled or deleted.
         source: the repository that a blob was mounted from, if the client named it.
         manifest: the bytes of a pushed manifest.
@@ -169,9 +170,9 @@ class RegistryReply:
 
     Attributes:
         status: the HTTP status.
-        headers: pairs; a name can repeat.
+        headers: pairs of name and value; a name can occur more than once.
         body: the whole body, or a part of a file that must be closed.
-        actions: what the request did, for notifications.
+        actions: the actions of the request, for notifications.
     """
 
     status: int
@@ -180,7 +181,7 @@ class RegistryReply:
     actions: Sequence[RegistryAction] = ()
 
     def load_small_file(self) -> None:
-        """Read a small file into memory: faster to send, and nothing to close."""
+        """Read a small file into memory, which is faster to send and need not be closed."""
         if isinstance(self.body, FileBody) and self.body.length <= _SMALL_BODY:
             with closing(self.body) as file:
                 self.body = b"".join(file)
@@ -191,15 +192,17 @@ class RegistryReply:
             self.body.close()
 
 
-# A handler that needs the request's body yields once for each piece, and is sent `b""` at the end.
-# It occupies no thread between two pieces, so an async server can have many slow uploads.
+# A handler that needs the request's body is a generator: it yields once for each piece, which is
+# passed to `send`, and gets `b""` at the end. Between two pieces it occupies no thread, so an async
+# server can have many slow uploads.
 ReplyGenerator: TypeAlias = Generator[None, bytes, RegistryReply]
 
 
 class RequestRejectedError(Exception):
-    """An error reply: a status, and one or more entries of the error body.
+    """The rejection of a request: the status of the reply, and one or more errors for its body.
 
-    Raised by handlers and turned into a reply by `Registry`; not a failure of the program.
+    Handlers raise this exception, and `Registry` turns it into a reply. It is not a failure of the
+    program.
     """
 
     def __init__(
@@ -210,18 +213,18 @@ class RequestRejectedError(Exception):
         detail: object = None,
         headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Create the reply with one entry; `add` appends others."""
+        """Create a rejection with one error; `add` appends others."""
         super().__init__(f"{status} {code}: {message}")
         self.status = status
         self.headers = headers
         self.errors: list[dict[str, object]] = [_error_entry(code, message, detail)]
 
     def add(self, code: str, message: str, detail: object = None) -> None:
-        """Append an entry to the error body."""
+        """Append an error to the body of the reply."""
         self.errors.append(_error_entry(code, message, detail))
 
     def reply(self) -> RegistryReply:
-        """The reply with the specification's error body ("Error Codes")."""
+        """The reply, with a body as in the specification's "Error Codes"."""
         return json_reply({"errors": self.errors}, self.status, headers=self.headers)
 
 
@@ -270,13 +273,13 @@ def not_modified(request: RegistryRequest, etag: str) -> bool:
 
 
 def requested_range(request: RegistryRequest, size: int, etag: str) -> tuple[int, int] | None:
-    """The part that `Range` selects, as (offset, length); None for the whole content.
+    """The offset and length, in bytes, that `Range` selects; None for the whole content.
 
-    A malformed Range, and one with several parts, is ignored. A Range that ends before it begins
-    is rejected. RFC 9110, 14.2, allows both.
+    A malformed `Range` is ignored, and so is one with several parts. A `Range` that ends before it
+    begins is rejected. RFC 9110, 14.2, allows both.
 
     Raises:
-        RequestRejectedError: 416, no byte of the range exists.
+        RequestRejectedError: 416, if the content has no byte of the range.
     """
     text = request.headers.get("range")
     validator = request.headers.get("if-range")
@@ -288,7 +291,7 @@ def requested_range(request: RegistryRequest, size: int, etag: str) -> tuple[int
     if match is None or not any(match.groups()):
         return None
     first, last = match.groups()
-    if not first:  # the last n bytes
+    if not first:  # `bytes=-n` means the last n bytes
         start, end = max(0, size - int(last)), size - 1
     else:
         start, end = int(first), min(int(last), size - 1) if last else size - 1

@@ -23,12 +23,12 @@ _PAGE_SIZE = re.compile(r"[0-9]{1,18}")
 def page_reply(
     request: RegistryRequest, key: str, items: list[str], other_fields: dict[str, str]
 ) -> RegistryReply:
-    """One page of a list, with a `Link` header to the next page if there is one.
+    """The reply with one page of a list, and with a `Link` header if there is a next page.
 
     Args:
-        request: its parameter `n` is the size of the page, `last` the item before the page. Without
-            `n` the page holds all remaining items.
-        key: the field of the JSON document that holds the items.
+        request: the request. Its parameter `n` is the number of items on the page, and `last` is
+            the item before the page. Without `n` the page contains all remaining items.
+        key: the field of the JSON document that contains the items.
         items: the whole list, in ASCII order.
         other_fields: further fields of the document.
 

@@ -1,10 +1,10 @@
-"""The registry: takes a request, returns a reply, and does no network I/O.
+"""The registry: it takes a request and returns a reply, without network I/O.
 
-`Registry.handle` takes a request with a body that is an iterable; reading it may block.
+`Registry.handle` takes a request whose body is an iterable; reading the body may block.
 `Registry.reply_generator` is for servers that receive the body in pieces (an ASGI server). The
-generator is advanced once per piece, in any thread, and occupies no thread in between.
+generator is advanced once for each piece, in any thread, and occupies no thread in between.
 
-Follows: OCI Distribution Specification 1.1; the catalog is Docker's Registry HTTP API V2.
+Follows: OCI Distribution Specification 1.1; for the catalog, Docker's Registry HTTP API V2.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from dockhand_embedded.storage.base import OutsideRootError, Storage
 if TYPE_CHECKING:
     from dockhand_embedded.notifications import Notifier
 
-# Repository names contain slashes, so the end of the path decides: in `a/blobs/uploads` the last
-# component is never a digest, and a repository named `x/tags` has tags, too.
+# Repository names contain slashes, so the end of a path decides what the path means. For example,
+# `/v2/x/tags/tags/list` is the list of tags of the repository `x/tags`.
 _UPLOADS_PATH = re.compile(r"/v2/(.+)/blobs/uploads/?", re.DOTALL)
 _UPLOAD_PATH = re.compile(r"/v2/(.+)/blobs/uploads/([^/]+)", re.DOTALL)
 _TAGS_PATH = re.compile(r"/v2/(.+)/tags/list", re.DOTALL)
@@ -49,10 +49,10 @@ class Limits:
     """Limits on sizes and on the number of uploads.
 
     Attributes:
-        manifest: bytes; larger manifests get 413. The specification asks for at least 4 MiB.
-        blob: bytes; larger blobs get 413. None for no limit.
-        uploads: how many uploads may be in progress at once; further ones get 429. None for no
-            limit.
+        manifest: the largest manifest in bytes; larger ones get 413. The specification requires a
+            limit of at least 4 MiB.
+        blob: the largest blob in bytes; larger ones get 413. None for no limit.
+        uploads: the largest number of uploads in progress; further ones get 429. None for no limit.
     """
 
     manifest: int = 4 * 1024 * 1024
@@ -61,7 +61,7 @@ class Limits:
 
 
 class Registry:
-    """An OCI registry over a storage; safe to use from many threads."""
+    """An OCI registry for one storage; safe to use from many threads."""
 
     def __init__(
         self, storage: Storage, limits: Limits | None = None, notifier: Notifier | None = None
@@ -69,9 +69,9 @@ class Registry:
         """Serve a storage.
 
         Args:
-            storage: keeps the repositories.
-            limits: sizes and numbers above which requests are rejected.
-            notifier: receives the actions of each successful request.
+            storage: the storage of the repositories.
+            limits: the sizes and numbers above which requests are rejected.
+            notifier: gets the actions of each successful request.
         """
         limits = limits or Limits()
         self.storage = storage
@@ -85,7 +85,7 @@ class Registry:
         """Answer a request, and read its body as far as needed.
 
         The caller must close the reply. An exception raised by the body propagates unchanged; the
-        bytes before it stay in the upload.
+        bytes before the exception stay in the upload.
         """
         with closing(self.reply_generator(request)) as generator:
             try:
@@ -100,11 +100,11 @@ class Registry:
         raise RuntimeError("the reply generator expects more pieces after the end of the body")
 
     def reply_generator(self, request: RegistryRequest) -> ReplyGenerator:
-        """A generator that receives the body piece by piece and returns the reply.
+        """Return a generator that receives the body piece by piece and returns the reply.
 
         Start it with `next`. At each yield, `send` a piece of the body that is not empty, or `b""`
-        at its end. The reply is the value of the `StopIteration`; it may come before the end of the
-        body. Call `close` if the client disconnects.
+        at the end of the body. The reply is the value of the `StopIteration`, which may be raised
+        before the end of the body. Call `close` if the client disconnects.
         """
         try:
             result = self._route(request)
@@ -119,8 +119,8 @@ class Registry:
                 403, "DENIED", "a symbolic link leads out of the registry's folder"
             ).reply()
         except OSError as error:
-            # Raised by the storage only: errors of the body do not pass through here. The client
-            # gets no paths; they are in the log.
+            # Raised by the storage: an error of the body is raised outside of this generator. The
+            # message may contain a path, so it is logged and not sent to the client.
             _log.exception("%s %s failed", request.method, request.path)
             status = 507 if error.errno in _DISK_FULL else 500
             reply = RequestRejectedError(status, "UNKNOWN", "the registry's storage failed").reply()
@@ -185,11 +185,11 @@ class Registry:
 
 
 def parse_path(path: str) -> tuple[str, str, str]:
-    """The kind of a path, the repository in it, and the digest, tag or upload id in it.
+    """Split a path into its kind, the repository, and the digest, tag or upload id.
 
     The kind is `base`, `catalog`, `uploads`, `upload`, `tags`, `blobs`, `manifests`, `referrers`,
-    or `unknown` for a path that this registry does not serve. The other two may be empty, and are
-    not validated.
+    or `unknown` for a path that this registry does not serve. The other two parts may be empty, and
+    are not validated.
     """
     if path in {"/v2", "/v2/"}:
         return "base", "", ""

@@ -1,4 +1,4 @@
-"""Tags: listing and deletion.
+"""The tag endpoints: listing and deletion.
 
 A tag is created by pushing a manifest (`protocol/manifests.py`).
 
@@ -21,19 +21,19 @@ from dockhand_embedded.storage.base import Storage
 
 
 class TagHandlers:
-    """The tag endpoints over one storage."""
+    """The tag endpoints for one storage."""
 
     def __init__(self, storage: Storage) -> None:
         """Serve the tags of a storage."""
         self._storage = storage
 
     def list(self, request: RegistryRequest, name: str) -> RegistryReply:
-        """GET: all tags of a repository in ASCII order, or the page that `n` and `last` select.
+        """Answer GET with the tags in ASCII order, or with the page that `n` and `last` select.
 
         A repository that has blobs but no tags has an empty list.
 
         Raises:
-            RequestRejectedError: 404 NAME_UNKNOWN.
+            RequestRejectedError: 404 NAME_UNKNOWN, if the repository does not exist.
         """
         check_name(name)
         index = self._storage.index(name)
@@ -42,7 +42,7 @@ class TagHandlers:
         return page_reply(request, "tags", index.tags(), {"name": name})
 
     def delete(self, name: str, tag: str) -> RegistryReply:
-        """DELETE: remove the tag, and keep the manifest and its other tags."""
+        """Answer DELETE: remove the tag, and keep the manifest and its other tags."""
         check_name(name)
         check_tag(tag)
         index = self._storage.index(name)

@@ -1,4 +1,4 @@
-"""Blob uploads (in one request, in two, in chunks, streamed) and mounts.
+"""The upload endpoints: uploads in one or two requests, in chunks or streamed; and mounts.
 
 Follows: OCI Distribution Specification 1.1, "Pushing blobs", "Mounting a blob from another
 repository", "Cancel a blob upload".
@@ -28,12 +28,12 @@ from dockhand_embedded.storage.base import (
 )
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_RETRY_AFTER = 5  # seconds; most uploads take less
+_RETRY_AFTER = 5  # seconds; most uploads take less time
 _CHUNK_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 class UploadHandlers:
-    """The upload endpoints over one storage."""
+    """The upload endpoints for one storage."""
 
     def __init__(
         self, storage: Storage, blob_limit: int | None, upload_limit: int | None = None
@@ -41,9 +41,9 @@ class UploadHandlers:
         """Accept uploads.
 
         Args:
-            storage: keeps the uploads and blobs.
-            blob_limit: the largest size of a blob, in bytes.
-            upload_limit: the largest number of uploads in progress at once.
+            storage: the storage of the uploads and blobs.
+            blob_limit: the largest size of a blob, in bytes; None for no limit.
+            upload_limit: the largest number of uploads in progress; None for no limit.
         """
         self._storage = storage
         self._blob_limit = blob_limit
@@ -51,14 +51,14 @@ class UploadHandlers:
         self._count_lock = threading.Lock()
 
     def start(self, request: RegistryRequest, name: str) -> RegistryReply | ReplyGenerator:
-        """POST: mount a blob, store one from the body, or begin an upload."""
+        """Answer POST: mount a blob, store a blob from the body, or begin an upload."""
         check_name(name)
         mount = request.param("mount")
         if mount is not None:
             source = request.param("from") or None
             check_digest(mount)
-            # A blob that cannot be mounted is not an error: the client uploads it. The same holds
-            # for one that the client may not read, so that it does not learn which blobs exist.
+            # If the blob cannot be mounted, an upload begins instead. This also happens if the
+            # client may not read the source, so that it does not learn which blobs exist.
             possible = source is None or (is_name(source) and request.may_read(source))
             if possible and self._storage.mount_blob(name, mount, source, request.may_read):
                 size = self._storage.blob_size(name, mount) or 0
@@ -95,31 +95,31 @@ class UploadHandlers:
                 reply = _finish(upload, name, digest)
                 complete = True
             finally:
-                # The client never got the upload's id, so it cannot continue it.
+                # The client cannot continue an incomplete upload, since it never got the id.
                 if not complete:
                     upload.discard()
             return reply
 
     def status(self, name: str, upload_id: str) -> RegistryReply:
-        """GET: the number of bytes that the upload has."""
+        """Answer GET with the number of bytes in the upload."""
         return _progress_reply(204, name, upload_id, self._upload_size(name, upload_id))
 
     def cancel(self, name: str, upload_id: str) -> RegistryReply:
-        """DELETE: cancel the upload."""
+        """Answer DELETE: cancel the upload."""
         with self._open(name, upload_id) as upload:
             upload.discard()
         return empty_reply(204)
 
     def patch(self, request: RegistryRequest, name: str, upload_id: str) -> ReplyGenerator:
-        """PATCH: append a chunk, or all remaining bytes as a stream."""
+        """Answer PATCH: append a chunk, or all remaining bytes as a stream."""
         with self._open(name, upload_id) as upload:
             yield from self._receive_body(request, name, upload_id, upload)
             return _progress_reply(202, name, upload_id, upload.size)
 
     def put(self, request: RegistryRequest, name: str, upload_id: str) -> ReplyGenerator:
-        """PUT: append the body, if there is one, and finish the upload."""
+        """Answer PUT: append the body, if there is one, and finish the upload."""
         with self._open(name, upload_id) as upload:
-            # Before the body is read, so that an invalid digest leaves the upload unchanged.
+            # Checked before the body is read, so that an invalid digest does not change the upload.
             digest = check_digest(request.param("digest") or "")
             yield from self._receive_body(request, name, upload_id, upload)
             return _finish(upload, name, digest)
@@ -152,7 +152,11 @@ class UploadHandlers:
     def _announced_chunk_size(
         self, request: RegistryRequest, name: str, upload_id: str, size: int
     ) -> int | None:
-        """The size that `Content-Range` announces, if the range begins at the right byte."""
+        """The number of bytes that `Content-Range` announces; None without this header.
+
+        Raises:
+            RequestRejectedError: 416, if the chunk does not begin at the end of the upload.
+        """
         text = request.headers.get("content-range")
         if text is None:
             return None
@@ -189,7 +193,8 @@ class UploadHandlers:
         except UploadMissingError:
             raise _upload_unknown(upload_id) from None
         except UploadBusyError:
-            # As for two concurrent chunks: the client gets the upload's offset and continues.
+            # The same reply as for a chunk with a wrong offset: the client gets the right offset,
+            # and can continue.
             raise RequestRejectedError(
                 416,
                 "RANGE_INVALID",
@@ -222,7 +227,10 @@ def _progress_headers(name: str, upload_id: str, size: int) -> list[tuple[str, s
 
 
 def _requested_algorithm(request: RegistryRequest) -> str:
-    """The hash of an upload (`digest-algorithm` is in the specification's main branch)."""
+    """The hash algorithm of an upload: the parameter `digest-algorithm`, or sha256.
+
+    The specification 1.1 does not have this parameter yet, but its main branch does.
+    """
     text = request.param("digest-algorithm")
     if text is None:
         return ALGORITHMS[0]

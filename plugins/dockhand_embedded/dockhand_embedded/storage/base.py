@@ -1,4 +1,4 @@
-"""The contract of a storage: repositories with blobs, an index and uploads.
+"""The interface of a storage: repositories with blobs and an index, and uploads.
 
 All methods block, and all are safe to call from many threads. The caller has already validated
 names, digests and upload ids.
@@ -15,7 +15,7 @@ from dockhand_embedded.storage.index import RepositoryIndex
 
 
 class UploadMissingError(Exception):
-    """The repository has no such upload: never begun, finished, cancelled, or expired."""
+    """The repository has no upload with this id; it may be finished, cancelled or expired."""
 
 
 class UploadBusyError(Exception):
@@ -27,7 +27,7 @@ class OutsideRootError(Exception):
 
 
 class UploadWriter(ABC):
-    """The only writer of an upload; leaving the `with` block closes it.
+    """The only writer of an upload; a `with` statement closes the writer.
 
     Appended bytes stay, even if the writer fails, so that a client can continue after them.
     `rollback` removes the bytes that this writer appended.
@@ -37,7 +37,7 @@ class UploadWriter(ABC):
 
     @abstractmethod
     def append(self, data: bytes) -> None:
-        """Add bytes at the end."""
+        """Append bytes to the upload."""
 
     @abstractmethod
     def rollback(self) -> None:
@@ -45,10 +45,10 @@ class UploadWriter(ABC):
 
     @abstractmethod
     def finish(self, digest: str) -> bool:
-        """Turn the upload into a blob of its repository, durably.
+        """Verify the digest, and store the upload durably as a blob of its repository.
 
         Returns:
-            False if the content has another digest; the upload is discarded then.
+            False if the content has another digest; the upload is then discarded.
         """
 
     @abstractmethod
@@ -67,9 +67,9 @@ class UploadWriter(ABC):
 
 
 class Storage(ABC):
-    """Repositories with blobs and an index each, and uploads in progress."""
+    """Repositories, each with blobs and an index; and uploads in progress."""
 
-    # Whether calls wait for a disk. If not, they can run directly in an event loop.
+    # Whether methods may wait for a disk. If not, they can be called directly in an event loop.
     blocking: ClassVar[bool] = True
 
     @abstractmethod
@@ -85,33 +85,37 @@ class Storage(ABC):
 
     @abstractmethod
     def edit_index(self, repository: str) -> AbstractContextManager[RepositoryIndex]:
-        """An index to modify, under a lock on the repository; creates the repository.
+        """Lock a repository, and yield its index, which can be modified.
 
-        If it was modified, it is stored, durably, when the block ends without an exception.
+        A missing repository is created. A modified index is stored durably if the block ends
+        without an exception.
         """
 
     @abstractmethod
     def blob_size(self, repository: str, digest: str) -> int | None:
-        """The size in bytes; None if the repository does not have the blob."""
+        """The size of a blob in bytes; None if the repository does not have the blob."""
 
     @abstractmethod
     def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
-        """The blob as an open file; None if it is not there. The caller closes the file."""
+        """Open a blob as a file; None if the repository does not have the blob.
+
+        The caller must close the file.
+        """
 
     @abstractmethod
     def write_blob(self, repository: str, digest: str, data: bytes) -> None:
-        """Store bytes whose digest the caller has verified, durably."""
+        """Store a blob durably. The caller has already verified the digest."""
 
     @abstractmethod
     def delete_blob(self, repository: str, digest: str) -> bool:
-        """Remove a blob from one repository; False if it is not there."""
+        """Remove a blob from one repository; return False if the repository does not have it."""
 
     @abstractmethod
     def protect_blob(self, repository: str, digest: str) -> bool:
         """Protect a blob from garbage collection for a while.
 
         Returns:
-            False if the blob is not there any more.
+            False if the repository does not have the blob any more.
         """
 
     @abstractmethod
@@ -126,12 +130,12 @@ class Storage(ABC):
 
         Args:
             repository: the repository that gets the blob.
-            digest: the blob.
-            source: the repository that has it; None to search all repositories.
-            may_read: whether a repository may be used as the source.
+            digest: the digest of the blob.
+            source: the repository that has the blob; None to search all repositories.
+            may_read: returns whether a repository may be used as the source.
 
         Returns:
-            False if no such repository has the blob.
+            False if no repository that may be used has the blob.
         """
 
     @abstractmethod
@@ -145,10 +149,10 @@ class Storage(ABC):
 
     @abstractmethod
     def upload_size(self, repository: str, upload_id: str) -> int:
-        """The number of bytes that an upload has.
+        """The number of bytes in an upload.
 
         Raises:
-            UploadMissingError: there is no such upload.
+            UploadMissingError: the repository has no upload with this id.
         """
 
     @abstractmethod
@@ -156,8 +160,8 @@ class Storage(ABC):
         """Open an upload as its only writer.
 
         Raises:
-            UploadMissingError: there is no such upload.
-            UploadBusyError: it is being written to.
+            UploadMissingError: the repository has no upload with this id.
+            UploadBusyError: the upload already has a writer.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Durable files: after a crash a file has its old or its new content, never a part of it."""
+"""Durable changes of files: after a crash, a file has either its old or its new content."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dockhand_embedded.protocol.messages import PIECE_SIZE
 
 
 class CopyableHasher(Hasher, Protocol):
-    """A hash that can be copied, as those of `hashlib`."""
+    """A hash object that can be copied, such as those of `hashlib`."""
 
     def copy(self) -> CopyableHasher: ...
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: a power failure can undo a rename alone."""
+    """Sync a folder, so that a power failure cannot undo new or changed file names in it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -61,10 +61,10 @@ def write_file(target: Path, data: bytes, temporary: Path) -> None:
 
 
 def link_file(source: Path, target: Path, temporary: Path) -> None:
-    """Add a hard link to a file, or copy it if the file system has no hard links.
+    """Add a hard link to a file, or copy the file if a hard link is not possible.
 
     Raises:
-        FileNotFoundError: the source does not exist any more.
+        FileNotFoundError: the source file does not exist any more.
     """
     try:
         os.link(source, target)
@@ -72,7 +72,7 @@ def link_file(source: Path, target: Path, temporary: Path) -> None:
         return
     except FileNotFoundError:
         raise
-    except OSError:  # another file system, no hard links, or too many of them
+    except OSError:  # other file systems, no support for hard links, or too many
         try:
             with source.open("rb") as old, temporary.open("xb") as new:
                 shutil.copyfileobj(old, new, PIECE_SIZE)

@@ -1,13 +1,13 @@
 """Garbage collection: removes blobs that no manifest names, while the registry is in use.
 
-Deleting a manifest leaves its blobs, and so does a push that fails before its manifest. The blobs
-of a push in progress look the same. Therefore:
+Such blobs are left when a manifest is deleted, and when a push fails before its manifest is stored.
+But a push in progress also has blobs that no manifest names yet. Therefore:
 
-- Each repository is collected under the lock that manifests are pushed under. Blobs stay that a
-  manifest of the repository names, at any depth.
-- A repository is skipped while an upload to it is in progress. It is also skipped while a blob in
-  it is new, or was recently reported to a client as existing: both happened within the grace
-  period. This detects a push in progress even if its first blobs are old.
+- A repository is locked while it is collected, so that no manifest can be pushed to it. Blobs that
+  a manifest of the repository names are kept, also if the manifest is nested below an index.
+- A repository is skipped while an upload to it is in progress. It is also skipped if, within the
+  grace period, a blob was stored in it, or a client found a blob in it. This detects a push in
+  progress even if its first blobs are old.
 
 Follows: OCI Image Specification 1.1, "OCI Image Layout", "OCI Image Index", "Descriptors".
 """
@@ -27,9 +27,9 @@ from dockhand_embedded.protocol.names import ALGORITHMS, is_digest
 from dockhand_embedded.storage.index import RepositoryIndex
 from dockhand_embedded.storage.layout import LayoutStorage
 
-GRACE = 3600.0
+GRACE = 3600.0  # seconds
 _ALL_MANIFEST_TYPES = MANIFEST_TYPES | INDEX_TYPES
-# Larger blobs are not manifests; the limit for pushed manifests is much lower.
+# Bytes. Larger blobs are not manifests: the limit for pushed manifests is much lower.
 _READ_LIMIT = 32 * 1024 * 1024
 
 
@@ -38,8 +38,9 @@ class GarbageReport:
     """The result of a garbage collection, or of a dry run.
 
     Attributes:
-        removed: repository and digest of each removed blob.
-        freed_bytes: a blob that another repository has, too, frees none.
+        removed: the repository and digest of each removed blob.
+        freed_bytes: the freed disk space in bytes. Removing a blob from one repository frees no
+            space while another repository has the blob, too.
         in_use: repositories that were skipped because a push may be in progress.
         unreadable: repositories that were skipped because a manifest cannot be read, so that the
             blobs it names are not known.
@@ -66,14 +67,13 @@ def collect_garbage(
 
     Args:
         storage: the registry's folder; servers may be running on it.
-        grace: seconds; must be longer than any pause between two requests of a push. Below
-            `layout.TOUCH_INTERVAL` it is safe only while nothing is being pushed.
+        grace: the grace period in seconds. It must be longer than any pause between two requests of
+            a push. A period below `layout.TOUCH_INTERVAL` is safe only while nothing is pushed.
         dry_run: report the blobs, but remove none.
-        now: the time from which the grace period counts back, in seconds since 1970; by default
-            the current time.
+        now: the end of the grace period, in seconds since 1970; by default the current time.
     """
     report = GarbageReport()
-    removed_links: dict[tuple[int, int], int] = {}  # how many, by device and inode
+    removed_links: dict[tuple[int, int], int] = {}  # number of removed links, by device and inode
     for repository in storage.walk_repositories():
         since = (time.time() if now is None else now) - grace
         try:
@@ -83,7 +83,7 @@ def collect_garbage(
                 )
         except _UnreadableManifestError:
             report.unreadable.append(repository)
-        except FileNotFoundError:  # removed in the meantime
+        except FileNotFoundError:  # the repository was removed in the meantime
             continue
     return report
 
@@ -103,7 +103,7 @@ def _collect_repository(
     unused: list[tuple[str, Path, os.stat_result]] = []
     used = _used_digests(folder, index)
     for digest, path, status in _stored_blobs(folder):
-        # A new manifest is the end of a push, not a sign of one in progress.
+        # A new manifest is the end of a push, not a sign of a push in progress.
         if status.st_ctime > since and digest not in index.manifests:
             report.in_use.append(repository)
             return
@@ -118,8 +118,8 @@ def _collect_repository(
         if not dry_run:
             path.unlink()
         report.removed.append((repository, digest))
-        # The last link frees the space. `st_nlink` no longer counts removed links, except in a dry
-        # run, which removes none.
+        # Only the removal of a file's last link frees space. In a dry run no link is removed, so
+        # `st_nlink` still counts the links that were reported as removed.
         key = status.st_dev, status.st_ino
         removed_links[key] = removed_links.get(key, 0) + 1
         if status.st_nlink == (removed_links[key] if dry_run else 1):
@@ -134,13 +134,13 @@ def _stored_blobs(folder: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
             continue
         for entry in entries:
             digest = f"{algorithm}:{entry.name}"
-            # Other files are left alone.
+            # Files that are not named by a digest are not blobs, and are kept.
             if is_digest(digest) and entry.is_file(follow_symlinks=False):
                 yield digest, Path(entry.path), entry.stat(follow_symlinks=False)
 
 
 def _used_digests(folder: Path, index: RepositoryIndex) -> set[str]:
-    """All digests that the index names, and those that its manifests name, at any depth."""
+    """All digests that the index names, directly or through manifests at any depth."""
     used: set[str] = set()
     pending = [(stored.digest, stored.media_type) for stored in index.manifests.values()]
     seen: set[tuple[str, str | None]] = set(pending)
@@ -159,15 +159,15 @@ def _used_digests(folder: Path, index: RepositoryIndex) -> set[str]:
 def _digests_in(folder: Path, digest: str, *, is_manifest: bool) -> list[tuple[str, str | None]]:
     """The digests in a manifest, each with a media type if it may be a manifest itself.
 
-    Digests are found anywhere in the document, so that the blobs of unknown kinds of manifests
-    stay.
+    The whole document is searched for digests, so that the blobs of unknown kinds of manifests are
+    kept, too.
     """
     algorithm, _, encoded = digest.partition(":")
     try:
         with (folder / "blobs" / algorithm / encoded).open("rb") as file:
             data = file.read(_READ_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):
-        return []  # an index may name manifests that are not here
+        return []  # an index may name manifests that the repository does not have
     try:
         document = json.loads(data) if len(data) <= _READ_LIMIT else None
     except (ValueError, RecursionError):

@@ -1,7 +1,8 @@
 """The index of a repository: its manifests and tags, as in the `index.json` of an OCI Image Layout.
 
-One entry per tag (annotation `org.opencontainers.image.ref.name`), and one without the annotation
-for a manifest without tags. Both storages use this class, so they behave alike.
+The index has an entry for each tag, with the annotation `org.opencontainers.image.ref.name`, and an
+entry without this annotation for each manifest without tags. Both kinds of storage use the class
+`RepositoryIndex`, so they behave alike.
 
 Follows: OCI Image Specification 1.1, "OCI Image Layout", "index.json file".
 """
@@ -21,7 +22,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """Digest, media type and size of a manifest in the index."""
+    """The digest, media type and size of a manifest in the index."""
 
     digest: str
     media_type: str
@@ -50,7 +51,7 @@ class RepositoryIndex:
         """Parse an `index.json`, which another tool may have written.
 
         Raises:
-            ValueError: it is not a JSON object with a list of manifests.
+            ValueError: the data is not a JSON object with a list of manifests.
         """
         document = json.loads(data)
         entries = document.get("manifests", []) if isinstance(document, dict) else None
@@ -74,7 +75,7 @@ class RepositoryIndex:
         )
         annotations = entry.get("annotations")
         tag = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
-        # Some tools write a full image name there. Such a manifest is served by digest only.
+        # Some tools write a full image name instead of a tag: the manifest then has no tag here.
         if isinstance(tag, str) and is_tag(tag):
             if tag in self._tagged:
                 self._remove_tag(tag)
@@ -85,11 +86,11 @@ class RepositoryIndex:
     def serialize(self) -> bytes:
         """The bytes of `index.json`."""
         entries = [*self._unparsed, *self._tagged.values(), *self._untagged.values()]
-        # Without `indent`: it would make `json` use its slow encoder in Python.
+        # No `indent`, because with it `json` uses its slow encoder in pure Python.
         return json.dumps({**self._other_fields, "manifests": entries}).encode()
 
     def copy(self) -> RepositoryIndex:
-        """A copy to modify. Entries are shared, as no method modifies one."""
+        """A copy that can be modified. It shares the entries, since no method modifies an entry."""
         other = RepositoryIndex()
         other._other_fields = self._other_fields
         other.manifests = self.manifests.copy()
@@ -127,7 +128,7 @@ class RepositoryIndex:
             self._untagged[manifest.digest] = entry
 
     def delete_tag(self, tag: str) -> bool:
-        """Remove a tag and keep its manifest; False if there is no such tag."""
+        """Remove a tag, and keep its manifest; return False if there is no such tag."""
         if tag not in self._tagged:
             return False
         self.changed = True
@@ -135,7 +136,7 @@ class RepositoryIndex:
         return True
 
     def delete_manifest(self, digest: str) -> list[str]:
-        """Remove a manifest with all of its tags, if it is there; return the tags."""
+        """Remove a manifest and its tags, if the index has the manifest; return the tags."""
         if self.manifests.pop(digest, None) is None:
             return []
         self.changed = True

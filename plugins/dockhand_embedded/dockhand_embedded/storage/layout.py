@@ -6,12 +6,13 @@
     <root>/.uploads/                          uploads in progress, temporary files
 
 Repositories nest: `a` and `a/b` may both exist, and `blobs`, `index.json` and `oci-layout` are
-legal components of a name. Such a component gets a leading underscore in the file system (`a/blobs`
-is kept in `a/_blobs`). No legal component begins with an underscore or a dot, so two names never
-share a folder, and a repository never collides with the files of a layout.
+legal components of a repository name. Such a component gets a leading underscore in the file system
+(`a/blobs` is kept in `a/_blobs`). No legal component begins with an underscore or a dot, so two
+names never share a folder, and a repository never collides with the files of a layout.
 
-A blob of several repositories is one file with several hard links. So each folder is a complete
-layout that can be moved or archived alone, and deletion needs no reference count.
+A blob that several repositories have is one file with a hard link in each of their folders. So each
+folder is a complete layout that can be moved or archived alone, and blobs are deleted without a
+count of their references.
 
 Follows: OCI Image Specification 1.1, "OCI Image Layout".
 """
@@ -40,19 +41,20 @@ from dockhand_embedded.storage.upload_files import UPLOAD_AGE, UploadFiles
 _LAYOUT_NAMES = frozenset({"blobs", "index.json", "oci-layout"})
 _LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 _LOCK_COUNT = 64
-# Seconds. `protect_blob` renews the time of a blob at most this often.
+# Seconds. `protect_blob` renews the change time of a blob only if the time is older.
 TOUCH_INTERVAL = 600
-# Two changes within one tick of the file system's clock may have the same modification time.
-_CLOCK_TICK = 50_000_000  # nanoseconds
+# Nanoseconds. Two changes of a file within one tick of the file system's clock may have the same
+# modification time.
+_CLOCK_TICK = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class _CachedIndex:
-    """An index.json that was read or written.
+    """The content of an `index.json` when it was last read or written.
 
     Attributes:
-        stamp: identifies the file's content; None if a later change could have the same stamp.
-            Then the bytes are compared.
+        stamp: values that identify the file's content; None if a later change could have the same
+            values, so that the bytes have to be compared.
         data: the bytes of the file.
         index: the parsed index.
     """
@@ -63,16 +65,16 @@ class _CachedIndex:
 
 
 class LayoutStorage(Storage):
-    """Repositories below one root folder; several processes may use it at once."""
+    """Repositories below a root folder, which several processes may use at once."""
 
     blocking: ClassVar[bool] = True
 
     def __init__(self, root: str | os.PathLike[str], upload_age: float = UPLOAD_AGE) -> None:
-        """Open a folder, and delete files that killed processes left in it.
+        """Open a folder, and delete files that killed processes have left in it.
 
         Args:
             root: the folder; created if it does not exist.
-            upload_age: uploads that got no byte for this many seconds are deleted now.
+            upload_age: delete uploads that got no byte for this many seconds.
         """
         uploads = Path(root).absolute() / ".uploads"
         make_folder(uploads)
@@ -80,9 +82,9 @@ class LayoutStorage(Storage):
         self._upload_files = UploadFiles(self.root / ".uploads", self._store_upload)
         self._upload_files.remove_stale(upload_age)
         self._cache: dict[str, _CachedIndex] = {}
-        # On a local disk flock excludes threads, too; a network file system may turn it into a lock
-        # per process, so threads have locks as well. Their number is fixed, since clients can
-        # invent any number of names.
+        # Locks between threads, in addition to flock: a network file system may turn flock into a
+        # lock of the whole process. The number of locks is fixed, since clients can invent any
+        # number of repository names.
         self._locks = [threading.Lock() for _ in range(_LOCK_COUNT)]
 
     # Paths
@@ -112,7 +114,7 @@ class LayoutStorage(Storage):
     # Repositories
 
     def walk_repositories(self) -> Iterator[str]:
-        """All repositories, including those without manifests."""
+        """Iterate over the names of all repositories, including those without manifests."""
         waiting: list[tuple[Path, str]] = [(self.root, "")]
         while waiting:
             folder, name = waiting.pop()
@@ -139,7 +141,7 @@ class LayoutStorage(Storage):
         )
 
     def index(self, repository: str) -> RepositoryIndex | None:
-        """The index of a repository; read again when the file has changed."""
+        """The index of a repository, which is read again if the file has changed."""
         path = self.folder(repository) / "index.json"
         cached = self._cache.get(repository)
         if cached and cached.stamp:
@@ -151,7 +153,7 @@ class LayoutStorage(Storage):
         return self._read_index(repository, path)
 
     def load_index(self, repository: str) -> RepositoryIndex | None:
-        """The index as it is on disk; call it while the repository is locked."""
+        """Read the index from the disk. The caller must have locked the repository."""
         return self._read_index(repository, self.folder(repository) / "index.json")
 
     def _read_index(self, repository: str, path: Path) -> RepositoryIndex | None:
@@ -178,14 +180,15 @@ class LayoutStorage(Storage):
 
     @contextmanager
     def lock_repository(self, repository: str) -> Iterator[Path]:
-        """Lock a repository against other threads and processes; gives its folder.
+        """Lock a repository against other threads and processes, and yield its folder.
 
         Raises:
-            FileNotFoundError: there is no such repository.
+            FileNotFoundError: the repository does not exist.
         """
         folder = self.folder(repository)
         with self._locks[hash(repository) % _LOCK_COUNT]:
-            # The folder is locked, not index.json: that file is replaced, and its lock with it.
+            # The folder is locked, not index.json: each change replaces that file, so a lock on it
+            # would be lost.
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
@@ -195,7 +198,7 @@ class LayoutStorage(Storage):
 
     @contextmanager
     def edit_index(self, repository: str) -> Iterator[RepositoryIndex]:
-        """The index as it is on disk, under the repository's lock."""
+        """Lock a repository, and yield a copy of its index, which is written if it is modified."""
         make_folder(self.folder(repository))
         with self.lock_repository(repository) as folder:
             path = folder / "index.json"
@@ -208,13 +211,13 @@ class LayoutStorage(Storage):
             if index.changed or missing:
                 data = index.serialize()
                 write_file(path, data, self._upload_files.temporary_path())
-                # Saves the next push from parsing the file that this one wrote.
+                # So that the next push need not parse the file that was written here.
                 self._cache[repository] = _CachedIndex(None, data, index)
 
     # Blobs
 
     def blob_size(self, repository: str, digest: str) -> int | None:
-        """The size in bytes."""
+        """The size of a blob in bytes; None if the repository does not have the blob."""
         try:
             status = self._blob_path(repository, digest).lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -222,18 +225,18 @@ class LayoutStorage(Storage):
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
-        """The blob's file; symbolic links and special files are not opened."""
+        """Open a blob's file; symbolic links and special files are not opened."""
         path = self._blob_path(repository, digest)
         if self.blob_size(repository, digest) is None:
             return None
         try:
-            # Opened by path, not by descriptor, so that the file has a name (`FileBody.path`).
+            # Opened by path, so that the file object has a name, which `FileBody.path` needs.
             return FileIO(path, opener=_open_file)
         except FileNotFoundError:
             return None
 
     def write_blob(self, repository: str, digest: str, data: bytes) -> None:
-        """Store bytes, durably."""
+        """Store a blob durably."""
         target = self._blob_path(repository, digest)
         make_folder(target.parent)
         write_file(target, data, self._upload_files.temporary_path())
@@ -247,21 +250,21 @@ class LayoutStorage(Storage):
         return True
 
     def protect_blob(self, repository: str, digest: str) -> bool:
-        """Renew the time of a blob, from which garbage collection counts the grace period."""
+        """Renew the change time of a blob, and with it the grace period of `collect_garbage`."""
         path = self._blob_path(repository, digest)
         try:
-            # Most calls change nothing and take no lock.
+            # Usually the time is recent, so that no lock is needed.
             if time.time() - path.lstat().st_ctime > TOUCH_INTERVAL:
-                # Under the lock: a running collection has either removed the blob or will see its
-                # new time.
+                # Locked, so that a running collection either has already removed the blob or will
+                # see its new time.
                 with self.lock_repository(repository):
                     os.utime(path, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return False
         except PermissionError:
-            pass  # another user's file; a read-only file system raises EROFS
+            pass  # the file belongs to another user, so its time cannot be changed
         except OSError as error:
-            if error.errno != errno.EROFS:
+            if error.errno != errno.EROFS:  # a read-only file system
                 raise
         return True
 
@@ -279,13 +282,13 @@ class LayoutStorage(Storage):
                 link_file(
                     self._blob_path(name, digest), target, self._upload_files.temporary_path()
                 )
-            except FileNotFoundError:  # deleted in the meantime
+            except FileNotFoundError:  # the blob was deleted in the meantime
                 continue
             return True
         return False
 
     def _prepare_blob_path(self, repository: str, digest: str) -> Path:
-        """The path for a new blob, in a folder that is a complete layout."""
+        """Return the path for a new blob; create the missing files of the layout around it."""
         folder = self.folder(repository)
         if not (folder / "index.json").exists() or not (folder / "oci-layout").exists():
             with self.edit_index(repository):
@@ -296,7 +299,8 @@ class LayoutStorage(Storage):
 
     def _store_upload(self, file: Path, repository: str, digest: str) -> None:
         target = self._prepare_blob_path(repository, digest)
-        # If the blob exists, a collection may be about to remove it, judging by its old time.
+        # A running collection may be about to remove the blob that already exists: it has seen the
+        # old time of its file.
         with self.lock_repository(repository) if target.exists() else nullcontext():
             file.replace(target)
         sync_folder(target.parent)
@@ -304,12 +308,12 @@ class LayoutStorage(Storage):
     # Uploads
 
     def start_upload(self, repository: str, algorithm: str) -> str:
-        """Begin an upload."""
-        self.folder(repository)  # fails early if the blob could not be stored later
+        """Begin an upload, and return its id."""
+        self.folder(repository)  # raises if the blob could not be stored later
         return self._upload_files.start(repository, algorithm)
 
     def upload_size(self, repository: str, upload_id: str) -> int:
-        """The number of bytes that an upload has."""
+        """The number of bytes in an upload."""
         return self._upload_files.size(repository, upload_id)
 
     def open_upload(self, repository: str, upload_id: str) -> UploadWriter:

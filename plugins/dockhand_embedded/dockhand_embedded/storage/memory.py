@@ -39,13 +39,13 @@ class _MemoryUpload:
 
 
 class MemoryStorage(Storage):
-    """Repositories in dictionaries; those that have the same blob share its bytes."""
+    """Repositories in dictionaries. Mounting a blob does not copy its bytes."""
 
     blocking: ClassVar[bool] = False
 
     def __init__(self) -> None:
         """Create a storage without repositories."""
-        # One lock is enough: nothing waits for a disk while holding it.
+        # One lock for all repositories is enough: no holder of the lock waits for a disk.
         self._lock = threading.RLock()
         self._repositories: dict[str, _Repository] = {}
         self._uploads: dict[str, _MemoryUpload] = {}
@@ -62,7 +62,7 @@ class MemoryStorage(Storage):
 
     @contextmanager
     def edit_index(self, repository: str) -> Iterator[RepositoryIndex]:
-        """A copy that replaces the index at the end of the block."""
+        """Yield a copy of the index; if it was changed, it replaces the index after the block."""
         with self._lock:
             index = (self.index(repository) or RepositoryIndex()).copy()
             yield index
@@ -74,12 +74,12 @@ class MemoryStorage(Storage):
             return self._repositories.setdefault(name, _Repository())
 
     def blob_size(self, repository: str, digest: str) -> int | None:
-        """The size in bytes."""
+        """The size of a blob in bytes; None if the repository does not have the blob."""
         data = self._blob(repository, digest)
         return None if data is None else len(data)
 
     def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
-        """A file object over the stored bytes, without a copy."""
+        """Open a file object that shares the stored bytes."""
         data = self._blob(repository, digest)
         return None if data is None else io.BytesIO(data)
 
@@ -88,7 +88,7 @@ class MemoryStorage(Storage):
         return stored.blobs.get(digest) if stored else None
 
     def write_blob(self, repository: str, digest: str, data: bytes) -> None:
-        """Store bytes."""
+        """Store a blob."""
         with self._lock:
             self._repository(repository).blobs[digest] = data
 
@@ -99,13 +99,13 @@ class MemoryStorage(Storage):
             return stored is not None and stored.blobs.pop(digest, None) is not None
 
     def protect_blob(self, repository: str, digest: str) -> bool:
-        """Return whether the blob is there; memory has no garbage collection."""
+        """Return whether the repository has the blob; memory has no garbage collection."""
         return self._blob(repository, digest) is not None
 
     def mount_blob(
         self, repository: str, digest: str, source: str | None, may_read: Callable[[str], bool]
     ) -> bool:
-        """Share the bytes of another repository."""
+        """Add a blob of another repository to this one; both share its bytes."""
         with self._lock:
             if self._blob(repository, digest) is not None:
                 return True
@@ -117,7 +117,7 @@ class MemoryStorage(Storage):
             return False
 
     def start_upload(self, repository: str, algorithm: str) -> str:
-        """Begin an upload."""
+        """Begin an upload, and return its id."""
         upload_id = str(uuid.uuid4())
         with self._lock:
             self._uploads[upload_id] = _MemoryUpload(repository, algorithm)
@@ -130,7 +130,7 @@ class MemoryStorage(Storage):
         return upload
 
     def upload_size(self, repository: str, upload_id: str) -> int:
-        """The number of bytes that an upload has."""
+        """The number of bytes in an upload."""
         return self._find_upload(repository, upload_id).size
 
     def open_upload(self, repository: str, upload_id: str) -> UploadWriter:
@@ -138,7 +138,7 @@ class MemoryStorage(Storage):
         upload = self._find_upload(repository, upload_id)
         if not upload.lock.acquire(blocking=False):
             raise UploadBusyError(upload_id)
-        if self._uploads.get(upload_id) is not upload:  # finished since the lookup
+        if self._uploads.get(upload_id) is not upload:  # finished after the look-up
             upload.lock.release()
             raise UploadMissingError(upload_id)
         return _MemoryUploadWriter(self, upload_id, upload)

@@ -1,7 +1,7 @@
 """Uploads in progress, as files: they survive a restart, and other processes can continue them.
 
 The file's name consists of the upload's id and a hash of the repository's name. So an id is valid
-in one repository only, and no other file is needed.
+in one repository only, and the repository need not be stored elsewhere.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from dockhand_embedded.storage.base import UploadBusyError, UploadMissingError, 
 from dockhand_embedded.storage.files import CopyableHasher, hash_file, write_all
 
 _UPLOAD_NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{32}")
-UPLOAD_AGE = 24 * 3600.0  # seconds without a byte after which an upload is deleted
+UPLOAD_AGE = 24 * 3600.0  # seconds without a new byte after which an upload is deleted
 _TEMPORARY_PREFIX = "tmp-"
-# Seconds. A running process renames or deletes its temporary files within seconds. Older ones are
-# of a process that was killed, and so are all of them if no other process uses the folder.
+# Seconds. A running process renames or deletes its temporary files within seconds, so older files
+# are from a process that was killed. If no other process uses the folder, all are.
 _TEMPORARY_AGE = 3600.0
-# The hashes of this many unfinished uploads are kept; other uploads are read again at the end.
+# Number of unfinished uploads whose hash is kept between requests. To finish another upload, its
+# whole file is read again.
 _MAX_SAVED_HASHES = 1024
 
 
 class UploadFiles:
-    """The files of uploads in one folder."""
+    """The uploads in progress and temporary files in one folder."""
 
     def __init__(self, folder: Path, store: Callable[[Path, str, str], None]) -> None:
-        """Keep uploads in `folder`; `store(file, repository, digest)` moves a finished one away."""
+        """Keep uploads in `folder`; `store(file, repository, digest)` moves the finished file."""
         self._folder = folder
         self._lock_folder()
         self.store = store
@@ -48,14 +49,14 @@ class UploadFiles:
         return self._folder / f"{upload_id}.{repository_hash}"
 
     def start(self, repository: str, algorithm: str) -> str:
-        """Begin an upload."""
+        """Begin an upload, and return its id."""
         upload_id = str(uuid.uuid4())
         self._path(repository, upload_id).touch(exist_ok=False)
         self.save_hash(upload_id, 0, algorithm, hashlib.new(algorithm))
         return upload_id
 
     def size(self, repository: str, upload_id: str) -> int:
-        """The number of bytes that an upload has."""
+        """The number of bytes in an upload."""
         try:
             return self._path(repository, upload_id).stat().st_size
         except FileNotFoundError:
@@ -69,7 +70,7 @@ class UploadFiles:
         except FileNotFoundError:
             raise UploadMissingError(upload_id) from None
         try:
-            # flock belongs to the open file, so this also excludes other threads.
+            # A flock belongs to the open file, so it excludes other threads, too.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The previous writer may have turned the file into a blob, which must not change.
             if not os.path.samestat(path.stat(), os.fstat(fd)):
@@ -86,13 +87,13 @@ class UploadFiles:
         return FileUploadWriter(self, repository, upload_id, path, fd)
 
     def temporary_path(self) -> Path:
-        """A path for a temporary file, to be renamed soon."""
+        """A new path for a temporary file, which must be renamed or deleted soon."""
         return self._folder / f"{_TEMPORARY_PREFIX}{uuid.uuid4()}"
 
     def _lock_folder(self) -> None:
-        """Take a shared lock on the folder; first delete temporary files that are left over."""
+        """Delete leftover temporary files, and take a shared lock on the folder: it is in use."""
         fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        # Closed when this object is collected: a storage has no `close` method.
+        # A storage has no `close` method: the descriptor is closed when this object is deleted.
         weakref.finalize(self, os.close, fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,7 +128,7 @@ class UploadFiles:
         self._remove_temporary_files(_TEMPORARY_AGE)
         removed = 0
         for path in self._uploads():
-            with contextlib.suppress(OSError):  # finished in the meantime, or being written to
+            with contextlib.suppress(OSError):  # finished in the meantime, or has a writer
                 if time.time() - path.stat().st_mtime < age:
                     continue
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -141,20 +142,20 @@ class UploadFiles:
         return removed
 
     def save_hash(self, upload_id: str, size: int, algorithm: str, hasher: CopyableHasher) -> None:
-        """Keep the hash of an upload's first `size` bytes for the next request."""
+        """Keep the hash of the first `size` bytes of an upload for its next request."""
         with self._lock:
             self._hashes[upload_id] = size, algorithm, hasher
             while len(self._hashes) > _MAX_SAVED_HASHES:
                 self._hashes.popitem(last=False)
 
     def take_hash(self, upload_id: str) -> tuple[int, str, CopyableHasher] | None:
-        """Remove and return what `save_hash` kept; None if there is nothing."""
+        """Return the hash that `save_hash` kept, and forget it; None if there is none."""
         with self._lock:
             return self._hashes.pop(upload_id, None)
 
 
 class FileUploadWriter(UploadWriter):
-    """The writer of an upload's file, which it has locked."""
+    """The writer of an upload's file; it holds the lock on the file."""
 
     def __init__(
         self, files: UploadFiles, repository: str, upload_id: str, path: Path, fd: int
@@ -167,27 +168,30 @@ class FileUploadWriter(UploadWriter):
         self._algorithm = "sha256"
         self._hasher: CopyableHasher | None = None
         saved = files.take_hash(upload_id)
-        # Another process may have added bytes since; the saved hash is useless then.
+        # Otherwise another process has added bytes since, and the saved hash is useless.
         if saved and saved[0] == self.size:
             _, self._algorithm, self._hasher = saved
         self._start_hasher = self._hasher.copy() if self._hasher else None
         self._file_gone = False
 
     def append(self, data: bytes) -> None:
-        """Add bytes at the end."""
+        """Append bytes to the upload."""
         write_all(self._fd, data)
         self.size += len(data)
         if self._hasher:
             self._hasher.update(data)
 
     def rollback(self) -> None:
-        """Truncate the file to its first size (a full disk may have written half a piece)."""
+        """Truncate the file to the size that it had when this writer opened it.
+
+        This also removes part of a piece, which may have been written to a full disk.
+        """
         os.ftruncate(self._fd, self._start)
         self.size = self._start
         self._hasher = self._start_hasher.copy() if self._start_hasher else None
 
     def finish(self, digest: str) -> bool:
-        """Verify the digest and turn the file into a blob."""
+        """Verify the digest, and turn the file into a blob; return False for another digest."""
         algorithm, _, encoded = digest.partition(":")
         hasher = self._hasher
         if hasher is None or algorithm != self._algorithm:
