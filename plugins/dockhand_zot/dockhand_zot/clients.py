@@ -107,7 +107,10 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.repository_info(repository))
 
     def newest_images(self) -> list[ImageSummary]:
-        """List the newest image of each repository that these credentials may read, newest first."""
+        """List the newest image of each repository, newest first.
+
+        Repositories that these credentials may not read are left out.
+        """
         return self.run(self.driver.newest_images())
 
     def images_for_digest(self, digest: str) -> list[ImageSummary]:

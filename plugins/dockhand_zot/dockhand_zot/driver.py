@@ -161,7 +161,7 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
             if error.status != 415:
                 raise
             raise error.with_hint(
-                "zot takes OCI manifests, and Docker's only where its configuration has "
+                "zot accepts OCI manifests, and Docker's only if its configuration has "
                 '"http": {"compat": ["docker2s2"]}'
             ) from error
 

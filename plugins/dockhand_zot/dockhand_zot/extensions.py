@@ -44,8 +44,8 @@ class Extensions(DistributionBase):
             reply = yield from call("GET", DISCOVER, scopes=self.catalog_scopes())
         except (NotFound, Unsupported) as error:
             raise ExtensionNotEnabled(
-                f"{error}: this registry is not a zot, or one without extensions; "
-                "the driver distribution suits it",
+                f"{error}: this registry is not zot, or its extensions are off; "
+                "use the driver distribution",
                 extension="discover",
                 setting=None,
             ) from error
