@@ -91,8 +91,9 @@ class Blobs(DistributionBase):
     ) -> Flow[Path]:
         """Download a blob into a partial file, verify its digest, and rename the file to `path`.
 
-        If the connection breaks, the download resumes after the bytes in the partial file. The file
-        stays after other errors, too, so that a later call can resume the download.
+        If the connection breaks, the download resumes after the bytes in the partial file. After an
+        error the file stays, so that a later call can resume the download; if the digest of the
+        complete file is wrong, the file is deleted.
         """
         check_repository(repository)
         known = Digest(digest)
