@@ -23,7 +23,7 @@ from dockhand_core.models import (
     check_digest,
     check_repository,
 )
-from dockhand_core.operations import ChunkedUpload
+from dockhand_core.operations import BufferedUpload
 
 __all__ = ["BlobReader", "BlobWriter", "PageCursor"]
 
@@ -262,7 +262,7 @@ class Writer(Generic[R]):
 
     def __init__(self, runner: R, driver: RegistryDriver, repository: str) -> None:
         self._runner: R = runner
-        self._upload = ChunkedUpload(driver, repository)
+        self._upload = BufferedUpload(driver, repository)
 
     @property
     def digest(self) -> Digest:

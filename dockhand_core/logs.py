@@ -13,18 +13,21 @@ from __future__ import annotations
 import functools
 import logging
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from dockhand_core.config.validation import did_you_mean
-from dockhand_core.errors import ConfigError
+from dockhand_core.errors import ConfigError, ConnectionFailed, DockhandError
+from dockhand_core.flow import Call
+from dockhand_core.http.urls import redacted_url
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["ALLOWED", "BUILTIN", "LogSettings", "make_logger", "redact"]
+__all__ = ["ALLOWED", "BUILTIN", "LogSettings", "RequestLog", "make_logger", "redact"]
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -95,6 +98,8 @@ def make_logger(
         ConfigError: the table has an unknown key.
     """
     import structlog
+
+    from dockhand_core.config.validation import did_you_mean  # here: config imports this module
 
     valid = [*LogSettings.model_fields, *known]
     unknown = next((key for key in sorted(settings.options) if key not in valid), None)
@@ -195,3 +200,40 @@ def null(settings: LogSettings, connection: str) -> Any:
 
 
 BUILTIN = {"console": console, "json": json, "null": null, "stdlib": stdlib}
+
+
+class RequestLog:
+    """Logs one line for a request, when its reply was read or closed, or when the request failed.
+
+    The line's field `bytes` is the size of the request's body plus the bytes received.
+    """
+
+    def __init__(self, log: Any, call: Call, url: str, attempt: int) -> None:
+        self._log, self._attempt, self._call = log, attempt, call
+        self._path = redacted_url(urlsplit(url).path)
+        self._start = time.perf_counter()
+        self._logged = False
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "method": self._call.method,
+            "path": self._path,
+            "milliseconds": round((time.perf_counter() - self._start) * 1000, 1),
+            "attempt": self._attempt,
+        }
+
+    def done(self, status: int, count: int, error: BaseException | None) -> None:
+        """Log a request whose reply was read, or closed before its end."""
+        if isinstance(error, ConnectionFailed):
+            return  # `failed` logs it
+        self._logged = True
+        body = self._call.body
+        total = count + (body.size if body is not None else 0)
+        self._log.info("request", status=status, bytes=total, **self._fields())
+
+    def failed(self, error: DockhandError, wait: float | None) -> None:
+        """Log a request without a complete and valid reply, unless `done` has logged it."""
+        if self._logged:
+            return
+        again = {} if wait is None else {"wait": round(wait, 2)}
+        self._log.warning("request failed", error=str(error), **again, **self._fields())

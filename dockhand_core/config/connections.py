@@ -11,45 +11,19 @@ log driver are checked when the connection is made.
 from __future__ import annotations
 
 import os
-import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from dockhand_core.config.validation import check_variables, did_you_mean, validate_table
+from dockhand_core.config.environment import apply_environment, expand_variables
+from dockhand_core.config.validation import did_you_mean, validate_table
 from dockhand_core.errors import ConfigError
-from dockhand_core.http.urls import origin_of
 from dockhand_core.logs import LogSettings
 
 __all__ = ["AuthConfig", "ConnectionConfig", "DockhandConfig", "load_config", "read_toml"]
-
-_FLAT = {
-    "DOCKHAND_DRIVER": ("driver",),
-    "DOCKHAND_BASE_URI": ("base_uri",),
-    "DOCKHAND_AUTH_DRIVER": ("auth", "driver"),
-    "DOCKHAND_PRIVATE_KEY": ("auth", "private_key"),
-    "DOCKHAND_PUBLIC_KEY": ("auth", "public_key"),
-    "DOCKHAND_AUTHORITY_NAME": ("auth", "authority_name"),
-    "DOCKHAND_REGISTRY_NAME": ("auth", "registry_name"),
-    "DOCKHAND_USERNAME": ("auth", "username"),
-    "DOCKHAND_PASSWORD": ("auth", "password"),
-    "DOCKHAND_TOKEN": ("auth", "token"),
-    "DOCKHAND_API_KEY": ("auth", "api_key"),
-    "DOCKHAND_LOG_DRIVER": ("logging", "driver"),
-}
-_OTHER = {
-    "DOCKHAND_CONNECTION",
-    "DOCKHAND_CONFIG",
-    "DOCKHAND_DISABLE_PLUGINS",
-}
-_NESTED = "DOCKHAND_CONNECTIONS__"
-_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
-# Keys that may hold credentials or a client certificate for the registry in the file. They are
-# dropped if the environment sets a URL of another origin, so that no other server receives them.
-_TIED_TO_ORIGIN = ("auth", "headers", "client_cert", "client_key")
 
 
 def _refuse_boolean(value: object) -> object:
@@ -128,7 +102,7 @@ class ConnectionConfig(BaseModel):
         return [*own, *((key, "…") for key in self.options)]
 
 
-_CORE = frozenset({*ConnectionConfig.model_fields, "proxy_file"})
+_CORE_KEYS = frozenset({*ConnectionConfig.model_fields, "proxy_file"})
 
 
 class DockhandConfig(BaseModel):
@@ -210,7 +184,7 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
             raise ConfigError(
                 f'connection {name!r}: {key} is a table with a driver: {key} = {{ driver = "…" }}'
             )
-    core = {key: value for key, value in table.items() if key in _CORE}
+    core = {key: value for key, value in table.items() if key in _CORE_KEYS}
     where = f"connection {name!r}"
     logging = core.get("logging")
     if isinstance(logging, Mapping):
@@ -220,7 +194,7 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
     config = validate_table(ConnectionConfig, core, where=where, base=base)
     if bool(config.client_cert) != bool(config.client_key):
         raise ConfigError(f"{where}: client_cert and client_key are given together")
-    rest = {key: value for key, value in table.items() if key not in _CORE}
+    rest = {key: value for key, value in table.items() if key not in _CORE_KEYS}
     fields = {key: getattr(config, key) for key in config.model_fields_set}
     return ConnectionConfig(**fields, **rest)
 
@@ -245,7 +219,7 @@ def load_config(
     data: dict[str, Any] = {}
     if named or file.exists():
         data = read_toml(file, env)
-    return DockhandConfig.parse(_overlay(data, env), base=file.parent)
+    return DockhandConfig.parse(apply_environment(data, env, _CORE_KEYS), base=file.parent)
 
 
 def read_toml(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
@@ -264,121 +238,5 @@ def read_toml(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
         raise ConfigError(f"{file}: {error.strerror or error}") from None
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from None
-    expanded: dict[str, Any] = _expanded(data, env, ())
+    expanded: dict[str, Any] = expand_variables(data, env)
     return expanded
-
-
-def _expanded(value: Any, env: Mapping[str, str], at: tuple[str, ...]) -> Any:
-    """Replace `${NAME}` by the environment variable's value, and `$${` by `${`, in all strings."""
-    if isinstance(value, dict):
-        return {key: _expanded(item, env, (*at, key)) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expanded(item, env, at) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def replace(match: re.Match[str]) -> str:
-        if match[1] is None:
-            return "${"
-        if match[1] not in env:
-            where = ".".join(at)
-            raise ConfigError(f"{where}: the environment variable {match[1]!r} is not set")
-        return env[match[1]]
-
-    return _VARIABLE.sub(replace, value)
-
-
-def _overlay(data: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
-    """Override settings of the file with settings from the environment."""
-    tables: dict[str, Any] = data.get("connections", {})
-    if not isinstance(tables, dict):
-        return data  # `DockhandConfig.parse` reports the error
-    tables = dict(tables)
-    named = env.get("DOCKHAND_CONNECTION") or data.get("default")
-    known = [*tables, named] if isinstance(named, str) else list(tables)
-    changes: dict[str, dict[tuple[str, ...], str]] = {}
-    for variable, value in sorted(env.items()):
-        if variable.startswith(_NESTED):
-            name, *path = variable.removeprefix(_NESTED).lower().split("__")
-            if not path or not all([name, *path]):
-                raise ConfigError(f"{variable}: {_NESTED}<NAME>__<KEY> is expected")
-            changes.setdefault(_like(name, known), {})[tuple(path)] = value
-    names = [*_FLAT, *(f"{name}_FILE" for name in _FLAT), *_OTHER]
-    check_variables((name for name in env if not name.startswith(_NESTED)), names)
-    default = named
-    if default is None:
-        names = list(tables) or list(changes)
-        default = names[0] if len(names) == 1 else "default"
-    flat = {
-        (*path[:-1], path[-1] + suffix): env[variable + suffix.upper()]
-        for variable, path in _FLAT.items()
-        for suffix in ("", "_file")
-        if variable + suffix.upper() in env
-    }
-    if flat:
-        changes.setdefault(default, {}).update(flat)
-    for name, values in changes.items():
-        tables[name] = _merged(tables.get(name, {}), values)
-    return {**data, "default": default, "connections": tables}
-
-
-def _like(name: str, tables: Iterable[str]) -> str:
-    """Find the connection that a variable names in lower case, with `_` for `-` and `.`.
-
-    Without a match, the name itself is returned: the variable adds a connection.
-    """
-    for there in tables:
-        if re.sub(r"[-.]", "_", there).lower() == name:
-            return there
-    return name
-
-
-def _merged(table: Any, values: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
-    merged: dict[str, Any] = dict(table) if isinstance(table, dict) else {}
-    elsewhere = _moved(merged, values)
-    driver = values.get(("driver",))
-    if driver is not None and driver != merged.get("driver", "distribution"):
-        # The environment selects another driver than the file, so the file's settings of its
-        # driver are dropped. `base_uri` is kept, unless the environment sets driver settings, too.
-        kept = _CORE if any(path[0] not in _CORE for path in values) else {*_CORE, "base_uri"}
-        merged = {k: v for k, v in merged.items() if k in kept}
-    if elsewhere:
-        merged = {k: v for k, v in merged.items() if k not in _TIED_TO_ORIGIN}
-    auth_driver = values.get(("auth", "driver"))
-    auth = merged.get("auth")
-    if isinstance(auth, dict) and auth_driver not in (None, auth.get("driver", "null")):
-        del merged["auth"]
-    for path, value in values.items():
-        node = merged
-        for key in path[:-1]:
-            inner = node.get(key)
-            node[key] = dict(inner) if isinstance(inner, dict) else {}
-            node = node[key]
-        # A relative path in a variable is resolved against the working folder. A relative path in
-        # the file would be resolved against the file's folder.
-        is_file = path[-1].endswith("_file")
-        node[path[-1]] = str(Path(value).expanduser().absolute()) if is_file else value
-        # `<key>` in the environment also replaces `<key>_file` in the file, and `<key>_file`
-        # also replaces `<key>`.
-        twin = path[-1].removesuffix("_file") if path[-1].endswith("_file") else f"{path[-1]}_file"
-        if (*path[:-1], twin) not in values:
-            node.pop(twin, None)
-    return merged
-
-
-def _moved(table: Mapping[str, Any], values: Mapping[tuple[str, ...], str]) -> bool:
-    """Whether the environment sets a URL of another origin than the table has.
-
-    A driver may have its URL in another key than `base_uri`, so all driver settings that are URLs
-    are compared.
-    """
-    for path, new in values.items():
-        if path[0] in _CORE or (path != ("base_uri",) and "://" not in new):
-            continue
-        old = table.get(path[0])
-        try:
-            if not isinstance(old, str) or origin_of(old) != origin_of(new):
-                return True
-        except ValueError:
-            return True
-    return False

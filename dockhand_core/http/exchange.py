@@ -7,12 +7,11 @@ host and port). A redirect or link from https to http raises `ResponseInvalid`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import httpx
 
@@ -38,12 +37,18 @@ from dockhand_core.flow import (
 from dockhand_core.http.bodies import ReplyStream, UploadBody
 from dockhand_core.http.error_replies import error_from_reply
 from dockhand_core.http.headers import retry_after
-from dockhand_core.http.urls import PORTS, one_line, origin_of, redacted_url, resolve_url
+from dockhand_core.http.redirects import (
+    MAX_REDIRECTS,
+    check_target,
+    is_relative,
+    redirect_target,
+)
+from dockhand_core.http.urls import one_line, origin_of, redacted_url, resolve_url
+from dockhand_core.logs import RequestLog
 
 __all__ = ["Exchange", "Receive", "RegistryEndpoint", "Send"]
 
 ERROR_LIMIT = 64 << 10  # bytes; a longer body of an error reply is cut
-MAX_REDIRECTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,17 +194,13 @@ class RegistryEndpoint:
 
     def _follow(self, call: Call, url: str) -> Generator[Any, Any, httpx.Response]:
         for hop in range(MAX_REDIRECTS + 1):
-            # A relative path needs no check: its URL always has the connection's own origin.
-            at_home = hop == 0 and not call.path.startswith(("/", "http"))
-            if not at_home:
-                self._check_target(call, url)
-                at_home = origin_of(url) == self.origin
-            request = self._request(call, url, at_home)
+            own_origin = (hop == 0 and is_relative(call.path)) or check_target(call, url, self.base)
+            request = self._request(call, url, own_origin)
             with translated_errors(call.method, url, request):
-                known = at_home and not call.anonymous
-                steps = self._authenticate(request) if known else self._send(request)
+                with_credentials = own_origin and not call.anonymous
+                steps = self._authenticate(request) if with_credentials else self._send(request)
                 response: httpx.Response = yield from steps
-            target = self._redirect(call, response)
+            target = redirect_target(call, response)
             if target is None:
                 return response
             yield Discard(ReplyStream(response))
@@ -207,19 +208,9 @@ class RegistryEndpoint:
         where = f"{call.method} {redacted_url(url)}"
         raise ResponseInvalid(f"{where}: more than {MAX_REDIRECTS} redirects")
 
-    def _check_target(self, call: Call, url: str) -> None:
-        scheme = url.partition(":")[0].lower()
-        if scheme not in PORTS or (scheme == "http" and self.origin[0] == "https"):
-            raise ResponseInvalid(
-                f"{call.method}: the registry at {self.base} leads to {redacted_url(url)}, "
-                "which is not followed: https never becomes http. A proxy in front of it must set "
-                "X-Forwarded-Proto, or the registry must send relative URLs",
-                repository=call.repository,
-            )
-
-    def _request(self, call: Call, url: str, at_home: bool) -> httpx.Request:
+    def _request(self, call: Call, url: str, own_origin: bool) -> httpx.Request:
         headers = [*self._always, *call.headers.items()]
-        if at_home and self.headers:
+        if own_origin and self.headers:
             headers += self.headers.items()
         extensions = {"timeout": self.timeouts, SCOPES: call.scopes}
         try:
@@ -312,14 +303,6 @@ class RegistryEndpoint:
         kept = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
         return httpx.Response(response.status_code, headers=kept, content=body, request=request)
 
-    def _redirect(self, call: Call, response: httpx.Response) -> str | None:
-        reads = call.method in ("GET", "HEAD")
-        follow = (301, 302, 303, 307, 308) if reads else (307, 308)
-        if response.status_code not in follow or response.status_code in call.expect:
-            return None
-        target: str | None = response.headers.get("location")
-        return target
-
 
 @contextmanager
 def translated_errors(
@@ -344,40 +327,3 @@ def translated_errors(
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
         failed.unsent = unsent
         raise failed from None
-
-
-class RequestLog:
-    """Logs one line for a request, when its reply was read or closed, or when the request failed.
-
-    The line's field `bytes` is the size of the request's body plus the bytes received.
-    """
-
-    def __init__(self, log: Any, call: Call, url: str, attempt: int) -> None:
-        self._log, self._attempt, self._call = log, attempt, call
-        self._path = redacted_url(urlsplit(url).path)
-        self._start = time.perf_counter()
-        self._logged = False
-
-    def _fields(self) -> dict[str, Any]:
-        return {
-            "method": self._call.method,
-            "path": self._path,
-            "milliseconds": round((time.perf_counter() - self._start) * 1000, 1),
-            "attempt": self._attempt,
-        }
-
-    def done(self, status: int, count: int, error: BaseException | None) -> None:
-        """Log a request whose reply was read, or closed before its end."""
-        if isinstance(error, ConnectionFailed):
-            return  # `failed` logs it
-        self._logged = True
-        body = self._call.body
-        total = count + (body.size if body is not None else 0)
-        self._log.info("request", status=status, bytes=total, **self._fields())
-
-    def failed(self, error: DockhandError, wait: float | None) -> None:
-        """Log a request without a complete and valid reply, unless `done` has logged it."""
-        if self._logged:
-            return
-        again = {} if wait is None else {"wait": round(wait, 2)}
-        self._log.warning("request failed", error=str(error), **again, **self._fields())

@@ -50,7 +50,7 @@ from dockhand_core.models import (
     check_repository,
     new_hasher,
 )
-from dockhand_core.operations import ChunkedUpload
+from dockhand_core.operations import BufferedUpload
 from dockhand_distribution.base import DistributionBase, check_announced_digest, location
 
 SINGLE_POST = 64 << 10  # bytes; the largest blob that is sent with the POST of its upload
@@ -351,7 +351,7 @@ class Uploads(DistributionBase):
         if digest is not None and (yield from self._exists_for_push(repository, digest)):
             url = self._blob_url(repository, digest)
             return _push_result(repository, digest, url, uploaded=False)
-        upload = ChunkedUpload(self, repository, digest.algorithm if digest else "sha256")
+        upload = BufferedUpload(self, repository, digest.algorithm if digest else "sha256")
         iterator = iterator_of(_blocks_of(data))
         try:
             yield from upload.begin()

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from dockhand_core import AsyncDockhand, ConfigError, Dockhand, Plugins
 from dockhand_core.events import EventParsers, event_handlers
-from dockhand_webhook import settings
+from dockhand_webhook import environment
 from dockhand_webhook.dispatch.dispatcher import DeliveryExecutor, Dispatcher, InProcessExecutor
 from dockhand_webhook.endpoint import NotificationEndpoint, unauthorized_reply, unavailable_reply
 from dockhand_webhook.errors import InboxError
@@ -80,14 +80,14 @@ def create_app(
     """
     plugins = _plugins_of(dockhand)
     inbox = inbox if isinstance(inbox, Inbox) else Inbox(inbox)
-    path = settings.route(route)
-    given = settings.notify_tokens() if tokens is None else tokens
+    path = environment.route(route)
+    given = environment.notify_tokens() if tokens is None else tokens
     fixed = [SecretStr(token) if isinstance(token, str) else token for token in given]
     if not all(token.get_secret_value() for token in fixed):
         raise ConfigError("one of the tokens is empty; remove it, or give its value")
     authenticator = TokenAuthenticator(inbox.tokens, fixed, anonymous=anonymous)
-    settings.check_environment()
-    is_enabled = settings.is_enabled() if enabled is None else enabled
+    environment.check_names()
+    is_enabled = environment.is_enabled() if enabled is None else enabled
     if is_enabled and authenticator.rejects_all:
         raise ConfigError(
             "there is no token to authenticate registries with: make one with `python -m "

@@ -12,7 +12,7 @@ from typing import Any
 from dockhand_core import ConfigError, EventInvalid, Plugins
 from dockhand_core.events import EventParsers, event_handlers
 from dockhand_core.server import positive_int
-from dockhand_webhook import settings, snippets
+from dockhand_webhook import environment, snippets
 from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcessExecutor
 from dockhand_webhook.errors import DeadLetterError
 from dockhand_webhook.inbox.backoff import Backoff
@@ -175,7 +175,7 @@ def _notify_token(options: argparse.Namespace) -> None:
         raise ConfigError(
             f"--connection {name!r}: must be a name of up to 64 letters, digits, '_', '.' and '-'"
         )
-    url = options.url.rstrip("/") + settings.route() + (f"/{name}" if name else "")
+    url = options.url.rstrip("/") + environment.route() + (f"/{name}" if name else "")
     secret = inbox.tokens.issue(name).get_secret_value()
     print("# The token is shown only once; the inbox stores its hash.")
     print(f"# token: {secret}")

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from dockhand_core import ConfigError
 from dockhand_core.config import check_variables
 
-__all__ = ["check_environment", "is_enabled", "notify_tokens", "route"]
+__all__ = ["check_names", "is_enabled", "notify_tokens", "route"]
 
 _DEFAULT_ROUTE = "/dockhand/notify"
 _ROUTE = re.compile(r"(/[A-Za-z0-9_.~-]+)+")
@@ -26,7 +26,7 @@ _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True}
 _BOOLEANS |= {"false": False, "0": False, "no": False, "off": False}
 
 
-def check_environment(environ: Mapping[str, str] = os.environ) -> None:
+def check_names(environ: Mapping[str, str] = os.environ) -> None:
     """Refuse misspelt names of the receiver's environment variables.
 
     Raises:

@@ -16,10 +16,10 @@ from dockhand_core.models import (
     new_hasher,
 )
 
-__all__ = ["ChunkedUpload"]
+__all__ = ["BufferedUpload"]
 
 
-class ChunkedUpload:
+class BufferedUpload:
     """The upload of a blob in chunks: `begin`, then `add` and `send_chunks`, then `finish`.
 
     Args:
