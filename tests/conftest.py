@@ -1,4 +1,4 @@
-"""Fixtures for several folders: a clean environment, installed test packages, an HTTP server."""
+"""Fixtures shared by test folders: a clean environment, installed packages, an HTTP server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from dockhand_core import plugins
 
-# No limits of time: a busy machine is no failure.
+# No deadline for an example: a test must not fail because the machine is busy.
 settings.register_profile(
     "dockhand", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -25,7 +25,7 @@ settings.load_profile("dockhand")
 class Server(ThreadingHTTPServer):
     """A server that accepts many connections at once."""
 
-    request_queue_size = 128  # with the default of 5, some of them would wait for a second
+    request_queue_size = 128  # with the default of 5, some connections would wait for a second
     daemon_threads = True
 
 
@@ -35,7 +35,7 @@ Handler = Callable[[str, str, Mapping[str, str], bytes], Answer]
 
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty working folder, with no `DOCKHAND_*` variable set."""
+    """Change to an empty working folder, and unset every `DOCKHAND_*` variable."""
     for name in list(os.environ):
         if name.startswith("DOCKHAND_"):
             monkeypatch.delenv(name)
@@ -47,9 +47,10 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def package(
     clean: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str, Mapping[str, str], Mapping[str, str]], None]]:
-    """A function that installs a package in a folder on `sys.path`.
+    """Provide a function that installs a package in a folder on `sys.path`.
 
-    Its arguments are the package's name, its entry points, and its modules with their source.
+    The function takes the package's name, its entry points (name to module), and the source of
+    each module by the module's name.
     """
     site = clean / "site"
     site.mkdir()
@@ -76,9 +77,10 @@ def package(
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Handler], str]]:
-    """A function that runs an HTTP server and returns its URL.
+    """Provide a function that starts an HTTP server and returns the server's URL.
 
-    Its argument is called as `(method, path, headers, body)` and returns `(status, headers, body)`.
+    The function takes a handler, which is called with `(method, path, headers, body)` for each
+    request and returns the reply `(status, headers, body)`.
     """
     servers: list[ThreadingHTTPServer] = []
 

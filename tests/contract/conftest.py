@@ -1,4 +1,4 @@
-"""Fixtures: every registry that a driver must work with, and clients of both kinds."""
+"""Fixtures: the registries that the contract tests run against, and sync and async clients."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ class Target:
     """A registry and its abilities.
 
     Attributes:
-        name: the name in the ids of tests.
-        kind: `embedded` (in this process), `served` (embedded, in a process), `cassette` or `live`.
-        version: the registry's version, or the storage of the embedded one.
-        deletes_tags: whether a tag can be deleted alone.
-        has_referrers: whether it has the referrers API.
-        tokens: whether it demands tokens.
+        name: the registry's name in the ids of tests.
+        kind: `embedded` (in the process of the tests), `served` (the embedded registry in a process
+            of its own), `cassette` (recorded replies) or `live` (a real server).
+        version: the registry's version, or the storage of an embedded registry.
+        deletes_tags: whether a tag can be deleted without its manifest.
+        has_referrers: whether the registry has the referrers API.
+        tokens: whether the registry demands tokens.
         driver: the name of the registry driver.
-        links_blobs: whether a blob of another repository is linked without a mount.
+        links_blobs: whether the registry links a blob from any repository that has it, even if
+            no mount request names that repository.
         names_missing_blobs: whether the error for a missing blob names the blob.
     """
 
@@ -78,7 +80,7 @@ TARGETS = [
     _zot("cassette"),
     _zot("live"),
 ]
-# The same with tokens, which the auth driver `jwt` signs.
+# Some of these registries again, but demanding tokens, which the auth driver `jwt` signs.
 TARGETS += [
     replace(target, name=f"{target.name}-jwt", tokens=True)
     for target in TARGETS
@@ -89,12 +91,12 @@ REALM, ISSUER, SERVICE = "http://localhost/token", "dockhand-tests", "registry-u
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that takes a registry against every target, sync and async."""
+    """Run each test that takes a registry against every target, with sync and async clients."""
     if "target" in metafunc.fixturenames:
         targets = [t for t in TARGETS if t.kind == "cassette"] if RECORDING else TARGETS
         if (
             "connect_with_auth" in metafunc.fixturenames
-        ):  # not the embedded one: it demands no login
+        ):  # not the embedded registry: it demands no login
             targets = [t for t in targets if t.kind in ("cassette", "live") and not t.tokens]
         metafunc.parametrize(
             ("target", "mode"),
@@ -113,7 +115,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _modes(target: Target) -> list[str]:
-    """Sync and async; for a real server, async on each transport."""
+    """Return the clients to test: sync and async; for a live server, each async transport."""
     if RECORDING:
         return ["sync"]
     if target.kind == "live" and not target.tokens:
@@ -123,7 +125,7 @@ def _modes(target: Target) -> list[str]:
 
 @pytest.fixture(scope="session")
 def registry_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of the target's server, or the URL in cassettes."""
+    """Start the target's server and provide its URL, or provide the URL in its cassettes."""
     folder = tmp_path_factory.mktemp("registry")
     sections: dict[str, Any] = {}
     if target.tokens and target.kind == "live":
@@ -141,7 +143,7 @@ def registry_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="session")
 def login_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server that demands a user name and a password."""
+    """Start a server that demands a user name and a password, and provide its URL."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "htpasswd").write_text(HTPASSWD)
     users = {"path": str(folder / "htpasswd")}
@@ -175,7 +177,7 @@ def registry(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[RegistryClient]:
-    """A client of the target."""
+    """Connect a client to the target."""
     settings: dict[str, Any] = {}
     if target.tokens:
         names = {"authority_name": ISSUER, "registry_name": SERVICE}
@@ -196,7 +198,7 @@ def registry(
 
 
 def _token_settings(folder: Path) -> dict[str, str]:
-    """Settings with which the embedded registry demands tokens."""
+    """Write the public key, and return settings that make an embedded registry demand tokens."""
     path = folder / "keys" / "jwks.json"
     path.parent.mkdir()
     path.write_text(json.dumps(KEY.jwks()))
@@ -205,7 +207,7 @@ def _token_settings(folder: Path) -> dict[str, str]:
 
 
 def _token_options(folder: Path) -> list[str]:
-    """The same settings as command line options."""
+    """Return the result of `_token_settings` as command line options."""
     settings = _token_settings(folder)
     return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 
@@ -214,16 +216,16 @@ def _token_options(folder: Path) -> list[str]:
 def connect_with_auth(
     target: Target, mode: str, login_url: str, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., RegistryClient]]:
-    """A function that makes clients of a registry that demands a login.
+    """Provide a function that connects a client to a registry that demands a login.
 
-    Its arguments are those of the `auth` table.
+    The function takes the settings of the `auth` table as keyword arguments.
     """
     with _cassette_or_nothing(target, request), ExitStack() as stack:
         yield lambda **auth: stack.enter_context(open_client(target, mode, login_url, auth=auth))
 
 
 def open_client(target: Target, mode: str, place: str, **settings: Any) -> Any:
-    """A sync client, or an async one that blocks, as a context manager."""
+    """Open a sync client, or an async client whose calls block, as a context manager."""
     settings["logging"] = {"driver": "null"}
     settings.setdefault("driver", target.driver)
     if target.kind == "cassette":
@@ -243,6 +245,6 @@ def _cassette_or_nothing(target: Target, request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def repository(target: Target, mode: str, request: pytest.FixtureRequest) -> str:
-    """The name of a repository for this test; it is the same for each replay of a cassette."""
+    """The name of this test's repository; a cassette's replay uses the recorded name."""
     name = request.node.originalname.removeprefix("test_").replace("_", "-")
     return f"{mode}/{name}" if target.kind in ("live", "served") else f"contract/{name}"

@@ -95,7 +95,7 @@ def test_download_blob(registry: RegistryClient, repository: str, tmp_path: Path
 
 
 def test_download_resumed(registry: RegistryClient, repository: str, tmp_path: Path) -> None:
-    """The partial file of an earlier try is hashed and continued."""
+    """The partial file of an earlier attempt is hashed, and the download continues at its end."""
     registry.upload_blob(repository, DATA)
     part = tmp_path / f"blob.{DIGEST.encoded[:16]}.part"
     part.write_bytes(DATA[:400])
@@ -123,7 +123,7 @@ def test_upload_file(
     seen: list[tuple[int, int | None]] = []
     first = registry.upload_blob(repository, path, progress=lambda *now: seen.append(now))
     assert first.digest == DIGEST
-    if not target.links_blobs:  # otherwise it may be there from another test
+    if not target.links_blobs:  # otherwise the registry may link another test's blob
         assert seen[-1] == (len(DATA), len(DATA))
     second = registry.upload_blob(repository, str(path))
     assert (second.digest, second.uploaded) == (DIGEST, False)
@@ -183,7 +183,7 @@ def test_upload_from_reader(registry: RegistryClient, repository: str) -> None:
     """A blob is copied from one repository to another without being held in memory."""
     registry.upload_blob(f"{repository}/a", DATA)
     with registry.open_blob(f"{repository}/a", DIGEST) as blob:
-        source = getattr(blob, "_inner", blob)  # the async client takes an async reader
+        source = getattr(blob, "_inner", blob)  # the async client takes the async reader inside
         assert registry.upload_blob(f"{repository}/b", source).digest == DIGEST
     assert registry.read_blob(f"{repository}/b", DIGEST) == DATA
 
@@ -231,7 +231,7 @@ def test_by_hand(registry: RegistryClient, repository: str) -> None:
 
 
 def test_one_byte(registry: RegistryClient, repository: str) -> None:
-    """`Range: 0-0` means no byte or one byte; the client keeps track of which."""
+    """A registry reports no byte and one byte as `Range: 0-0`; the client keeps count itself."""
     upload = registry.start_upload(repository)
     assert registry.upload_status(upload).offset == 0
     upload = registry.upload_chunk(upload, b"1")
@@ -270,7 +270,7 @@ def test_mount(registry: RegistryClient, repository: str) -> None:
 
 
 def test_mount_unknown(registry: RegistryClient, repository: str, target: Any) -> None:
-    """Where nothing can be mounted, the result is an upload that can be used."""
+    """If the blob cannot be mounted, the client gets an upload for it."""
     begun = registry.mount_blob(repository, DIGEST, f"{repository}/none")
     if target.links_blobs:
         assert isinstance(begun, PushResult)  # linked from another repository

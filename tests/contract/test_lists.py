@@ -51,7 +51,7 @@ def test_tags(registry: RegistryClient, repository: str) -> None:
 
 
 def test_tag_page(registry: RegistryClient, repository: str) -> None:
-    """Pages are the same for every registry, also for 2.8, which has none."""
+    """Pages are the same for every registry, even for Distribution 2.8, which has no pages."""
     manifest = push_image(registry, repository, "v3")
     for tag in ("v1", "v2"):
         registry.put_manifest(repository, tag, manifest)
@@ -61,7 +61,7 @@ def test_tag_page(registry: RegistryClient, repository: str) -> None:
     second = registry.tag_page(repository, limit=2, after=first.next)
     assert second.items == ("v3",)
     assert not second.has_more
-    # After an exactly full page a registry may announce another one, which is empty.
+    # After an exactly full page, a registry may announce another page, which is empty.
     whole = registry.tag_page(repository, limit=3)
     assert whole.items == ("v1", "v2", "v3")
     if whole.has_more:
@@ -77,7 +77,7 @@ def test_tags_of_unknown_repository(registry: RegistryClient, repository: str) -
 
 
 def test_tags_of_blobs_only(registry: RegistryClient, repository: str, target: Any) -> None:
-    """A repository that was never tagged is unknown or has no tags, depending on the registry."""
+    """A repository without tags has an empty list or is unknown, depending on the registry."""
     registry.upload_blob(repository, b"only a blob")
     try:
         assert list(registry.tags(repository)) == []
@@ -86,7 +86,7 @@ def test_tags_of_blobs_only(registry: RegistryClient, repository: str, target: A
 
 
 def test_tags_after_deletion(registry: RegistryClient, repository: str) -> None:
-    """Distribution 2.8 sends `null` for an empty list."""
+    """Distribution 2.8 sends `null` for an empty list of tags, which is read as an empty list."""
     manifest = push_image(registry, repository, "v1")
     registry.delete_manifest(repository, manifest.digest)
     assert list(registry.tags(repository)) == []

@@ -91,7 +91,7 @@ def test_image(registry: RegistryClient, repository: str) -> None:
 
 
 def test_put_bytes_unchanged(registry: RegistryClient, repository: str) -> None:
-    """White space, order and unknown fields are kept: the digest covers them."""
+    """White space, the order of fields and unknown fields are kept: the digest covers them."""
     body = json.loads(push_image(registry, repository, "v1").raw)
     odd = json.dumps({"x-unknown": [1, None], **body}, indent=3).encode()
     result = registry.put_manifest(repository, "odd", odd)
@@ -159,7 +159,7 @@ def test_put_nonsense(registry: RegistryClient, repository: str) -> None:
 
 
 def test_malformed_names(registry: RegistryClient, repository: str) -> None:
-    """Such names are refused before a URL is built."""
+    """Malformed names, tags and digests are refused before a URL is built."""
     for name in ("UPPER", "a//b", "../etc", "a/../b", "a b", "", "a\n", "a" * 256, "a?x=1"):
         with pytest.raises(NameInvalid):
             registry.manifest(name, "v1")
@@ -184,7 +184,7 @@ def test_image_config(registry: RegistryClient, repository: str) -> None:
 
 
 def test_delete_tag(registry: RegistryClient, repository: str, target: Any) -> None:
-    """Only the tag is deleted; where the registry cannot do that, nothing changes."""
+    """Only the tag is deleted; if the registry cannot do that, nothing changes."""
     manifest = push_image(registry, repository, "v1")
     registry.put_manifest(repository, "v2", manifest)
     if target.deletes_tags:

@@ -16,7 +16,7 @@ SBOM = "application/vnd.example.sbom"
 def attach(
     registry: RegistryClient, repository: str, subject: ImageManifest, kind: str
 ) -> ImageManifest:
-    """Push an artifact of the type `kind` that refers to a manifest."""
+    """Push an artifact of the type `kind` that refers to `subject`, and return its manifest."""
     config = push_blob(registry, repository, b"{}", media.OCI_EMPTY)
     artifact = ImageManifest(
         artifact_type=kind,
@@ -63,7 +63,7 @@ def test_referrers_after_deletion(registry: RegistryClient, repository: str) -> 
 
 
 def test_subject_that_is_not_there(registry: RegistryClient, repository: str) -> None:
-    """A subject may be pushed later, or never."""
+    """A manifest's subject may be pushed later than the manifest, or never."""
     image = push_image(registry, repository, "v1")
     absent = image.model_copy(update={"annotations": {"never": "pushed"}})
     signature = attach(registry, repository, absent, SIGNATURE)

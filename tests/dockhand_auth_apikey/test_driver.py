@@ -17,7 +17,7 @@ KEY = "zak_s3cret-0123"
 
 
 def added_headers(**settings: Any) -> httpx.Headers:
-    """The headers that the driver adds to a request."""
+    """Return the headers that the driver adds to a request."""
     auth = ApiKeyAuth(ApiKeyAuth.Settings(api_key=SecretStr(KEY), **settings))
     request = httpx.Request("GET", "http://r/v2/", headers={"Accept": "x"})
     before = {*request.headers}

@@ -18,12 +18,12 @@ class Server(ThreadingHTTPServer):
 
 
 class FakeRegistry:
-    """The script of a registry, and the record of its requests.
+    """A fake registry that records the tokens it receives, and how it replies to them.
 
     Attributes:
-        tokens: the tokens that it received, in order.
-        judge: maps a token to the status and the headers of the reply.
-        url: the base URL.
+        tokens: the received tokens, in order.
+        judge: maps a received token to the status and the headers of the reply.
+        url: the base URL of the registry.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class FakeRegistry:
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
-    """A registry that accepts every token unless `judge` is replaced."""
+    """Provide a fake registry that accepts every token, unless a test replaces `judge`."""
     fake = FakeRegistry()
     lock = threading.Lock()
 

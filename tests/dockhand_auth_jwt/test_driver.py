@@ -1,4 +1,4 @@
-"""The auth driver `jwt`: the scopes it signs, its cache, and its answers to refusals."""
+"""The auth driver `jwt`: the scopes of its tokens, its cache, and its reaction to refusals."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def world(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def make_client(world: str, registry: Any) -> Iterator[Any]:
-    """A factory of clients, sync or async."""
+    """Provide a function that makes sync or async clients."""
     loop, clients = BlockingLoop(), []
 
     def make(**auth: Any) -> RegistryClient:
@@ -100,11 +100,11 @@ def test_each_operation_signs_exactly_its_scopes(make_client: Any, registry: Any
     ]
     for call, needs in operations:
         before = len(registry.tokens)
-        with suppress(DockhandError):  # the reply does not fit every operation
+        with suppress(DockhandError):  # the registry's only reply does not fit every operation
             call()
         sent = registry.scopes[before:]
         assert needs in sent
-        # an operation may also read, or start an upload
+        # an operation may also send requests that only read or that start an upload
         assert all(scopes in (needs, [write], ["repository:a/b:pull"]) for scopes in sent)
     for token, claims in zip(registry.tokens, registry.claims, strict=True):
         assert SERVICE.validate(token)
@@ -150,7 +150,7 @@ def test_a_second_refusal_is_unauthorized(
     with pytest.raises(Unauthorized) as caught:
         list(client.tags("a/b"))
     assert len(registry.tokens) == 2
-    assert registry.scopes == [["repository:a/b:pull"]] * 2  # the second token asks for no more
+    assert registry.scopes == [["repository:a/b:pull"]] * 2  # the second token has the same scope
     assert registry.tokens[0] not in repr(caught.value) + str(caught.value)
 
 
@@ -255,7 +255,7 @@ def test_a_configured_certificate_is_sent(
 
 
 def test_sources_of_the_private_key(registry: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """A path relative to dockhand.toml, an absolute path, the PEM itself, and a secret's file."""
+    """The key may be a path (relative to dockhand.toml or absolute), PEM text, or a secret file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "private.pem").write_text(PEM)

@@ -61,7 +61,7 @@ def test_generated_keys_can_be_loaded_again(
 
 
 def test_older_pem_formats_are_loaded() -> None:
-    """SEC 1 and PKCS #1, as older versions of openssl write them."""
+    """The formats are SEC 1 and PKCS #1, which older versions of openssl write."""
     for private in (ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)):
         assert SigningKey.load(traditional_pem(private)).public == private.public_key()
 
@@ -113,7 +113,7 @@ def test_repr_shows_algorithm_and_kid_only(keys: dict[str, SigningKey]) -> None:
 
 
 def test_thumbprint_of_the_rsa_example() -> None:
-    """RFC 7638, section 3.1."""
+    """The key and its thumbprint are the example of RFC 7638, section 3.1."""
     document = {
         "kty": "RSA",
         "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSo"
@@ -127,7 +127,7 @@ def test_thumbprint_of_the_rsa_example() -> None:
 
 
 def test_thumbprint_of_the_ed25519_example() -> None:
-    """RFC 8037, appendix A.3."""
+    """The key and its thumbprint are the example of RFC 8037, appendix A.3."""
     document = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
     key: Any = jwt.PyJWK(document).key
     assert thumbprint(key) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
@@ -147,7 +147,7 @@ def test_jwks_hold_the_public_key_under_its_kid(keys: dict[str, SigningKey]) -> 
 
 
 def test_generated_keys_have_no_leading_zeros() -> None:
-    """Distribution 3.1 drops leading zero bytes, and computes another thumbprint for such keys."""
+    """Distribution 3.1 drops leading zero bytes of coordinates, and gets another thumbprint."""
     for _ in range(300):
         [entry] = SigningKey.generate().jwks()["keys"]
         for name in ("x", "y"):
@@ -157,7 +157,10 @@ def test_generated_keys_have_no_leading_zeros() -> None:
 
 
 def test_leading_zeros_of_other_keys_are_kept() -> None:
-    """A JWK has coordinates of full length (RFC 7518, section 6.2.1.2)."""
+    """A JWK's coordinates have their full length, leading zeros included.
+
+    Follows: RFC 7518, section 6.2.1.2.
+    """
     for _ in range(2000):
         private = ec.generate_private_key(ec.SECP256R1())
         if not private.public_key().public_numbers().x >> 248:
@@ -179,7 +182,8 @@ def test_self_signed_certificate(keys: dict[str, SigningKey], name: str) -> None
         assert root.not_valid_before_utc < now - timedelta(minutes=30)
         assert root.not_valid_after_utc > now + timedelta(days=3600)
     assert load_public_keys(key.self_signed_certificate("my_auth")) == [key.public]
-    # A key without its certificate makes a chain that ends in the second one.
+    # A key that is loaded without its certificate signs a leaf certificate, which the second
+    # certificate verifies.
     again = SigningKey.load(key.private_pem())
     [encoded] = again.header["x5c"]
     leaf = x509.load_der_x509_certificate(base64.b64decode(encoded))

@@ -1,4 +1,4 @@
-"""Tokens: their claims, and the ones that validation refuses."""
+"""Tokens: their claims, and the tokens that validation refuses."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def valid_claims() -> dict[str, Any]:
 
 
 def signed(claims: dict[str, Any], key: SigningKey = KEY, **header: Any) -> str:
-    """Sign claims that the builder would not make."""
+    """Sign claims as they are, including claims that the builder would not make."""
     return jwt.encode(claims, key.private, key.algorithm, headers=header or None)
 
 
@@ -264,7 +264,7 @@ def claims_without(name: str) -> dict[str, Any]:
 def test_invalid_tokens_are_refused(
     service: TokenService, reason: str, make: Callable[[], Any]
 ) -> None:
-    service.validate(signed(valid_claims()))  # so the change alone is the reason
+    service.validate(signed(valid_claims()))  # valid until it is changed
     text = make()
     with pytest.raises(TokenInvalid) as caught:
         service.validate(text)
@@ -278,7 +278,6 @@ def test_invalid_tokens_are_refused(
 @given(st.integers(min_value=0), st.integers(min_value=1, max_value=255))
 @settings(max_examples=60, deadline=None)
 def test_tampered_tokens_are_refused(place: int, flip: int) -> None:
-    """A change to any byte of a token makes it invalid."""
     service = TokenService(KEY, issuer="my_auth", audience="my_registry")
     raw = [base64.urlsafe_b64decode(part + "==") for part in signed(valid_claims()).split(".")]
     part = place % 3

@@ -1,4 +1,4 @@
-"""The driver against recordings of Distribution 3.1 and a real token endpoint."""
+"""The auth driver `token`, tested with recordings of Distribution 3.1 and a token endpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALICE = {"driver": "token", "username": "alice", "password": PASSWORD}
 
 @pytest.fixture(params=["sync"] if RECORDING else ["sync", "async"])
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RegistryClient]:
-    """A client of Distribution 3.1 with `auth: token` and a token endpoint."""
+    """Connect a client to Distribution 3.1, which demands tokens of a token endpoint."""
     with ExitStack() as stack:
         url = REPLAY_URL
         if RECORDING:

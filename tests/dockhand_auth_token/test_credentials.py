@@ -1,4 +1,4 @@
-"""Credentials: files of docker and podman, and credential helpers."""
+"""Credentials from the files of docker and podman, and from credential helpers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_entry_of_a_docker_config(tmp_path: Path, key: str) -> None:
 
 
 def test_precedence_of_files(tmp_path: Path) -> None:
-    """Each file takes precedence over those before it in the list."""
+    """Each file in the list takes precedence over the files before it."""
     files: list[tuple[str, dict[str, str]]] = [
         (".config/containers/auth.json", {}),
         ("run/containers/auth.json", {"XDG_RUNTIME_DIR": str(tmp_path / "run")}),
@@ -100,7 +100,7 @@ def test_answers_of_a_helper(tmp_path: Path, key: str) -> None:
         ("echo s3cret", "did not answer with a Username"),
         ("echo '[1]'", "did not answer with a Username"),
         ("exec sleep 10", "within 0.2 s"),
-        ("sleep 10 & sleep 10", "within 0.2 s"),  # its child is killed, too
+        ("sleep 10 & sleep 10", "within 0.2 s"),  # the helper's child process is killed, too
     ],
 )
 def test_failing_helpers_raise(tmp_path: Path, script: str, why: str) -> None:

@@ -1,4 +1,4 @@
-"""The driver against a scripted registry and a scripted token endpoint."""
+"""The auth driver `token`, tested with a scripted registry and a scripted token endpoint."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Site(http.server.ThreadingHTTPServer):
         registry_requests: path and `Authorization` of each request to the registry.
         issued: the number of tokens that `grant` has made.
         accepted: the values of `Authorization` that the registry accepts.
-        challenge: the registry's `WWW-Authenticate`; empty for none.
-        token: maps method and parameters of a token request to the reply.
+        challenge: the registry's `WWW-Authenticate` header; if it is empty, none is sent.
+        token: maps the method and the parameters of a token request to the reply.
     """
 
     daemon_threads = True
@@ -94,7 +94,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Keep the test's output clean."""
+        """Log nothing, so that the output of the tests stays readable."""
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def site() -> Iterator[Site]:
 
 
 def tags(site: Site, **auth: Any) -> list[str]:
-    """The tags of a/b, read by a new client."""
+    """List the tags of the repository a/b with a new client."""
     settings = {**(auth or ALICE), "driver": "token"}
     with connect(site.url, auth=settings, logging=QUIET, retries=0) as registry:
         return list(registry.tags("a/b"))
@@ -117,7 +117,7 @@ def test_the_challenge_is_answered_with_a_cached_token(site: Site) -> None:
         assert list(registry.tags("a/b")) == ["v1"]
         assert list(registry.tags("a/b")) == ["v1"]
     basic = "Basic " + b64encode(b"alice:s3cret").decode()
-    [(method, form, sent)] = site.token_requests  # one request: the token is cached
+    [(method, form, sent)] = site.token_requests  # only one: the token is cached
     assert (method, sent) == ("GET", basic)
     assert form["service"] == ["reg"]
     assert form["scope"] == ["repository:a/b:pull"]
@@ -227,7 +227,7 @@ def test_a_helper_runs_once_for_each_token(
 
 
 def test_a_refused_token_is_replaced_once(site: Site) -> None:
-    """Also if the refusal has no challenge, as with zot."""
+    """The token is also replaced if the refusal has no challenge, as zot's refusal has none."""
     with connect(site.url, auth=ALICE, logging=QUIET) as registry:
         assert list(registry.tags("a/b")) == ["v1"]
         site.accepted.clear()

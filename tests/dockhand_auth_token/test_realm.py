@@ -78,7 +78,7 @@ def test_public_and_own_hosts_are_allowed(realm: str, registry: str) -> None:
         ("http://169.254.169.254/latest", "http://registry.example.com/v2/", "private address"),
         ("http://10.0.0.1/token", LOCAL, "private address"),
         ("http://localhost/token", "http://10.0.0.7:5000/v2/", "private address"),
-        # The registry controls its DNS, which therefore proves nothing.
+        # This registry may resolve to a private address, but its owner could forge that in DNS.
         ("http://10.0.0.7/token", "http://registry.inside.example.com/v2/", "private address"),
         ("ftp://auth.example.com/token", PUBLIC, "not an http or https URL"),
         ("https://user:pw@auth.example.com/", PUBLIC, "not an http or https URL"),
@@ -93,7 +93,7 @@ def test_private_hosts_and_other_schemes_are_refused(realm: str, registry: str, 
 
 
 def test_configured_realms_replace_the_check_of_addresses() -> None:
-    """Only the refusal to go from https to http remains."""
+    """A configured realm may have any address, but an https registry needs an https realm."""
     allowed = ["https://auth.example.com", "https://10.0.0.1:8080", "http://auth.example.com"]
     check_realm("https://auth.example.com:443/token", PUBLIC, allowed)
     check_realm("https://10.0.0.1:8080/token", PUBLIC, allowed)

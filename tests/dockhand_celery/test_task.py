@@ -1,4 +1,4 @@
-"""The task in a worker, and the executor that hands deliveries out and waits for results."""
+"""The Celery task that runs a handler, and the executor that sends tasks and waits for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ README = Path(__file__).parents[2] / "plugins" / "dockhand_celery" / "README.md"
 
 
 class RecordingPlugin:
-    """A plugin that records the events of two handlers; `raises` makes `dockhand_event` fail."""
+    """A plugin that records the events of two handlers; `dockhand_event` then raises `raises`."""
 
     def __init__(self) -> None:
         self.events: list[RegistryBaseEvent] = []
@@ -43,9 +43,9 @@ class RecordingPlugin:
 
 
 class ManualClock:
-    """A clock in seconds since 1970 that stands still unless a test sets `now`.
+    """A clock that returns seconds since 1970, and stands still unless a test sets `now`.
 
-    It starts at the present, so that task ids differ: all tests share one result backend.
+    It starts at the current time, so that task ids differ: all tests share one result backend.
     """
 
     def __init__(self) -> None:
@@ -81,14 +81,14 @@ class InProcessDeployment:
         self.on_send(delivery)
 
     def run_task(self, delivery: ClaimedDelivery) -> None:
-        """Run the task of a delivery, as a worker does."""
+        """Run the task of a delivery in this process, as a worker would."""
         event = delivery.event
         self.app.tasks["dockhand.handle"].apply(
             (delivery.handler, event.kind, event.data, event.connection), task_id=_task_id(delivery)
         )
 
     async def claim(self) -> dict[str, ClaimedDelivery]:
-        """Store one event, and claim its deliveries; they are returned by handler."""
+        """Store one event, claim its deliveries, and return them by handler name."""
         handler_ids = await self.queue.register(
             ["audit/dockhand_event", "audit/dockhand_manifest_pushed"]
         )
@@ -165,8 +165,8 @@ def test_without_a_broker_the_delivery_is_deferred(deployment: InProcessDeployme
 def test_a_task_is_sent_once_though_another_process_takes_over(
     deployment: InProcessDeployment,
 ) -> None:
-    """The process that claims the partition next waits for the same task."""
-    deployment.on_send = lambda delivery: None  # no worker has run it yet
+    """The process that claims the delivery next waits for the task that was sent before."""
+    deployment.on_send = lambda delivery: None  # no worker runs the task yet
 
     async def main() -> None:
         delivery = (await deployment.claim())["audit/dockhand_event"]
@@ -176,7 +176,7 @@ def test_a_task_is_sent_once_though_another_process_takes_over(
         first.cancel()
         with pytest.raises(DeliveryDeferred):
             await first
-        deployment.clock.now += 16  # the lease has ended
+        deployment.clock.now += 16  # the first process's lease has ended
         other = deployment.new_queue("other")
         await other.register([delivery.handler])
         [taken] = await other.claim({delivery.handler_id: 1})
@@ -194,7 +194,7 @@ def test_a_task_is_sent_once_though_another_process_takes_over(
 def test_a_lost_task_fails_only_if_it_had_started(
     deployment: InProcessDeployment, started: bool
 ) -> None:
-    """A task that never started is handed out again, and no attempt counts."""
+    """A lost task that never started does not count as an attempt, and its delivery is deferred."""
 
     def lose(delivery: ClaimedDelivery) -> None:
         if started:
@@ -207,7 +207,7 @@ def test_a_lost_task_fails_only_if_it_had_started(
         waiting = asyncio.create_task(deployment.run(delivery))
         while not deployment.sent:
             await asyncio.sleep(0.01)
-        deployment.clock.now += 14  # it may still be running
+        deployment.clock.now += 14  # the task may still be running
         await asyncio.sleep(0.6)
         assert not waiting.done()
         deployment.clock.now += 2
@@ -225,7 +225,7 @@ def test_a_lost_task_fails_only_if_it_had_started(
 
 def test_an_unavailable_backend_does_not_fail_the_task(deployment: InProcessDeployment) -> None:
     polls = 0
-    kind = type(deployment.app.backend)  # a backend per thread, so patch the class
+    kind = type(deployment.app.backend)  # each thread has its own backend, so patch the class
     real = kind.get_task_meta
 
     def unavailable(*arguments: Any, **options: Any) -> Any:

@@ -13,7 +13,7 @@ import dockhand_core
 from dockhand_core import AsyncDockhand, AsyncRegistryClient, Dockhand, RegistryClient, hookspecs
 from dockhand_core.driver import RegistryDriver
 
-# The public methods of a client, each with the optional arguments that callers rely on and their
+# The public methods of a client; for each, the optional arguments that callers rely on and their
 # defaults; `...` stands for any default.
 OPTIONAL: dict[str, dict[str, Any]] = {
     "is_online": {},
@@ -47,7 +47,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "delete_tag": {},
     "referrers": {"artifact_type": None},
 }
-# Required parameters, where callers may pass them by position.
+# The required parameters that callers may pass by position.
 REQUIRED = {
     "tags": ["repository"],
     "tag_page": ["repository"],
@@ -67,7 +67,7 @@ NOT_AWAITED = {"repositories", "tags", "open_blob", "blob_writer", "walk"}
 
 
 def methods(kind: type) -> dict[str, Callable[..., Any]]:
-    """The public methods of a class."""
+    """Return the public methods of a class by name."""
     functions = inspect.getmembers(kind, inspect.isfunction)
     return {name: method for name, method in functions if not name.startswith("_")}
 
@@ -76,7 +76,7 @@ SYNC_METHODS, ASYNC_METHODS = methods(RegistryClient), methods(AsyncRegistryClie
 
 
 def parameters(method: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
-    """The name, kind and default of each parameter."""
+    """Return the name, kind and default of each parameter but `self`."""
     return [
         (p.name, p.kind, p.default)
         for p in inspect.signature(method).parameters.values()

@@ -1,4 +1,4 @@
-"""`close()` of drivers, auth drivers and loggers: called once, in both worlds, each on its own."""
+"""`close()` of drivers and loggers is called once, even if another `close()` fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIG = {
 
 
 class Closing:
-    """A plugin's object whose `close` is recorded."""
+    """A base class that records calls of `close`; the class named by `broken` raises there."""
 
     closed: ClassVar[list[str]] = []
     broken: ClassVar[str] = ""

@@ -1,4 +1,4 @@
-"""Environment variables override the file: every name, and its effect on credentials."""
+"""Environment variables that override the file: their names, and what they do to credentials."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_nested_names_set_any_key_of_any_connection() -> None:
     assert (staging.auth.driver, staging.auth.options) == ("basic", {"username": "carol"})
     assert staging.logging.level == "debug"
     assert connections["main"].timeout == 2.5
-    assert connections["other-one"].retries == 0  # `OTHER_ONE` in the variable's name
+    assert connections["other-one"].retries == 0  # the variable's name contains `OTHER_ONE`
     assert sorted(connections) == ["main", "other-one", "staging"]
 
 
@@ -197,7 +197,7 @@ def test_an_unknown_key_is_refused_with_its_connection() -> None:
 
 
 class TestConversion:
-    """Values in the environment are text and become the type of their key."""
+    """Each value in the environment is text, which is converted to the type of its setting."""
 
     @pytest.mark.parametrize(
         ("key", "text", "value"),

@@ -1,4 +1,4 @@
-"""The file `dockhand.toml`: its keys, and the messages for wrong ones."""
+"""The file `dockhand.toml`: its settings, and the error messages for wrong settings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ auth = { driver = "apikey", username = "alice", api_key = "${ZOT_API_KEY}" }
 
 
 def write(text: str, name: str = "dockhand.toml") -> Path:
-    """Write a file, and the folders above it."""
+    """Write a text file, and create the folders above it."""
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
@@ -42,7 +42,7 @@ def write(text: str, name: str = "dockhand.toml") -> Path:
 
 
 def error_of(text: str, environ: dict[str, str] | None = None) -> str:
-    """The error message of a file, raised when it is loaded or when its connection is made."""
+    """Return the error message of a file that fails when it is loaded or its connection is made."""
     write(text)
     with pytest.raises(ConfigError) as caught:
         Dockhand(load_config(environ=environ or {})).connection()
@@ -120,7 +120,7 @@ def test_relative_paths_start_at_the_file(clean: Path, monkeypatch: pytest.Monke
     with Dockhand() as dockhand:
         assert dockhand.config.connection()[1].verify == clean / "etc/ca.pem"
         monkeypatch.chdir(clean / "elsewhere")
-        dockhand.connection()  # reads the password file
+        dockhand.connection()  # finds the password file, too
 
 
 def test_absolute_paths_stay_unchanged() -> None:

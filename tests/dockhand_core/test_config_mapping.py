@@ -51,7 +51,7 @@ class TestNothingAmbientIsRead:
         assert table.options == {"base_uri": "http://r"}
         assert table.retries == 3
         assert (table.auth.driver, table.logging.driver) == ("null", "stdlib")
-        assert table.headers["X"].get_secret_value() == "${HOME}"  # taken literally
+        assert table.headers["X"].get_secret_value() == "${HOME}"  # the variable is not expanded
 
     def test_by_a_mapping(self) -> None:
         data = {"default": "main", "connections": {"main": TABLE}}
@@ -120,7 +120,7 @@ def test_parts_of_a_mapping_may_be_models() -> None:
 
 
 def test_validation_errors_do_not_contain_values() -> None:
-    """A model made directly raises pydantic's error; a wrong value may still be a secret."""
+    """A model made directly raises pydantic's error, which omits the value: it may be a secret."""
     for wrong in (
         {"timeout": "hunter2"},
         {"auth": {"driver": ["hunter2"]}},

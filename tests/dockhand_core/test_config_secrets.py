@@ -38,7 +38,7 @@ def table(**settings: Any) -> dict[str, Any]:
 
 
 def full_traceback(error: BaseException) -> str:
-    """The text of a traceback with all chained exceptions."""
+    """Return the traceback of an error with all chained exceptions, and the error's repr."""
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
@@ -56,7 +56,7 @@ def test_reprs_of_settings_have_no_secrets(auth: dict[str, str]) -> None:
     for thing in (config, main, main.auth, main.logging, main.headers, main.proxy):
         for text in (repr(thing), str(thing), f"{thing}", format(thing)):
             assert SECRET not in text
-    assert "alice" not in repr(main.auth)  # nor user names
+    assert "alice" not in repr(main.auth)  # reprs contain no user names either
 
 
 @pytest.mark.parametrize("auth", AUTHS, ids="-".join)
@@ -147,7 +147,7 @@ def test_config_errors_of_variables_have_no_secrets() -> None:
 def test_a_secret_file_named_by_a_variable_starts_at_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file named in `dockhand.toml` would start at the folder of that file."""
+    """A relative path in `dockhand.toml` itself would start at that file's folder instead."""
     (tmp_path / "etc").mkdir()
     (tmp_path / "secret.txt").write_text("from the working folder\n")
     (tmp_path / "etc" / "secret.txt").write_text("beside the file\n")

@@ -1,4 +1,4 @@
-"""Error replies of a registry, or of a proxy before it, become exceptions with useful messages."""
+"""Error replies of a registry, or of a proxy in front of it, become exceptions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def error_of(
     url: str = URL,
     **headers: str,
 ) -> RegistryError:
-    """The error of a reply with these headers; `_` in a header's name stands for `-`."""
+    """Return the error for a reply; in the names of `headers`, `_` stands for `-`."""
     return error_from_reply(
         method="GET",
         url=url,
@@ -39,7 +39,7 @@ def error_of(
 
 
 def error_body(*entries: Any) -> bytes:
-    """A JSON body with entries of the list `errors`."""
+    """Return a JSON body whose list `errors` has these entries."""
     return json.dumps({"errors": entries}).encode()
 
 
@@ -74,7 +74,7 @@ def test_the_first_known_code_decides() -> None:
 
 
 def test_unsupported_with_status_401_is_unauthorized() -> None:
-    """zot sends this if it does not accept a token."""
+    """zot sends `UNSUPPORTED` with status 401 if it does not accept a token."""
     entry = {"code": "UNSUPPORTED", "message": "the operation is unsupported"}
     for body in (error_body(entry), json.dumps(entry).encode()):
         found = error_of(401, body)

@@ -1,4 +1,4 @@
-"""The exceptions: their names, parents, codes and attributes, also after pickling."""
+"""The exceptions: names, parents, codes and attributes, all of which survive pickling."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ ATTRIBUTES: dict[str, Any] = {
 
 
 def copies(error: Any) -> list[Any]:
-    """Copies of an error by every pickle protocol and by `copy`."""
+    """Copy an error with every pickle protocol and with `copy`."""
     protocols = range(2, pickle.HIGHEST_PROTOCOL + 1)
     pickled = [pickle.loads(pickle.dumps(error, protocol)) for protocol in protocols]
     return [*pickled, copy.copy(error), copy.deepcopy(error)]

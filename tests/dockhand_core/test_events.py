@@ -18,7 +18,7 @@ from dockhand_core import EventInvalid, PluginConflict, Plugins, hookimpl, hooks
 from dockhand_core import events as ev
 
 HEADERS = {"Content-Type": DISTRIBUTION}
-# Start of a recording's name to the class of its event.
+# The class of a recorded event, by the first words of the recording's name.
 CLASS_BY_CASE = {
     "blob push": "BlobPushed",
     "manifest push": "ManifestPushed",
@@ -34,7 +34,7 @@ CLASS_BY_CASE = {
     "HEAD": "ManifestPulled",
     "mount": "BlobMounted",
     "DELETE tag": "TagDeleted",
-    "DELETE blob": "ManifestDeleted",  # Distribution sends the same event for both
+    "DELETE blob": "ManifestDeleted",  # Distribution reports a deleted manifest
     "DELETE untagged": "ManifestDeleted",
 }
 RECORDED = [
@@ -134,7 +134,7 @@ def test_blobs_are_told_from_manifests(parsers: ev.EventParsers) -> None:
 
     assert kind(mediaType="application/x.custom") == "ManifestPushed"
     assert kind(mediaType="application/x.custom", url="", tag="") == "ManifestPushed"
-    assert kind(mediaType="application/octet-stream") == "ManifestPushed"  # by its URL
+    assert kind(mediaType="application/octet-stream") == "ManifestPushed"  # recognized by its URL
     octets = {"mediaType": "application/octet-stream", "tag": ""}
     assert kind(**octets, url="http://h/v2/a/manifests/b/blobs/sha256:0?x=/manifests/") == (
         "BlobPushed"
@@ -245,7 +245,7 @@ def test_any_json_gives_events_or_event_invalid(
 
 
 class HarborParser:
-    """A plugin with a parser for another registry's format; `outcome` makes it fail."""
+    """A plugin that parses the format of another registry; `outcome` selects how it fails."""
 
     def __init__(self, outcome: Any = None) -> None:
         self.outcome = outcome
@@ -333,7 +333,7 @@ def test_two_handlers_of_one_name_conflict(monkeypatch: pytest.MonkeyPatch) -> N
     plugins = Plugins()
     plugins.register(AuditPlugin(), name="audit")
     plugins.register(AuditPlugin(), name="other")
-    monkeypatch.setitem(plugins._names, "other", "audit")  # as entry points of two packages may be
+    monkeypatch.setitem(plugins._names, "other", "audit")  # two packages may use one name
     with pytest.raises(PluginConflict, match="two plugins named 'audit' handle dockhand_event"):
         ev.event_handlers(plugins)
 

@@ -35,7 +35,7 @@ def reply(body: bytes, **headers: str) -> Reply:
 
 
 def typed_flow() -> Flow[int]:
-    """A flow whose every step has a type."""
+    """A flow with each kind of effect; mypy checks the type of each result."""
     answer = yield from call("GET", "x", limit=10, stream=False)
     assert_type(answer, Reply)
     assert_type((yield from blocking(len, b"abc")), int)
@@ -51,7 +51,7 @@ def test_helpers_have_types() -> None:
 
 
 def test_a_misspelt_option_is_a_type_error() -> None:
-    """mypy reports each line: it fails without the comments, and with one that is not needed."""
+    """mypy checks this test: it reports a missing `type: ignore` and an unneeded one."""
     with pytest.raises(TypeError):
         next(call("GET", "x", stram=True))  # type: ignore[call-arg]
     next(call("GET", "x", limit="10"))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Password files, and credentials of HTTP Basic."""
+"""htpasswd files, and the credentials in HTTP Basic headers."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ HEAVY += ["dockhand_auth_jwt", "dockhand_auth_token"]
 
 
 def imported_modules(code: str) -> set[str]:
-    """The top-level modules that a new interpreter has after running some code."""
+    """Run code in a new interpreter, and return the top-level modules that are imported then."""
     code += "\nimport sys; print(*(name for name in sys.modules if '.' not in name))"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
@@ -23,7 +23,7 @@ def imported_modules(code: str) -> set[str]:
 
 @pytest.mark.parametrize("module", ["dockhand_core", "dockhand_core.models", "dockhand_core.scope"])
 def test_import_loads_no_heavy_module(module: str) -> None:
-    # httpx imports rich if it is installed
+    # ignore the modules that httpx imports; rich is one of them if it is installed
     modules = imported_modules(f"import {module}") - imported_modules("import httpx")
     assert "dockhand_core" in modules
     assert modules.isdisjoint(HEAVY)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("clean")
 Serve = Callable[[Callable[..., Any]], str]
 SECRET = "hunter2-s3cret"
 FIELDS = {"connection", "driver", "method", "path", "status", "bytes", "milliseconds", "attempt"}
-DIGEST = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # of b"x"
+DIGEST = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # for b"x"
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def registry(serve: Serve) -> str:
 
 @pytest.fixture(autouse=True)
 def global_structlog_unchanged() -> Iterator[None]:
-    """Check that structlog's global configuration stays unchanged; clear its context after."""
+    """Check that a test leaves structlog's configuration unchanged, then clear its context."""
     before = structlog.get_config()
     assert not structlog.is_configured()
     yield
@@ -54,7 +54,7 @@ def global_structlog_unchanged() -> Iterator[None]:
 
 
 def parse_lines(text: str) -> list[dict[str, Any]]:
-    """The JSON object of each line."""
+    """Parse the JSON object on each line."""
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -139,7 +139,7 @@ def test_lines_have_no_secrets_and_no_query(
         assert text.count("\n") == 3
         assert SECRET not in text
         assert "alice" not in text
-        assert "last=" not in text  # no query at all
+        assert "last=" not in text  # the query is not logged at all
 
 
 def test_fields_not_on_the_allow_list_are_redacted() -> None:
@@ -176,7 +176,7 @@ def test_lines_have_the_bound_contextvars(
         dockhand.connection().ping()
     (line,) = parse_lines(capsys.readouterr().err)
     assert line["job"] == "nightly"
-    assert line["path"] == "/v2/"  # a field of the line is not overwritten
+    assert line["path"] == "/v2/"  # the bound `path` does not replace the line's own
 
 
 def test_lines_have_the_contextvars_of_their_task(
@@ -204,7 +204,7 @@ class TestDrivers:
         captured = capsys.readouterr()
         assert captured.out == ""
         assert captured.err.count("\n") == 1
-        assert "\x1b" not in captured.err  # not a terminal
+        assert "\x1b" not in captured.err  # no colours, since stderr is not a terminal
         for part in ("info", "request", "connection=main", "status=200", "path=/v2/"):
             assert part in captured.err
 

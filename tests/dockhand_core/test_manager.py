@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("clean")
 
 
 class CountingTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """A transport, sync and async, that keeps the requests and counts `close` calls."""
+    """A sync and async transport that keeps the requests and counts the calls of `close`."""
 
     def __init__(self) -> None:
         self.sent: list[httpx.Request] = []
@@ -66,7 +66,7 @@ class FakeDriver(RegistryDriver):
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
         type(self).made += 1
-        time.sleep(0.002)  # so that a race between threads would make several
+        time.sleep(0.002)  # so that racing threads would make several drivers
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:
@@ -198,7 +198,7 @@ def test_a_closed_manager_and_its_clients_refuse_use(dockhand: Dockhand) -> None
             client.ping()
     with pytest.raises(DockhandError, match="this manager is closed"):
         dockhand.connection()
-    dockhand.disconnect()  # nothing left to do
+    dockhand.disconnect()  # a closed manager has nothing to disconnect
 
 
 def test_a_closed_client_refuses_use(dockhand: Dockhand) -> None:
@@ -243,7 +243,7 @@ def test_another_client_class_is_refused(dockhand: Dockhand) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # threads of earlier tests
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # earlier tests may leave threads
 def test_a_forked_child_makes_its_own_transport() -> None:
     with connect("http://127.0.0.1:1", retries=0) as client:
         assert not client.is_online()
@@ -267,7 +267,7 @@ def test_async_manager_behaves_the_same() -> None:
     async def main() -> None:
         async with AsyncDockhand(CONFIG) as dockhand:
             dockhand.plugins.register(FakePlugin())
-            one = dockhand.connection()  # not awaited
+            one = dockhand.connection()  # an ordinary method: not awaited
             assert dockhand.connection("one", AsyncRegistryClient) is one
             assert one.name == "one"
             await asyncio.gather(*(one.ping() for _ in range(8)))

@@ -58,7 +58,7 @@ def test_clients_of_the_other_kind_are_refused() -> None:
 
 
 def typed_operations(registry: RegistryClient, upload: Upload) -> None:
-    """Never called; mypy checks the types."""
+    """Use the operations so that mypy checks their types; nothing calls this function."""
     assert_type(registry.is_online(), bool)
     assert_type(registry.repositories(), Iterator[str])
     assert_type(registry.repository_page(), Page[str])
@@ -81,7 +81,7 @@ def typed_operations(registry: RegistryClient, upload: Upload) -> None:
 
 
 async def typed_async_operations(registry: AsyncRegistryClient) -> None:
-    """Never called; mypy checks the types."""
+    """Use the operations so that mypy checks their types; nothing calls this function."""
     assert_type(await registry.is_online(), bool)
     assert_type(registry.repositories(), AsyncIterator[str])
     assert_type(registry.tags("r"), AsyncIterator[str])

@@ -26,7 +26,7 @@ def fields(**more: Any) -> dict[str, Any]:
 
 
 def manifest_bytes(**more: Any) -> bytes:
-    """The bytes of a manifest, indented as some builders write them."""
+    """Return a manifest as JSON that is indented, as some builders write it."""
     return json.dumps(fields(**more), indent=3).encode() + b"\n"
 
 

@@ -20,7 +20,7 @@ from dockhand_core import (
 
 
 def index_of(*platforms: dict[str, Any] | str | None) -> ImageIndex:
-    """An index with an entry for each platform, whose size is its position."""
+    """Make an index with an entry for each platform; the size of an entry is its position."""
     entries = []
     for position, platform in enumerate(platforms):
         entry: dict[str, Any] = {"mediaType": "x/y", "digest": Digest.of(b""), "size": position}
@@ -35,7 +35,7 @@ def index_of(*platforms: dict[str, Any] | str | None) -> ImageIndex:
 
 
 def found_in(wanted: str | Platform, *offered: dict[str, Any] | str | None) -> Any:
-    """The offered platform that an index of them finds, or None."""
+    """Return the platform that an index of the offered ones finds, or None."""
     try:
         return offered[index_of(*offered).find(wanted).size]
     except PlatformNotFound:
@@ -107,10 +107,10 @@ def test_normalising_is_idempotent(os: str, arch: str, variant: str | None) -> N
 @pytest.mark.parametrize(
     ("wanted", "offered", "best"),
     [
-        # arm64 is arm64/v8
+        # arm64 means arm64/v8
         ("linux/arm64", ["linux/amd64", "linux/arm64/v8"], "linux/arm64/v8"),
         ("linux/arm64/v8", ["linux/amd64", "linux/arm64"], "linux/arm64"),
-        # arm: the newest variant that the processor runs
+        # 32-bit arm: the newest variant that the processor runs
         ("linux/arm/v7", ["linux/arm/v5", "linux/arm/v6", "linux/arm/v8"], "linux/arm/v6"),
         ("linux/arm/v7", ["linux/arm/v5"], "linux/arm/v5"),
         ("linux/arm/v6", ["linux/arm/v5", "linux/arm/v7"], "linux/arm/v5"),
@@ -127,7 +127,7 @@ def test_normalising_is_idempotent(os: str, arch: str, variant: str | None) -> N
         ("linux/amd64", ["linux/386"], "linux/386"),
         ("linux/amd64", ["linux/386", "linux/amd64"], "linux/amd64"),
         ("linux/386", ["linux/amd64"], None),
-        # amd64's levels
+        # amd64: the highest microarchitecture level that the processor runs
         ("linux/amd64", ["linux/amd64/v1"], "linux/amd64/v1"),
         ("linux/amd64", ["linux/amd64/v2"], None),
         ("linux/amd64/v3", ["linux/amd64", "linux/amd64/v2"], "linux/amd64/v2"),

@@ -51,7 +51,7 @@ IMAGE_CONFIG: dict[str, Any] = {
 
 
 def parse_with(**more: Any) -> ImageConfig:
-    """The config above, with some fields replaced."""
+    """Parse `IMAGE_CONFIG` with some fields added or replaced."""
     return ImageConfig.parse(json.dumps({**IMAGE_CONFIG, **more}).encode())
 
 
@@ -98,7 +98,7 @@ class TestImageConfig:
         assert parse_with(history=[{"created": when}]).history[0].created is None  # type: ignore[index]
 
     def test_year_one_is_a_date(self) -> None:
-        """Reproducible builds write this date."""
+        """Reproducible builds write the date 0001-01-01, which is therefore valid."""
         assert parse_with(created="0001-01-01T00:00:00Z").created == datetime(1, 1, 1, tzinfo=UTC)
 
     @pytest.mark.parametrize("empty", ["os", "architecture"])

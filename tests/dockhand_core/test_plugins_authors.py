@@ -1,4 +1,4 @@
-"""The interface for plugin authors: auth, registry and log drivers, sync and async, on a server."""
+"""Auth, registry and log drivers of a plugin, used by sync and async clients with a server."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class ExamplePlugin:
 
 
 class Server:
-    """A vault and a registry, which keep the requests that they receive."""
+    """A server that is both a vault and a registry, and keeps the requests that it receives."""
 
     def __init__(self, serve: Serve, refuse: str = "") -> None:
         self.requests: list[tuple[str, str, Mapping[str, str], bytes]] = []
@@ -158,7 +158,7 @@ class Server:
 
 
 def ask(config: dict[str, Any], world: str) -> tuple[list[str], VaultAuth]:
-    """The robots by the sync or async client, and the auth driver of the connection."""
+    """List the robots with a sync or async client; return them and the connection's auth driver."""
     if world == "sync":
         with Dockhand(config) as dockhand:
             dockhand.plugins.register(ExamplePlugin())

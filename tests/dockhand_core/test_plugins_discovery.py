@@ -1,4 +1,4 @@
-"""Discovery of plugins by entry points: each is loaded separately; a broken one is contained."""
+"""Discovery of plugins by entry points: a broken plugin does not affect the others."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_metadata_without_a_name_is_accepted(package: Install, clean: object) ->
     ],
 )
 def test_a_wrong_driver_is_reported_when_used(package: Install, value: str, reason: str) -> None:
-    """The error names driver and package; the plugin's other drivers work."""
+    """The error names the driver and the package; the plugin's other drivers still work."""
     source = plugin_source("lazy", f"{value}, 'good': Auth")
     package(
         "dockhand-lazy",

@@ -1,4 +1,4 @@
-"""The retry policy: worth repeating, how long to wait, and what resets the count."""
+"""The retry policy: which failures are retried, the waits, and what resets the count."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_refused_certificate_is_not_tried_again() -> None:
 def test_the_back_off_doubles(attempt: int, shortest: float, longest: float) -> None:
     waits = [POLICY.wait(attempt) for _ in range(50)]
     assert all(wait is not None and shortest <= wait <= longest for wait in waits)
-    assert len(set(waits)) > 1  # clients do not come back at the same moment
+    assert len(set(waits)) > 1  # random: clients do not retry at the same moment
 
 
 def test_the_back_off_is_capped() -> None:
@@ -80,7 +80,7 @@ def test_a_wait_beyond_the_cap_is_refused() -> None:
 
 
 def fail(attempts: Attempts, error: Exception) -> float:
-    """The wait after a failure."""
+    """Record a failure, and return the wait before the next attempt, in seconds."""
     (sleep,) = attempts.wait_after(error)
     return sleep.seconds
 

@@ -18,7 +18,7 @@ ACTIONS = st.frozensets(
     max_size=4,
 )
 SCOPES = st.builds(Scope, TYPES, NAMES, ACTIONS)
-# few resources, so that two scopes often have the same one
+# few resources, so that two scopes often name the same one
 SIMILAR_SCOPES = st.builds(
     Scope,
     st.sampled_from(["repository", "registry"]),

@@ -1,4 +1,4 @@
-"""The common parts of the servers: the limit on request headers, options, and programs."""
+"""Code that the servers share: the limit on request headers, options, and programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADER_LIMIT = 64 << 10
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[socket.socket]:
-    """A TCP connection to an embedded registry in a process of its own."""
+    """Start an embedded registry in a process of its own, and open a TCP connection to it."""
     with embedded(tmp_path) as url:
         port = int(url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
@@ -37,7 +37,7 @@ def test_endless_headers_are_refused(connection: socket.socket, endless: str) ->
         start, piece = start + b"x: ", b"a" * 1000
     elif endless == "request line":
         start, piece = b"GET /v2/", b"a" * 1000
-    elif endless == "pipelined request":  # after a complete one on the same connection
+    elif endless == "pipelined request":  # after a complete request on the same connection
         connection.sendall(start + b"\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
     connection.sendall(start)
@@ -46,7 +46,7 @@ def test_endless_headers_are_refused(connection: socket.socket, endless: str) ->
         while sent < 4 << 20:
             connection.sendall(piece)
             sent += len(piece)
-    except OSError:  # the server closed the connection, and its reply may be lost with that
+    except OSError:  # the server closed the connection, and its reply may be lost
         pass
     else:
         pytest.fail("the server accepted 4 MiB of headers")
@@ -88,7 +88,7 @@ def test_serve_options_passes_options_and_settings_on(monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def unconfigured_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """The calls of `logging.basicConfig`, which configure nothing; restores the level after."""
+    """Record calls of `logging.basicConfig` without effect; restore the logger's level later."""
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr(logging, "basicConfig", lambda **settings: calls.append(settings))
     logger = logging.getLogger("dockhand")

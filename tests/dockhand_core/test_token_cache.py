@@ -1,4 +1,4 @@
-"""The token cache of auth drivers: expiry, and one refresh at a time per key."""
+"""The token cache of auth drivers: expiry, and one refresh at a time for each cache key."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ Steps = Generator[Any, Any, tuple[str, float]]
 
 
 def obtained(token: str, lifetime: float) -> Steps:
-    """Steps that return a token without waiting."""
+    """Obtain a token at once, without a request; `lifetime` is in seconds."""
     yield from ()
     return token, lifetime
 
 
 def run(steps: Generator[Any, Any, str]) -> str:
-    """The result of steps that yield nothing."""
+    """Run steps that yield nothing, and return their result."""
     with pytest.raises(StopIteration) as end:
         next(steps)
     found: str = end.value.value
@@ -76,7 +76,7 @@ def test_a_refused_token_is_replaced_once() -> None:
     cache = TokenCache()
     assert run(cache.get("k", lambda: obtained("one", 300))) == "one"
     assert run(cache.get("k", lambda: obtained("two", 300), refused="one")) == "two"
-    # a late refusal of the old token, from another request
+    # another request reports late that the old token was refused
     assert run(cache.get("k", lambda: obtained("three", 300), refused="one")) == "two"
     assert run(cache.get("other", lambda: obtained("four", 300))) == "four"
 
@@ -155,7 +155,7 @@ def config(endpoint: RegistryEndpoint) -> dict[str, Any]:
 def ping_concurrently(
     endpoint: RegistryEndpoint, count: int, world: str
 ) -> list[BaseException | None]:
-    """Ping that many times at once; return each call's error or None."""
+    """Ping `count` times at once, and return the error of each call, or None."""
 
     async def main() -> list[BaseException | None]:
         async with AsyncDockhand(config(endpoint)) as dockhand:
@@ -176,7 +176,7 @@ def ping_concurrently(
 
 @pytest.mark.parametrize("world", ["sync", "async"])
 def test_concurrent_callers_share_one_request(endpoint: RegistryEndpoint, world: str) -> None:
-    """More callers wait than the event loop has threads, and the first caller needs a thread."""
+    """More callers wait than the event loop has threads, and the first one still gets a thread."""
     assert ping_concurrently(endpoint, 40, world) == [None] * 40
     assert endpoint.requests == 1
     assert endpoint.served == ["Bearer 1"] * 40
@@ -201,7 +201,7 @@ def test_a_second_refusal_is_an_error(endpoint: RegistryEndpoint, world: str) ->
 def test_waiting_callers_share_an_error(
     endpoint: RegistryEndpoint, world: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is one attempt, not one for each waiting caller."""
+    """The token is requested once, not once more for each waiting caller."""
     attempts: list[int] = []
     fine = EndpointAuth.obtain
     begun = threading.Event()
@@ -272,7 +272,7 @@ def test_a_waiting_caller_takes_over_from_a_cancelled_one(endpoint: RegistryEndp
 def test_a_forked_child_does_not_wait_for_its_parent(endpoint: RegistryEndpoint) -> None:
     auth = EndpointAuth(EndpointAuth.Settings())
     steps = auth.cached_token("k", auth.obtain)
-    next(steps)  # a refresh in progress, which the parent cannot finish for the child
+    next(steps)  # start a refresh, which the parent cannot finish for the child
     child = os.fork()
     if not child:
         os._exit(0 if run(auth.cached_token("k", lambda: obtained("mine", 9))) == "mine" else 1)
