@@ -1,4 +1,4 @@
-"""Fixtures: a registry over each storage, and an httpx client of it with helpers that push.
+"""Fixtures: a registry on each kind of storage, and its httpx client with helpers that push.
 
 The helpers are methods of a fixture, since test modules here cannot import one another.
 """
@@ -39,7 +39,7 @@ class RegistryApi:
         return [error["code"] for error in response.json()["errors"]]
 
     def push_blob(self, name: str, data: bytes, algorithm: str = "sha256") -> str:
-        """Push a blob in one request; return its digest."""
+        """Push a blob in one request, and return its digest."""
         digest = self.digest_of(data, algorithm)
         url = f"/v2/{name}/blobs/uploads/"
         reply = self.client.post(url, params={"digest": digest}, content=data)
@@ -56,7 +56,7 @@ class RegistryApi:
         return {"mediaType": media_type, "digest": self.digest_of(data), "size": len(data)}
 
     def image_manifest(self, layer: bytes, **extra: Any) -> bytes:
-        """An image manifest of one layer and the config `{}`, with extra fields."""
+        """Make an image manifest with one layer, the config `{}` and extra fields."""
         document = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -67,7 +67,7 @@ class RegistryApi:
         return json.dumps(document, indent=2).encode()
 
     def image_index(self, *manifests: bytes, **extra: Any) -> bytes:
-        """An image index over manifests, with extra fields."""
+        """Make an image index of these manifests, with extra fields."""
         entries = [self.descriptor(data, OCI_MANIFEST) for data in manifests]
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries, **extra}
         return json.dumps(document).encode()
@@ -81,7 +81,7 @@ class RegistryApi:
         )
 
     def push_image(self, name: str, reference: str, layer: bytes, **extra: Any) -> bytes:
-        """Push an image with its blobs; return its manifest."""
+        """Push an image with its blobs, and return its manifest."""
         self.push_blob(name, layer)
         self.push_blob(name, b"{}")
         manifest = self.image_manifest(layer, **extra)
@@ -92,13 +92,13 @@ class RegistryApi:
 
 @pytest.fixture(params=["memory", "layout"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """An empty storage of each kind."""
+    """Provide an empty storage, in memory and in a folder."""
     return MemoryStorage() if request.param == "memory" else LayoutStorage(tmp_path / "root")
 
 
 @pytest.fixture
 def api(storage: Storage) -> Iterator[RegistryApi]:
-    """A client of a registry over that storage."""
+    """Provide a client of a registry on the fixture `storage`."""
     api = RegistryApi(storage)
     with api.client:
         yield api
@@ -106,5 +106,5 @@ def api(storage: Storage) -> Iterator[RegistryApi]:
 
 @pytest.fixture
 def make_api() -> Callable[[Storage], RegistryApi]:
-    """A function that creates a client of a registry over a given storage."""
+    """Provide a function that creates a client of a registry on a given storage."""
     return RegistryApi

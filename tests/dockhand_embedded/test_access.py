@@ -57,7 +57,7 @@ def test_only_listed_users_with_the_right_password(htpasswd_file: Path) -> None:
     assert login(authenticate, basic_headers("alice", PASSWORD)) == AuthenticatedUser("alice")
     assert login(authenticate, basic_headers("alice", PASSWORD)) == AuthenticatedUser(
         "alice"
-    )  # from the cache
+    )  # this login uses the cache
     for headers in (
         basic_headers("alice", "wrong"),
         basic_headers("bob", PASSWORD),
@@ -77,7 +77,7 @@ def test_only_listed_users_with_the_right_password(htpasswd_file: Path) -> None:
 def test_unknown_users_cost_one_hash_too(
     htpasswd_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted, not timed: one hash of the same cost is computed for unknown users, too."""
+    """The test counts hashes: for an unknown user, one hash of the same cost is computed."""
     costs: list[bytes] = []
     real = bcrypt.checkpw
 
@@ -228,7 +228,7 @@ def test_required_scopes() -> None:
         ("DELETE", f"/v2/a/b/blobs/{Digest.of(b'')}"): ("repository:a/b:delete",),
         ("GET", f"/v2/a/b/referrers/{Digest.of(b'')}"): ("repository:a/b:pull",),
         ("POST", "/v2/a/b/blobs/uploads/"): ("repository:a/b:pull,push",),
-        # As in Distribution: clients request a token for these scopes only.
+        # Distribution demands the same scopes, and clients request tokens for these scopes only.
         ("GET", "/v2/a/b/blobs/uploads/x"): ("repository:a/b:pull",),
         ("PATCH", "/v2/a/b/blobs/uploads/x"): ("repository:a/b:pull,push",),
         ("DELETE", "/v2/a/b/blobs/uploads/x"): ("repository:a/b:delete",),
@@ -249,7 +249,7 @@ def asgi_client(tmp_path: Path, authenticate: Authenticate) -> httpx.AsyncClient
 
 
 def by_user(headers: Headers, scopes: Sequence[Scope]) -> AuthResult:
-    """Allow a user everything below its name, and to read everything below `public/`."""
+    """Allow a user to do anything below the user's name, and to read anything below `public/`."""
     user = headers.get("x-user", "")
 
     def allows(scope: Scope) -> bool:
@@ -287,7 +287,7 @@ def test_custom_authenticate(
             reply = await client.get(f"/v2/alice/app/blobs/{digest}", headers=bob)
             assert reply.status_code == 403
             assert reply.json()["errors"][0]["code"] == "DENIED"
-            # A blob that bob may not read is not mounted, with and without a source.
+            # A blob that bob may not read is not mounted, even if the request names its repository.
             for source in ("&from=alice/app", ""):
                 url = f"/v2/bob/app/blobs/uploads/?mount={digest}{source}"
                 assert (await client.post(url, headers=bob)).status_code == 202

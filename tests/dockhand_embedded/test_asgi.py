@@ -22,7 +22,7 @@ QUIET = {"driver": "null"}
 def sent_messages(
     root: Path, path: str, *headers: tuple[bytes, bytes], by_path: bool = True
 ) -> Any:
-    """The messages that the application sends for a GET."""
+    """Send a GET request to the application, and return the messages that it sends."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
@@ -59,7 +59,7 @@ def test_files_are_sent_by_path_if_the_server_supports_it(tmp_path: Path) -> Non
     assert body["type"] == "http.response.pathsend"
     assert Path(body["path"]).is_absolute()
     assert Path(body["path"]).read_bytes() == data
-    # A part of a file cannot be sent by path.
+    # A range of a file cannot be sent by path.
     start, *pieces = sent_messages(tmp_path, path, (b"range", b"bytes=10-19"))
     assert start["status"] == 206
     assert b"".join(piece.get("body", b"") for piece in pieces) == data[10:20]
@@ -107,7 +107,7 @@ HOSTILE_PATHS = [
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
 def test_hostile_paths_are_rejected(tmp_path: Path, method: str) -> None:
-    """Raw request lines on a socket, which no client's URL library would send."""
+    """The request lines are sent on a raw socket, since no URL library would send such paths."""
     outside = tmp_path / "secret"
     secret = Digest.of(SECRET)
     (outside / "blobs/sha256").mkdir(parents=True)

@@ -40,7 +40,7 @@ PUSHERS = 3
 
 @contextmanager
 def server(root: Path, *options: str, limit: int | None = None) -> Iterator[tuple[str, int]]:
-    """URL and process id of a server, which is killed at the end."""
+    """Start a server, provide its URL and process id, and kill it at the end."""
 
     process = subprocess.Popen(
         [sys.executable, "-m", "dockhand_embedded", "--root", str(root), "--port", "0", *options],
@@ -61,16 +61,17 @@ def server(root: Path, *options: str, limit: int | None = None) -> Iterator[tupl
 
 @dataclass
 class Pusher:
-    """A client that pushes at random to a repository, and records acknowledged content.
+    """A client that pushes random content to a repository, and records what is acknowledged.
 
     Attributes:
-        repository: used by this pusher only, so that its content is known.
-        rng: decides the next action and its size.
-        tags: the digests that each tag may point to; several if a request got no reply.
-        manifests: digests that were acknowledged and not deleted since.
-        uncertain: a digest that is being pushed or deleted; it may exist or not.
-        blobs: digests with their sizes; never deleted.
-        pushes: how many manifests were acknowledged.
+        repository: the repository's name; no other pusher uses it, so its content is known.
+        rng: decides the next action, and the size of the pushed content.
+        tags: the digests that each tag may point to; several if a request got no reply, with
+            None if the tag may be missing.
+        manifests: the digests of manifests that were acknowledged and not deleted since.
+        uncertain: the digest of a manifest that is being pushed or deleted, and may exist or not.
+        blobs: the digests of blobs with the sizes in bytes; blobs are never deleted.
+        pushes: the number of manifests that were acknowledged.
     """
 
     repository: str
@@ -82,11 +83,11 @@ class Pusher:
     pushes: int = 0
 
     def run(self, url: str, others: list[Pusher]) -> None:
-        """Push and delete until the server is gone."""
+        """Push and delete content until the server is killed."""
         with connect(url, logging=QUIET, retries=0) as registry:
             try:
                 while True:
-                    # A server that runs for a second deletes uploads without a writer.
+                    # The server keeps no idle uploads (`--upload-age 0`), so an upload may vanish.
                     with contextlib.suppress(BlobUploadUnknown):
                         self._push_or_delete(registry, others)
             except (ConnectionFailed, ServerError):
@@ -157,7 +158,7 @@ class Pusher:
             if tag in listed:
                 found = str(registry.manifest_head(self.repository, tag).digest)
             assert found in digests
-            # From now on the tag's digest is certain.
+            # Only this digest is possible from now on.
             self.tags[tag] = {found}
         for digest in sorted(self.uncertain):
             if registry.manifest_exists(self.repository, digest):
@@ -166,14 +167,14 @@ class Pusher:
         for digest in self.manifests:
             manifest = registry.image(self.repository, digest)
             for descriptor in (manifest.config, *manifest.layers):
-                # verified as it is read
+                # reading verifies the digest
                 registry.read_blob(self.repository, descriptor.digest, max_size=1 << 20)
         for digest, size in self.blobs.items():
             assert registry.blob_size(self.repository, digest) == size
 
 
 def test_server_killed_at_random_moments(tmp_path: Path) -> None:
-    """At least a hundred pushes, by three clients; no leftovers remain after the next start."""
+    """Three clients push at least a hundred images; the next start removes leftover files."""
     root = tmp_path / "root"
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")

@@ -25,7 +25,7 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 @pytest.fixture
 def storage(tmp_path: Path) -> LayoutStorage:
-    """A storage in a folder: the only kind with garbage collection."""
+    """Make a storage in a folder, the only kind with garbage collection."""
     return LayoutStorage(tmp_path / "root")
 
 
@@ -58,7 +58,7 @@ def test_named_blobs_stay(api: Any, storage: LayoutStorage) -> None:
 
 
 def test_nested_indexes_of_another_tool_stay(api: Any, storage: LayoutStorage) -> None:
-    """index.json names an index only; all else is nested below it."""
+    """index.json names only the outer index; the inner index and the image must stay, too."""
     image = api.push_image("a", "", b"deep")
     inner = api.image_index(image)
     api.put_manifest("a", "inner", inner, OCI_INDEX)
@@ -80,7 +80,7 @@ def test_a_dry_run_changes_nothing(api: Any, storage: LayoutStorage) -> None:
     api.client.post(f"/v2/b/blobs/uploads/?mount={digest}&from=a")
     dry_report = collect_without_grace(storage, dry_run=True)
     assert api.client.get(f"/v2/a/blobs/{digest}").content == data
-    # Two links to one file free its space once.
+    # The two blobs are links to one file, whose space is counted once.
     assert (sorted(dry_report.removed), dry_report.freed_bytes) == (
         [("a", digest), ("b", digest)],
         100,
@@ -107,7 +107,7 @@ def test_repository_with_a_push_in_progress_is_skipped(api: Any, storage: Layout
     assert collect_without_grace(storage).in_use == ["a"]  # because of the open upload
     assert api.client.delete(location).status_code == 204
     assert collect_garbage(storage).in_use == ["a"]  # because of the blob's age
-    # A blob that was reported to a client counts as new from then on.
+    # A blob counts as new again once the registry has reported its existence to a client.
     then = time.time() + TOUCH_INTERVAL + 100
     path = storage.root / "a/blobs/sha256" / old.partition(":")[2]
     with pytest.MonkeyPatch.context() as patch:
@@ -119,7 +119,7 @@ def test_repository_with_a_push_in_progress_is_skipped(api: Any, storage: Layout
 
 
 def test_unreadable_manifest_skips_the_repository(api: Any, storage: LayoutStorage) -> None:
-    """The blobs of an unreadable manifest are unknown, so nothing is removed."""
+    """It is unknown which blobs an unreadable manifest needs, so nothing is removed."""
     manifest = api.push_image("a", "v1", b"layer")
     api.push_blob("a", b"unused")
     path = storage.root / "a/blobs/sha256" / api.digest_of(manifest).partition(":")[2]
@@ -129,7 +129,7 @@ def test_unreadable_manifest_skips_the_repository(api: Any, storage: LayoutStora
 
 
 def test_concurrent_pushes_and_collections(tmp_path: Path) -> None:
-    """The same few layers, many times: each is unused at one moment and needed at the next."""
+    """Clients push and delete the same few layers, while garbage is collected all the time."""
     root = str(tmp_path / "root")
     stop = threading.Event()
     removed: list[tuple[str, str]] = []

@@ -115,7 +115,7 @@ def test_two_processes_alternate_in_one_upload(api: Any, root: Path, make_api: M
 
 
 def test_layout_of_another_tool_is_served(api: Any, root: Path) -> None:
-    """As written by skopeo: index.json names the index only, not its children."""
+    """skopeo writes such a layout: index.json names the index only, not its children."""
     child = api.push_image("source", "", b"layer")
     whole = api.image_index(child)
     folder = root / "foreign/img"

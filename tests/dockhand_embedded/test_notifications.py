@@ -37,7 +37,7 @@ TOKEN = "n0t1fy-s3cret"
 
 
 class NotificationReceiver(http.server.ThreadingHTTPServer):
-    """A server that receives notifications; it can reject the next few."""
+    """A server that receives notifications; it rejects the next `reject_next` of them."""
 
     daemon_threads = True
 
@@ -53,7 +53,7 @@ class NotificationReceiver(http.server.ThreadingHTTPServer):
         return [event for _, envelope in self.received for event in envelope["events"]]
 
     def summaries(self) -> list[tuple[str, str, str, str]]:
-        """Action, repository, digest and tag of each event."""
+        """Return the action, repository, digest and tag of each event."""
         return [
             (e["action"], t["repository"], t["digest"], t.get("tag", ""))
             for e in self.events
@@ -122,7 +122,7 @@ def test_each_kind_of_event(receiver: NotificationReceiver) -> None:
         ("pull", "team/app", digest, ""),
         ("pull", "team/app", str(layer), ""),
     ):
-        assert expected in not_deletions  # the client also pulls on its own
+        assert expected in not_deletions  # the client sends other pulls, too
     assert [e for e in not_deletions if e[0] == "mount"] == [
         ("mount", "team/other", str(layer), "")
     ]
@@ -173,7 +173,7 @@ def test_index_references_and_rejected_push(receiver: NotificationReceiver) -> N
 def test_rejected_events_are_sent_again(
     receiver: NotificationReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In order; pushes do not wait for them."""
+    """The events are sent again in order, and pushes do not wait for them."""
     receiver.reject_next = 2
     with connect_with_notifications(receiver) as registry:
         digests = [str(registry.upload_blob("a", str(n).encode()).digest) for n in range(5)]
@@ -196,7 +196,7 @@ def test_no_receiver(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Monke
         registry.upload_blob("a", b"data")
     assert "events are lost" in caplog.text
     for thread in [t for t in threading.enumerate() if t.name == "notifications"]:
-        thread.join(10)  # its queue is empty
+        thread.join(10)  # the thread ends when its queue is empty
         assert not thread.is_alive()
     assert TOKEN not in caplog.text
 
@@ -268,7 +268,7 @@ def test_invalid_endpoints(endpoint: dict[str, Any], hint: str) -> None:
 
 
 def test_events_parse_as_distribution_events(receiver: NotificationReceiver) -> None:
-    """The core's parser reads the events as those of a Distribution."""
+    """The core's parser reads the events as if Distribution had sent them."""
     with connect_with_notifications(receiver) as registry:
         manifest = push_image(registry, "team/app", "v1")
         registry.mount_blob("team/other", manifest.layers[0].digest, "team/app")

@@ -39,7 +39,7 @@ def test_in_another_project(tmp_path: Path) -> None:
 
 
 def test_loading_it_is_cheap() -> None:
-    """pytest loads it in every run where the package is installed."""
+    """If the package is installed, pytest loads the plugin in every run."""
     code = "import sys, pytest; before = set(sys.modules); import dockhand_embedded.pytest_plugin"
     code += "; print(*(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

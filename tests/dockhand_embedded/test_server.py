@@ -85,7 +85,7 @@ def test_content_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_client_that_disconnects(tmp_path: Path) -> None:
-    """Received bytes of a chunk are kept and can be continued; no partial blob appears."""
+    """The bytes that arrived are kept, and the upload can continue; no partial blob appears."""
     data = os.urandom(5 << 20)
     with embedded(tmp_path) as url, connect(url, logging=QUIET) as registry:
         upload = registry.start_upload("a/b")
@@ -107,7 +107,7 @@ def test_client_that_disconnects(tmp_path: Path) -> None:
 
 
 def test_memory_stays_flat(tmp_path: Path) -> None:
-    """Push and pull a blob much larger than the permitted growth of memory."""
+    """The pushed and pulled blob is much larger than the permitted growth of memory."""
     size = 192 << 20
     path = tmp_path / "large"
     with path.open("wb") as file:
@@ -129,7 +129,7 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
 
 
 def _peak_memory(pid: int) -> int:
-    """The peak memory of a process, in bytes."""
+    """Return the peak memory of a process, in bytes."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         pytest.skip("only Linux shows the peak memory of another process")
@@ -138,7 +138,7 @@ def _peak_memory(pid: int) -> int:
 
 
 def test_curl_with_expect_100_continue(tmp_path: Path) -> None:
-    """A client that waits for `100 Continue` before it sends the body."""
+    """curl waits for `100 Continue` before it sends the body."""
     curl = program("curl", "the system's package curl has it")
     blob = tmp_path / "blob"
     blob.write_bytes(os.urandom(2 << 20))

@@ -154,7 +154,7 @@ def test_invalid_tokens(client: httpx.Client, make: Callable[[], str]) -> None:
 
 
 def test_leeway_and_cache_expiry() -> None:
-    """A cached token expires in time."""
+    """A token in the cache is also refused once it has expired."""
     now = time.time()
     clock = [now]
     bearer = Bearer(**NAMES, jwks=json.dumps(KEY.jwks()).encode(), clock=lambda: clock[0])
@@ -173,7 +173,7 @@ def test_token_cache_is_bounded(bearer: Bearer) -> None:
 
 
 def token_settings(tmp_path: Path, keys: str) -> dict[str, Any]:
-    """The driver's settings for tokens, with a file of keys."""
+    """Write a file of keys, and return the driver's settings for tokens."""
     token_options: dict[str, Any] = {f"token_{name}": value for name, value in NAMES.items()}
     if keys == "token_jwks":
         token_options[keys] = tmp_path / "jwks.json"

@@ -39,7 +39,7 @@ def test_stale_uploads_are_deleted(tmp_path: Path) -> None:
         assert storage.remove_stale_uploads(90) == 1
     assert storage.upload_count() == 2
     assert storage.upload_size("a/b", new) == 0
-    assert storage.remove_stale_uploads(90) == 1  # it has no writer any more
+    assert storage.remove_stale_uploads(90) == 1  # the other upload has no writer any more
     assert storage.upload_size("a/b", new) == 0
 
 
@@ -58,7 +58,7 @@ def test_stale_uploads_in_memory_are_deleted(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_leftovers_of_a_killed_process(tmp_path: Path) -> None:
-    """Deleted at once if no other process uses the folder; otherwise when they are old."""
+    """They are deleted at once if no other process uses the folder; otherwise when they are old."""
     uploads = tmp_path / ".uploads"
     first = LayoutStorage(tmp_path)
     upload = first.start_upload("a/b", "sha256")
@@ -69,10 +69,10 @@ def test_leftovers_of_a_killed_process(tmp_path: Path) -> None:
     assert (uploads / "tmp-new").exists()
     assert not (uploads / "tmp-old").exists()
     del first, second
-    gc.collect()  # as at the end of a process
+    gc.collect()  # drop the locks, as the end of a process does
     third = LayoutStorage(tmp_path)
     assert not (uploads / "tmp-new").exists()
-    assert third.upload_size("a/b", upload) == 0  # uploads survive
+    assert third.upload_size("a/b", upload) == 0  # uploads are kept
 
 
 def test_stale_uploads_are_deleted_at_startup(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_stale_uploads_are_deleted_at_startup(tmp_path: Path) -> None:
 
 
 def test_stale_uploads_are_deleted_while_serving(tmp_path: Path) -> None:
-    """A task of the application deletes them while the server runs its lifespan."""
+    """A task of the application deletes stale uploads while the server runs."""
     app = create_app(tmp_path, upload_age=0.5)
 
     async def main() -> None:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Endpoint:
-    """A token endpoint with the users alice and bob, requests to it, and checks of its replies."""
+    """A token endpoint with the users alice and bob; methods send requests and check replies."""
 
     def __init__(self, folder: Path, key: SigningKey, runner: asyncio.Runner) -> None:
         self.folder, self.key, self._runner = folder, key, runner
@@ -30,7 +30,7 @@ class Endpoint:
         self.app: Any = None
 
     def serve(self, **settings: Any) -> Endpoint:
-        """Create the application; settings override those of every test, None removes one."""
+        """Create the application; `settings` replace the default settings, and None removes one."""
         table = {
             "issuer": ISSUER,
             "services": [SERVICE],
@@ -45,7 +45,7 @@ class Endpoint:
         return self
 
     def overwrite(self, name: str, data: bytes) -> None:
-        """Overwrite a file of the authority, with a modification time that differs for certain.
+        """Overwrite a file of the authority, and make sure that its modification time changes.
 
         The endpoint notices a change by inode, modification time and size, and two writes within
         one tick of the file system's clock would have the same time.
@@ -70,7 +70,7 @@ class Endpoint:
         params: Any = None,
         **options: Any,
     ) -> httpx.Response:
-        """Send a request, as a user if one is given; the default password is the right one."""
+        """Send a request, as `user` if it is given; the default password is the user's own."""
         if self.app is None:
             self.serve()
         transport = httpx.ASGITransport(self.app, client=(peer, 1234))
@@ -81,14 +81,14 @@ class Endpoint:
             return await client.request(method, path, params=params, **options)
 
     def get(self, *scopes: str, offline: bool = False, **options: Any) -> httpx.Response:
-        """GET /token with a `scope` field for each scope; `offline` asks for a refresh token."""
+        """Request a token with GET /token; `offline` asks for a refresh token, too."""
         query = [("service", SERVICE), *(("scope", scope) for scope in scopes)]
         if offline:
             query += [("offline_token", "true"), ("client_id", "docker")]
         return self.run(self.request(params=query, **options))
 
     def post(self, **fields: str) -> httpx.Response:
-        """POST /token with a form."""
+        """Request a token with POST /token and a form."""
         return self.run(self.request("POST", data={"service": SERVICE, **fields}))
 
     def claims(self, reply: httpx.Response, service: str = SERVICE) -> Claims:
@@ -98,7 +98,7 @@ class Endpoint:
         return verifier.validate(reply.json()["token"])
 
     def granted_scopes(self, reply: httpx.Response) -> set[str]:
-        """The scopes of the token in a reply."""
+        """Verify the token in a reply, and return its scopes."""
         return {str(scope) for scope in self.claims(reply).scopes}
 
     def assert_refused(self, reply: httpx.Response, status: int) -> str:
@@ -119,7 +119,7 @@ def signing_key() -> SigningKey:
 
 @pytest.fixture
 def endpoint(tmp_path: Path, signing_key: SigningKey) -> Iterator[Endpoint]:
-    """An endpoint whose application is created by the first request, or by `serve`."""
+    """Provide an endpoint whose application is created by the first request, or by `serve`."""
     write_authority(tmp_path, key=signing_key)
     with asyncio.Runner() as runner:
         yield Endpoint(tmp_path, signing_key, runner)
@@ -129,5 +129,5 @@ def endpoint(tmp_path: Path, signing_key: SigningKey) -> Iterator[Endpoint]:
 def another_endpoint(
     tmp_path: Path, signing_key: SigningKey, endpoint: Endpoint
 ) -> Callable[[], Endpoint]:
-    """Creates an endpoint over the same files, as another process would."""
+    """Provide a function that creates an endpoint on the same files, as another process would."""
     return lambda: Endpoint(tmp_path, signing_key, endpoint._runner)

@@ -75,7 +75,7 @@ def test_an_anonymous_client(endpoint: Any) -> None:
     reply = endpoint.get("repository:public/app:pull,push", "repository:alice/app:pull")
     assert endpoint.granted_scopes(reply) == {"repository:public/app:pull"}
     assert "sub" not in endpoint.claims(reply)
-    # the parameter `account` proves nothing
+    # a client with the parameter `account` is still anonymous
     reply = endpoint.run(
         endpoint.request(params={"account": "alice", "scope": "repository:alice/app:pull"})
     )
@@ -131,7 +131,7 @@ def test_two_authorization_headers(endpoint: Any) -> None:
 
 def test_services(endpoint: Any) -> None:
     request = endpoint.request
-    # the only service is the default
+    # a request need not name the only service
     assert endpoint.claims(endpoint.run(request(user="alice")))["aud"] == SERVICE
     message = endpoint.assert_refused(endpoint.run(request(params={"service": "other"})), 403)
     assert "'other'" in message
@@ -181,7 +181,7 @@ def test_a_form_with_a_password(endpoint: Any) -> None:
 
 
 def test_a_form_in_chunks(endpoint: Any) -> None:
-    """skopeo sends no Content-Length."""
+    """skopeo sends the form in chunks, without a Content-Length."""
     text = urlencode(
         {"grant_type": "password", "username": "bob", "password": USERS["bob"], "service": SERVICE}
     ).encode()

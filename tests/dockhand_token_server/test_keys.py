@@ -16,7 +16,7 @@ JWKS = "/.well-known/jwks.json"
 
 
 def is_verified_by_jwks(endpoint: Any, token: str) -> bool:
-    """Verify a token as a registry does that reads the JWKS."""
+    """Verify a token with the JWKS of the endpoint, as a registry does."""
     reply = endpoint.run(endpoint.request(path=JWKS))
     assert reply.headers["content-type"] == "application/jwk-set+json"
     assert "max-age=" in reply.headers["cache-control"]
@@ -75,7 +75,7 @@ def test_a_retired_key_leaves_the_jwks_when_its_tokens_have_expired(
     assert key_ids() == [old.thumbprint]
     endpoint.overwrite("private.pem", new.private_pem())
     now += 0.5
-    assert key_ids() == [old.thumbprint]  # the files are checked once a second
+    assert key_ids() == [old.thumbprint]  # files are checked once a second
     now += 0.5
     assert key_ids() == [new.thumbprint, old.thumbprint]
     now += 300 + 59

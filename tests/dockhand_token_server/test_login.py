@@ -43,7 +43,7 @@ def test_too_many_failures_from_one_address(endpoint: Any) -> None:
     for password in (
         "wrong",
         None,
-    ):  # also the right password: otherwise the status would reveal it
+    ):  # the right password is refused, too: another status would reveal it
         reply = endpoint.get(user="alice", password=password)
         endpoint.assert_refused(reply, 429)
         assert 0 < int(reply.headers["retry-after"]) <= 1200
@@ -62,7 +62,7 @@ def test_too_many_failures_for_one_user(endpoint: Any) -> None:
         peer = f"192.0.2.{number}"
         endpoint.assert_refused(endpoint.get(user="alice", password="wrong", peer=peer), 401)
     endpoint.assert_refused(endpoint.get(user="alice", peer="192.0.2.3"), 429)
-    # failures elsewhere do not lock alice out of an address where she logged in before
+    # failures from other addresses do not block an address where alice logged in before
     assert endpoint.get(user="alice", peer="192.0.2.99").status_code == 200
     assert endpoint.get(user="bob", peer="192.0.2.3").status_code == 200
 
@@ -80,7 +80,7 @@ def test_concurrent_guesses_cannot_exceed_the_limit(endpoint: Any) -> None:
 def test_concurrent_requests_with_one_password_are_one_check(
     endpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A build that starts twenty pulls at once does not reach the limit."""
+    """A build that starts twenty pulls at once does not reach the limit on failed logins."""
     limit = {"failures": 1, "seconds": 3600}
     checked: list[str] = []
     verify = PasswordFile.verify
@@ -99,7 +99,7 @@ def test_concurrent_requests_with_one_password_are_one_check(
     assert endpoint.run(statuses_of_pulls()) == {200}
     assert checked == ["alice"]
     assert endpoint.run(statuses_of_pulls()) == {200}
-    assert checked == ["alice"]  # remembered
+    assert checked == ["alice"]  # the success is remembered
 
 
 def test_invalid_refresh_tokens_count_as_failures(endpoint: Any) -> None:

@@ -15,7 +15,7 @@ REQUESTED = "repository:alice/app:pull,push"
 
 
 class Authorizer:
-    """A plugin that authorizes by a function, and records its calls."""
+    """A plugin that authorizes scopes with a function, and records the calls."""
 
     def __init__(self, answer: Callable[..., Any]) -> None:
         self.answer = answer
@@ -72,7 +72,7 @@ def test_a_plugin_can_only_narrow(
     assert [str(scope) for scope in scopes] == [REQUESTED]
     assert service == "my_registry"
     endpoint.get("repository:bob/x:pull", user="alice")
-    assert len(plugin.calls) == 1  # not called where the rules grant nothing
+    assert len(plugin.calls) == 1  # not called if the rules grant nothing
 
 
 def test_every_plugin_narrows(endpoint: Any) -> None:
@@ -118,7 +118,7 @@ def test_a_plugin_as_the_backend(endpoint: Any) -> None:
     identity, scopes, _ = backend.calls[0]
     assert [str(scope) for scope in scopes] == requested
     assert not identity.anonymous
-    backend.answer = lambda *_: [Scope.parse("repository:bob/any:*")]  # never wider than requested
+    backend.answer = lambda *_: [Scope.parse("repository:bob/any:*")]  # more than is requested
     assert endpoint.granted_scopes(endpoint.get(requested[0], user="alice")) == {
         "repository:bob/any:pull"
     }
@@ -137,7 +137,7 @@ def test_two_plugins_of_one_name_are_an_error(
 
 
 class Directory:
-    """A plugin that authenticates the user carol, and records the names that it is called with."""
+    """A plugin that authenticates the user carol, and records the user names it is called with."""
 
     def __init__(self, answer: Any = Identity("carol", frozenset({"readers"}))) -> None:  # noqa: B008
         self.answer = answer

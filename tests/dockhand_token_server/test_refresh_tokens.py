@@ -32,9 +32,9 @@ def test_a_refresh_token_replaces_the_password(endpoint: Any, another_endpoint: 
     assert endpoint.granted_scopes(reply) == {"repository:alice/app:pull,push"}
     assert endpoint.claims(reply).subject == "alice"
     assert "refresh_token" not in reply.json()
-    # another process with the same file knows it
+    # another process that uses the same file accepts the token
     assert use_refresh_token(another_endpoint(), token).status_code == 200
-    assert use_refresh_token(endpoint, token).status_code == 200  # it can be used again
+    assert use_refresh_token(endpoint, token).status_code == 200  # a token can be used again
     form = {"grant_type": "password", "username": "bob", "password": USERS["bob"]}
     other = endpoint.post(**form, access_type="offline").json()["refresh_token"]
     assert other != token
@@ -108,7 +108,7 @@ def test_a_user_of_a_plugin(endpoint: Any, another_endpoint: Any) -> None:
     shared = "repository:alice/shared:pull"
     token = endpoint.get(user="carol", password="x", offline=True).json()["refresh_token"]
     assert endpoint.granted_scopes(use_refresh_token(endpoint, token, shared)) == {shared}
-    # refused where that plugin is not installed
+    # an endpoint without the plugin refuses the token
     endpoint.assert_refused(use_refresh_token(another_endpoint(), token, shared), 401)
 
 

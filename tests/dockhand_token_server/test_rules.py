@@ -82,7 +82,7 @@ COMPONENTS = st.sampled_from(["a", "b", "*", "**"])
 
 
 def matches_by_definition(pattern: list[str], name: list[str]) -> bool:
-    """The definition of matching, as a simple recursion."""
+    """Match a name by the definition of patterns, written as a simple recursion."""
     if not pattern:
         return not name
     first, rest = pattern[0], pattern[1:]
@@ -182,7 +182,7 @@ def test_invalid_repository_names_get_nothing(name: str) -> None:
 
 
 def test_an_empty_name_needs_a_rule_of_its_own() -> None:
-    """zot requests this scope to list repositories."""
+    """zot demands a scope with an empty name to list repositories."""
     rules = [rule(user="*", type="repository", name="", actions=["pull"])]
     assert granted(rules, ALICE, "repository::pull") == ["repository::pull"]
     assert granted(rules, ALICE, "repository:a:pull") == []

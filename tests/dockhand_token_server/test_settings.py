@@ -1,4 +1,4 @@
-"""`authority.toml`: its keys, and the error messages for mistakes."""
+"""`authority.toml`: its settings, and the error messages for mistakes."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ HANDLER = "recorder/dockhand_event"
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty working folder, and an environment without variables of Dockhand."""
+    """Change to an empty working folder, and unset every `DOCKHAND_*` variable."""
     for name in list(os.environ):
         if name.startswith("DOCKHAND_"):
             monkeypatch.delenv(name)
@@ -46,7 +46,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 class ManualClock:
-    """A clock in seconds since 1970 that stands still unless a test sets `now`."""
+    """A clock that returns seconds since 1970, and stands still unless a test sets `now`."""
 
     def __init__(self) -> None:
         self.now = 1_795_000_000.0
@@ -62,7 +62,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def make_event() -> Callable[..., RegistryBaseEvent]:
-    """Makes an event, a push by default; see `push` for the arguments."""
+    """Provide a function that makes an event, by default a push, with the arguments of `push`."""
 
     def make(repository: str = "team/app", *names: str, **values: Any) -> RegistryBaseEvent:
         body = envelope(push(repository, *names, **values))
@@ -87,13 +87,13 @@ def asyncio_runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture
 def run(asyncio_runner: asyncio.Runner) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Runs a coroutine to its end, in one event loop for the whole test."""
+    """Provide a function that runs coroutines, all in one event loop for the whole test."""
     return asyncio_runner.run
 
 
 @pytest.fixture
 def write_locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], AbstractContextManager[None]]:
-    """Locks the file of an inbox, so that the inbox cannot write to it meanwhile."""
+    """Provide a context manager that locks the file of an inbox, so that writes to it fail."""
     monkeypatch.setattr("dockhand_webhook.inbox.database._BUSY_TIMEOUT", 0.02)
 
     @contextmanager
@@ -155,7 +155,7 @@ class InProcessReceiver:
         return self.run(self.request("POST", path, content=body, headers=headers, **options))
 
     def stored_events(self) -> list[tuple[str, str]]:
-        """Connection and id of all stored events, in order of arrival."""
+        """Return the connection and id of every stored event, in order of arrival."""
         with closing(sqlite3.connect(self.path)) as connection:
             return connection.execute("SELECT connection, id FROM events ORDER BY seq").fetchall()
 
@@ -169,7 +169,7 @@ def receiver(tmp_path: Path, asyncio_runner: asyncio.Runner) -> Iterator[InProce
 
 
 class Worker:
-    """A dispatcher in an event loop and a thread of its own."""
+    """A dispatcher that runs in its own thread and event loop."""
 
     def __init__(self, inbox: Inbox, plugins: Plugins, timeout: float, options: Any) -> None:
         self.inbox, self._running = inbox, True
@@ -202,7 +202,10 @@ class Worker:
 
 @pytest.fixture
 def start_worker(inbox: Inbox) -> Iterator[Callable[..., Worker]]:
-    """Starts a dispatcher for plugins given by name; see `Dispatcher` for the options."""
+    """Provide a function that starts a dispatcher for the given plugins, which are keyed by name.
+
+    See `Dispatcher` for the options.
+    """
     workers: list[Worker] = []
     default = inbox
 
@@ -222,13 +225,13 @@ def start_worker(inbox: Inbox) -> Iterator[Callable[..., Worker]]:
 
 @pytest.fixture
 def fast_polling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes dispatchers look for due retries every 20 ms."""
+    """Make dispatchers look for due retries every 20 ms."""
     monkeypatch.setattr("dockhand_webhook.dispatch.dispatcher._POLL_INTERVAL", 0.02)
 
 
 @pytest.fixture
 def make_plugin() -> Callable[..., object]:
-    """Makes a plugin of one function, for `dockhand_event` or another hook."""
+    """Provide a function that makes a plugin whose only hook is a given function."""
 
     def make(function: Callable[..., Awaitable[None] | None], hook: str = "dockhand_event") -> Any:
         return SimpleNamespace(**{hook: hookimpl(function)})
@@ -237,9 +240,9 @@ def make_plugin() -> Callable[..., object]:
 
 
 class SimulatedProcesses:
-    """Simulated processes that share an inbox: a delivery queue stands for each.
+    """Simulated processes that share an inbox; each is represented by its delivery queue.
 
-    The clock is the test's. Each process has one handler unless it is given more.
+    Tests set the clock. Each process has the handler `HANDLER` unless `start` gets others.
     """
 
     def __init__(self, inbox: Inbox, clock: Any, run: Any, make_event: Any) -> None:
@@ -247,7 +250,7 @@ class SimulatedProcesses:
         self.handler_id = 0
 
     def start(self, owner: str, attempts: int = 3, *handlers: str) -> DeliveryQueue:
-        """The delivery queue of a new process."""
+        """Start a simulated process, and return its delivery queue."""
         backoff = Backoff(attempts=attempts, first=10.0)
         queue = self.inbox.delivery_queue(owner, backoff, 15.0)
         handler_ids = self.run(queue.register(handlers or [HANDLER]))

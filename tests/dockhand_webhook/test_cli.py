@@ -39,7 +39,7 @@ def dockhand_event(event):
 
 @pytest.fixture
 def output(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command on `inbox.db` in the test's folder, and returns what it prints."""
+    """Provide a function that runs a command on the test's `inbox.db` and returns its output."""
 
     def run(*arguments: str) -> str:
         main(arguments)
@@ -121,7 +121,7 @@ def test_the_configuration_has_the_route_of_the_environment(
 
 @pytest.fixture
 def inbox_with_dead_letters(inbox: Inbox, make_event: Any, run: Any) -> Inbox:
-    """An inbox with three dead letters: two unreadable notifications, and an event."""
+    """Store three dead letters in the inbox: two unreadable notifications, and an event."""
     queue = inbox.delivery_queue("a", Backoff(attempts=1), 15.0)
     [handler_id] = run(queue.register([HANDLER])).values()
     unread = UnreadableNotification({"content-type": "text/odd"}, b"one \xff", 5)
@@ -174,7 +174,7 @@ def test_a_dead_letter_is_replayed(output: Any, inbox_with_dead_letters: Inbox) 
 def test_replay_all_continues_after_a_failure(
     inbox_with_dead_letters: Inbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit code reports that some could not be replayed."""
+    """The exit code reports that some dead letters could not be replayed."""
     with pytest.raises(SystemExit) as caught:
         main(["dead", "--replay-all"])
     assert caught.value.code not in {0, None}
@@ -202,7 +202,7 @@ def test_all_pages_of_dead_letters_are_listed_and_replayed(
 def test_a_dead_letter_of_a_class_that_is_no_longer_installed(
     output: Any, inbox_with_dead_letters: Inbox, run: Any
 ) -> None:
-    """It is listed like the others: the missing class may be the reason why it is one."""
+    """It is listed like the others: the missing class may be the reason why its delivery failed."""
 
     def rename_class(transaction: Any) -> None:
         transaction.execute("UPDATE events SET kind = 'no_such_plugin:Moved'")
@@ -283,7 +283,7 @@ def test_errors_are_printed_without_traceback(tmp_path: Path) -> None:
 
 @pytest.fixture
 def recorded_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file in which the handler of an installed plugin records event ids."""
+    """Install a plugin whose handler records event ids in a file, and return the file's path."""
     site, recorded = tmp_path / "site", tmp_path / "recorded"
     info = site / "recorder_plugin-1.0.dist-info"
     info.mkdir(parents=True)

@@ -12,7 +12,7 @@ from dockhand_webhook import Backoff, ClaimedDelivery, DeadLetterError
 from dockhand_core import Plugins
 from dockhand_core.events import EventParsers
 
-LEASE = 15.0  # seconds, as in the fixture `processes`
+LEASE = 15.0  # seconds; the same as in the fixture `processes`
 HANDLER = "recorder/dockhand_event"
 
 
@@ -92,13 +92,13 @@ def test_a_failed_delivery_is_retried_before_later_events(processes: Any) -> Non
     assert processes.claim(queue) == []
     processes.clock.now += 7.9
     assert processes.claim(queue) == []
-    processes.clock.now += 4.2  # 10 s ± 20 %
+    processes.clock.now += 4.2  # the first wait is 10 s ± 20 %
     delivery = processes.claim_one(queue)
     assert (ids([delivery]), delivery.attempts) == (["1"], 1)
     processes.run(queue.mark_failed(delivery, "no"))
     processes.clock.now += 31.9
     assert processes.claim(queue) == []
-    processes.clock.now += 16.2  # 40 s ± 20 %
+    processes.clock.now += 16.2  # the second wait is 40 s ± 20 %
     following = processes.run(queue.mark_failed(processes.claim_one(queue), "at last"))
     assert ids([following]) == ["2"]
     assert following.attempts == 0
@@ -123,7 +123,7 @@ def test_the_delay_after_very_many_failures_does_not_overflow() -> None:
 def test_a_process_whose_lease_ended_changes_nothing(
     processes: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another process has claimed the partition, so outcomes of the first one are ignored."""
+    """Another process has claimed the partition, so the outcomes of the first are ignored."""
     one, two = processes.start("a"), processes.start("b")
     processes.store("1", "2")
     late = processes.claim_one(one)
@@ -182,7 +182,7 @@ def test_a_process_that_renews_late_does_not_claim_its_own_delivery_again(proces
 
 
 def test_an_abandoned_delivery_is_claimed_again_after_the_lease(processes: Any) -> None:
-    """By its own process too; the abandoned attempt counts."""
+    """The process that abandoned it can claim it again, too; the abandoned attempt counts."""
     queue = processes.start("a")
     processes.store("1")
     processes.claim_one(queue)
@@ -220,7 +220,7 @@ def test_an_event_that_ends_its_process_leaves_an_empty_partition(processes: Any
 
 
 def test_an_interrupted_process_does_not_count_for_a_handed_out_delivery(processes: Any) -> None:
-    """Another machine makes the delivery, and goes on when this process ends."""
+    """The handler runs on another machine, which goes on when this process ends."""
     processes.start("0", 2)
     processes.store("1", "2")
     handed_out = None
@@ -238,7 +238,7 @@ def test_an_interrupted_process_does_not_count_for_a_handed_out_delivery(process
     assert (ids([following]), following.handed_out) == (["2"], None)
     processes.clock.now += LEASE + 1
     [again] = processes.claim(processes.start("one more", 2))
-    assert (again.attempts, again.handed_out) == (1, None)  # it had not been handed out
+    assert (again.attempts, again.handed_out) == (1, None)  # event 2 had not been handed out
 
 
 def test_an_interruption_counts_after_handed_out_is_cleared(processes: Any) -> None:
@@ -272,7 +272,7 @@ def test_a_released_delivery_is_due_after_the_wait(processes: Any) -> None:
     delivery = processes.run(two.mark_handed_out(delivery))
     processes.run(two.release(delivery))
     again = processes.claim_one(one)
-    assert again.handed_out == delivery.handed_out  # another machine may still have it
+    assert again.handed_out == delivery.handed_out  # another machine may still run it
 
 
 def test_a_replayed_event_is_the_next_delivery_of_its_partition(processes: Any) -> None:
@@ -303,7 +303,7 @@ def test_a_replayed_event_of_an_empty_partition_is_due(processes: Any) -> None:
 
 
 def test_a_replayed_event_is_due_at_once(processes: Any) -> None:
-    """Even if the next event of its partition waits for a retry."""
+    """It is due even if the next event of its partition waits for a retry."""
     queue = processes.start("a", 2)
     processes.store("1", "2")
     processes.run(queue.mark_failed(processes.claim_one(queue), "no"))

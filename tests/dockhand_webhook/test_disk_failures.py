@@ -47,7 +47,7 @@ class Program:
         )
 
     def limit(self, size: int | None) -> None:
-        """Limit the size of files it writes, in bytes; None removes the limit."""
+        """Limit the size of the files that the process writes, in bytes; None removes the limit."""
         limits = UNLIMITED if size is None else (size, resource.RLIM_INFINITY)
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, limits)
 
@@ -105,7 +105,7 @@ def test_a_full_disk_refuses_events_until_there_is_room(program: Any) -> None:
     assert "retry-after" in reply.headers
     assert running.post(refused, 10_000) == 503
     assert len(accepted) < 30
-    running.limit(4096)  # no room for a page
+    running.limit(4096)  # too small for a page of the database
     eventually(lambda: running.health() == 503, 3.0)
     running.limit(None)
     assert running.health() == 200
@@ -136,7 +136,7 @@ def test_nothing_is_accepted_without_room_from_the_start(program: Any) -> None:
 
 
 def test_a_killed_receiver_has_stored_every_accepted_event(program: Any) -> None:
-    """Killed twice while six clients post; the next process continues with the same file."""
+    """The receiver is killed twice while six clients post; the next one uses the same file."""
     accepted: list[str] = []
     for attempt in range(2):
         running = program()

@@ -1,4 +1,4 @@
-"""The dispatcher: which handlers are called with which events, when, in which order, how often."""
+"""The dispatcher: the calls of handlers, their order, concurrency, failures and retries."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_each_hook_is_called_for_its_event_class(
 
 
 def test_events_of_a_repository_are_delivered_in_order(start_worker: Any, make_event: Any) -> None:
-    """One at a time."""
+    """The events of one repository are also delivered one at a time."""
     running: set[str] = set()
     twice: list[str] = []
     seen: dict[str, list[int]] = defaultdict(list)
@@ -101,7 +101,7 @@ def test_connections_do_not_share_the_order_of_a_repository(
 def test_repositories_and_handlers_do_not_wait_for_each_other(
     start_worker: Any, make_event: Any
 ) -> None:
-    everybody = threading.Barrier(8)  # 4 repositories of 2 handlers
+    everybody = threading.Barrier(8)  # 2 handlers with 4 repositories each
 
     class Meets:
         @hookimpl
@@ -260,7 +260,7 @@ def test_any_exception_of_a_handler_is_a_failure(
     raises: Callable[[Any], None],
     is_async: bool,
 ) -> None:
-    """The event is retried, becomes a dead letter, and the next event follows."""
+    """The event is retried and becomes a dead letter; then the next event is delivered."""
     calls: list[str] = []
 
     def function(event: Any) -> None:
@@ -346,7 +346,7 @@ def test_calls_do_not_share_context_variables(
 def test_a_stored_event_is_delivered_before_the_next_poll(
     start_worker: Any, make_event: Any
 ) -> None:
-    """`wake` makes the dispatcher claim at once."""
+    """`wake` makes the dispatcher claim deliveries at once."""
     called_at: list[float] = []
     waits: list[float] = []
     worker = start_worker(

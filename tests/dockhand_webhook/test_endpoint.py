@@ -344,7 +344,7 @@ def test_a_socket_closed_during_the_body(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", served.port), timeout=20) as client:
             client.sendall(head.encode() + envelope(push(id="cut")))
         headers = {"Authorization": "Bearer t", **HEADERS}
-        for _ in range(2):  # by then the server has noticed the disconnect
+        for _ in range(2):  # meanwhile the server notices the disconnect
             reply = httpx.post(served.notify_url, content=envelope(push(id="one")), headers=headers)
             assert reply.status_code == 202
         counts = served.app.counts()

@@ -19,7 +19,7 @@ QUICK = Backoff(attempts=3, first=0.01)
 
 @pytest.fixture
 def release() -> Iterator[threading.Event]:
-    """Lets the hanging handlers return."""
+    """Provide an event that lets the hanging handlers return when it is set."""
     event = threading.Event()
     yield event
     event.set()
@@ -27,7 +27,10 @@ def release() -> Iterator[threading.Event]:
 
 @pytest.fixture
 def make_hanging_plugin(release: threading.Event, make_plugin: Any) -> Callable[..., Any]:
-    """Makes a plugin that hangs at events of repositories `hang…`, and a list of the ids it got."""
+    """Provide a function that makes a plugin which hangs at events of repositories `hang…`.
+
+    The function returns the plugin, and a list to which the plugin adds the ids of its events.
+    """
 
     def make() -> Any:
         called: list[str] = []
@@ -70,7 +73,7 @@ def test_an_async_handler_that_ignores_its_cancellation_is_waited_for(
     start_worker: Any, make_event: Any, make_plugin: Any, release: threading.Event,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """It must not run twice at once, so its partition stays claimed."""
+    """The handler must not run twice at once, so its partition stays claimed."""
     monkeypatch.setattr("dockhand_webhook.dispatch.invoke._GRACE", 0.02)
     calls: list[str] = []
 
@@ -99,7 +102,7 @@ def test_a_function_that_hangs_keeps_its_partition(
     worker = start_worker({"slow": plugin}, timeout=0.05, lease=0.3)
     worker.store(make_event("hang", "one"), make_event("hang", "two"), make_event("other", "three"))
     eventually(lambda: "still runs" in caplog.text)
-    time.sleep(0.6)  # two leases: it is neither taken over nor called again
+    time.sleep(0.6)  # after two leases, the function has not been called again
     assert sorted(called) == ["one", "three"]
     [record] = [each for each in caplog.records if "still runs" in each.getMessage()]
     assert record.levelname == "ERROR"
@@ -124,7 +127,7 @@ def test_hanging_handlers_give_up_their_slots(
     release.set()
     eventually(lambda: worker.inbox.counts().delivered == 10)
     assert len(called) == 10
-    # no slot was released twice
+    # each slot was released exactly once
     assert set(worker.dispatcher._used_slots.values()) == {0}
 
 
@@ -160,7 +163,7 @@ def test_stop_cancels_async_handlers_and_their_events_are_delivered_later(
     started = time.monotonic()
     second = start_worker({"slow": make_plugin(handler)})
     eventually(lambda: second.inbox.counts().delivered == 1)
-    assert time.monotonic() - started < 5.0  # without waiting for the lease
+    assert time.monotonic() - started < 5.0  # did not wait for the end of the lease
     assert calls == ["one", "one"]
     assert second.inbox.counts().failed == 0
 
@@ -168,7 +171,7 @@ def test_stop_cancels_async_handlers_and_their_events_are_delivered_later(
 def test_stop_does_not_wait_for_a_function_that_hangs(
     start_worker: Any, make_event: Any, make_hanging_plugin: Any, release: threading.Event
 ) -> None:
-    """Another process takes over its partition when the lease ends, and the attempt counts."""
+    """Another process claims the delivery when the lease ends, and the attempt counts."""
     plugin, called = make_hanging_plugin()
     first = start_worker({"slow": plugin}, lease=0.5)
     first.store(make_event("hang", "one"))
@@ -187,11 +190,11 @@ def test_stop_releases_partitions_claimed_meanwhile(
     start_worker: Any, make_event: Any, make_plugin: Any, tmp_path: Path,
     write_locked: Callable[[Path], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Their handlers were not called, so no lease has to end and no attempt counts."""
+    """Other processes can claim them at once, and no attempt counts: no handler was called."""
     monkeypatch.setattr("dockhand_webhook.inbox.database._BUSY_TIMEOUT", 10.0)
     monkeypatch.setattr(
         "dockhand_webhook.dispatch.dispatcher._POLL_INTERVAL", 300.0
-    )  # only `wake` makes it claim
+    )  # so only `wake` makes the dispatcher claim
     calls: list[str] = []
     first = start_worker(
         {"recorder": make_plugin(lambda event: calls.append(event.id))}, lease=900.0
@@ -209,7 +212,7 @@ def test_stop_releases_partitions_claimed_meanwhile(
         first.loop.call_soon_threadsafe(first.dispatcher.wake)
         assert claiming.wait(20)
         stopping = asyncio.run_coroutine_threadsafe(first.dispatcher.stop(), first.loop)
-        first.run(asyncio.sleep(0))  # `stop` has started by now
+        first.run(asyncio.sleep(0))  # lets `stop` start
     stopping.result(20)
     monkeypatch.undo()
     second = start_worker({"recorder": make_plugin(lambda event: calls.append(event.id))})

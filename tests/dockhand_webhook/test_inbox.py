@@ -28,7 +28,7 @@ def stored_events(path: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def transaction_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of events in each transaction, failed ones included."""
+    """Record the number of events in each transaction, failed transactions included."""
     sizes: list[int] = []
     write_pending = event_table.write_pending
 
@@ -88,7 +88,7 @@ def test_submissions_during_a_commit_go_into_the_next_one(
     inbox: Inbox, make_event: Any, transaction_sizes: list[int],
     write_locked: Callable[[Path], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Also those of threads, each of which waits for its own."""
+    """Threads submit, too; each thread waits until its own event is committed."""
     monkeypatch.setattr("dockhand_webhook.inbox.database._BUSY_TIMEOUT", 20.0)
     errors: list[Exception] = []
 
@@ -138,7 +138,7 @@ def test_a_failing_submission_does_not_fail_others(inbox: Inbox, make_event: Any
     errors = [type(each) for each in results if each is not None]
     assert errors == [DeadLetterError, UnicodeEncodeError, sqlite3.IntegrityError]
     assert len(stored_events(inbox.database.path)) == 20
-    assert inbox.counts().received == 20  # although the batch was run twice
+    assert inbox.counts().received == 20  # not 40, although the batch was run twice
     assert inbox.tokens.valid() == []
 
 
@@ -165,7 +165,7 @@ def test_a_cancelled_submission_does_not_affect_others(
 def test_a_submission_of_a_closed_loop_does_not_block_others(
     inbox: Inbox, make_event: Any, run: Any
 ) -> None:
-    run(inbox.store("", [make_event(id="one")]))  # the writing thread is waiting now
+    run(inbox.store("", [make_event(id="one")]))  # the writing thread now waits for work
     tasks = []
 
     async def submit_and_stop() -> None:
@@ -303,7 +303,7 @@ def test_a_closed_inbox_can_be_used_and_opened_again(
     inbox.close()
     inbox.close()
     assert set(threading.enumerate()) <= before
-    run(inbox.store("", [make_event(id="two")]))  # the thread starts again
+    run(inbox.store("", [make_event(id="two")]))  # the writing thread starts again
     inbox.close()
     again = Inbox(path)
     run(again.store("", [make_event(id="one"), make_event(id="three")]))

@@ -24,13 +24,13 @@ HEADERS = {"Content-Type": DISTRIBUTION, "Authorization": "Bearer t"}
 
 
 class Mounted:
-    """A receiver with a recorder, and requests through the application that mounts it."""
+    """A receiver with a recording handler; requests go through the application that mounts it."""
 
     def __init__(self, folder: Path, recorder: EventRecorder, receiver: Receiver) -> None:
         self.folder, self.recorder, self.receiver = folder, recorder, receiver
 
     async def post(self, app: Any, path: str, *ids: str) -> int:
-        """Post events, and return the status."""
+        """Post events with these ids to `path` of `app`, and return the status code."""
         body = envelope(*(push(id=each) for each in ids))
         async with client(app) as http:
             return (await http.post(path, content=body, headers=HEADERS)).status_code
@@ -96,7 +96,7 @@ def test_mounted_in_starlette(mounted: Mounted, run: Any, prefix: str) -> None:
     app = Starlette(routes=[Mount(prefix, mounted.receiver)], lifespan=mounted.receiver.lifespan)
 
     async def main() -> None:
-        for _ in range(2):  # it can start again
+        for _ in range(2):  # the receiver can start again
             async with lifespan(app):
                 assert await mounted.post(app, f"{prefix}/dockhand/notify", "one", "two") == 202
                 await mounted.wait_for_events("one", "two")
@@ -114,7 +114,7 @@ def test_served_alone(mounted: Mounted, run: Any) -> None:
 
 
 def test_events_stored_before_are_delivered_at_the_start(mounted: Mounted, run: Any) -> None:
-    """Before any request."""
+    """They are delivered before any request arrives."""
 
     async def main() -> None:
         async with lifespan(mounted.receiver):
@@ -137,7 +137,7 @@ def test_without_a_lifespan_it_starts_with_the_first_request(mounted: Mounted, r
         async with asyncio.timeout(10):
             while len(mounted.recorder.events) < 3:
                 await asyncio.sleep(0.005)
-        async with mounted.receiver.lifespan():  # stops the dispatcher at its end
+        async with mounted.receiver.lifespan():  # the end of the lifespan stops the dispatcher
             pass
 
     run(main())
@@ -192,7 +192,7 @@ def test_mounted_in_django(mounted: Mounted, run: Any, monkeypatch: pytest.Monke
 
 
 def test_the_handlers_are_those_of_the_manager(tmp_path: Path, run: Any) -> None:
-    """For both kinds of manager; plugins registered before the application is created."""
+    """The manager may be sync or async; the plugins registered before `create_app` are used."""
     from dockhand_core import AsyncDockhand, Dockhand
 
     for kind in (Dockhand, AsyncDockhand):

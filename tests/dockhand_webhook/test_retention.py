@@ -23,7 +23,7 @@ def stored_events(path: Path) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def maintained_inbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: Any) -> Any:
-    """An inbox with the test's clock whose maintenance runs all the time."""
+    """Open an inbox that uses the test's clock and runs its maintenance every 10 ms."""
     monkeypatch.setattr("dockhand_webhook.inbox.database._MAINTENANCE_INTERVAL", 0.01)
     opened = Inbox(tmp_path / "inbox.db", keep=DAY, keep_dead=3 * DAY, forget=7 * DAY, clock=clock)
     yield opened
@@ -41,7 +41,7 @@ def test_events_are_kept_for_a_day(
     eventually(lambda: stored_events(path) == [("", "two")])
     clock.now += DAY
     eventually(lambda: stored_events(path) == [])
-    run(maintained_inbox.store("", [make_event(id="one")]))  # no longer recognized as a repetition
+    run(maintained_inbox.store("", [make_event(id="one")]))  # not seen as a repetition any more
     assert maintained_inbox.counts().received == 3
 
 

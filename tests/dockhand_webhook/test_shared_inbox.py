@@ -161,7 +161,7 @@ def test_objects_that_create_the_same_file_at_once(tmp_path: Path) -> None:
         assert errors == []
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # a fork of many threads
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # this process has threads
 def test_a_fork_writes_with_a_thread_of_its_own(inbox: Inbox, make_event: Any, run: Any) -> None:
     run(inbox.store("", [make_event(id="before")]))
     child = os.fork()
@@ -187,7 +187,7 @@ def test_a_fork_writes_with_a_thread_of_its_own(inbox: Inbox, make_event: Any, r
 
 
 def test_close_waits_only_for_earlier_submissions(inbox: Inbox, make_event: Any) -> None:
-    """It returns although other threads keep writing."""
+    """`close` returns although other threads keep writing."""
     stop, errors = threading.Event(), []
 
     def write_until_stopped() -> None:
@@ -219,7 +219,7 @@ def test_close_waits_only_for_earlier_submissions(inbox: Inbox, make_event: Any)
 def test_the_thread_does_not_spin_when_the_file_cannot_be_opened(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a process that has reached its limit of open files."""
+    """Opening fails in the same way in a process that has reached its limit of open files."""
     opened: list[int] = []
 
     def refused() -> sqlite3.Connection:
@@ -267,7 +267,7 @@ def test_recorded_events_are_delivered_unchanged(inbox: Inbox, run: Any, connect
 
 
 def test_the_connection_of_an_event_is_that_of_the_route(make_event: Any) -> None:
-    """Not the one in its data, so that a registry cannot forge events of another one."""
+    """A connection in the event's data is ignored: a registry cannot forge another's events."""
     forged = make_event().model_copy(update={"connection": "production"})
     kind, data = serialize(forged)
     assert SerializedEvent(kind, data, "staging").deserialize().connection == "staging"

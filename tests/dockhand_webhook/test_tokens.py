@@ -60,7 +60,7 @@ def test_an_invalid_authorization_is_refused(
 
 
 def test_without_a_token_other_errors_are_not_revealed(receiver: Any) -> None:
-    """Neither an invalid connection name nor too large a body."""
+    """The other errors are an invalid connection name and a body that is too large."""
     assert post_status(receiver, None, "a:b") == 401
     body = bytes((16 << 20) + 1)
     assert receiver.post(body, headers={"Authorization": None}).status_code == 401
@@ -73,7 +73,7 @@ def test_several_tokens_are_valid_until_they_are_revoked(receiver: Any, tmp_path
     authenticator = TokenAuthenticator(inbox.tokens, [SecretStr("fixed")], clock=lambda: now)
     shown = [f"Bearer {each}" for each in (one, two, "fixed")]
     assert [authenticator.accepts(each, "") for each in shown] == [True, True, True]
-    other = Inbox(tmp_path / "inbox.db")  # another process
+    other = Inbox(tmp_path / "inbox.db")  # as another process would open it
     first = other.tokens.valid()[0].id
     assert other.tokens.revoke(first)
     assert not other.tokens.revoke(first)

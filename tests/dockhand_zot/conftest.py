@@ -1,8 +1,8 @@
-"""Fixtures: a zot for each test, real or replayed, and clients of its users.
+"""Fixtures: a zot server for each test, real or replayed, and clients of its users.
 
-`make record` records the cassettes if DOCKHAND_LIVE_ZOT names the program zot. The cassettes of
-vulnerabilities also need a database for these tests: DOCKHAND_LIVE_ZOT_CVE names its folder, with
-`trivy.db` and `trivy-java.db`, as the README of the plugin describes.
+`make record` records the cassettes if DOCKHAND_LIVE_ZOT is the path of the zot program. To record
+the cassettes of vulnerabilities, DOCKHAND_LIVE_ZOT_CVE must also name a folder with the databases
+`trivy.db` and `trivy-java.db`, which the README of the plugin describes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from registries import HTPASSWD, PASSWORD, zot, zot_program
 from dockhand_core import Descriptor, Digest, ImageManifest, connect
 from dockhand_core.models import media
 
-BOB = HTPASSWD.replace("alice", "bob")  # with the same password
+BOB = HTPASSWD.replace("alice", "bob")  # bob, with alice's password
 ON = {"enable": True}
 ALL = ["read", "create", "update", "delete"]
 _ACCESS = {
@@ -62,14 +62,14 @@ CONFIGS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 class Zot:
-    """A zot server, real or replayed, and a maker of its clients."""
+    """A zot server, real or replayed, and its clients."""
 
     def __init__(self, url: str, mode: str, stack: ExitStack, *, replayed: bool) -> None:
         self.url, self._mode, self._stack = url, mode, stack
         self.replayed = replayed
 
     def client(self, user: str | None = None, **settings: Any) -> ZotClient:
-        """Make an anonymous client, or a client of a user with the tests' password."""
+        """Make an anonymous client, or a client that logs in as `user` with the tests' password."""
         settings.setdefault("logging", {"driver": "null"})
         settings.setdefault("driver", "zot")
         if user is not None:
@@ -82,7 +82,7 @@ class Zot:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test sync and async, on a cassette and on a real zot where one is installed."""
+    """Run each test with sync and async clients, on a cassette and on a real zot server."""
     if "zot_kind" in metafunc.fixturenames:
         cases = [("cassette", "sync")]
         if not RECORDING:
@@ -101,7 +101,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def start_zot(
     zot_kind: str, zot_mode: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str], Zot]]:
-    """A function that starts a zot; its argument names a configuration of `CONFIGS`."""
+    """Provide a function that starts zot with a configuration, which is named as in `CONFIGS`."""
     replayed = zot_kind == "cassette" and not RECORDING
     name = cast("Any", request.node).originalname.removeprefix("test_")
     tape = cassette("zot-extensions", name) if zot_kind == "cassette" else nullcontext()
@@ -111,14 +111,14 @@ def start_zot(
             url, folder = REPLAY_URL, tmp_path / config
             if not replayed:
                 url = stack.enter_context(zot(folder, **CONFIGS[config](folder)))
-            stack.enter_context(tape)  # after the start: its requests are not part of the cassette
+            stack.enter_context(tape)  # only now: requests of the start are not recorded
             return Zot(url, zot_mode, stack, replayed=replayed or RECORDING)
 
         yield start
 
 
 def _layer(files: dict[str, str]) -> bytes:
-    """A gzipped layer with these files."""
+    """Make a gzipped layer with these files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, text in files.items():
@@ -137,7 +137,7 @@ def push_image_of_layers(
     day: int = 2,
     **extra: Any,
 ) -> Any:
-    """Push an image of these layers, created on a day of January 2026."""
+    """Push an image of these layers, created on `day` January 2026, and return its manifest."""
 
     def blob(data: bytes, kind: str) -> Descriptor:
         digest = registry.upload_blob(repository, data).digest
@@ -164,7 +164,10 @@ def push_image_of_layers(
 
 @pytest.fixture
 def push_image() -> Callable[..., Any]:
-    """A function that pushes an image: `(registry, repository, tag, *texts)`, a layer per text."""
+    """Provide a function that pushes an image with a layer for each text.
+
+    The function is called as `push(registry, repository, tag, *texts)`.
+    """
 
     def push(registry: Any, repository: str, tag: str, *texts: str, **extra: Any) -> Any:
         return push_image_of_layers(
@@ -175,7 +178,7 @@ def push_image() -> Callable[..., Any]:
 
 
 def make_alpine_layer(musl: str, busybox: str) -> bytes:
-    """A layer that a scanner takes for Alpine Linux with two packages, in these versions."""
+    """Make a layer in which a scanner finds Alpine Linux with two packages in these versions."""
     installed = "".join(
         f"P:{name}\nV:{version}\nA:x86_64\no:{name}\n\n"
         for name, version in (("musl", musl), ("busybox", busybox))
@@ -190,7 +193,7 @@ def make_alpine_layer(musl: str, busybox: str) -> bytes:
 
 
 def _push_database(url: str, folder: Path) -> None:
-    """Push the scanner's databases to a zot, from where the scanning zot fetches them."""
+    """Push the scanner's databases to a zot server, from which the scanning zot fetches them."""
     metadata = {
         "NextUpdate": "2099-01-01T00:00:00Z",
         "UpdatedAt": "2026-01-01T00:00:00Z",
@@ -236,9 +239,9 @@ def _push_database(url: str, folder: Path) -> None:
 def start_scanning_zot(
     zot_kind: str, zot_mode: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., ZotClient]]:
-    """A function that starts a zot with a scanner.
+    """Provide a function that starts a zot server with a scanner, and returns a client of it.
 
-    Its arguments are a function that pushes the images to scan, and `ready`: whether to wait until
+    The function takes a function that pushes the images to scan, and `ready`: whether to wait until
     the scanner has its database. If `ready` is false, the database never arrives.
     """
     replayed = zot_kind == "cassette" and not RECORDING
@@ -292,11 +295,11 @@ def _wait_for_database(client: ZotClient) -> None:
 
 @pytest.fixture
 def alpine_layer() -> Callable[[str, str], bytes]:
-    """A function that makes layers with two Alpine packages, from their versions."""
+    """Provide a function that makes a layer with two Alpine packages of given versions."""
     return make_alpine_layer
 
 
 @pytest.fixture
 def push_layers() -> Callable[..., Any]:
-    """A function that pushes an image of given layers."""
+    """Provide a function that pushes an image of given layers."""
     return push_image_of_layers

@@ -24,7 +24,7 @@ StartZot = Callable[..., ZotClient]
 def push_vulnerable_images(
     alpine_layer: Callable[[str, str], bytes], push_layers: Callable[..., Any]
 ) -> Callable[[Any], None]:
-    """A function that pushes an image in three versions, with ever fewer vulnerabilities."""
+    """Provide a function that pushes an image in three versions, with ever fewer vulnerabilities."""
 
     def push(registry: Any) -> None:
         push_layers(registry, "vuln/app", "1.0", [alpine_layer("1.2.5-r0", "1.37.0-r0")])
@@ -116,7 +116,7 @@ def test_scanner_is_off(start_zot: Callable[[str], Any], push_image: Callable[..
 def test_database_has_not_arrived(
     start_scanning_zot: StartZot, push_vulnerable_images: Callable[[Any], None]
 ) -> None:
-    """Two of the queries find nothing and give no reason, so the client asks another one."""
+    """Two of these queries return nothing without a reason, so the client sends another query."""
     client = start_scanning_zot(push_vulnerable_images, ready=False)
     operations: list[Callable[[], object]] = [
         lambda: client.cves("vuln/app", "1.0"),

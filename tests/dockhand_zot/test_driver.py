@@ -33,7 +33,7 @@ QUIET = {"driver": "null"}
 
 
 def test_failed_login(start_zot: StartZot) -> None:
-    """The reply is an error without a message, with a challenge."""
+    """zot replies with a challenge and a single error, without the list `errors`."""
     wrong = {"driver": "basic", "username": "alice", "password": "wrong"}
     client = start_zot("users").client(auth=wrong)
     with pytest.raises(Unauthorized, match="authentication required") as caught:
@@ -43,14 +43,14 @@ def test_failed_login(start_zot: StartZot) -> None:
 
 
 def test_a_challenge_on_success(start_zot: StartZot) -> None:
-    """With anonymous policies `/v2/` is 200 with a challenge, which needs no login."""
+    """With anonymous policies, `/v2/` replies 200 with a challenge, which needs no login."""
     client = start_zot("users").client()
     client.ping()
     assert client.api_version().major == 2
 
 
 def test_denied_is_not_tried_again(start_zot: StartZot, push_image: PushImage) -> None:
-    """A 403 with a challenge is not retried. The cassette has one reply only."""
+    """A 403 with a challenge is not retried: the cassette has only one reply."""
     server = start_zot("users")
     push_image(server.client("alice"), "team/app", "1", "layer")
     with pytest.raises(Denied) as caught:
@@ -59,7 +59,7 @@ def test_denied_is_not_tried_again(start_zot: StartZot, push_image: PushImage) -
 
 
 def test_looking_at_a_blob_changes_nothing(start_zot: StartZot) -> None:
-    """A HEAD or ranged GET would link the blob from another repository; the driver avoids it."""
+    """A plain HEAD or GET of a range would link the blob from another repository."""
     client = start_zot("minimal").client()
     data = b"x" * 1000
     digest = client.upload_blob("team/app", data).digest
@@ -85,7 +85,7 @@ def test_pushing_what_is_elsewhere(start_zot: StartZot) -> None:
 
 
 def test_pages_after_what_was_deleted(start_zot: StartZot, push_image: PushImage) -> None:
-    """If `last` names a deleted item, zot replies with an empty page or with 404."""
+    """If `last` names a deleted item, zot replies with an empty page or 404; the driver goes on."""
     client = start_zot("minimal").client()
     for name in ("a", "c", "d"):
         push_image(client, name, "1", "layer")
@@ -102,7 +102,7 @@ def test_pages_after_what_was_deleted(start_zot: StartZot, push_image: PushImage
 
 
 def test_a_tag_that_may_not_be_moved(start_zot: StartZot, push_image: PushImage) -> None:
-    """A user who may create but not update may not push the same manifest again."""
+    """A user with the permission `create` but not `update` cannot even push the same manifest."""
     server = start_zot("users")
     bob = server.client("bob")
     manifest = push_image(bob, "bobs/app", "1", "layer")
@@ -162,7 +162,7 @@ def test_scopes() -> None:
 
 @pytest.mark.live
 def test_an_upload_that_breaks(tmp_path: Path) -> None:
-    """zot forgets a broken upload: a repeatable source is sent again, else there is an error."""
+    """zot drops a broken upload: a repeatable source is sent again, else the client raises."""
     data = os.urandom(3 << 20)
     with zot(tmp_path) as url, cutting_proxy(url) as proxy:
         with connect(proxy.url, driver="zot", logging=QUIET) as registry:
@@ -172,7 +172,7 @@ def test_an_upload_that_breaks(tmp_path: Path) -> None:
             assert registry.read_blob("a/b", result.digest) == data
         with connect(proxy.url, driver="zot", logging=QUIET) as registry:
             upload = registry.upload_chunk(registry.start_upload("a/b"), data[: 1 << 20])
-            proxy.upload_cuts.append(3 << 19)  # counted over the whole connection
+            proxy.upload_cuts.append(3 << 19)  # bytes of all requests on the connection
             with pytest.raises(BlobUploadUnknown, match="start_upload"):
                 registry.upload_chunk(upload, data[1 << 20 :])
 
@@ -181,7 +181,7 @@ def test_an_upload_that_breaks(tmp_path: Path) -> None:
 def test_a_reply_to_a_push_that_is_lost(
     tmp_path: Path, push_image: PushImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The retry is refused because the first try succeeded; the driver checks that."""
+    """The retry is refused because the first request succeeded; the driver checks that."""
     access = {
         "repositories": {"**": {"anonymousPolicy": ["read", "create"]}},
     }
@@ -202,7 +202,7 @@ def test_a_reply_to_a_push_that_is_lost(
 
 @pytest.mark.live
 def test_bearer_mode(tmp_path: Path, push_image: PushImage) -> None:
-    """The flows ask for the scopes that zot demands; zot's own page demands no token."""
+    """The operations request the scopes that zot demands; `mgmt` needs no scope."""
     from dockhand_auth_jwt import SigningKey
 
     key = SigningKey.generate("RS256")

@@ -37,7 +37,7 @@ def test_mgmt(start_zot: StartZot) -> None:
 
 
 def test_distribution_behind_the_driver() -> None:
-    """The driver reports that the registry is not a zot."""
+    """The driver reports that the registry is not zot."""
     import http.server
     import threading
 
@@ -68,7 +68,7 @@ def test_distribution_behind_the_driver() -> None:
 
 
 def test_stars_and_bookmarks(start_zot: StartZot, push_image: PushImage) -> None:
-    """Repeating a call changes nothing; each user has stars of their own."""
+    """A repeated call changes nothing, and each user has separate stars and bookmarks."""
     server = start_zot("users")
     alice = server.client("alice")
     push_image(alice, "public/tool", "1", "tool")
@@ -100,7 +100,7 @@ def test_stars_of_what_may_not_be_read(start_zot: StartZot, push_image: PushImag
 
 
 def test_api_keys(start_zot: StartZot, push_image: PushImage) -> None:
-    """A key is created, used and revoked, and then refused."""
+    """An API key is created, used and revoked, and then refused."""
     server = start_zot("users")
     alice = server.client("alice")
     push_image(alice, "team/app", "1", "layer")
@@ -134,14 +134,14 @@ def test_api_keys_that_end(start_zot: StartZot) -> None:
         with pytest.raises(ApiKeyInvalid):
             alice.create_api_key("b", expires_at=wrong)
     assert [key.label for key in alice.api_keys()] == ["a"]
-    # With anonymous policies, zot fails on an anonymous request for keys.
+    # With anonymous policies, zot answers an anonymous request for API keys with a server error.
     with pytest.raises((Unauthorized, ServerError)):
         server.client(retries=0).api_keys()
 
 
 @pytest.mark.live
 def test_two_programs_that_star_at_once(tmp_path: Path, push_image: PushImage) -> None:
-    """zot's request toggles; the end is nevertheless what both clients asked for."""
+    """zot's request toggles a star, but two clients that set a star do not undo each other."""
     from concurrent.futures import ThreadPoolExecutor
 
     (tmp_path / "htpasswd").write_text(HTPASSWD)

@@ -26,7 +26,7 @@ HOSTILE = ['a"b', "a{b}", "a\nb", "a\\b", 'x"){__typename}#', "a$b", "ä/b", "a 
 
 @pytest.fixture
 def alice(start_zot: StartZot, push_image: PushImage) -> ZotClient:
-    """Alice's client of a zot with a base image, two images built on it, and a public image."""
+    """Push a base image, two images built on it, and a public image; return alice's client."""
     client: ZotClient = start_zot("users").client("alice")
     push_image(
         client, "team/base", "1.0", "base", annotations={"org.opencontainers.image.title": "B"}
@@ -51,7 +51,7 @@ def test_search_errors(alice: ZotClient) -> None:
     with pytest.raises(SearchError, match="Cannot query field") as caught:
         alice.search("{Nope{Tag}}")
     assert caught.value.status == 422
-    assert "older version" in str(caught.value)  # a possible reason for an unknown field
+    assert "older version" in str(caught.value)  # the message names a possible reason
     assert caught.value.errors[0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
     with pytest.raises(SearchError, match="Expected Name"):
         alice.search("{ImageList(")
@@ -145,7 +145,7 @@ def test_bases_and_derived(alice: ZotClient) -> None:
 
 
 def test_what_others_may_not_read(start_zot: StartZot, push_image: PushImage) -> None:
-    """zot replies with empty fields, or leaves the image out."""
+    """For an image that the user may not read, zot sends empty fields or leaves the image out."""
     server = start_zot("users")
     push_image(server.client("alice"), "team/app", "1", "layer")
     push_image(server.client("alice"), "public/tool", "1", "tool")
@@ -192,7 +192,7 @@ def test_preferences_are_off(start_zot: StartZot, push_image: PushImage) -> None
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_names_are_refused(text: str) -> None:
-    """No server is at that URL: the client itself refuses the names."""
+    """No server listens at the URL: the client itself refuses the names."""
     with Dockhand(
         {"connections": {"z": {"driver": "zot", "base_uri": "http://127.0.0.1:9"}}}
     ) as dockhand:
