@@ -24,7 +24,7 @@ StartZot = Callable[..., ZotClient]
 def push_vulnerable_images(
     alpine_layer: Callable[[str, str], bytes], push_layers: Callable[..., Any]
 ) -> Callable[[Any], None]:
-    """Provide a function that pushes an image in three versions, with ever fewer vulnerabilities."""
+    """Provide a function that pushes an image in three versions, each less vulnerable."""
 
     def push(registry: Any) -> None:
         push_layers(registry, "vuln/app", "1.0", [alpine_layer("1.2.5-r0", "1.37.0-r0")])

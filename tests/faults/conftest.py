@@ -1,4 +1,4 @@
-"""Fixtures: clients of each kind, and scripted servers."""
+"""Fixtures: sync and async clients on each transport, and scripted servers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MODES = ["sync", *(f"async-{name}" for name in ASYNC_TRANSPORTS)]
 
 @pytest.fixture(params=MODES)
 def make_client(request: pytest.FixtureRequest) -> Iterator[Callable[..., RegistryClient]]:
-    """A function that makes clients from a URL and settings.
+    """Provide a function that makes a client from a URL and settings.
 
-    The clients are sync, or async on one of the transports. They retry almost without delay and
-    are closed after the test.
+    The client is sync, or async on one of the transports. It retries almost without delay, and is
+    closed after the test.
     """
     loop = BlockingLoop()
     clients: list[Any] = []
@@ -48,13 +48,13 @@ def make_client(request: pytest.FixtureRequest) -> Iterator[Callable[..., Regist
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
-    """A server that a test scripts; it replies 404 at first."""
+    """Start a server that a test scripts; until then, the server replies 404."""
     with scripted_server() as found:
         yield found
 
 
 @pytest.fixture
 def other() -> Iterator[ScriptedServer]:
-    """A second server, so another origin."""
+    """Start a second scripted server, which is another origin."""
     with scripted_server() as found:
         yield found

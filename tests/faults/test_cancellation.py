@@ -24,17 +24,18 @@ DIGEST = Digest.of(DATA)
 SLOW = Digest.of(b"slow")
 START = "/v2/a/b/blobs/uploads/"
 TIMES = 50
-SECONDS = 30.0  # after which a test fails instead of hanging
+SECONDS = 30.0  # seconds; an operation that takes longer fails the test
 MakeClient = Callable[[], AsyncRegistryClient]
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class Registry:
-    """A registry that never replies to an upload's last request and stalls in the blob SLOW.
+    """A registry that does not reply to some requests, and stalls in the middle of the blob SLOW.
 
     Attributes:
-        begun, cancelled: paths of uploads.
-        hang: the method of requests that get no reply.
+        begun: the paths of the uploads that were begun.
+        cancelled: the paths of the uploads that were cancelled.
+        hang: the method of requests that get no reply; by default PUT, which finishes an upload.
     """
 
     def __init__(self) -> None:
@@ -65,20 +66,20 @@ class Registry:
 
 @pytest.fixture
 def registry() -> Registry:
-    """The state of the registry."""
+    """Provide the scripted registry, whose state a test reads and sets."""
     return Registry()
 
 
 @pytest.fixture
 def server(registry: Registry) -> Iterator[ScriptedServer]:
-    """A server of the registry."""
+    """Serve the scripted registry."""
     with scripted_server(registry) as found:
         yield found
 
 
 @pytest.fixture(params=ASYNC_TRANSPORTS)
 def make_client(request: pytest.FixtureRequest, server: ScriptedServer) -> MakeClient:
-    """A function that makes clients with two connections."""
+    """Provide a function that makes async clients with at most two connections each."""
 
     def make() -> AsyncRegistryClient:
         found = async_connect(
@@ -96,7 +97,7 @@ def make_client(request: pytest.FixtureRequest, server: ScriptedServer) -> MakeC
 
 @pytest.fixture
 def run(caplog: pytest.LogCaptureFixture) -> Callable[[Coroutine[Any, Any, None]], None]:
-    """A function that runs a test's body and checks for unfinished tasks, warnings and errors."""
+    """Provide a function that runs a coroutine, then checks for open tasks, warnings and errors."""
     caplog.set_level(logging.WARNING)
 
     def go(body: Coroutine[Any, Any, None]) -> None:
@@ -118,13 +119,13 @@ def run(caplog: pytest.LogCaptureFixture) -> Callable[[Coroutine[Any, Any, None]
         asyncio.run(watched())
         gc.collect()
         assert unhandled == []
-        assert caplog.records == []  # such as "never retrieved" or "unclosed"
+        assert caplog.records == []  # no "never retrieved" or "unclosed"
 
     return go
 
 
 async def cancel_once(begun: Callable[[], bool], work: Awaitable[object]) -> None:
-    """Run work and cancel it up to 10 ms after it has begun."""
+    """Run `work`, and cancel it up to 10 ms after `begun` returns true."""
     task = asyncio.ensure_future(work)
     while not begun() and not task.done():
         await asyncio.sleep(0.001)
@@ -146,7 +147,7 @@ async def assert_usable(found: AsyncRegistryClient) -> None:
 
 
 def count(server: ScriptedServer, method: str, ending: str = "") -> int:
-    """The number of requests of a method whose path has an ending."""
+    """Count the requests with this method and a path with this ending."""
     return sum(one.method == method and one.path.endswith(ending) for one in server.requests)
 
 
@@ -180,7 +181,7 @@ def test_cancelled_readers(make_client: MakeClient, server: ScriptedServer, run:
 
 
 def test_abandoned_readers(make_client: MakeClient, server: ScriptedServer, run: Run) -> None:
-    """Readers are closed in the middle of a blob, by `break`."""
+    """`break` leaves each reader in the middle of a blob, and the context manager closes it."""
 
     async def body() -> None:
         async with make_client() as found:
@@ -221,7 +222,7 @@ def test_cancelled_uploads(
 def test_cancelled_streams(
     make_client: MakeClient, server: ScriptedServer, registry: Registry, run: Run, where: str
 ) -> None:
-    """The upload waits for the caller's iterator, or a chunk is being sent."""
+    """The upload is cancelled while it waits for the caller's iterator or sends a chunk."""
     registry.hang = "PATCH" if where == "request" else "none"
     chunk = bytes(8 << 20)
     waiting = 0
@@ -274,7 +275,7 @@ def test_cancelled_writers(make_client: MakeClient, registry: Registry, run: Run
 def test_cancelled_at_any_moment(
     make_client: MakeClient, server: ScriptedServer, registry: Registry, run: Run, tmp_path: Path
 ) -> None:
-    """Operations on too few connections are cancelled as they wait, connect, send or read."""
+    """Operations that compete for connections are cancelled as they wait, connect, send or read."""
     path = tmp_path / "data"
     path.write_bytes(DATA)
 
@@ -301,7 +302,7 @@ def test_cancelled_at_any_moment(
                     with suppress(asyncio.CancelledError):
                         await asyncio.wait_for(task, SECONDS)
             await assert_usable(found)
-        # If the reply to the POST was not read, the client does not know the upload.
+        # The client cannot cancel an upload if it did not read the reply to the POST.
         known = {one.path for one in server.requests if one.method in ("PUT", "PATCH")}
         assert known <= registry.cancelled <= registry.begun
 
@@ -311,7 +312,7 @@ def test_cancelled_at_any_moment(
 def test_a_timeout_of_the_caller(
     make_client: MakeClient, server: ScriptedServer, registry: Registry, run: Run
 ) -> None:
-    """`asyncio.timeout` is a cancellation: the upload is cancelled before the block ends."""
+    """`asyncio.timeout` cancels the task; the client cancels the upload before the block ends."""
 
     async def expire(timeout: asyncio.Timeout) -> None:
         while not count(server, "PUT"):

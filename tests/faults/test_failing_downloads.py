@@ -1,4 +1,4 @@
-"""Downloads whose file or progress function fails, and replies that never become the blob."""
+"""Downloads whose file or progress function fails, or whose replies never give the blob."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIGEST = Digest.of(DATA)
 
 
 def send_blob(request: ReceivedRequest) -> list[Step] | bytes:
-    """Reply with DATA, from the offset that the request asks for."""
+    """Reply with DATA, starting at the offset that the request's `Range` asks for."""
     start = int(request.headers.get("range", "bytes=0-")[6:-1])
     if start:
         span = f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"
@@ -31,7 +31,7 @@ def send_blob(request: ReceivedRequest) -> list[Step] | bytes:
 def test_full_disk(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path, missing: int
 ) -> None:
-    """A file that could not be written whole never gets the blob's name; it is resumed later."""
+    """A partial file never gets the blob's name; a later download continues it."""
     server.handler = send_blob
     registry = make_client(server.url)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -50,7 +50,7 @@ def test_full_disk(
 def test_an_exception_from_progress(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path
 ) -> None:
-    """The caller's own exception is raised, and the bytes that arrived stay."""
+    """The exception of the caller's function is raised, and the bytes that arrived are kept."""
     server.handler = send_blob
 
     def progress(done: int, total: int | None) -> None:
@@ -75,7 +75,7 @@ def test_an_exception_from_progress(
 def test_useless_replies_end_in_an_error(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path, useless: bytes
 ) -> None:
-    """The number of requests is limited where no reply brings the download further."""
+    """The client stops after a few requests if no reply contains more of the blob."""
     server.handler = lambda request: [useless[: len(useless) - 10], CUT]
     with pytest.raises(DockhandError):
         make_client(server.url, retries=2).download_blob("a/b", DIGEST, tmp_path / "blob")

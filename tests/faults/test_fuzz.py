@@ -107,7 +107,7 @@ def test_header_values(text: str) -> None:
     "text", ["<" * 50_000, "a=" * 50_000, '"\\' * 50_000, "<a>;" + ",;=" * 20_000, "a " * 50_000]
 )
 def test_long_headers_are_parsed_in_linear_time(text: str) -> None:
-    """A pattern that backtracks would not finish here."""
+    """A regular expression that backtracks would not finish in reasonable time."""
     assert len(parse_link_header(text)) <= 1 << 14
     assert len(parse_challenges(text)) <= 1 << 14
 
@@ -211,7 +211,7 @@ class FixedReply(httpx.BaseTransport):
     st.binary(max_size=100) | DOCUMENT.map(lambda d: json.dumps(d).encode()),
 )  # fmt: skip
 def test_operations_on_any_reply(status: int, headers: dict[str, str], body: bytes) -> None:
-    """No reply makes an operation raise anything but a Dockhand error."""
+    """Whatever the reply is, an operation raises nothing but Dockhand's errors."""
     driver = DistributionDriver(DistributionDriver.Settings(base_uri="http://registry"))
     driver.retry = RetryPolicy(0)
     log = null(LogSettings(), "fuzz")

@@ -24,17 +24,17 @@ DIGEST = Digest.of(DATA)
 TAGS = b'{"name":"a/b","tags":["v1"]}'
 BASIC = {"driver": "basic", "username": "alice", "password": "s3cret-s3cret"}
 TAGS_REPLY = reply(200, TAGS)
-SECONDS = 15.0  # an operation that takes longer hangs
+SECONDS = 15.0  # seconds; an operation that takes longer counts as hanging
 
 
 @pytest.fixture
 def registry(make_client: MakeClient, server: ScriptedServer) -> RegistryClient:
-    """A client that does not retry."""
+    """Connect a client that does not retry."""
     return make_client(server.url, retries=0, timeout=2.0, auth=BASIC)
 
 
 def operations(registry: RegistryClient, folder: Path) -> dict[str, Callable[[], object]]:
-    """Operations by name: every one that reads a reply in a way of its own."""
+    """Return operations by name; each of them parses replies differently."""
     return {
         "ping": registry.ping,
         "online": registry.is_online,
@@ -61,15 +61,15 @@ def operations(registry: RegistryClient, folder: Path) -> dict[str, Callable[[],
 
 
 def read_opened_blob(registry: RegistryClient) -> bytes:
-    """Read the blob through a reader."""
+    """Read the blob DIGEST with `open_blob`."""
     with registry.open_blob("a/b", DIGEST) as blob:
         return blob.read()
 
 
 def assert_harmless(operation: Callable[[], object]) -> None:
-    """Assert that an operation ends with a value or a Dockhand error of one printable line.
+    """Assert that an operation returns, or raises a Dockhand error with one printable line.
 
-    The error shows no secret.
+    The line must contain no secret.
     """
     start = time.monotonic()
     try:
@@ -85,7 +85,7 @@ def assert_harmless(operation: Callable[[], object]) -> None:
 
 
 def raw_reply(*lines: str, status: str = "200 OK", body: bytes = b"") -> bytes:
-    """The bytes of a reply with exactly these header lines."""
+    """Return the bytes of a reply with exactly these header lines."""
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1") + body
 
 
@@ -254,7 +254,7 @@ BODIES = TREE.map(lambda tree: json.dumps(tree).encode()) | st.binary(max_size=6
 
 @st.composite
 def any_reply(draw: st.DrawFn) -> bytes:
-    """Raw replies from plausible and implausible parts, some of them cut short."""
+    """Draw a raw reply from plausible and implausible parts; some replies are cut short."""
     status = draw(
         st.sampled_from([200, 200, 200, 201, 202, 204, 206, 301, 304, 307, 308, 400, 401, 403, 404,
                          405, 416, 429, 500, 503, 100, 0, 999])
@@ -316,7 +316,7 @@ def test_silence_is_a_timeout(
     steps: list[Step],
     names: tuple[str, ...],
 ) -> None:
-    """Each kind of request ends with Timeout."""
+    """If the registry stops sending, each kind of request raises `Timeout`."""
     server.handler = lambda request: steps
     registry = make_client(server.url, retries=0, timeout=0.1)
     by_name = operations(registry, tmp_path)
@@ -330,7 +330,7 @@ def test_silence_is_a_timeout(
 def test_the_body_of_an_error_that_trickles(
     make_client: MakeClient, server: ScriptedServer
 ) -> None:
-    """The text of an error, too, is read for a limited time."""
+    """The time for reading the body of an error reply is limited, too."""
     endless = [step for _ in range(600) for step in (b"x", Wait(0.05))]
     server.handler = lambda request: [reply(500, length=1000), *endless]
     start = time.monotonic()
@@ -342,7 +342,7 @@ def test_the_body_of_an_error_that_trickles(
 def test_a_blob_may_be_slow(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path
 ) -> None:
-    """A blob is not limited in time as long as bytes arrive, unlike a body that is parsed."""
+    """A blob may take any time as long as bytes arrive, unlike a body that is parsed."""
     data = b"sixteen bytes it is"
     digest = Digest.of(data)
     server.handler = lambda request: [
@@ -368,7 +368,7 @@ BROKEN_BODIES = {
 def test_a_body_that_breaks_after_the_head(
     server: ScriptedServer, tmp_path: Path, transport: str, name: str
 ) -> None:
-    """The head arrives well before the part of the body that cannot be parsed."""
+    """The head of the reply arrives well before the part of the body that cannot be parsed."""
     start, rest = BROKEN_BODIES[name]
     server.handler = lambda request: [
         raw_reply("Transfer-Encoding: chunked", body=start), Wait(0.05), rest, HANG

@@ -1,4 +1,4 @@
-"""Credentials are sent to the registry's origin only, wherever a reply leads next."""
+"""Credentials are sent to the registry's origin only, whatever URL a reply points to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TAGS = b'{"tags":["v1"]}'
 
 @pytest.fixture
 def other(other: ScriptedServer) -> ScriptedServer:
-    """Another origin, which has the blob DATA under every path."""
+    """Start a server at another origin, which has the blob DATA at every path."""
     other.handler = lambda request: (
         reply(200, length=4) if request.method == "HEAD" else reply(200, DATA)
     )
@@ -37,7 +37,7 @@ def other(other: ScriptedServer) -> ScriptedServer:
 
 
 def assert_without_credentials(*requests: ReceivedRequest) -> None:
-    """Assert that neither credentials nor the connection's own headers arrived."""
+    """Assert that these requests have neither credentials nor the connection's own headers."""
     assert requests
     for one in requests:
         assert "authorization" not in one.headers
@@ -48,7 +48,7 @@ def assert_without_credentials(*requests: ReceivedRequest) -> None:
 
 
 def assert_with_credentials(*requests: ReceivedRequest) -> None:
-    """Assert that credentials and headers arrived at the registry: else a test proves nothing."""
+    """Assert that these requests have the credentials and the connection's own headers."""
     assert requests
     for one in requests:
         assert one.headers["authorization"].startswith("Basic ")
@@ -58,7 +58,7 @@ def assert_with_credentials(*requests: ReceivedRequest) -> None:
 def test_another_name_of_the_same_host_is_another_origin(
     make_client: MakeClient, server: ScriptedServer
 ) -> None:
-    """Port and machine are the same; only the name differs."""
+    """The machine and the port are the same; only the host name differs."""
     elsewhere = server.url.replace("127.0.0.1", "localhost")
 
     def handler(request: ReceivedRequest) -> bytes:
@@ -77,7 +77,7 @@ def test_another_name_of_the_same_host_is_another_origin(
 def test_a_redirect_that_returns_to_the_registry(
     make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
 ) -> None:
-    """Each request has the headers of its own origin, whatever came before it."""
+    """The headers of each request depend on its own origin, not on the redirects before it."""
     other.handler = lambda request: reply(307, Location=f"{server.url}/back")
     server.handler = lambda request: (
         reply(200, DATA) if request.path == "/back" else reply(307, Location=f"{other.url}/x")
@@ -104,7 +104,7 @@ def test_redirects_of_every_status(
 def test_a_challenge_from_another_origin(
     make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
 ) -> None:
-    """A 401 behind a redirect is an error, not a reason to log in there."""
+    """A 401 from the target of a redirect is an error; the client does not log in there."""
     other.handler = lambda request: reply(401, WWW_Authenticate='Basic realm="give me"')
     server.handler = lambda request: reply(307, Location=f"{other.url}/x")
     with pytest.raises(DockhandError, match="401"):
@@ -116,7 +116,7 @@ def test_a_challenge_from_another_origin(
 def test_a_body_follows_a_redirect(
     make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
 ) -> None:
-    """307 for a PUT: the same body arrives at the other origin, without credentials."""
+    """After a 307, the PUT is sent to the other origin with its body, but without credentials."""
     server.handler = lambda request: reply(307, Location=f"{other.url}/m")
     other.handler = lambda request: reply(201, Location="/x")
     make_client(server.url, auth=BASIC, headers=OWN).put_manifest("a/b", "v1", MANIFEST)
@@ -130,7 +130,7 @@ def test_a_body_follows_a_redirect(
 def test_a_redirect_that_would_drop_the_body(
     make_client: MakeClient, server: ScriptedServer
 ) -> None:
-    """302 would turn a PUT into a GET, which pushes nothing: it is an error."""
+    """A 302 would turn the PUT into a GET, which pushes nothing, so it is an error."""
     server.handler = lambda request: reply(302, Location="/elsewhere")
     with pytest.raises(DockhandError, match="302"):
         make_client(server.url).put_manifest("a/b", "v1", MANIFEST)
@@ -140,7 +140,7 @@ def test_a_redirect_that_would_drop_the_body(
 def test_an_upload_location_at_another_origin(
     make_client: MakeClient, server: ScriptedServer, other: ScriptedServer, tmp_path: Path
 ) -> None:
-    """Every request of an upload goes to its Location, without credentials."""
+    """Every request of the upload goes to the upload's Location, without credentials."""
     place = f"{other.url}/up/1?_state=s"
     server.handler = lambda request: (
         reply(404) if request.method == "HEAD" else reply(202, Location=place)
@@ -166,7 +166,7 @@ def test_an_upload_location_at_another_origin(
 def test_links_to_another_origin(
     make_client: MakeClient, server: ScriptedServer, other: ScriptedServer, link: str
 ) -> None:
-    """Lists of tags, repositories and referrers whose next page is at another origin."""
+    """The next page of tags, repositories or referrers is at another origin."""
     pages = {
         "tags": TAGS,
         "_catalog": b'{"repositories":["a"]}',
@@ -192,7 +192,7 @@ def test_links_to_another_origin(
 def test_https_never_becomes_http(
     make_client: MakeClient, tmp_path: Path, other: ScriptedServer, what: str
 ) -> None:
-    """Not even on the same host: nothing may be sent unencrypted."""
+    """A redirect, upload or link to http is refused, even if it is on the same host."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -249,7 +249,7 @@ def test_https_never_becomes_http(
 def test_oddly_written_redirect_targets(
     make_client: MakeClient, server: ScriptedServer, other: ScriptedServer, target: str
 ) -> None:
-    """Another origin gets no credentials, however its URL is written."""
+    """However the URL of another origin is written, that origin gets no credentials."""
     away, home = (urlsplit(one.url).netloc for one in (other, server))
     place = target.format(away=away, home=home, port=away.rpartition(":")[2])
 
@@ -276,9 +276,9 @@ HOSTS = st.text("regist.y:80@\\/?#[]%2f\t １。", max_size=24)
 @example("evil#@registry:80", "/")
 @example("registry:80%2f@evil", "/")
 def test_both_url_parsers_see_the_same_origin(host: str, rest: str) -> None:
-    """A URL taken for the registry's origin is one where httpx connects to the registry.
+    """If Dockhand takes a URL for the registry's origin, httpx connects to the registry for it.
 
-    The origin is parsed by urllib; httpx parses the same text to connect.
+    Dockhand finds the origin with urllib; httpx parses the URL by itself.
     """
     try:
         url = resolve_url("http://registry:80/v2/", f"http://{host}{rest}")

@@ -1,4 +1,4 @@
-"""Downloads that break: resumed, begun again or given up."""
+"""Downloads that break and are resumed, begun again or given up."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ DIGEST = Digest.of(DATA)
 
 
 def partial_file(folder: Path) -> Path:
-    """The file of an unfinished download."""
+    """The path of the partial file of an unfinished download."""
     return folder / f"blob.{DIGEST.encoded[:16]}.part"
 
 
 def ranged(request: ReceivedRequest, data: bytes = DATA) -> tuple[int, bytes]:
-    """The offset that a request asks for, and the head of the reply to it."""
+    """Return the offset that a request asks for, and the head of the reply with these bytes."""
     start = int(request.headers.get("range", "bytes=0-")[6:-1])
     span = f"bytes {start}-{len(data) - 1}/{len(data)}"
     if start:
@@ -40,12 +40,12 @@ def ranged(request: ReceivedRequest, data: bytes = DATA) -> tuple[int, bytes]:
 
 
 class CutDownloads:
-    """A handler that sends a blob, and cuts each of the first replies after some bytes.
+    """A handler that sends the blob DATA, and cuts the first replies after some bytes.
 
     Args:
-        cuts: bytes of each of these replies.
-        has_read: becomes true when the client has read bytes of a reply. aiohttp drops bytes
-            that were not read before the connection broke.
+        cuts: for each reply that is cut, the number of bytes that are sent of it.
+        has_read: returns whether the client has read bytes of a reply; the cut waits for this,
+            since aiohttp drops bytes that were not read before the connection broke.
     """
 
     def __init__(self, *cuts: int, has_read: Callable[[], bool] = lambda: True) -> None:
@@ -55,8 +55,8 @@ class CutDownloads:
         start, head = ranged(request)
         if self.cuts:
             sent = DATA[start : start + self.cuts.pop(0)]
-            # Async clients collect the bytes in batches that are larger than this blob, and
-            # `has_read` stays false: they have a second for reading.
+            # Async clients collect bytes in batches that are larger than this blob, so their
+            # `has_read` stays false; the connection is cut after a second then.
             return [head, sent, WaitUntil(self.has_read, 1.0), CUT]
         return [head, DATA[start:]]
 
@@ -64,7 +64,10 @@ class CutDownloads:
 def assert_resumed(server: ScriptedServer, at: list[int]) -> None:
     """Assert that each request but the first asks for the rest of the blob.
 
-    It may ask for bytes before the cut: aiohttp drops bytes that were not read yet.
+    Args:
+        server: the server that received the requests.
+        at: for each later request, the offset of the cut before it. The request may start at an
+            earlier offset, since aiohttp drops bytes that were not read yet.
     """
     first, *later = [one.headers.get("range") for one in server.requests]
     assert first is None
@@ -109,12 +112,12 @@ def test_reader_waits_before_it_resumes(make_client: MakeClient, server: Scripte
         first = blob.read(1000)
         start = time.monotonic()
         assert first + b"".join(blob) == DATA
-    assert time.monotonic() - start >= 0.2  # half of the first back-off, at least
+    assert time.monotonic() - start >= 0.2  # at least half of the first back-off
     assert_resumed(server, [100_000])
 
 
 def test_reader_gives_up(make_client: MakeClient, server: ScriptedServer) -> None:
-    """After as many failures without a byte in between as a connection has retries."""
+    """The number of failures in a row, without new bytes, is limited by the setting `retries`."""
     first = b""
     server.handler = CutDownloads(100_000, *[0] * 20, has_read=lambda: bool(first))
     with make_client(server.url, retries=2).open_blob("a/b", DIGEST) as blob:
@@ -125,7 +128,7 @@ def test_reader_gives_up(make_client: MakeClient, server: ScriptedServer) -> Non
 
 
 def test_download_gives_up(make_client: MakeClient, server: ScriptedServer, tmp_path: Path) -> None:
-    """The bytes that arrived are kept for the next try."""
+    """The bytes that arrived are kept for the next download."""
     reported: list[int] = []
     server.handler = CutDownloads(100_000, *[0] * 20, has_read=lambda: bool(reported))
     registry = make_client(server.url, retries=2)
@@ -146,7 +149,7 @@ def test_download_gives_up(make_client: MakeClient, server: ScriptedServer, tmp_
 def test_a_server_that_ignores_ranges(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path
 ) -> None:
-    """The server sends the whole blob instead of the rest."""
+    """The server replies with the whole blob instead of the missing rest."""
     partial_file(tmp_path).write_bytes(DATA[:1000])
     server.handler = lambda request: reply(200, DATA)
     make_client(server.url).download_blob("a/b", DIGEST, tmp_path / "blob")
@@ -157,7 +160,10 @@ def test_a_server_that_ignores_ranges(
 def test_a_partial_file_of_another_blob(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path, left: bytes
 ) -> None:
-    """A file that is too long is begun again; one with wrong bytes is an error once."""
+    """A partial file that is too long is replaced.
+
+    If it has wrong bytes, the first download fails and deletes it, and the next download succeeds.
+    """
     partial_file(tmp_path).write_bytes(left)
 
     def handler(request: ReceivedRequest) -> list[Step]:
@@ -199,7 +205,7 @@ def test_a_blob_with_a_wrong_digest(
 
 
 def test_a_wrong_digest_in_headers(make_client: MakeClient, server: ScriptedServer) -> None:
-    """The registry replies with another manifest than the request names."""
+    """The digest in the reply is not the digest in the request."""
     other = Digest.of(b"x")
     server.handler = lambda request: reply(
         200, length=3, Docker_Content_Digest=other, Content_Type="a/b"
@@ -218,7 +224,7 @@ def test_a_wrong_content_length(
     registry = make_client(server.url, retries=1)
     with pytest.raises((ConnectionFailed, DigestMismatch)):
         registry.read_blob("a/b", DIGEST)
-    # The file appears if the whole blob arrived, whatever its Content-Length.
+    # A download may succeed if the whole blob arrived and only the Content-Length was too large.
     with suppress(ConnectionFailed, DigestMismatch, ResponseInvalid):
         registry.download_blob("a/b", DIGEST, tmp_path / "blob")
         assert length > len(DATA)

@@ -1,4 +1,4 @@
-"""Uploads that break: resumed, begun again or given up."""
+"""Uploads that break and are resumed, begun again or given up."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ START = "/v2/a/b/blobs/uploads/"
 
 
 class Uploads:
-    """A registry that takes uploads and cuts connections.
+    """A registry that accepts one blob and cuts some connections.
 
     Args:
-        keeps: whether the bytes of a broken upload stay (Distribution 3.1) or not (2.8).
-        cut_after: bytes after which the first body is cut.
-        lose: number of replies to bodies that are lost.
+        keeps: whether the registry keeps the bytes of a broken upload, as Distribution 3.1 does
+            and 2.8 does not.
+        cut_after: the number of bytes after which the first body is cut; None for no cut.
+        lose: the number of requests with a body whose reply is lost.
     """
 
     def __init__(self, *, keeps: bool, cut_after: int | None = None, lose: int = 0) -> None:
@@ -74,7 +75,7 @@ class Uploads:
 
 
 def test_upload_is_resumed(make_client: MakeClient, server: ScriptedServer, tmp_path: Path) -> None:
-    """Distribution 3.1 keeps every byte that it received."""
+    """Distribution 3.1 keeps the bytes that it received, so the client sends only the rest."""
     server.handler = uploads = Uploads(keeps=True, cut_after=120_000)
     path = tmp_path / "file"
     path.write_bytes(DATA)
@@ -91,7 +92,7 @@ def test_upload_is_resumed(make_client: MakeClient, server: ScriptedServer, tmp_
 
 
 def test_upload_is_begun_again(make_client: MakeClient, server: ScriptedServer) -> None:
-    """Distribution 2.8 forgets the upload."""
+    """Distribution 2.8 drops a broken upload, so the client sends the whole blob again."""
     server.handler = uploads = Uploads(keeps=False, cut_after=120_000)
     assert make_client(server.url).upload_blob("a/b", DATA).digest == DIGEST
     assert uploads.blob == DATA
@@ -100,7 +101,7 @@ def test_upload_is_begun_again(make_client: MakeClient, server: ScriptedServer) 
 
 
 def test_a_lost_reply_to_an_upload(make_client: MakeClient, server: ScriptedServer) -> None:
-    """The blob is in the registry, so it is not sent twice."""
+    """The client finds the blob in the registry, and does not send it again."""
     server.handler = uploads = Uploads(keeps=False, lose=1)
     assert make_client(server.url).upload_blob("a/b", DATA).digest == DIGEST
     assert uploads.begun == 1
@@ -108,7 +109,7 @@ def test_a_lost_reply_to_an_upload(make_client: MakeClient, server: ScriptedServ
 
 
 def test_a_lost_reply_to_a_chunk(make_client: MakeClient, server: ScriptedServer) -> None:
-    """The registry has the chunk, a part of it, or nothing; the upload's status shows which."""
+    """The registry has the chunk, a part of it, or nothing; the upload's status shows how much."""
     for uploads in (
         Uploads(keeps=True, lose=1),
         Uploads(keeps=True, cut_after=0),
@@ -124,7 +125,7 @@ def test_a_lost_reply_to_a_chunk(make_client: MakeClient, server: ScriptedServer
 
 
 def test_a_corrupted_upload_is_begun_again(make_client: MakeClient, server: ScriptedServer) -> None:
-    """An earlier writer still wrote into a resumed upload: the digest is wrong, once."""
+    """Another writer has changed the resumed upload; its digest is wrong, so a new one is begun."""
     uploads = Uploads(keeps=True, cut_after=100_000)
 
     def handler(request: ReceivedRequest) -> list[Step] | bytes:
@@ -140,7 +141,7 @@ def test_a_corrupted_upload_is_begun_again(make_client: MakeClient, server: Scri
 
 
 def test_upload_gives_up(make_client: MakeClient, server: ScriptedServer) -> None:
-    """Every try breaks; then the upload is cancelled."""
+    """If every attempt breaks, the client cancels the upload."""
 
     def handler(request: ReceivedRequest) -> list[Step] | bytes:
         if request.method == "PUT":
@@ -190,7 +191,6 @@ def test_an_exception_from_progress_cancels_the_upload(
 def test_a_file_that_shrinks_after_hashing(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path
 ) -> None:
-    """A file that changes after it was hashed is not pushed."""
     uploads = Uploads(keeps=True)
     path = tmp_path / "file"
     path.write_bytes(DATA)
@@ -207,7 +207,7 @@ def test_a_file_that_shrinks_after_hashing(
 
 
 def test_the_minimum_size_of_chunks(make_client: MakeClient, server: ScriptedServer) -> None:
-    """All chunks but the last have at least OCI-Chunk-Min-Length bytes."""
+    """Each chunk but the last has at least OCI-Chunk-Min-Length bytes."""
     uploads = Uploads(keeps=True)
     minimum = 9 << 20
 
@@ -225,7 +225,7 @@ def test_the_minimum_size_of_chunks(make_client: MakeClient, server: ScriptedSer
 def test_a_chunk_is_repeated_only_after_its_status(
     make_client: MakeClient, server: ScriptedServer
 ) -> None:
-    """After a 503 it is unknown which bytes arrived: the client asks for the status first."""
+    """After a 503 it is unknown which bytes arrived, so the client asks for the status first."""
     uploads = Uploads(keeps=True)
     failures = iter([reply(503)])
 

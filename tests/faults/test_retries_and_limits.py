@@ -52,7 +52,7 @@ DIGEST = Digest.of(DATA)
 
 
 def replies_in_turn(first: Sequence[bytes | list[Step]], then: bytes = reply(200, TAGS)) -> Any:
-    """A handler that gives the first replies, one for each request, and then always another."""
+    """Make a handler that sends the replies in `first`, one for each request, and then `then`."""
     waiting = iter(first)
     return lambda request: next(waiting, then)
 
@@ -98,7 +98,7 @@ def test_retry_after_as_a_date(make_client: MakeClient, server: ScriptedServer) 
 
 
 def test_a_long_retry_after_is_an_error(make_client: MakeClient, server: ScriptedServer) -> None:
-    """The client does not wait for an hour."""
+    """The client raises instead of waiting for an hour."""
     server.handler = lambda request: reply(429, Retry_After="3600")
     with pytest.raises(TooManyRequests) as caught:
         list(make_client(server.url).tags("a/b"))
@@ -140,7 +140,7 @@ def test_a_refused_connection(make_client: MakeClient) -> None:
 
 
 def test_is_online_is_not_retried(make_client: MakeClient, server: ScriptedServer) -> None:
-    """The caller wants to know the state now, not after waiting for a registry to come back."""
+    """The caller asks for the present state, so the client does not wait for the registry."""
     with refusing_port() as port:
         registry = make_client(f"http://127.0.0.1:{port}", retries=5)
         registry.driver.retry = RetryPolicy(5, base=60.0, cap=60.0)
@@ -162,22 +162,22 @@ def test_silence_is_a_timeout(make_client: MakeClient, server: ScriptedServer) -
 
 
 def test_a_body_that_trickles_is_a_timeout(make_client: MakeClient, server: ScriptedServer) -> None:
-    """Each byte comes in time; the body as a whole does not."""
+    """Each byte arrives within the timeout, but the whole body takes too long."""
     body = [step for byte in TAGS * 16 for step in (bytes([byte]), Wait(0.05))]
     server.handler = lambda request: [reply(200, length=len(TAGS) * 16), *body]
     start = time.monotonic()
     with pytest.raises(Timeout, match="too slowly"):
         list(make_client(server.url, timeout=1.0, retries=0).tags("a/b"))
-    assert time.monotonic() - start < 15  # the body takes more than 20 seconds
+    assert time.monotonic() - start < 15  # the whole body would take more than 20 seconds
 
 
 def same_reply(steps: list[Step], _: ReceivedRequest) -> list[Step]:
-    """A handler that gives the same reply to every request."""
+    """Reply to every request with these steps."""
     return steps
 
 
 def test_body_of_100_mib(make_client: MakeClient, server: ScriptedServer) -> None:
-    """The client stops reading such a body instead of a few bytes of JSON."""
+    """The client expects a short JSON document, and stops reading a body that is so large."""
     block = b"[" * (1 << 20)
     endless: list[Step] = [reply(200, length=100 << 20), *[block] * 100]
     server.handler = lambda request: endless
@@ -234,7 +234,7 @@ def test_endless_pages(make_client: MakeClient, server: ScriptedServer) -> None:
 
 @pytest.fixture
 def other(other: ScriptedServer) -> ScriptedServer:
-    """Another origin, which has the blob DATA under every path."""
+    """Start a server at another origin, which has the blob DATA at every path."""
     other.handler = lambda request: reply(200, DATA)
     return other
 
@@ -279,7 +279,7 @@ def test_a_link_to_another_origin_gets_no_credentials(
 
 
 def test_a_redirect_within_the_origin(make_client: MakeClient, server: ScriptedServer) -> None:
-    """The credentials are kept, and the body is sent again."""
+    """The redirected request has the same credentials and the same body."""
     server.handler = lambda request: (
         reply(201, Location="/x") if request.path == "/new" else reply(307, Location="/new")
     )
@@ -355,7 +355,7 @@ def test_https_never_becomes_http(
 def test_malformed_replies(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path, answer: bytes
 ) -> None:
-    """Each operation ends with a value or a Dockhand error that shows no secret."""
+    """Each operation returns, or raises a Dockhand error that shows no secret."""
     server.handler = lambda request: [answer, CUT] if request.method != "HEAD" else [answer]
     registry = make_client(server.url, retries=0, timeout=0.5, auth=BASIC)
     operations: list[Callable[[], object]] = [

@@ -30,7 +30,7 @@ QUIET: dict[str, Any] = {"logging": {"driver": "null"}}
 
 
 def stalling(request: ReceivedRequest) -> list[Step] | bytes:
-    """Stall in the middle of a blob, and at the end of an upload."""
+    """Stall in the middle of a blob, and after the body of an upload; reply to other requests."""
     if request.method == "GET" and "/blobs/sha256" in request.path:
         return [reply(200, length=len(DATA)), DATA[: 1 << 20], HANG]
     if request.method == "HEAD":
@@ -44,7 +44,7 @@ def stalling(request: ReceivedRequest) -> list[Step] | bytes:
 
 @pytest.mark.parametrize("transport", ASYNC_TRANSPORTS)
 def test_cancellation_leaks_nothing(server: ScriptedServer, transport: str) -> None:
-    """After more cancelled operations than there are connections, the client still works."""
+    """The client still works after more cancelled operations than it has connections."""
     server.handler = stalling
 
     async def endless() -> AsyncIterator[bytes]:
@@ -70,7 +70,7 @@ def test_cancellation_leaks_nothing(server: ScriptedServer, transport: str) -> N
             for operation, method in operations:
                 before = len(server.with_method(method))
                 task = asyncio.create_task(operation())
-                while len(server.with_method(method)) == before:  # it is under way then
+                while len(server.with_method(method)) == before:  # wait until the request arrives
                     assert not task.done()
                     await asyncio.sleep(0.001)
                 await asyncio.sleep(0.05)
@@ -110,7 +110,7 @@ def test_reset_and_closed_clients(server: ScriptedServer) -> None:
 
 
 def test_fork(server: ScriptedServer) -> None:
-    """The child opens its own sockets; the parent keeps using its own."""
+    """A forked child opens a new socket, and the parent continues to use its old one."""
     server.handler = stalling
     with connect(server.url, **QUIET) as registry:
         registry.ping()
@@ -133,13 +133,15 @@ context_word = contextvars.ContextVar("context_word", default="nothing")
 
 
 class CountingFlows:
-    """Flows that count how many of them run.
+    """A maker of flows that counts how many of them run.
 
     Args:
-        together: flows that wait for each other, so that so many run at one time.
+        together: the number of flows that wait for each other, so that they run at the same time.
 
     Attributes:
-        running, most, begun: flows that run now, that ran at one time at most, and of all time.
+        running: the number of flows that run now.
+        most: the highest number of flows that ran at the same time.
+        begun: the number of flows that have begun.
     """
 
     def __init__(self, together: int = 1) -> None:
@@ -167,7 +169,7 @@ class CountingFlows:
 
 @pytest.fixture(params=["sync", "async"])
 def run(request: pytest.FixtureRequest, server: ScriptedServer) -> Any:
-    """A function that runs a flow on a sync or async client."""
+    """Provide a function that runs a flow with a sync or async client."""
     context_word.set("something")
 
     def run_flow(flow: Flow[Any]) -> Any:
@@ -217,7 +219,7 @@ def test_parallel_calls_are_on_the_wire_together(run: Any, server: ScriptedServe
     arrived = threading.Barrier(8)
 
     def handler(request: ReceivedRequest) -> bytes:
-        arrived.wait(30)  # no reply before all eight requests are there
+        arrived.wait(30)  # no reply before all eight requests have arrived
         return reply(200, b"{}")
 
     server.handler = handler
@@ -227,7 +229,7 @@ def test_parallel_calls_are_on_the_wire_together(run: Any, server: ScriptedServe
 
 
 def test_closing_a_flow_does_nothing(server: ScriptedServer) -> None:
-    """A closed flow does not yield. Its caller undoes what it began."""
+    """A flow that is closed yields no more effects, so nothing is sent to the registry."""
     with connect(server.url, **QUIET) as registry:
         flow = registry.driver.upload_blob("a/b", iter([b"x"]), digest=None, progress=None)
         next(flow)
@@ -236,7 +238,7 @@ def test_closing_a_flow_does_nothing(server: ScriptedServer) -> None:
 
 
 def test_as_blocking_runs_the_async_client(server: ScriptedServer) -> None:
-    """A check of the tests' own tool."""
+    """This checks `as_blocking`, which other tests use to test the async client."""
     loop = BlockingLoop()
     inner = async_connect(server.url, **QUIET)
     assert isinstance(inner, AsyncRegistryClient)

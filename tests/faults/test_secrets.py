@@ -36,7 +36,7 @@ TAGS = b'{"tags":["v1"]}'
 
 
 def uploads(last: bytes | list[Step]) -> Handler:
-    """A handler that begins an upload and gives the reply `last` to its next request."""
+    """Make a handler that begins an upload, and answers the upload's next request with `last`."""
 
     def handler(request: ReceivedRequest) -> list[Step] | bytes:
         if request.method == "HEAD":
@@ -47,7 +47,7 @@ def uploads(last: bytes | list[Step]) -> Handler:
 
 
 def quoting(request: ReceivedRequest) -> bytes:
-    """Reply like a proxy whose error page quotes the request's URL."""
+    """Reply as a proxy does whose error page quotes the URL of the request."""
     if request.method == "HEAD":
         return reply(404)
     if request.method == "POST":
@@ -136,7 +136,7 @@ def test_no_secret_in_errors_and_logs(
         except DockhandError as error:
             failed += 1
             seen += repr(error) + str(error) + repr(vars(error))
-            # with its causes, as a log shows them
+            # with the error's causes, as a log shows them
             seen += "".join(traceback.format_exception(error))
     log = capsys.readouterr().err
     lines = [json.loads(line) for line in log.splitlines()]
@@ -154,7 +154,7 @@ def test_no_signature_of_a_storage_url_in_errors_and_logs(
     other: ScriptedServer,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Blobs are redirected to a signed URL, and the storage there fails in several ways."""
+    """The registry redirects to a signed URL of a storage, which fails in several ways."""
     server.handler = lambda request: reply(307, Location=f"{other.url}/x?X-Signature={SIGNATURE}")
     registry = make_client(server.url, retries=0, timeout=0.2, logging={"driver": "json"})
     faults: list[bytes | list[Step]] = [
@@ -197,7 +197,7 @@ def test_no_upload_state_in_errors_and_logs(
 
 
 def test_secrets_that_a_registry_echoes(make_client: MakeClient, server: ScriptedServer) -> None:
-    """The registry, or a proxy before it, quotes the request's headers in its error."""
+    """The registry, or a proxy in front of it, quotes the request's headers in its error."""
 
     def echo(request: ReceivedRequest) -> bytes:
         quoted = f"{request.headers['authorization']} {request.headers['x-team']}"

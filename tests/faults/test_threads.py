@@ -1,4 +1,4 @@
-"""One blocking client used by many threads while connections break."""
+"""One sync client, used by many threads while connections break."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLOBS = {Digest.of(data): data for data in (os.urandom(40_000) for _ in range(16
 
 
 class UnreliableRegistry:
-    """A registry of blobs that cuts one reply in five at a random place."""
+    """A registry of blobs that cuts one reply in five at a random byte."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

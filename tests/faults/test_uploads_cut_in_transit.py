@@ -33,15 +33,17 @@ class Upstream:
     """A registry that may cut the connection in the middle of a body.
 
     Attributes:
-        cut: for each PUT or PATCH with a body, the bytes of it to read before the connection is
-            reset; None for a whole body.
-        answer: the reply to a body that is cut, before the connection is closed; None for a reset.
-        keeps: whether the bytes of a cut upload stay (Distribution 3.1) or not (2.8).
-        log: method and bytes of each body, in order.
-        data: the bytes of the upload.
-        alive: whether the upload can be continued.
-        begun: uploads begun so far.
-        blob: the finished blob.
+        cut: for each PUT or PATCH with a body, the number of bytes to read before the connection
+            is reset; None to read the whole body.
+        answer: the reply to a request that is cut, sent before the connection is closed; None to
+            reset the connection without a reply.
+        keeps: whether the registry keeps the bytes of a cut upload, as Distribution 3.1 does and
+            2.8 does not.
+        log: the method of each request and the number of bytes of its body, in order.
+        data: the received bytes of the current upload.
+        alive: whether the current upload can be continued.
+        begun: the number of uploads that were begun.
+        blob: the bytes of the finished blob; None before.
     """
 
     def __init__(self) -> None:
@@ -55,7 +57,6 @@ class Upstream:
         self.blob: bytes | None = None
 
     def serve(self, peer: socket.socket) -> None:
-        """Serve one connection."""
         buffer = b""
         while True:
             while b"\r\n\r\n" not in buffer:
@@ -85,7 +86,7 @@ class Upstream:
             peer.sendall(self.reply(method, target, bytes(body)))
 
     def reply(self, method: str, target: str, body: bytes) -> bytes:
-        """The reply to a request whose body arrived whole."""
+        """Reply to a request whose whole body has arrived."""
         place = f"{START}{self.begun}?_state={len(self.data)}"
         if method == "HEAD":
             return reply(404) if self.blob is None else reply(200, length=len(self.blob))
@@ -108,13 +109,13 @@ class Upstream:
         return reply(201, Location="/x")
 
     def count(self, method: str) -> int:
-        """The number of requests of a method."""
+        """Count the requests with this method."""
         return sum(one == method for one, _ in self.log)
 
 
 @contextmanager
 def serving(upstream: Upstream) -> Iterator[str]:
-    """Serve a registry until the block ends; the value is its URL."""
+    """Serve a registry until the `with` block ends, and provide the registry's URL."""
     threads: list[threading.Thread] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         peers: list[socket.socket] = []
@@ -148,20 +149,20 @@ def serving(upstream: Upstream) -> Iterator[str]:
 
 @pytest.fixture
 def upstream() -> Upstream:
-    """The state of the registry."""
+    """Provide the registry, whose state a test reads and sets."""
     return Upstream()
 
 
 @pytest.fixture
 def url(upstream: Upstream) -> Iterator[str]:
-    """The URL of the registry."""
+    """Serve the registry, and provide its URL."""
     with serving(upstream) as found:
         yield found
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file with DATA."""
+    """Write DATA to a file, and return the file's path."""
     path = tmp_path / "file"
     path.write_bytes(DATA)
     return path
@@ -180,7 +181,7 @@ def test_a_file_that_is_cut(
     assert {total for _, total in reported} == {len(DATA)}
     assert all(0 < done <= len(DATA) for done, _ in reported)
     if keeps and cuts[0]:
-        assert upstream.begun == 1  # resumed, and no byte is sent twice
+        assert upstream.begun == 1  # the upload was resumed, and no byte was sent twice
         assert sum(n for method, n in upstream.log if method in ("PUT", "PATCH")) == len(DATA)
     else:
         assert upstream.begun == len(cuts) + 1
@@ -194,7 +195,7 @@ def test_a_file_that_is_given_up(
         make_client(url, retries=2).upload_blob("a/b", file)
     assert len(upstream.cut) == 18
     assert upstream.blob is None
-    assert not upstream.alive  # cancelled
+    assert not upstream.alive  # the client has cancelled the upload
 
 
 BLOCKS = [bytes([number]) * MIB for number in range(20)]  # chunks of 8, 8 and 4 MiB
@@ -215,7 +216,7 @@ WHOLE = b"".join(BLOCKS)
 def test_a_stream_that_is_cut(
     make_client: MakeClient, upstream: Upstream, url: str, cuts: list[int | None]
 ) -> None:
-    """The source can be read only once: each chunk is resumed where the registry has it."""
+    """A stream can be read only once, so each chunk is resumed at the registry's offset."""
     upstream.cut = [*cuts]
     assert make_client(url).upload_blob("a/b", iter(BLOCKS)).digest == Digest.of(WHOLE)
     assert upstream.blob == WHOLE
@@ -226,7 +227,7 @@ def test_a_stream_that_is_cut(
 def test_a_stream_that_the_registry_forgets(
     make_client: MakeClient, upstream: Upstream, url: str
 ) -> None:
-    """As on Distribution 2.8: a source that can be read only once cannot be begun again."""
+    """Distribution 2.8 drops a cut upload, and a stream cannot be sent again from its start."""
     upstream.cut, upstream.keeps = [None, MIB], False
     with pytest.raises(DockhandError):
         make_client(url).upload_blob("a/b", iter(BLOCKS))
@@ -264,9 +265,9 @@ def test_an_early_refusal(
     status: str,
     error: type[Exception],
 ) -> None:
-    """The reply comes before the body's end, and then the connection is closed.
+    """The registry replies before it has read the body, and closes the connection.
 
-    The client sees the reply or the broken connection first, by chance.
+    It is random whether the client sees the reply or the broken connection first.
     """
     upstream.cut = [MIB // 4] * 20
     upstream.answer = reply(status, b'{"errors":[]}', Connection="close")

@@ -1,4 +1,4 @@
-"""Deliveries through Celery with a real Redis, real workers and a broker that stops."""
+"""Deliveries through Celery, with a real Redis server that is stopped and real workers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Redis:
 
 
 class CeleryDeployment:
-    """An inbox, and the processes around it: receiver, dispatcher, Celery workers."""
+    """An inbox, and the processes that use it: a receiver, a dispatcher and Celery workers."""
 
     def __init__(self, folder: Path, redis: Redis) -> None:
         self.folder, self.redis = folder, redis
@@ -126,7 +126,7 @@ class CeleryDeployment:
         return Inbox(self.inbox).counts()
 
     def post(self, url: str, *tags: str, repository: str = "team/app") -> list[str]:
-        """Post a push for each tag, in order, and return the events' ids."""
+        """Send a push notification for each tag, in order, and return the ids of the events."""
         ids = []
         for tag in tags:
             event = push(repository, tag=tag)
@@ -139,7 +139,7 @@ class CeleryDeployment:
         return ids
 
     def event_ids(self, handler: str) -> list[str]:
-        """Ids of the events a handler was called with, in the order of their first calls."""
+        """Return the ids of the events that a handler got, in the order of the first calls."""
         return list(dict.fromkeys(call.id for call in self.plugin.calls(handler)))
 
 
@@ -149,7 +149,7 @@ def deployment(tmp_path: Path) -> Iterator[CeleryDeployment]:
     redis.start()
     try:
         found = CeleryDeployment(tmp_path, redis)
-        with found.dispatcher():  # registers the handlers before the first event arrives
+        with found.dispatcher():  # the dispatcher registers the handlers
             eventually(lambda: found.inbox.exists() and len(found.counts().handlers) == 2)
         yield found
     finally:
@@ -167,7 +167,7 @@ def test_events_are_delivered_in_order_to_every_handler(deployment: CeleryDeploy
         delivered = deployment.event_ids(handler)
         assert [each for each in delivered if each in mine] == mine
         assert [each for each in delivered if each in others] == others
-        assert len(deployment.plugin.calls(handler)) == 40  # one call each, as none failed
+        assert len(deployment.plugin.calls(handler)) == 40  # one call for each event
     assert (counts.delivered, counts.failed, counts.dead) == (80, 0, 0)
     assert os.getpid() not in {call.process for call in deployment.plugin.calls()}
 
@@ -177,7 +177,7 @@ def test_no_event_is_lost_while_the_broker_is_down(deployment: CeleryDeployment)
         first = deployment.post(url, "v1", "v2")
         eventually(lambda: deployment.counts().waiting == 0, 60)
         deployment.redis.stop()
-        second = deployment.post(url, "v3", "v4", "v5")  # accepted although the broker is down
+        second = deployment.post(url, "v3", "v4", "v5")  # accepted although the broker is stopped
         time.sleep(2)
         assert deployment.counts().waiting == 6
         deployment.redis.start()
@@ -210,7 +210,7 @@ def test_events_of_a_killed_worker_are_delivered(deployment: CeleryDeployment) -
 
 
 def test_time_without_a_worker_is_no_failed_attempt(deployment: CeleryDeployment) -> None:
-    """The task expires and is handed out again."""
+    """A task that no worker has started expires and is sent again, without a failed attempt."""
     with deployment.receiver() as url, deployment.dispatcher():
         ids = deployment.post(url, "v1")
         time.sleep(8)  # longer than `--expires`
@@ -224,7 +224,7 @@ def test_time_without_a_worker_is_no_failed_attempt(deployment: CeleryDeployment
 
 
 def test_a_new_dispatcher_waits_for_the_tasks_of_a_killed_one(deployment: CeleryDeployment) -> None:
-    """It sends no second task for the same delivery."""
+    """The new dispatcher does not send a second task for the same delivery."""
     with deployment.receiver() as url, deployment.worker():
         with deployment.dispatcher() as process:
             ids = deployment.post(url, "slow", "v1")

@@ -1,4 +1,4 @@
-"""skopeo, crane and regctl against the embedded registry."""
+"""skopeo, crane and regctl, used with the embedded registry."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    """The URL of an embedded registry."""
+    """Start an embedded registry, and provide its URL."""
     with embedded(tmp_path / "registry") as found:
         yield found
 
 
 @pytest.fixture
 def registry(url: str) -> Iterator[RegistryClient]:
-    """Dockhand's client of that registry."""
+    """Connect Dockhand's client to the registry at `url`."""
     with connect(url, logging={"driver": "null"}) as found:
         yield found
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A function that runs a client in a home of its own and returns its output.
+    """Provide a function that runs a program with a home folder of its own and returns its output.
 
-    Where `succeeds` is false, the client has to fail, and its error output is returned.
+    If `succeeds` is false, the program has to fail, and its error output is returned.
     """
     environment = program_environment(tmp_path / "home")
 
@@ -58,7 +58,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def make_layer(path: Path, number: int) -> Path:
-    """Write a layer as a tar file with random contents."""
+    """Write a tar file with random contents for a layer, and return the file's path."""
     file = path / f"layer{number}.tar"
     with tarfile.open(file, "w") as tar:
         entry = tarfile.TarInfo(f"file{number}")
@@ -88,7 +88,7 @@ def test_skopeo(url: str, registry: RegistryClient, run: Run, tmp_path: Path) ->
 
 
 def test_layout_on_disk(url: str, registry: RegistryClient, run: Run, tmp_path: Path) -> None:
-    """Other tools can read the registry's folder."""
+    """skopeo can read the registry's folder directly, as an OCI layout."""
     skopeo = program("skopeo", SKOPEO)
     manifest = push_image(registry, "a/b", "v1")
     root = tmp_path / "registry" / "root"
@@ -100,7 +100,7 @@ def test_crane(url: str, registry: RegistryClient, run: Run, tmp_path: Path) -> 
     crane = program("crane", BUILT)
     host = url.removeprefix("http://")
     layers = [f"--new_layer={make_layer(tmp_path, number)}" for number in range(12)]
-    run(crane, "append", "--insecure", *layers, "-t", f"{host}/a/b:v1")  # pushed in parallel
+    run(crane, "append", "--insecure", *layers, "-t", f"{host}/a/b:v1")  # in parallel
     image = registry.image("a/b", "v1")
     assert len(image.layers) == 12
     assert run(crane, "digest", "--insecure", f"{host}/a/b:v1").strip() == image.digest
@@ -141,7 +141,7 @@ def test_regctl(url: str, registry: RegistryClient, run: Run, tmp_path: Path) ->
 
 
 def test_passwords(run: Run, tmp_path: Path) -> None:
-    """Each client logs in in its own way; without a password, access is refused."""
+    """Each program can log in with a password; without one, access is refused."""
     skopeo = program("skopeo", SKOPEO)
     crane = program("crane", BUILT)
     regctl = program("regctl", BUILT)

@@ -1,4 +1,4 @@
-"""Dockhand's clients against a real Distribution: streams, cuts, logins, configurations."""
+"""Dockhand's clients with a real Distribution: streams, cut connections, logins, settings."""
 
 from __future__ import annotations
 
@@ -38,21 +38,20 @@ MakeClient = Callable[..., Any]
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def version(request: pytest.FixtureRequest) -> str:
-    """The version of Distribution."""
     found: str = request.param
     return found
 
 
 @pytest.fixture(scope="module")
 def url(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Distribution that the tests share."""
+    """Start a Distribution that all tests of a version share, and provide its URL."""
     with distribution(version, tmp_path_factory.mktemp("registry")) as found:
         yield found
 
 
 @pytest.fixture(params=["sync", "async", "async-httpx"])
 def make_client(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
-    """A function that makes sync or async clients; they are closed after the test."""
+    """Provide a function that makes sync or async clients, which are closed after the test."""
     loop = BlockingLoop()
     clients: list[Any] = []
 
@@ -75,14 +74,14 @@ def make_client(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
 
 @pytest.fixture(scope="module")
 def big_blob(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Digest]:
-    """A file of 24 MiB, and its digest."""
+    """Write a file of 24 MiB; return its path and its digest."""
     path = tmp_path_factory.mktemp("big") / "blob"
     path.write_bytes(os.urandom(SIZE))
     return path, Digest.of(path.read_bytes())
 
 
 def repository_of(request: pytest.FixtureRequest) -> str:
-    """The name of a repository for this test alone."""
+    """Return the name of a repository that only this test uses."""
     return "live/" + "".join(c if c.isalnum() else "-" for c in request.node.name).strip("-")
 
 
@@ -103,7 +102,7 @@ def test_a_file_is_pushed_and_pulled(
 def test_a_stream_is_pushed_in_chunks(
     make_client: MakeClient, url: str, big_blob: tuple[Path, Digest], request: Any
 ) -> None:
-    """More than one chunk, from a source that can be read only once."""
+    """The stream fills more than one chunk, and can be read only once."""
     path, digest = big_blob
     registry, repository = make_client(url), repository_of(request)
     with path.open("rb") as file:
@@ -119,7 +118,7 @@ def test_a_stream_is_pushed_in_chunks(
 def test_an_upload_that_is_cut(
     make_client: MakeClient, url: str, version: str, big_blob: Any, request: Any
 ) -> None:
-    """The upload is resumed on 3.1 and begun again on 2.8; both end with the blob."""
+    """The upload is resumed on Distribution 3.1 and begun again on 2.8; both succeed."""
     path, digest = big_blob
     repository = repository_of(request)
     with cutting_proxy(url) as proxy:
@@ -127,7 +126,7 @@ def test_an_upload_that_is_cut(
         registry.ping()
         proxy.upload_cuts.append(9 << 20)
         reported: list[int] = []
-        # Distribution builds its Location from the Host header, so it leads through the proxy too
+        # Distribution builds the Location from the Host header, so the upload uses the proxy, too
         result = registry.upload_blob(repository, path, progress=lambda d, _: reported.append(d))
         assert proxy.cut_count == 1
     assert result.digest == digest
@@ -162,7 +161,7 @@ def test_a_download_that_is_cut(
 
 
 def test_another_process_continues_an_upload(url: str, request: Any) -> None:
-    """The other process has nothing but the upload's JSON."""
+    """The other process gets the upload as JSON, and nothing else."""
     repository = repository_of(request)
     with connect(url) as registry:
         upload = registry.upload_chunk(registry.start_upload(repository), b"first ")
@@ -231,7 +230,7 @@ def test_deletion_disabled(make_client: MakeClient, version: str, tmp_path: Path
 
 
 def test_a_read_only_registry(make_client: MakeClient, version: str, tmp_path: Path) -> None:
-    """The reply is a 405 in plain text."""
+    """Distribution replies with a 405 in plain text."""
     storage = {
         "filesystem": {"rootdirectory": str(tmp_path / "data")},
         "maintenance": {"readonly": {"enabled": True}},
@@ -249,7 +248,7 @@ def test_a_page_that_is_too_large(make_client: MakeClient, url: str) -> None:
 
 
 def test_lists_over_many_pages(make_client: MakeClient, url: str, request: Any) -> None:
-    """Each tag comes once, also where a link leads to an empty last page."""
+    """Each tag is listed once, even if the last link leads to an empty page."""
     registry, repository = make_client(url), repository_of(request)
     manifest = push_image(registry, repository, "t000")
     tags = [f"t{number:03}" for number in range(40)]
@@ -267,7 +266,7 @@ def test_lists_over_many_pages(make_client: MakeClient, url: str, request: Any) 
 
 
 def test_skopeo(make_client: MakeClient, url: str, tmp_path: Path, request: Any) -> None:
-    """skopeo reads images that Dockhand pushed, and Dockhand reads those that skopeo pushed."""
+    """skopeo reads an index that Dockhand pushed, and Dockhand reads the copy that skopeo makes."""
     skopeo = program("skopeo", "install Debian's package skopeo")
     registry, repository = make_client(url), repository_of(request)
     index = push_index(registry, repository, "v1")

@@ -1,4 +1,4 @@
-"""Notifications of real registries, configured with the printed section of the receiver."""
+"""Notifications of real registries, with the configuration that the receiver prints for them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ HELM = "application/vnd.cncf.helm.config.v1+json"
 
 
 class NotificationSource:
-    """A registry that notifies a receiver, and the events that arrived."""
+    """A registry that sends notifications to a receiver, and the events that have arrived."""
 
     def __init__(
         self, url: str, flavour: str, receiver: RunningReceiver, recorder: EventRecorder
@@ -63,11 +63,11 @@ class NotificationSource:
 
     @property
     def pending(self) -> list[RegistryBaseEvent]:
-        """Events that `next_events` has not returned yet."""
+        """The events that `next_events` has not returned yet."""
         return self._recorder.events[self._read :]
 
     def next_events(self, number: int) -> list[RegistryBaseEvent]:
-        """Wait for a number of events, and return them; no more may have arrived."""
+        """Wait for this number of events, check that no more have arrived, and return them."""
         eventually(lambda: len(self.pending) >= number)
         events = self.pending
         self._read += number
@@ -106,7 +106,7 @@ def registry(source: NotificationSource) -> Iterator[RegistryClient]:
 
 @pytest.fixture
 def skopeo(tmp_path: Path) -> Callable[..., str]:
-    """Runs skopeo with a home folder of its own."""
+    """Provide a function that runs skopeo with a home folder of its own."""
     binary = program("skopeo", "Debian's package skopeo has it")
 
     def run(*arguments: str) -> str:
@@ -157,7 +157,7 @@ def test_events_of_blobs(source: NotificationSource, registry: RegistryClient) -
 
     registry.delete_blob("team/app", blob.digest)
     [deleted] = source.next_events(1)
-    # 2.8 and 3.1 do not say that it was a blob
+    # the event of 2.8 and 3.1 does not show whether a blob or a manifest was deleted
     assert deleted.digest == blob.digest
     assert deleted.repository == "team/app"
     assert deleted.action == "delete"
@@ -194,7 +194,7 @@ def test_events_of_manifests(source: NotificationSource, registry: RegistryClien
 
     registry.delete_manifest("team/app", manifest.digest)
     looked_up, *gone = source.next_events(4)
-    assert isinstance(looked_up, ManifestPulled)  # the client reads a manifest before it deletes it
+    assert isinstance(looked_up, ManifestPulled)  # the client reads the manifest first
     assert {summary(event) for event in gone} == {
         (ManifestDeleted, "team/app", None, manifest.digest),
         (TagDeleted, "team/app", "v1", None),
@@ -205,13 +205,13 @@ def test_events_of_manifests(source: NotificationSource, registry: RegistryClien
 def test_events_of_skopeo(
     source: NotificationSource, registry: RegistryClient, skopeo: Callable[..., str], tmp_path: Path
 ) -> None:
-    """A copy of an index: pushes, mounts, pulls and a deletion, in order of each repository."""
+    """skopeo copies and deletes an index; the events of each repository arrive in order."""
     index = push_index(registry, "team/app", "v1")
-    source.next_events(7)  # for both platforms config, layer and manifest, then the index
+    source.next_events(7)  # config, layer and manifest of two platforms, and the index
     original, copy = f"docker://{source.host}/team/app:v1", f"docker://{source.host}/team/copy:v2"
     insecure = ("--src-tls-verify=false", "--dest-tls-verify=false")
     skopeo("copy", "--all", "--preserve-digests", *insecure, original, copy)
-    registry.ping()  # no event
+    registry.ping()  # a ping causes no event
     eventually(lambda: _has_pushed(source, "team/copy", index.digest))
     received = source.next_events(len(source.pending))
     copied = [event for event in received if event.repository == "team/copy"]
@@ -249,7 +249,7 @@ def _has_deleted_a_tag(source: NotificationSource) -> bool:
 
 
 def test_event_of_a_deleted_tag(source: NotificationSource, registry: RegistryClient) -> None:
-    """In Distribution 3.1 and the embedded registry; 2.8 cannot delete tags."""
+    """Distribution 3.1 and the embedded registry send the event; 2.8 cannot delete tags."""
     manifest = push_image(registry, "team/app", "v1")
     source.next_events(3)
     if source.flavour == "distribution-2.8":
@@ -267,7 +267,7 @@ def test_event_of_a_deleted_tag(source: NotificationSource, registry: RegistryCl
 def test_artifacts_keep_their_media_types(
     source: NotificationSource, registry: RegistryClient
 ) -> None:
-    """A Helm chart, and a signature whose subject is an image."""
+    """The artifacts are a Helm chart, and a signature whose subject is an image."""
     image = push_image(registry, "team/app", "v1")
     config = push_blob(registry, "team/app", b'{"name": "chart"}', HELM)
     chart = ImageManifest(config=config, layers=())

@@ -1,4 +1,4 @@
-"""A soak test: receiver and workers are killed repeatedly during pushes to a registry."""
+"""A soak test: the receiver and workers are killed again and again during pushes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 KILLS = 20
 IMAGES = 300
 REPOSITORIES = 30
-CONCURRENCY = 4  # repositories in progress for each handler, in each process
+CONCURRENCY = 4  # repositories at a time, for each handler in each process
 HANDLERS = ("every", "pushed")
 
 
 class Processes:
-    """Processes that are killed with SIGKILL, and started again."""
+    """Named processes, which a test can kill with SIGKILL and start again."""
 
     def __init__(self, log: Path, environment: dict[str, str]) -> None:
         self._log, self._environment = log, environment
@@ -53,7 +53,7 @@ class Processes:
 
     def kill(self, name: str) -> None:
         self._running[name].kill()
-        assert self._running[name].wait() == -signal.SIGKILL  # it had not ended by itself
+        assert self._running[name].wait() == -signal.SIGKILL  # the process had not ended by itself
         self.killed.append(name)
         self.start(name, *self._commands[name])
 
@@ -66,7 +66,7 @@ class Processes:
 
 @contextmanager
 def running_processes(folder: Path, plugin: RecordingPlugin, port: int) -> Iterator[Processes]:
-    """A receiver that calls handlers, and two workers for the same inbox."""
+    """Start a receiver that calls handlers, and two workers for the same inbox."""
     found = Processes(folder / "log", plugin.environment)
     inbox = ("--inbox", str(folder / "inbox.db"))
     options = ("--concurrency", str(CONCURRENCY), "--lease", "1", "--retry-after", "0.05")
@@ -80,7 +80,7 @@ def running_processes(folder: Path, plugin: RecordingPlugin, port: int) -> Itera
 
 
 def push_all(url: str) -> list[tuple[str, str]]:
-    """Push different images to all repositories in turn; return their repositories and tags."""
+    """Push images to all repositories in turn; return the repository and the tag of each image."""
     pushed = []
     with connect(url, logging={"driver": "null"}) as registry:
         for number in range(IMAGES):
@@ -89,12 +89,12 @@ def push_all(url: str) -> list[tuple[str, str]]:
             manifest = ImageManifest(config=config, layers=())
             registry.put_manifest(repository, tag, manifest)
             pushed.append((repository, tag))
-            time.sleep(0.02)  # so that it lasts as long as the killing
+            time.sleep(0.02)  # so that the pushes last as long as the kills
     return pushed
 
 
 def first_calls(calls: list[HandlerCall]) -> dict[str, list[str]]:
-    """Event ids by repository, in the order of their first calls."""
+    """Group event ids by repository, in the order of the first call for each event."""
     found: dict[str, list[str]] = defaultdict(list)
     for call in calls:
         if call.id not in found[call.repository]:
@@ -108,7 +108,7 @@ def test_no_event_is_lost_or_out_of_order(version: str, tmp_path: Path) -> None:
     inbox = Inbox(tmp_path / "inbox.db")
     route = f"http://127.0.0.1:{port}/dockhand/notify"
     section = yaml.safe_load(distribution_section(route, inbox.tokens.issue().get_secret_value()))
-    section["notifications"]["endpoints"][0]["backoff"] = "100ms"  # instead of 5 s
+    section["notifications"]["endpoints"][0]["backoff"] = "100ms"  # the default is 5 s
     with ExitStack() as stack:
         running = stack.enter_context(running_processes(tmp_path, plugin, port))
         eventually(lambda: len(inbox.counts().handlers) == len(HANDLERS))
@@ -149,7 +149,7 @@ def _start_thread(
 
 
 def _wait_for_pushes(inbox: Inbox, images: list[tuple[str, str]]) -> dict[str, list[str]]:
-    """Wait until the inbox has a push of every image; return event ids by repository, in order."""
+    """Wait until every push is in the inbox; return the event ids by repository, in order."""
 
     def rows() -> list[tuple[str, str, str]]:
         with inbox.database.reading() as connection:

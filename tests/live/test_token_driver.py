@@ -1,4 +1,4 @@
-"""The auth driver `token`, against registries whose authority is the token server."""
+"""The auth driver `token`, used with registries that trust the tokens of the token server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MakeClient = Callable[..., RegistryClient]
 
 @pytest.fixture(params=[*DISTRIBUTION, "zot"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """The URL of a registry, and the name of the driver for it."""
+    """Start a registry; provide its URL, and the name of the registry driver for it."""
     folder = tmp_path / "authority"
     with token_server(write_authority(folder)) as endpoint:
         auth = registry_auth(folder, endpoint)
@@ -50,7 +50,10 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, 
 
 @pytest.fixture
 def make_client(site: tuple[str, str], tmp_path: Path) -> Iterator[MakeClient]:
-    """Creates a client of a user, of other auth settings, or without any an anonymous one."""
+    """Provide a function that creates a client for a user, or with other settings for `auth`.
+
+    Without a user and settings, the client is anonymous.
+    """
     empty = tmp_path / "empty.json"
     empty.write_text("{}")
     with ExitStack() as stack:
@@ -72,7 +75,7 @@ def test_two_users_and_an_anonymous_client(make_client: MakeClient, site: tuple[
     assert alice.manifest("alice/shared", "v1").raw == shared.raw
     mounted = alice.mount_blob("alice/copy", shared.layers[0].digest, "alice/shared")
     assert isinstance(mounted, PushResult)
-    # bob may pull from alice/shared, and push to bob/*
+    # bob may pull from alice/shared and push to bob/*
     assert bob.manifest("alice/shared", "v1").raw == shared.raw
     push_image(bob, "bob/app", "v1")
     for operation in (
@@ -89,7 +92,7 @@ def test_two_users_and_an_anonymous_client(make_client: MakeClient, site: tuple[
     assert not alice.manifest_exists("alice/shared", "v1")
     if (
         site[1] == "distribution"
-    ):  # zot requires another scope for listing, which these rules do not grant
+    ):  # zot demands another scope for lists of repositories, which these rules do not grant
         assert "public/tool" in list(alice.repositories())
         with pytest.raises(REFUSALS):
             list(bob.repositories())

@@ -1,4 +1,4 @@
-"""crane and skopeo, against real registries whose authority is the token server.
+"""crane and skopeo, used with real registries that trust the tokens of the token server.
 
 These programs choose freely which repository they mount a blob from, how often they request a
 token, and when they check a password. The tests assert only on results that do not depend on that:
@@ -31,18 +31,18 @@ pytestmark = pytest.mark.live
 
 CRANE = "`make live` builds it where Go is installed"
 SKOPEO = "Debian's package skopeo has it"
-TIMEOUT = 60  # seconds, for a busy machine
+TIMEOUT = 60  # seconds; the machine may be busy
 REFUSALS = ("unauthorized", "denied", "authentication required", "invalid username/password")
-# All clients have one address, and a program may try a wrong password any number of times.
+# A high limit, since all clients have one address and programs may repeat a wrong password.
 LIMIT = "login_limit = { failures = 10_000 }"
 ISSUED = re.compile(r"token for '(.*)' from \S+: \S+: (.*)$", re.MULTILINE)
 
 
 class Site:
-    """A registry, the token server that is its authority, and an image to push."""
+    """A registry, the token server whose tokens it trusts, and an image to push."""
 
     def __init__(self, registry: str, authority: str, folder: Path) -> None:
-        # crane speaks HTTP to this host name, since it is local
+        # crane uses HTTP only for local host names such as this one
         self.host = registry.replace("http://127.0.0.1", "localhost")
         self.authority = authority
         self.folder = folder
@@ -51,7 +51,7 @@ class Site:
             push_image(images, "app", "v1")
 
     def issued(self) -> list[tuple[str, Scope]]:
-        """The user and the scope of everything that tokens granted so far."""
+        """Return each scope that a token has granted so far, with the user's name."""
         log = (self.folder / "authority" / "log").read_text()
         return [
             (user, scope)
@@ -61,7 +61,7 @@ class Site:
         ]
 
     def assert_issued(self, user: str, scope: str) -> None:
-        """Assert that a token granted this scope, and that none exceeded the rules."""
+        """Assert that a token granted `scope` to `user`, and that no token exceeded the rules."""
         issued = self.issued()
         wanted = Scope.parse(scope)
         assert any(name == user and found.covers(wanted) for name, found in issued), issued
@@ -70,7 +70,7 @@ class Site:
 
 
 def allowed(user: str, scope: Scope) -> Scope:
-    """The widest scope that `authority.RULES` allow a user for the resource of a scope."""
+    """Return all that `authority.RULES` allow a user for the resource of `scope`."""
     if scope.type == "registry":
         return Scope.catalog() if user == "alice" else Scope("registry", scope.name)
     namespace = scope.name.partition("/")[0]
@@ -101,16 +101,16 @@ def site(
 
 
 class Client:
-    """A program with a home folder of its own, which nothing but these tests has written to.
+    """A program such as crane or skopeo, with a home folder of its own.
 
-    The program finds no configuration, credentials or cache of the machine there, and no credential
+    The program finds no configuration, credentials or cache of the machine, and no credential
     helper on its PATH. As root, skopeo 1.9 uses the blob info cache in `/var/lib/containers/cache`
-    nevertheless: a blob may be mounted from any repository that an earlier command has seen.
+    nevertheless, so skopeo may mount a blob from any repository that an earlier command has seen.
 
     Args:
-        path: the program.
+        path: the path of the program.
         site: the registry that the program is used with.
-        name: a name for messages and for the home folder, such as the user's.
+        name: the user's name or another name, for messages and the home folder.
     """
 
     def __init__(self, path: str, site: Site, name: str) -> None:
@@ -138,7 +138,7 @@ class Client:
         }
 
     def store_credentials(self, **entry: str) -> None:
-        """Write the registry's entry of docker's `config.json` and of skopeo's `auth.json`."""
+        """Write the registry's entry to docker's `config.json` and to skopeo's `auth.json`."""
         text = json.dumps({"auths": {self.site.host: entry}})
         (self.docker / "config.json").write_text(text)
         (self.home / "auth.json").write_text(text)
@@ -161,12 +161,12 @@ class Client:
 
 
 def basic(user: str, password: str) -> str:
-    """The value of `auth` in docker's `config.json`."""
+    """Encode a login as docker's `config.json` stores it under `auth`."""
     return b64encode(f"{user}:{password}".encode()).decode()
 
 
 def crane_as(user: str, site: Site) -> Client:
-    """crane, logged in as a user, or anonymous for the empty string."""
+    """Make a crane client that is logged in as `user`, or anonymous if `user` is empty."""
     crane = Client(program("crane", CRANE), site, user or "anonymous")
     if user:
         login = ("auth", "login", site.host, "--username", user, "--password-stdin")
@@ -190,7 +190,7 @@ def test_crane_through_the_token_server(site: Site) -> None:
     anonymous.assert_refused("push", layout, f"{host}/public/crane:v2")
 
     alice.assert_success("pull", f"{host}/alice/crane:v1", "pulled.tar")
-    bob.assert_success("pull", f"{host}/alice/shared:v1", "pulled.tar")  # by his group
+    bob.assert_success("pull", f"{host}/alice/shared:v1", "pulled.tar")  # as a reader
     anonymous.assert_success("pull", f"{host}/public/crane:v1", "pulled.tar")
     bob.assert_refused("pull", f"{host}/alice/crane:v1", "refused.tar")
     anonymous.assert_refused("pull", f"{host}/alice/crane:v1", "refused.tar")
@@ -217,7 +217,7 @@ def test_crane_through_the_token_server(site: Site) -> None:
 
 
 def skopeo_as(user: str, site: Site) -> Client:
-    """skopeo, logged in as a user, or anonymous for the empty string."""
+    """Make a skopeo client that is logged in as `user`, or anonymous if `user` is empty."""
     skopeo = Client(program("skopeo", SKOPEO), site, user or "anonymous")
     if user:
         login = ("login", "--tls-verify=false", "--username", user)
@@ -265,7 +265,7 @@ def test_skopeo_through_the_token_server(site: Site) -> None:
 
 
 def command(name: str, site: Site, action: str, image: str) -> tuple[str, ...]:
-    """The arguments with which crane or skopeo pushes, pulls or deletes an image."""
+    """Return the arguments with which crane or skopeo pushes, pulls or deletes an image."""
     image = f"{site.host}/{image}"
     commands: dict[tuple[str, str], tuple[str, ...]] = {
         ("crane", "push"): ("push", str(site.layout / "app"), image),
@@ -281,7 +281,7 @@ def command(name: str, site: Site, action: str, image: str) -> tuple[str, ...]:
 
 
 def identity_token(site: Site, user: str) -> str:
-    """A refresh token, as docker requests it at login and stores it instead of the password."""
+    """Request a refresh token, which docker stores at login instead of the password."""
     reply = httpx.get(
         f"{site.authority}/token",
         params={"service": SERVICE, "offline_token": "true", "client_id": "docker"},
@@ -293,10 +293,13 @@ def identity_token(site: Site, user: str) -> str:
 
 @pytest.mark.parametrize("name", ["crane", "skopeo"])
 def test_identity_tokens(site: Site, name: str) -> None:
-    """Both clients post the token in a form, skopeo a chunked one; once revoked, it is refused."""
+    """crane and skopeo post the refresh token in a form, until it is revoked and refused.
+
+    skopeo sends the form in chunks.
+    """
     client = Client(program(name, CRANE if name == "crane" else SKOPEO), site, "identity-token")
     token = identity_token(site, "alice")
-    # as docker writes it: a placeholder for the user name, and an empty password
+    # docker writes a placeholder for the user name, and an empty password
     client.store_credentials(auth=basic("<token>", ""), identitytoken=token)
     push = command(name, site, "push", f"alice/by-token-{name}:v1")
     client.assert_success(*push)
@@ -313,7 +316,7 @@ def test_identity_tokens(site: Site, name: str) -> None:
 
 @pytest.mark.parametrize("version", DISTRIBUTION)
 def test_a_new_key_without_a_pause(version: str, tmp_path: Path) -> None:
-    """The registry trusts both certificates while the running token server changes its key."""
+    """The registry trusts the certificates of both keys while the token server changes its key."""
     old, new = SigningKey.generate(), SigningKey.generate()
     config = write_authority(tmp_path / "authority", key=old)
     with (config.parent / "bundle.pem").open("ab") as bundle:
@@ -356,7 +359,7 @@ def zot_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("name", ["crane", "skopeo"])
 def test_zot_through_the_token_server(zot_site: Site, name: str) -> None:
-    """Without listing repositories: zot requires another scope for that than clients request."""
+    """Lists of repositories are left out: zot demands a scope for them that no client requests."""
     client_as = crane_as if name == "crane" else skopeo_as
     alice, bob, anonymous = (client_as(user, zot_site) for user in ("alice", "bob", ""))
     to = functools.partial(command, name, zot_site)

@@ -51,7 +51,7 @@ def auth_section(bundle: Path | None, jwks: Path | None = None) -> dict[str, Any
 
 @contextmanager
 def registry_trusting(version: str, folder: Path, pem: bytes) -> Iterator[str]:
-    """The URL of a registry that trusts the keys of the certificates in a PEM."""
+    """Start a registry that trusts the certificates in `pem`, and provide its URL."""
     (folder / "certificate.pem").write_bytes(pem)
     if version == "embedded":
         names = {"realm": REALM, "service": SERVICE, "issuer": ISSUER}
@@ -66,7 +66,7 @@ def registry_trusting(version: str, folder: Path, pem: bytes) -> Iterator[str]:
 
 @pytest.fixture(scope="module", params=["2.8", "3.1", "embedded"])
 def get(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Sends a request with a token to a registry, and returns status and challenge."""
+    """Provide a function that sends a token to a registry and returns the status and challenge."""
     with registry_trusting(
         request.param, tmp_path_factory.mktemp("registry"), KEY.self_signed_certificate("anyone")
     ) as url:
@@ -74,7 +74,7 @@ def get(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def get_with_token(url: str, token: str) -> tuple[int, str]:
-    """Status and challenge of a GET request with a Bearer token."""
+    """Send a GET request with a Bearer token; return the status and the challenge of the reply."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:
@@ -85,7 +85,7 @@ def get_with_token(url: str, token: str) -> tuple[int, str]:
 
 
 def token(key: SigningKey = KEY, scope: Scope | None = READ, **changed: Any) -> str:
-    """A valid token, except for the changed claims; None removes a claim."""
+    """Sign a token that is valid except for the changed claims; None removes a claim."""
     now = int(time.time())
     claims = {
         "iss": ISSUER,
@@ -101,7 +101,7 @@ def token(key: SigningKey = KEY, scope: Scope | None = READ, **changed: Any) -> 
 
 
 def jwt_by_hand(algorithm: str, sign: Callable[[bytes], bytes], **header: Any) -> str:
-    """A JWT assembled without PyJWT, which refuses a public key as an HMAC secret."""
+    """Assemble a JWT without PyJWT, which refuses a public key as an HMAC secret."""
     payload = token().split(".")[1].encode()
 
     def encoded(data: bytes) -> bytes:
@@ -165,7 +165,7 @@ INVALID: dict[str, Callable[[], str]] = {
 
 @pytest.mark.parametrize("make", INVALID.values(), ids=INVALID)
 def test_invalid_tokens_are_refused_by_all(get: Any, make: Callable[[], str]) -> None:
-    assert get(token())[0] == 404  # accepted: this repository does not exist
+    assert get(token())[0] == 404  # not 401: the token is accepted, but there is no such repository
     invalid = make()
     status, challenge = get(invalid)
     assert status == 401
@@ -177,7 +177,7 @@ def test_invalid_tokens_are_refused_by_all(get: Any, make: Callable[[], str]) ->
 
 
 def test_clocks_may_differ_by_a_minute(get: Any) -> None:
-    """Registries allow 60 seconds; 40 leave a slow machine 20 for the request."""
+    """Registries allow a difference of 60 seconds; the test leaves time for a slow request."""
     assert get(token(exp=int(time.time()) - 40))[0] == 404
     assert get(token(nbf=int(time.time()) + 50))[0] == 404
 
@@ -186,11 +186,14 @@ def test_clocks_may_differ_by_a_minute(get: Any) -> None:
     ("version", "algorithm"),
     [
         *((v, a) for v in ("2.8", "3.1") for a in ("ES256", "ES384", "RS256", "RS512")),
-        ("3.1", "EdDSA"),  # 2.8 does not start with an Ed25519 certificate
+        ("3.1", "EdDSA"),  # Distribution 2.8 does not start with an Ed25519 certificate
     ],
 )
 def test_algorithms_and_key_ids(version: str, algorithm: str, tmp_path: Path) -> None:
-    """Both versions accept x5c, made from the private key alone, and one each of the others."""
+    """Both versions accept x5c, and each accepts one of the other two key ids.
+
+    The driver has only the private key, and makes the certificate for x5c itself.
+    """
     key = SigningKey.generate(algorithm)
     loaded = SigningKey.load(key.private_pem(), algorithm=algorithm)
     accepted: dict[KeyId, bool] = {
@@ -208,7 +211,7 @@ def test_algorithms_and_key_ids(version: str, algorithm: str, tmp_path: Path) ->
 
 
 def foreign_certificate(key: SigningKey) -> bytes:
-    """A certificate of a key, as other tools make it."""
+    """Make a self-signed certificate of a key as another tool would, not as Dockhand does."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "made elsewhere")])
     now = datetime.now(UTC)
     certificate = (
@@ -257,7 +260,7 @@ def test_distribution_3_with_a_jwks_file(key_id: KeyId | None, tmp_path: Path) -
 
 @pytest.mark.parametrize("version", ["2.8", "3.1"])
 def test_the_section_that_the_keys_command_prints(version: str, tmp_path: Path) -> None:
-    """The printed values are JSON, so that this test can parse the YAML."""
+    """The test parses the printed YAML line by line, since its values are also JSON."""
     done = subprocess.run(
         [sys.executable, "-m", "dockhand_auth_jwt", "keys"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
@@ -292,7 +295,7 @@ def test_wrong_settings_are_refused(version: str, tmp_path: Path) -> None:
 
 
 def test_zot_refuses_invalid_tokens(tmp_path: Path) -> None:
-    """The contract suite tests that zot accepts valid ones."""
+    """The contract tests check that zot accepts valid tokens."""
     (tmp_path / "auth.crt").write_bytes(KEY.self_signed_certificate("x"))
     bearer = {"realm": REALM, "service": SERVICE, "cert": str(tmp_path / "auth.crt")}
     with zot(tmp_path / "zot", auth={"bearer": bearer}) as url:

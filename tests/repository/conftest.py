@@ -1,4 +1,4 @@
-"""A fixture that runs the Python examples of READMEs and checks the output that they promise."""
+"""A fixture that runs Python examples of READMEs and checks their output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import pytest
 
 RunExample: TypeAlias = Callable[..., None]
 
-# Runs an example; prints each call of `print` in it as a line number and a text, in JSON.
+# A program that runs an example, and prints the line number and text of each of its `print`
+# calls as JSON.
 _RUN = """
 import json, sys
 printed = []
@@ -31,7 +32,7 @@ sys.stdout.write(json.dumps(printed))
 
 
 def promised_output(example: str) -> dict[int, str]:
-    """The comments after calls of `print`, by the line in which the call begins."""
+    """Return the comments after calls of `print`, by the line in which the call begins."""
     comments = {
         token.start[0]: token.string.removeprefix("#").strip()
         for token in tokenize.generate_tokens(io.StringIO(example).readline)
@@ -49,7 +50,7 @@ def promised_output(example: str) -> dict[int, str]:
 
 
 def check_output(example: str, printed: list[tuple[int, str]]) -> None:
-    """Compare what was printed with the comments; `…` in a comment stands for any text."""
+    """Compare the printed lines with the comments; `…` in a comment stands for any text."""
     for line, comment in promised_output(example).items():
         texts = [text for at, text in printed if at == line]
         assert texts, f"line {line} of the example printed nothing:\n{example}"
@@ -60,7 +61,7 @@ def check_output(example: str, printed: list[tuple[int, str]]) -> None:
 
 @pytest.fixture
 def run_example(tmp_path: Path) -> RunExample:
-    """A function that runs an example in a folder, and checks the output that its comments promise.
+    """Provide a function that runs an example in a folder, and checks the output in its comments.
 
     The example must end without an error, a warning or a line on standard error.
     """

@@ -1,4 +1,4 @@
-"""What is in the cassettes: real traffic, and no secret."""
+"""The cassettes contain recorded traffic and no secret."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_there_are_some() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_no_secret(path: Path) -> None:
     text = path.read_text("utf-8")
-    # asking for credentials is no secret, nor is saying that they may be sent; giving them is
+    # headers that ask for credentials or allow them are no secret, so they are removed first
     text = re.sub(
         r"(?i)www-authenticate|basic realm|authorization,content-type,x-zot-api-client"
         r"|authorization required|bearer realm",
@@ -34,7 +34,7 @@ def test_no_secret(path: Path) -> None:
         text,
     )
     assert [m[0] for m in SECRETS.finditer(text)] == []
-    assert not re.search(r"zak_[0-9a-f]", text)  # zot's API keys
+    assert not re.search(r"zak_[0-9a-f]", text)  # an API key of zot
     assert PASSWORD not in text
     assert "127.0.0.1" not in text
     assert len(text) < 96 << 10

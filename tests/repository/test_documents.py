@@ -1,4 +1,4 @@
-"""The documents of the repository: they exist, and they name only what is there."""
+"""The documents of the repository exist, and the links and paths in them are valid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ READMES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/*/RE
 
 
 def anchor(heading: str) -> str:
-    """The anchor that Markdown renderers make of a heading."""
+    """Return the anchor that Markdown renderers make of a heading."""
     return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
 
 
@@ -47,7 +47,7 @@ def test_links_resolve(document: str) -> None:
 
 @pytest.mark.parametrize("document", ["CONTRIBUTING.md", "SECURITY.md"])
 def test_named_paths_exist(document: str) -> None:
-    """Paths in backticks that begin with a folder of the repository."""
+    """Paths in backticks exist if they begin with a folder of the repository."""
     text = (ROOT / document).read_text("utf-8")
     tops = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
     for path in re.findall(rf"`((?:{tops})/[\w./-]*)`", text):
@@ -72,7 +72,6 @@ def test_changelog_has_an_unreleased_section_and_the_version() -> None:
     assert version in headings
 
 
-# Files that other branches correct; empty once these are merged.
 def test_no_file_cites_a_document_that_is_not_in_the_repository() -> None:
     absent = [f"{name}.md" for name in ("DESIGN", "API")]
     assert not any((ROOT / name).exists() for name in absent)

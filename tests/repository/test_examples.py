@@ -1,4 +1,4 @@
-"""The programs in examples/ run to their end."""
+"""The programs in `examples/` run without an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Makefile: every target has a line in `make help`; the linters' hooks run the same tools."""
+"""Every target of the Makefile is in `make help`, and the pre-commit hooks run the same linters."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Packages of plugins: declared dependencies, announced entry points, light hooks, stable surface.
+"""Packages of plugins: their dependencies, entry points, hooks and imports from the core.
 
-The arrows between rooms are contracts of import-linter in `pyproject.toml`: `make lint`.
+`make lint` checks the other import rules, which are contracts of import-linter in `pyproject.toml`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dockhand_core.plugins import _EXTRAS
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = {p.parent.name: p.parent for p in sorted(ROOT.glob("plugins/*/pyproject.toml"))}
-IMPORTED_AS = {"pyjwt": "jwt"}  # packages with a module of another name
+IMPORTED_AS = {"pyjwt": "jwt"}  # packages whose module has another name
 
 
 def project_file(folder: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ LINTER = CORE["tool"]["importlinter"]
 
 
 def imports(file: Path) -> Iterator[str]:
-    """The modules that a file imports, lazily or for type checking too."""
+    """Yield the modules that a file imports, also in functions or only for type checking."""
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -57,7 +57,7 @@ def test_a_plugin_imports_what_its_pyproject_names(plugin: str) -> None:
     allowed = named | {plugin} | set(sys.stdlib_module_names)
     allowed |= {IMPORTED_AS[name] for name in named & IMPORTED_AS.keys()}
     if "pytest11" in project["entry-points"]:
-        allowed.add("pytest")  # which loads that entry point
+        allowed.add("pytest")  # pytest loads that entry point
     assert "dockhand_core" in allowed
     for file in sorted((PLUGINS[plugin] / plugin).rglob("*.py")):
         for name in imports(file):
@@ -94,13 +94,13 @@ def test_the_stable_surface_is_documented() -> None:
     documented = set(re.findall(r"`(\.[a-z.]+)`", paragraph))
     ignored = contract("plugins keep to the stable surface")["ignore_imports"]
     held = {text.removeprefix("** -> dockhand_core") for text in ignored}
-    # a module of a documented package is part of the surface, if the contract names it
+    # the contract may name single modules of a documented package
     assert documented <= held
     assert all(any(f"{name}.".startswith(f"{each}.") for each in documented) for name in held)
 
 
 def test_every_extra_of_a_driver_is_suggested() -> None:
-    """The names that a `PluginNotFound` suggests are those of the extras that install drivers."""
+    """`PluginNotFound` suggests exactly the extras that install a driver."""
     extras = CORE["project"]["optional-dependencies"]
     packages = {"registry": "dockhand-{}", "auth": "dockhand-auth-{}"}
     for kind, names in _EXTRAS.items():

@@ -63,7 +63,7 @@ def test_examples(
 
 
 def without_explanations(example: str) -> str:
-    """The example without the comment after `print` that explains instead of showing the output."""
+    """Remove from an example the comment after `print` that explains the output, not shows it."""
     return re.sub(r"\)  # .*token.*pull.*", ")", example)
 
 
@@ -79,7 +79,7 @@ def test_every_setting_is_in_the_table(plugin: str) -> None:
 def test_examples_of_the_embedded_registry(
     run_example: Callable[..., None], tmp_path: Path
 ) -> None:
-    """All run but the one that is a test of somebody's program."""
+    """All examples run but the one that shows a test with pytest."""
     for example in blocks("dockhand_embedded", "python"):
         if "def test_" not in example:
             run_example(example, cwd=tmp_path)

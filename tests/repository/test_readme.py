@@ -1,4 +1,4 @@
-"""The README's examples run and print what their comments say; its links and its map are right."""
+"""The README's examples print the output in their comments; its links and its map are right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAP = TEXT.partition("## The map")[2]
 
 
 def test_examples(run_example: Callable[..., None], tmp_path: Path) -> None:
-    """All but the first run one after the other in one folder."""
+    """All examples but the first run in one folder, one after the other."""
     (tmp_path / "dockhand.toml").write_text(TOML[0])
     (tmp_path / "secret.txt").write_text("secret\n")
     assert len(BLOCKS) >= 6
@@ -69,7 +69,7 @@ def test_programs(module: str) -> None:
 
 
 def paths_on_the_map() -> Iterator[Path]:
-    """Every folder and file that the tables name.
+    """Yield every folder and file that the tables of the README's map name.
 
     In the first column, a name with a slash at its end is the folder of the files that follow. The
     tables of `dockhand_core/` and `plugins/` are relative to these folders, and a plugin's files
@@ -95,9 +95,6 @@ def paths_on_the_map() -> Iterator[Path]:
             yield folder
 
 
-# Files that other branches add or remove; empty once these are merged.
-
-
 def test_map_names_existing_files() -> None:
     named = list(paths_on_the_map())
     assert len(named) > 100
@@ -106,7 +103,7 @@ def test_map_names_existing_files() -> None:
 
 
 def test_map_is_complete() -> None:
-    """Every plugin is on it, and every module of the core, by itself or with its folder."""
+    """The map names every plugin, and every module of the core or the folder that contains it."""
     named = set(paths_on_the_map())
     files = {path for path in named if path.suffix == ".py"}
     with_files = {path.parent for path in files}

@@ -1,4 +1,4 @@
-"""An authority for tests: its files, a token server process, and a registry's `auth` section."""
+"""A token authority for tests: its files, its server, and the `auth` section of a registry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ISSUER = "my_auth"
 USERS = {"alice": PASSWORD, "bob": "builder"}
 _HTPASSWD = HTPASSWD + "bob:$2b$04$qdXQsO7gqzKHCozPcHtSkuj7dzUeyN/hPDWLFn3KyWLvNlG48jrWu\n"
 
-# The rules of the README, and a group.
+# The groups and rules of `authority.toml`; the rules are those of the README.
 RULES = """
 [groups]
 readers = ["bob"]
@@ -58,8 +58,8 @@ def write_authority(folder: Path, *lines: str, key: SigningKey | None = None) ->
 
     Args:
         folder: the folder of the files, created if it does not exist.
-        lines: more lines of `authority.toml`, before the rules.
-        key: the private key; a new one unless given.
+        lines: more lines for `authority.toml`, placed before the rules.
+        key: the private key; by default a new one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     key = key or SigningKey.generate()
@@ -77,9 +77,9 @@ def write_authority(folder: Path, *lines: str, key: SigningKey | None = None) ->
 
 @contextmanager
 def token_server(config: Path) -> Iterator[str]:
-    """A token server in a process of its own; its URL without a path.
+    """Run a token server in a process of its own, and provide its URL without a path.
 
-    It logs every issued token in the file `log` beside its settings.
+    The server logs every token that it issues in the file `log`, in the folder of `config`.
     """
     with (
         (config.parent / "log").open("wb") as log,
@@ -91,8 +91,8 @@ def token_server(config: Path) -> Iterator[str]:
 
 
 def registry_auth(folder: Path, url: str) -> dict[str, Any]:
-    """The `auth` section of a registry that trusts the authority at a URL."""
-    # crane refuses a loopback address as the host of a realm, but not its name
+    """Return the `auth` section for a registry that trusts the authority at `url`."""
+    # crane refuses a realm at the address 127.0.0.1, but not one at localhost
     realm = url.replace("127.0.0.1", "localhost") + "/token"
     bundle = str(folder / "bundle.pem")
     token = {"realm": realm, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": bundle}

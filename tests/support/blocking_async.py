@@ -1,4 +1,4 @@
-"""The async client behind the blocking client's interface, so that one test body covers both."""
+"""A wrapper with which a test uses the async client like the sync client."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from dockhand_core import AsyncRegistryClient, RegistryClient
 
 
 class BlockingLoop:
-    """An event loop that runs only while a blocking call waits for its result."""
+    """An event loop that runs only while a blocking call needs it."""
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
 
     def resolve(self, value: Any) -> Any:
-        """Convert an async client's return value to the blocking client's equivalent."""
+        """Make a result of the async client usable in blocking code.
+
+        An awaitable is run, an async context manager is wrapped, and an async iterator
+        becomes an iterator. Other values are returned unchanged.
+        """
         if inspect.isawaitable(value):
             return self.resolve(self._runner.run(_await(value)))
         if hasattr(value, "__aenter__"):
@@ -33,7 +37,7 @@ class BlockingLoop:
             yield item
 
     def close(self) -> None:
-        """Close the loop."""
+        """Close the event loop."""
         self._runner.close()
 
 
@@ -46,7 +50,7 @@ async def _next(items: AsyncIterator[Any], end: object) -> Any:
 
 
 class _BlockingProxy:
-    """An async reader, writer or client whose methods block."""
+    """A wrapper around an async reader, writer or client whose methods block."""
 
     def __init__(self, loop: BlockingLoop, inner: Any) -> None:
         self._loop, self._inner = loop, inner
@@ -74,5 +78,5 @@ class _BlockingProxy:
 
 
 def as_blocking(loop: BlockingLoop, client: AsyncRegistryClient) -> RegistryClient:
-    """Wrap an async client so that it is used like a blocking one."""
+    """Wrap an async client, so that a test can use it like a sync client."""
     return cast("RegistryClient", _BlockingProxy(loop, client))

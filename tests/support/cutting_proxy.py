@@ -1,6 +1,6 @@
 """A TCP proxy on loopback that cuts connections after a given number of bytes.
 
-A real server cannot be asked for such a fault.
+The proxy causes faults that a real server cannot be made to cause.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-# Seconds without a byte from the server after which a connection ends.
+# seconds; a connection ends if the server sends no byte for so long
 SECONDS = 60.0
 
 
 @dataclass
 class CuttingProxy:
-    """A proxy and its pending cuts.
+    """A proxy, and the cuts that it still has to make.
 
     Attributes:
-        url: the address for clients.
-        upload_cuts, download_cuts: bytes that pass in that direction on one connection before it
-            is cut. Each number is used once, in order.
-        cut_count: connections cut so far.
+        url: the URL of the proxy, which clients use instead of the server's.
+        upload_cuts, download_cuts: the number of bytes that pass in that direction on one
+            connection before the connection is cut. Each number is used once, in order.
+        cut_count: the number of connections that have been cut.
     """
 
     url: str = ""
@@ -56,14 +56,14 @@ def _accept(listener: socket.socket, address: tuple[str, int], proxy: CuttingPro
 
 
 class _Connection:
-    """One client's connection and the connection to the server that belongs to it."""
+    """A client's connection, and the connection to the server that the proxy opened for it."""
 
     def __init__(self, client: socket.socket, server: socket.socket, proxy: CuttingProxy) -> None:
         self._client, self._server, self._proxy = client, server, proxy
         self._upload_was_cut = False
 
     def relay(self) -> None:
-        """Pass bytes in both directions until one side ends or a cut is due."""
+        """Pass bytes in both directions until one side closes the connection or a cut is due."""
         with self._client, self._server:
             upload = threading.Thread(target=self._relay_upload)
             upload.start()
@@ -76,8 +76,8 @@ class _Connection:
         if not self._upload_was_cut:
             self._shut_both()
             return
-        # The client sees the cut only after the server has used all bytes that passed. Otherwise
-        # the client's next request would race with the server's work on them.
+        # Let the server read all bytes that passed before the client sees the cut. Otherwise the
+        # client's next request would race with the server's processing of these bytes.
         with suppress(OSError):
             self._server.shutdown(socket.SHUT_WR)
 
@@ -103,7 +103,7 @@ class _Connection:
             sink.sendall(data)
 
     def _shut_both(self) -> None:
-        # Shut down, not closed: the other thread still reads from one of the sockets.
+        # `close` would be unsafe here: the other thread still reads from one of the sockets.
         for end in (self._client, self._server):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

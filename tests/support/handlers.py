@@ -1,4 +1,4 @@
-"""An installed plugin whose handlers record their calls in a file, for tests with processes."""
+"""An installed plugin whose handlers record their calls in a file, also in other processes."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class HandlerCall(NamedTuple):
 
 
 class RecordingPlugin:
-    """The plugin `recording`, installed in a folder, and the calls of its handlers.
+    """The plugin `recording`, installed in a folder; its handlers record their calls.
 
     Args:
-        folder: where it is installed.
-        handlers: source of its handlers; they call `record(name, event)`.
+        folder: the folder in which the plugin is installed.
+        handlers: the source code of the handlers, which call `record(name, event)`.
     """
 
     def __init__(self, folder: Path, handlers: str = HANDLERS) -> None:
@@ -67,12 +67,12 @@ class RecordingPlugin:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables of a process that has the plugin installed."""
+        """The environment variables of a process in which the plugin is installed."""
         public = {k: v for k, v in os.environ.items() if not k.startswith("DOCKHAND_")}
         return {**public, "PYTHONPATH": str(self.site)}
 
     def calls(self, handler: str | None = None) -> list[HandlerCall]:
-        """The calls recorded so far, of one handler or of all."""
+        """Return the calls recorded so far, of one handler or of all."""
         return [call for call in self._read() if handler in {None, call.handler}]
 
     def _read(self) -> Iterator[HandlerCall]:

@@ -1,7 +1,7 @@
-"""Cassettes of real traffic: recorded from a real registry, replayed to either client.
+"""Cassettes of HTTP traffic, recorded with real registries and replayed in tests.
 
-`make record` (DOCKHAND_RECORD=1) records them through the sync client. The tests replay them
-through both clients.
+`make record` (DOCKHAND_RECORD=1) records them with the sync client. The tests replay them with
+the sync and the async client.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ CASSETTES = Path(__file__).parents[2] / "cassettes"
 REPLAY_URL = "http://registry.test"
 RECORDING = os.environ.get("DOCKHAND_RECORD") == "1"
 _MATCHED_HEADERS = ("accept", "content-type", "content-range", "range")
-# zot's API keys, and tokens: replies contain them.
+# API keys of zot, and tokens; some replies contain them.
 _SECRET = re.compile(rb"(zak_)[0-9a-f]{8,}|eyJ[\w-]{20,}(?:\.[\w-]*){2}")
 
 
 class BlockingAsyncClient:
-    """An async client as a blocking context manager, with an event loop of its own."""
+    """A context manager for an async client whose calls block, with an event loop of its own."""
 
     def __init__(self, place: str, **settings: Any) -> None:
         self._loop = BlockingLoop()
@@ -41,7 +41,7 @@ class BlockingAsyncClient:
 
 
 def cassette(folder: str, name: str) -> Any:
-    """Record to the cassette `folder/name.yaml`, or replay from it, as a context manager."""
+    """Make a context manager that records to the cassette `folder/name.yaml`, or replays it."""
     path = CASSETTES / folder / f"{name}.yaml"
     if RECORDING:
         path.unlink(missing_ok=True)

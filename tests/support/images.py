@@ -9,7 +9,7 @@ from dockhand_core.models import media
 
 
 def config_of(architecture: str = "amd64", **labels: str) -> bytes:
-    """The bytes of an image configuration."""
+    """Return an image configuration as JSON."""
     return json.dumps(
         {
             "architecture": architecture,
@@ -23,7 +23,7 @@ def config_of(architecture: str = "amd64", **labels: str) -> bytes:
 
 
 def push_blob(registry: RegistryClient, repository: str, data: bytes, kind: str) -> Descriptor:
-    """Push a blob of the media type `kind`; return its descriptor."""
+    """Push a blob of the media type `kind`, and return its descriptor."""
     result = registry.upload_blob(repository, data)
     return Descriptor(media_type=kind, digest=result.digest, size=len(data))
 
@@ -31,7 +31,7 @@ def push_blob(registry: RegistryClient, repository: str, data: bytes, kind: str)
 def push_image(
     registry: RegistryClient, repository: str, tag: str, *, architecture: str = "amd64"
 ) -> ImageManifest:
-    """Push an image with one small layer."""
+    """Push an image with one small layer, and return its manifest."""
     config = push_blob(registry, repository, config_of(architecture), media.OCI_CONFIG)
     layer = push_blob(registry, repository, f"layer {architecture}".encode(), media.OCI_LAYER)
     manifest = ImageManifest(config=config, layers=(layer,), annotations={"made": "by a test"})
@@ -40,7 +40,7 @@ def push_image(
 
 
 def push_index(registry: RegistryClient, repository: str, tag: str) -> ImageIndex:
-    """Push an index with images for linux/amd64 and linux/arm64/v8."""
+    """Push and return an index with images for linux/amd64 and linux/arm64/v8."""
     entries = []
     for architecture, variant in (("amd64", None), ("arm64", "v8")):
         manifest = push_image(registry, repository, architecture, architecture=architecture)

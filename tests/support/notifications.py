@@ -1,4 +1,4 @@
-"""Notifications: recorded requests of real registries, and envelopes made for tests."""
+"""Notifications: requests recorded from real registries, and envelopes made for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DISTRIBUTION = "application/vnd.docker.distribution.events.v2+json"
 
 
 class RecordedNotification(NamedTuple):
-    """A recorded request of a registry: the action that caused it, headers and body."""
+    """A recorded request of a registry: `case` names the action that caused it."""
 
     case: str
     headers: dict[str, str]
@@ -21,7 +21,7 @@ class RecordedNotification(NamedTuple):
 
 
 def recorded(registry: str) -> Iterator[RecordedNotification]:
-    """The recorded notifications of `distribution-2.8.2`, `distribution-3.1.1` or `zot`."""
+    """Yield the recorded notifications of `distribution-2.8.2`, `distribution-3.1.1` or `zot`."""
     for line in (FOLDER / f"{registry}.jsonl").read_text("utf-8").splitlines():
         found = json.loads(line)
         yield RecordedNotification(
@@ -30,7 +30,7 @@ def recorded(registry: str) -> Iterator[RecordedNotification]:
 
 
 def push(repository: str = "team/app", id: str | None = None, **target: Any) -> dict[str, Any]:  # noqa: A002
-    """The event of a pushed manifest, as it stands in an envelope."""
+    """Return the event of a pushed manifest in Distribution's format, for `envelope`."""
     return {
         "id": id or str(uuid.uuid4()),
         "timestamp": "2026-11-23T12:16:30.389133333Z",
@@ -51,5 +51,5 @@ def push(repository: str = "team/app", id: str | None = None, **target: Any) -> 
 
 
 def envelope(*events: dict[str, Any]) -> bytes:
-    """The body of a notification of Distribution."""
+    """Return the body of a notification of Distribution with these events."""
     return json.dumps({"events": list(events)}).encode()

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import trustme
 
-SECONDS = 10.0  # the timeout of every socket operation of a server
+SECONDS = 10.0  # seconds; the timeout of every socket operation of a server
 MIB = 1024 * 1024
 OK_REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @dataclass
 class ReceivedRequest:
-    """A request as it arrived.
+    """A request, with its headers exactly as they arrived.
 
     Attributes:
         line: the request line.
-        headers: names and values as they were sent, in order.
+        headers: the names and values of the headers, in order.
     """
 
     line: str
@@ -33,7 +33,7 @@ class ReceivedRequest:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """The first value of a header, or None."""
+        """Return the first value of a header, or None."""
         return next((v for k, v in self.headers if k.lower() == name.lower()), None)
 
 
@@ -50,7 +50,7 @@ class Connection:
         return bool(data)
 
     def read_head(self) -> ReceivedRequest | None:
-        """Read a request's head and leave its body unread; None at the connection's end."""
+        """Read a request's head but not its body; return None if the client has disconnected."""
         while b"\r\n\r\n" not in self.buffer:
             if not self._fill():
                 return None
@@ -60,7 +60,7 @@ class Connection:
         return ReceivedRequest(line, pairs, b"")
 
     def read_request(self) -> ReceivedRequest | None:
-        """Read a request and its body; None at the connection's end."""
+        """Read a request and its body; return None if the client has disconnected."""
         if (request := self.read_head()) is None:
             return None
         length = int(request.header("Content-Length") or 0)
@@ -71,7 +71,6 @@ class Connection:
         return request
 
     def send(self, data: bytes) -> None:
-        """Send bytes."""
         self.sock.sendall(data)
 
     def reset(self) -> None:
@@ -85,12 +84,12 @@ Handler = Callable[[Connection], None]
 
 @dataclass
 class RawServer:
-    """A TCP server; each connection runs `handler` in a thread and is closed when it returns.
+    """A TCP server that runs `handler` in a thread for each connection, and then closes it.
 
     Attributes:
-        connections: connections accepted so far.
-        closed: connections that the server has closed.
-        requests: for handlers to add to.
+        connections: the number of connections accepted so far.
+        closed: the number of connections that the server has closed.
+        requests: a list to which handlers may add the requests that they read.
     """
 
     handler: Handler
@@ -135,12 +134,12 @@ class RawServer:
 
 @contextmanager
 def raw_server(handler: Handler, context: ssl.SSLContext | None = None) -> Iterator[RawServer]:
-    """Run a server until the block ends."""
+    """Run a server until the `with` block ends."""
     server = RawServer(handler, context)
     try:
         yield server
     finally:
-        server.listener.shutdown(socket.SHUT_RDWR)  # wakes accept, which close alone does not
+        server.listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`; `close` alone would not
         server.listener.close()
 
 
@@ -148,7 +147,7 @@ def raw_server(handler: Handler, context: ssl.SSLContext | None = None) -> Itera
 def replying_server(
     reply: bytes | Callable[[ReceivedRequest], bytes], context: ssl.SSLContext | None = None
 ) -> Iterator[RawServer]:
-    """Run a server that reads each request with its body, records it, and sends the same reply."""
+    """Run a server that records each request and sends `reply`, or the reply that it returns."""
 
     def handle(connection: Connection) -> None:
         while (request := connection.read_request()) is not None:
@@ -161,7 +160,7 @@ def replying_server(
 
 @contextmanager
 def one_reply_server(reply: bytes, *, reset: bool = False) -> Iterator[RawServer]:
-    """Run a server that replies to one request of a connection and then closes or resets it."""
+    """Run a server that sends one reply on each connection, and then closes or resets it."""
 
     def handle(connection: Connection) -> None:
         request = connection.read_request()
@@ -180,20 +179,21 @@ def one_reply_server(reply: bytes, *, reset: bool = False) -> Iterator[RawServer
 
 @contextmanager
 def refusing_port() -> Iterator[int]:
-    """Reserve a loopback port where connections are refused, until the block ends."""
+    """Reserve a loopback port where connections are refused, until the `with` block ends."""
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))  # bound without listening: no other program can take it
+        bound.bind(("127.0.0.1", 0))  # no other program can listen at a bound port
         port: int = bound.getsockname()[1]
         yield port
 
 
 @dataclass
 class CertificateAuthority:
-    """An authority, and its files in PEM.
+    """A certificate authority, and its files in PEM.
 
     Attributes:
-        bundle: the authority's certificate.
-        cert, key: a client's certificate and its key.
+        bundle: the file with the authority's certificate.
+        cert: the file with a client's certificate.
+        key: the file with the private key of that certificate.
     """
 
     ca: trustme.CA
@@ -203,7 +203,7 @@ class CertificateAuthority:
     key: Path
 
     def server_context(self, *, demand_client_certificate: bool = False) -> ssl.SSLContext:
-        """Settings for a server at 127.0.0.1 and registry.test."""
+        """Make the TLS settings of a server with a certificate for 127.0.0.1 and registry.test."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.ca.issue_cert("127.0.0.1", "registry.test").configure_cert(context)
         if demand_client_certificate:

@@ -1,4 +1,4 @@
-"""Real registries and clients: finding the programs, and running them on loopback."""
+"""Functions that find the programs of real registries and clients, and run them on loopback."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from typing import Any
 
 import pytest
 
-# The user "alice" with the password "s3cret-for-tests".
+# A password file with the user `alice`, whose password is `PASSWORD`.
 HTPASSWD = "alice:$2b$05$555Z.w9rI3neEFilIIS96OZtZQIuGBYeTe4mWcp15MZrNGWP7qmcG\n"
 PASSWORD = "s3cret-for-tests"
 
-# version: (environment variable with the program's path, its name on the PATH, how to install it)
+# For each version: the environment variable with the program's path, the program's name on the
+# PATH, and how to install it.
 DISTRIBUTION = {
     "2.8": (
         "DOCKHAND_LIVE_DISTRIBUTION_2",
@@ -39,13 +40,13 @@ DISTRIBUTION = {
 
 
 def cache_folder() -> Path:
-    """The folder where `make live` puts the programs that it builds."""
+    """Return the folder where `make live` puts the programs that it builds."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "dockhand-live" / "bin"
 
 
 def skip_or_fail(name: str, how: str) -> None:
-    """Skip the test because a program is missing; where CI is true, fail it."""
+    """Skip the test because a program is missing; if the variable CI is `true`, fail the test."""
     message = f"{name} is not installed: {how}; or set the variable that names its path"
     if os.environ.get("CI") == "true":
         pytest.fail(message)
@@ -53,19 +54,19 @@ def skip_or_fail(name: str, how: str) -> None:
 
 
 def installed(name: str, variable: str | None = None) -> str | None:
-    """The path of a program: from a variable, the PATH or the folder of `make live`."""
+    """Find a program by an environment variable, on the PATH or in the folder of `make live`."""
     named = os.environ.get(variable) if variable else None
     cached = cache_folder() / name
     return named or shutil.which(name) or (str(cached) if cached.exists() else None)
 
 
 def program(name: str, how: str, variable: str | None = None) -> str:
-    """The path of a program; the test is skipped where there is none.
+    """Find a program, and return its path; if it is missing, skip the test, or fail it in CI.
 
     Args:
-        name: its name on the PATH.
-        how: instructions for installing it, for the message.
-        variable: environment variable that may hold its path.
+        name: the program's name on the PATH.
+        how: instructions for installing the program, for the message.
+        variable: the name of an environment variable that may contain the program's path.
     """
     found = installed(name, variable)
     if found is None:
@@ -75,10 +76,10 @@ def program(name: str, how: str, variable: str | None = None) -> str:
 
 
 def program_environment(home: Path) -> dict[str, str]:
-    """Environment variables for a client such as skopeo, crane or regctl.
+    """Return the environment variables for a client such as skopeo, crane or regctl.
 
-    The client keeps settings, credentials and caches in the folder `home`; it reads and writes
-    nothing of the user's.
+    The client keeps its settings, credentials and caches in the folder `home`. It does not touch
+    those of the user who runs the tests.
     """
     settings = home / ".config" / "containers"
     settings.mkdir(parents=True, exist_ok=True)
@@ -92,7 +93,7 @@ def program_environment(home: Path) -> dict[str, str]:
         "XDG_CONFIG_HOME": str(home / ".config"),
         "XDG_DATA_HOME": str(home / ".local" / "share"),
         "XDG_RUNTIME_DIR": str(home / "run"),
-        # Without it skopeo, run as root, keeps its cache of blob locations in /var/lib.
+        # Without this variable, skopeo as root keeps its cache of blob locations in /var/lib.
         "_CONTAINERS_ROOTLESS_UID": "65534",
         "CONTAINERS_REGISTRIES_CONF": str(settings / "registries.conf"),
         "DOCKER_CONFIG": str(home / "docker"),
@@ -102,9 +103,9 @@ def program_environment(home: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A loopback port without a listener at this moment.
+    """Find a loopback port that is free at this moment.
 
-    Another program may take it before it is used. Prefer port 0 where a server reports its port.
+    Another program may take the port before it is used. If the server reports its port, use 0.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -116,20 +117,20 @@ def free_port() -> int:
 def distribution(
     version: str, folder: Path, *, http: dict[str, Any] | None = None, **sections: Any
 ) -> Iterator[str]:
-    """Run a Distribution; the value is its URL.
+    """Run a Distribution, and provide its URL.
 
     Args:
         version: `2.8` or `3.1`.
         folder: the folder for its configuration, blobs and log.
-        http: keys to add to the configuration's `http` section.
-        sections: further sections, such as `auth`.
+        http: settings to add to the configuration's `http` section.
+        sections: further sections of the configuration, such as `auth`.
     """
     variable, name, how = DISTRIBUTION[version]
     binary = program(name, how, variable)
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "version": "0.1",
-        "log": {"level": "info", "accesslog": {"disabled": True}},  # info reports the port
+        "log": {"level": "info", "accesslog": {"disabled": True}},  # `info` logs the port
         "storage": {
             "filesystem": {"rootdirectory": str(folder / "data")},
             "delete": {"enabled": True},
@@ -145,17 +146,20 @@ def distribution(
         yield f"http://127.0.0.1:{port}"
 
 
-# zot, in any version
+# For zot in any version, like an entry of DISTRIBUTION.
 ZOT = (
     "DOCKHAND_LIVE_ZOT",
     "zot",
     "build it from its own repository with `make binary`",
 )
-ATTEMPTS = 5  # at a free port, which another program may take first
+ATTEMPTS = 5  # attempts to start zot; another program may take its port first
 
 
 def zot_program() -> str:
-    """The path of zot; the test is skipped where there is none, in CI too: cassettes cover it."""
+    """Find zot, and return its path; if it is missing, skip the test.
+
+    The test is skipped in CI, too, where cassettes replace zot.
+    """
     variable, name, how = ZOT
     found = installed(name, variable)
     if found is None:
@@ -174,13 +178,15 @@ def zot(
     storage: dict[str, Any] | None = None,
     **extensions: Any,
 ) -> Iterator[str]:
-    """Run a zot; the value is its URL.
+    """Run a zot server, and provide its URL.
 
     Args:
         folder: the folder for its configuration, blobs and log.
-        auth, access: the `auth` and `accessControl` of its `http` section.
-        http, storage: further keys of these sections.
-        extensions: settings of its extensions, such as `search={"enable": True}`.
+        auth: the table `auth` of the configuration's `http` section.
+        access: the table `accessControl` of the `http` section.
+        http: further settings of the `http` section.
+        storage: further settings of the `storage` section.
+        extensions: settings of zot's extensions, such as `search={"enable": True}`.
     """
     binary = zot_program()
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,9 +222,9 @@ def zot(
 
 @contextmanager
 def _running(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Run a registry whose home is a folder; the value is its process and the file of its output.
+    """Run a registry with `folder` as its home; provide its process and the path of its log.
 
-    It is stopped at the end.
+    The registry is stopped at the end of the `with` block.
     """
     log = folder / "log"
     env = {
@@ -243,12 +249,12 @@ def _running(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Pope
 
 @contextmanager
 def running_server(module: str, *options: str, **streams: Any) -> Iterator[str]:
-    """Run one of the project's servers on a port that the system chooses; the value is its URL.
+    """Run one of the project's servers on a port that the system chooses, and provide its URL.
 
     Args:
         module: the server's module, as for `python -m`.
-        options: its further options.
-        streams: arguments of `subprocess.Popen`, such as `stderr`.
+        options: further options of the server's command.
+        streams: further arguments for `subprocess.Popen`, such as `stderr`.
     """
     command = [sys.executable, "-m", module, "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **streams)
@@ -265,16 +271,16 @@ def running_server(module: str, *options: str, **streams: Any) -> Iterator[str]:
 
 @contextmanager
 def embedded(folder: Path, *options: str) -> Iterator[str]:
-    """Run the embedded registry in a process of its own; the value is its URL."""
+    """Run the embedded registry in a process of its own, and provide its URL."""
     with running_server("dockhand_embedded", "--root", str(folder / "root"), *options) as url:
         yield url
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server replies, with any status.
+    """Wait until a server replies, whatever the status is.
 
     Raises:
-        RuntimeError: the process ended, or there is no reply within a minute.
+        RuntimeError: the process ended, or the server did not reply within a minute.
     """
 
     def replies() -> bool:
@@ -290,7 +296,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _reported_port(process: subprocess.Popen[bytes], log: Path) -> int:
-    """Wait until a Distribution has written its port to its log."""
+    """Wait until Distribution has written its port to its log, and return the port."""
     pattern = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
     _poll(lambda: pattern.search(log.read_text()) is not None, process, log)
     found = pattern.search(log.read_text())

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback whose replies, pauses and faults a test scripts."""
+"""An HTTP server on loopback with replies, pauses and faults that a test chooses."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
-CUT = object()  # close the connection
-HANG = object()  # send nothing more; keep the connection open until the server ends
+CUT = object()  # a step that closes the connection
+HANG = object()  # a step that keeps the connection open, and sends nothing more
 
 
 @dataclass(frozen=True)
 class Wait:
-    """A pause before the next step."""
+    """A step that waits before the next step."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class WaitUntil:
-    """A pause until a condition is true, or for that many seconds; the server polls it."""
+    """A step that waits until a condition is true, but at most for `seconds`."""
 
     condition: Callable[[], bool]
     seconds: float
@@ -33,12 +33,12 @@ class WaitUntil:
 
 @dataclass
 class ReceivedRequest:
-    """A request as it arrived.
+    """A request that the server received.
 
     Attributes:
-        target: path and query.
-        headers: by lower-case name.
-        connection: number of the connection, from 1.
+        target: the path with the query, as sent.
+        headers: the values by lower-case name.
+        connection: the number of the connection; the server's first connection is 1.
     """
 
     method: str
@@ -54,7 +54,7 @@ class ReceivedRequest:
 
     @property
     def query(self) -> dict[str, str]:
-        """The query, one value for each name."""
+        """The parameters of the query; of several values for a name, the first."""
         return {k: v[0] for k, v in parse_qs(urlsplit(self.target).query).items()}
 
 
@@ -74,8 +74,8 @@ def reply(
     Args:
         status: the status code.
         body: the body.
-        length: the Content-Length; it need not be true. The body's length by default.
-        headers: further headers, with `_` for `-` in their names.
+        length: the Content-Length, which may be wrong; by default the length of the body.
+        headers: further headers; `_` in a name stands for `-`.
     """
     lines = [f"HTTP/1.1 {status} Said"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -85,14 +85,14 @@ def reply(
 
 @dataclass
 class ScriptedServer:
-    """A running server.
+    """A running server, and the requests that it has received.
 
     Attributes:
-        url: without a path.
-        handler: gives the steps of the reply to a request; a test sets it, at any time.
+        url: the URL of the server, without a path.
+        handler: returns the reply to a request, as bytes or steps; a test may set it any time.
         requests: the requests that arrived, in order.
-        connections: connections accepted so far.
-        done: set when the server ends.
+        connections: the number of connections accepted so far.
+        done: an event that is set when the server ends.
     """
 
     url: str = ""
@@ -102,7 +102,7 @@ class ScriptedServer:
     done: threading.Event = field(default_factory=threading.Event)
 
     def with_method(self, method: str) -> list[ReceivedRequest]:
-        """The requests that have this method."""
+        """Return the received requests that have this method."""
         return [one for one in self.requests if one.method == method]
 
 
@@ -110,7 +110,7 @@ class ScriptedServer:
 def scripted_server(
     handler: Handler | None = None, tls: ssl.SSLContext | None = None
 ) -> Iterator[ScriptedServer]:
-    """Serve until the block ends; then no thread or connection is left."""
+    """Run a server until the `with` block ends; then no thread or connection of it is left."""
     server = ScriptedServer()
     if handler is not None:
         server.handler = handler
@@ -142,7 +142,7 @@ def scripted_server(
         finally:
             server.done.set()
             with socket.create_connection(listener.getsockname()):
-                acceptor.join()  # this last connection wakes it
+                acceptor.join()  # this last connection wakes the acceptor
             for plain in accepted:
                 with suppress(OSError):
                     plain.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads or writes
@@ -155,7 +155,7 @@ def _serve(
 ) -> None:
     with plain, suppress(OSError, ConnectionError):
         stream = tls.wrap_socket(plain, server_side=True) if tls else plain
-        stream.settimeout(0.1)  # so that a thread with TLS, too, sees the server's end
+        stream.settimeout(0.1)  # so that a thread that reads with TLS sees the server's end, too
         buffer = b""
         with stream:
             while not server.done.is_set():
@@ -171,7 +171,7 @@ def _serve(
 def _read_request(
     server: ScriptedServer, stream: socket.socket, buffer: bytes, number: int
 ) -> tuple[ReceivedRequest | None, bytes]:
-    """Read one request; return it, or None at the connection's end, and the bytes after it."""
+    """Read a request; return it, or None if the connection ends, and the bytes after it."""
 
     def more() -> bytes:
         while not server.done.is_set():
@@ -201,7 +201,7 @@ def _read_request(
 
 
 def _perform(server: ScriptedServer, stream: socket.socket, steps: list[Step]) -> bool:
-    """Perform the steps of a reply; return whether the connection stays open."""
+    """Perform the steps of a reply, and return whether the connection stays open."""
     stream.settimeout(10)
     for step in steps:
         if isinstance(step, bytes):

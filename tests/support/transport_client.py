@@ -1,4 +1,4 @@
-"""Blocking access to a transport of either kind, and requests as the runner builds them."""
+"""Blocking calls of a sync or async transport, and requests as the runner builds them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ TRANSPORTS += [("async", name) for name in ASYNC_TRANSPORTS]
 
 
 class UploadStream(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """An upload's body as the runner sends it: opened by iteration, sync or async.
+    """An upload's body like the runner's: a stream of blocks for sync or async iteration.
 
     Args:
-        count: number of blocks.
-        size: bytes of a block.
-        error: raised after the last block.
+        count: the number of blocks.
+        size: the number of bytes in a block.
+        error: an exception to raise after the last block.
 
     Attributes:
-        taken: bytes that the transport has taken so far.
+        taken: the number of bytes that the transport has read so far.
     """
 
     def __init__(self, count: int, size: int = 65536, error: Exception | None = None) -> None:
@@ -50,7 +50,7 @@ class UploadStream(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 
 class TransportClient:
-    """A sync or async transport, used by blocking calls."""
+    """A sync or async transport that is used with blocking calls."""
 
     def __init__(self, kind: str, options: TransportOptions) -> None:
         self.runner: asyncio.Runner | None = None
@@ -105,14 +105,14 @@ class TransportClient:
         return response, self.read(response)
 
     def sleep(self, seconds: float) -> None:
-        """Wait; an async transport's event loop runs meanwhile."""
+        """Wait for some seconds, and run the event loop of an async transport meanwhile."""
         if self.runner is not None:
             self.runner.run(asyncio.sleep(seconds))
         else:
             time.sleep(seconds)
 
     def sleep_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until a condition is true, for at most 30 seconds."""
+        """Wait until a condition is true; fail after 30 seconds."""
         until = time.monotonic() + 30
         while not condition():
             assert time.monotonic() < until, "the condition does not become true"
@@ -140,13 +140,13 @@ def build_request(
     content: bytes | None = None,
     **timeouts: float,
 ) -> httpx.Request:
-    """Build a request as the runner does: with headers first, its stream set afterwards.
+    """Build a request as the runner does: first with its headers, then with its stream.
 
     Args:
-        url, method, content: as for `httpx.Request`.
-        headers: further headers, as pairs.
-        body: the stream to send, with its length.
-        timeouts: seconds, by httpx's names (`connect`, `read`, `write`, `pool`).
+        url, method, content: the arguments of `httpx.Request`.
+        headers: further headers, as pairs of name and value.
+        body: the stream to send; the request gets its length as Content-Length.
+        timeouts: timeouts in seconds, by httpx's names (`connect`, `read`, `write`, `pool`).
     """
     limits = httpx.Timeout(SECONDS).as_dict() | timeouts
     pairs = [("Accept-Encoding", "identity"), *headers]

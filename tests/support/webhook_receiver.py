@@ -1,4 +1,4 @@
-"""A webhook receiver on a loopback port, and a plugin that records the events it is called with."""
+"""A webhook receiver on a loopback port, and a plugin that records events."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from dockhand_core.events import RegistryBaseEvent
 from dockhand_core.server import listen
 
 T = TypeVar("T")
-TIMEOUT = 20.0  # seconds
+TIMEOUT = 20.0  # seconds; the default of `eventually`
 
 
 class EventRecorder:
-    """A plugin that records every event."""
+    """A plugin whose handler records every event."""
 
     def __init__(self) -> None:
         self.events: list[RegistryBaseEvent] = []
@@ -33,7 +33,7 @@ class EventRecorder:
 
 
 def plugins_with(**registered: object) -> Plugins:
-    """The plugins of a manager, with further ones registered by name."""
+    """Make a `Plugins` in which these plugins are registered under their names."""
     plugins = Plugins()
     for name, plugin in registered.items():
         plugins.register(plugin, name=name)
@@ -50,7 +50,7 @@ def eventually(condition: Callable[[], T], timeout: float = TIMEOUT) -> T:
 
 
 class RunningReceiver:
-    """A receiver that is being served: its application, inbox, port and URL."""
+    """The application, the inbox, the port and the URL of a receiver that runs."""
 
     def __init__(self, app: Receiver, port: int) -> None:
         self.app, self.port = app, port
@@ -59,7 +59,7 @@ class RunningReceiver:
 
     @property
     def notify_url(self) -> str:
-        """The URL that registries post to."""
+        """The URL to which registries send notifications."""
         return f"{self.url}/dockhand/notify"
 
 
@@ -67,7 +67,7 @@ class RunningReceiver:
 def running_receiver(
     inbox: Path, plugins: Plugins | None = None, **options: Any
 ) -> Iterator[RunningReceiver]:
-    """Serve a receiver in a thread; see `create_app` for the options."""
+    """Run a receiver in a thread until the `with` block ends; see `create_app` for the options."""
     app = create_app(plugins, inbox, **options)
     with listen("127.0.0.1", 0) as listener:
         config = uvicorn.Config(app, log_config=None, ws="none", lifespan="on")

@@ -1,4 +1,4 @@
-"""Fixtures: a client for each transport, and an authority that issues certificates."""
+"""Fixtures: a client of each transport, and a certificate authority."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dockhand_core.http.transports import TransportOptions
 
 @pytest.fixture(params=TRANSPORTS, ids="-".join)
 def make_client(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
-    """A function that makes clients from transport options; they are closed after the test."""
+    """Provide a function that makes clients from transport options; they are closed afterwards."""
     kind, name = request.param
     made: list[TransportClient] = []
 
@@ -28,12 +28,12 @@ def make_client(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
     yield build
     for client in made:
         client.shut_down()
-    gc.collect(1)  # leaked objects warn now, and warnings are errors
+    gc.collect(1)  # leaked objects warn now, which fails the test
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    """An authority; the file `other.pem` in its folder is the certificate of another one."""
+    """Make a certificate authority; `other.pem` in its folder is the certificate of another one."""
     folder = tmp_path_factory.mktemp("tls")
     ca = trustme.CA()
     made = CertificateAuthority(

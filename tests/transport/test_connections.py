@@ -46,7 +46,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_replaced(
         for count in range(1, 6):
             assert client.send(build_request(server.url, "POST"))[1] == b"ok"
             client.sleep_until(lambda count=count: server.closed == count)  # type: ignore[misc]
-            client.sleep(0.02)  # an event loop needs a turn to see it
+            client.sleep(0.02)  # an event loop needs time to notice that
         assert server.connections == 5
 
 
@@ -145,7 +145,7 @@ def test_connecting_to_a_full_backlog_times_out(make_client: MakeClient) -> None
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         address = listener.getsockname()
-        waiting = [socket.socket() for _ in range(4)]  # fill the backlog: further SYNs are dropped
+        waiting = [socket.socket() for _ in range(4)]  # fill the backlog, so that SYNs are dropped
         for sock in waiting:
             sock.setblocking(False)
             sock.connect_ex(address)
@@ -211,9 +211,7 @@ def test_cancelled_work_leaves_no_connection_behind(name: str, where: str) -> No
                 await response.aclose()
 
         for _ in range(5):
-            tasks = [
-                asyncio.create_task(work()) for _ in range(40)
-            ]  # more than there are connections
+            tasks = [asyncio.create_task(work()) for _ in range(40)]  # more tasks than connections
             await asyncio.sleep(0.001 if where == "connecting" else 0.05)
             for task in tasks:
                 task.cancel()
@@ -224,7 +222,7 @@ def test_cancelled_work_leaves_no_connection_behind(name: str, where: str) -> No
             url = f"http://127.0.0.1:{port}/ok"
             response = await transport.handle_async_request(build_request(url))
             body = b"".join([chunk async for chunk in response.aiter_raw()])
-            await barrier.wait()  # all 32 at one time: no connection slot is lost
+            await barrier.wait()  # 32 at the same time, so no connection slot is lost
             await response.aclose()
             return body
 

@@ -112,7 +112,7 @@ def test_an_early_refusal_of_a_large_upload_is_read(make_client: MakeClient) -> 
         connection.read_head()
         connection.send(b"HTTP/1.1 401 No\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnope")
         connection.sock.shutdown(socket.SHUT_WR)
-        # Without reading on, the system would reset the connection and drop the reply.
+        # Read the rest of the body: else the system would reset the connection and drop the reply.
         while connection.sock.recv(65536):
             if time.monotonic() > until:
                 return
@@ -209,7 +209,7 @@ def test_an_incomplete_response_is_an_error(
 
 
 def test_one_call_is_one_attempt(make_client: MakeClient) -> None:
-    """The runner repeats requests. A transport must not continue a body on another connection."""
+    """Only the runner retries: a transport would continue a half-sent body on a new connection."""
     with one_reply_server(b"") as server:
         client = make_client()
         for method in ("GET", "HEAD", "DELETE", "PUT", "POST", "PATCH"):
@@ -236,7 +236,7 @@ def test_a_refused_connection_is_a_connect_error(make_client: MakeClient) -> Non
 def test_an_unknown_host_is_a_connect_error(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def getaddrinfo(*_: object, **__: object) -> None:  # a real resolver may be slow, or lie
+    def getaddrinfo(*_: object, **__: object) -> None:  # a real resolver may be slow or wrong
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)

@@ -89,11 +89,11 @@ def test_a_client_certificate_is_sent(
 
 @contextmanager
 def http_proxy(target: RawServer, *, secret: str | None = None) -> Iterator[RawServer]:
-    """Run an HTTP proxy whose tunnels all lead to `target`.
+    """Run an HTTP proxy that connects every tunnel to `target`.
 
     Args:
         target: the server behind the proxy.
-        secret: the Proxy-Authorization that it demands, if any.
+        secret: the value of Proxy-Authorization that the proxy demands; None for none.
     """
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
@@ -127,7 +127,7 @@ def http_proxy(target: RawServer, *, secret: str | None = None) -> Iterator[RawS
         yield server
 
 
-SECRET = "Basic dXNlcjpwQHNz"  # user:p@ss
+SECRET = "Basic dXNlcjpwQHNz"  # encodes user:p@ss
 
 
 def test_http_through_a_proxy(make_client: MakeClient) -> None:
@@ -190,7 +190,7 @@ def test_a_transport_does_not_read_the_environment(
 
 @pytest.fixture
 def set_variables(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """A function that sets environment variables; at first those of proxies are unset."""
+    """Unset the proxy variables, and provide a function that sets environment variables."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
