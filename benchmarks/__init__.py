@@ -1,1 +1,1 @@
-"""Benchmarks against raw HTTP libraries and peers: `python -m benchmarks` prints ratios."""
+"""Comparisons of Dockhand with HTTP libraries and other clients; run `python -m benchmarks`."""

@@ -1,4 +1,4 @@
-"""The command `python -m benchmarks`: measures everything and prints one table of ratios."""
+"""The command `python -m benchmarks`, which measures everything and prints a table of ratios."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from benchmarks.tokens import tokens_per_second
 from benchmarks.transfer import Blob, async_transfers, sync_transfers
 
 MIB = 1 << 20
-PACKAGES = {"oras": "oras", "dxf": "python-dxf"}  # the package `dxf` there is another one
+PACKAGES = {"oras": "oras", "dxf": "python-dxf"}  # on PyPI, `dxf` is another package
 
 
 def main() -> None:
-    """Measure everything and print the table."""
+    """Measure everything, and print the table of results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="use smaller blobs and fewer rounds, for a first look"
@@ -53,10 +53,10 @@ def main() -> None:
 def measure(
     server: Server, folder: Path, only: str = "", *, quick: bool
 ) -> tuple[list[Row], list[str]]:
-    """Measure the steps whose name contains `only`; print progress on standard error.
+    """Measure the steps whose name contains `only`, and print the progress on standard error.
 
     Returns:
-        The rows, and a line for each step that was left out.
+        The rows of the table, and a line of text for each step that was left out.
     """
     large = Blob(folder / "large", (64 if quick else 512) * MIB)
     middle = Blob(folder / "middle", (16 if quick else 64) * MIB)

@@ -1,4 +1,4 @@
-"""The embedded registry against Distribution 3.1: the same client sends both the same requests."""
+"""The embedded registry compared with Distribution 3.1: one client sends both the same requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class NoPeerError(Exception):
 
 
 def embedded_registry(folder: Path, blob: Blob, rounds: int) -> list[Row]:
-    """All rows: blobs, small requests, start and memory, and the driver without a socket.
+    """Measure blobs, small requests, the start, the memory, and the driver without a socket.
 
     Raises:
         NoPeerError: Distribution 3.1 is not installed.
@@ -46,7 +46,7 @@ def embedded_registry(folder: Path, blob: Blob, rounds: int) -> list[Row]:
         ours, our_process = stack.enter_context(_running_embedded(folder))
         rows = _blob_rows(ours, theirs, peer, blob, rounds, our_process.pid)
         rows += _small_request_rows(ours, theirs, peer, folder, rounds)
-        # Last, so that the peaks cover everything before.
+        # Last, so that the peaks include all requests before.
         rows.append(_peak_memory_row(peer, our_process.pid, their_process.pid))
     rows.append(_start_row(program, peer, folder, rounds))
     return rows
@@ -81,7 +81,7 @@ def _running_embedded(folder: Path) -> Iterator[tuple[str, subprocess.Popen[byte
 
 
 class _RawClient:
-    """A minimal client, so that mostly the server is timed."""
+    """A minimal client, which needs little time itself, so that the server is timed."""
 
     def __init__(self, url: str) -> None:
         self._host = urlsplit(url).netloc
@@ -239,7 +239,7 @@ def _peak_memory_row(peer: str, ours: int, theirs: int) -> Row:
 
 
 def _peak_memory(pid: int) -> float:
-    """The peak memory of a process, in MiB."""
+    """Return the peak memory of a process, in MiB."""
     status = Path(f"/proc/{pid}/status").read_text("ascii")
     [peak] = re.findall(r"VmHWM:\s+(\d+) kB", status)
     return int(peak) / 1024

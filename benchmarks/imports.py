@@ -1,4 +1,4 @@
-"""The time of `import dockhand_core`, compared with the libraries that it imports."""
+"""The time of `import dockhand_core`, compared with that of the libraries that it imports."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ LOADED = "import httpx; from pydantic import BaseModel"
 
 
 def import_time(rounds: int) -> list[Row]:
-    """Measure the additional milliseconds; each import runs in a fresh interpreter, in turns."""
+    """Measure the milliseconds that `import dockhand_core` takes beyond its libraries.
+
+    The imports are timed in turns, each in a fresh interpreter.
+    """
     with tempfile.TemporaryDirectory(prefix="dockhand-bench-") as folder:
-        # Byte code is written, as for an installed package, whatever the caller's settings are.
-        # Otherwise the source tree would be compiled at each import, and the libraries not.
+        # Write byte code, as for an installed package, even if the caller's environment forbids it.
+        # Otherwise each import would compile Dockhand's source, but not that of the libraries.
         env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         env["PYTHONPYCACHEPREFIX"] = folder
 
         def milliseconds(statement: str) -> float:
-            # timed inside the interpreter, whose start takes as long again
+            # timed inside the interpreter, because its start takes about as long as the import
             timed = (
                 "import time; start = time.perf_counter()\n"
                 f"{statement}\nprint((time.perf_counter() - start) * 1000)"
@@ -40,7 +43,7 @@ def import_time(rounds: int) -> list[Row]:
     why = "`python -X importtime -c 'import dockhand_core'` shows where the time goes."
     return [
         _row(THEIRS, [(ours, theirs) for ours, theirs, _ in turns], 20.0, why),
-        # pydantic loads its models lazily; this import uses one
+        # pydantic loads `BaseModel` only when it is used, as here
         _row(LOADED, [(ours, loaded) for ours, _, loaded in turns], None),
     ]
 

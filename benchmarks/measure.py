@@ -1,4 +1,7 @@
-"""Timing two sides in turns, and the table of results."""
+"""Functions that time two sides in turns, and format the table of results.
+
+"Ours" is Dockhand, and "theirs" is the other side, such as a raw HTTP library.
+"""
 
 from __future__ import annotations
 
@@ -15,30 +18,31 @@ __all__ = ["Pair", "Row", "run_python", "compare", "ratio_row", "table"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Seconds of both sides, round by round."""
+    """The seconds that each side took, for each round."""
 
     ours: list[float]
     theirs: list[float]
 
     @property
     def ratios(self) -> list[float]:
-        """Ours divided by theirs, of each round: a slow machine slows both sides of it."""
+        """Our time divided by theirs, for each round: a slow moment of the machine affects both."""
         return [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
         what: the action that was measured.
         against: the other side.
-        ours, theirs: the medians as text, or empty.
-        value: the value to compare with the target.
-        target: the highest good value; None for a row that only informs.
-        unit: unit of value and target: empty for a ratio, else ` MiB` or ` ms`.
-        spread: lowest and highest value of the rounds.
-        why: the work that only our side does, printed where the target is missed.
+        ours: the median of our side as text, or empty.
+            theirs: the median of the other side as text, or empty.
+        value: the value to compare with the target: a ratio, or a number of `unit`.
+        target: the highest value that is good; None if the row has no target.
+        unit: the unit of `value` and `target`: ` MiB`, ` ms`, or empty for a ratio.
+        spread: the lowest and the highest value of all rounds.
+        why: the work that only our side does, printed if the target is missed.
         strict: whether the value must be below the target, not equal to it.
     """
 
@@ -68,7 +72,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None without one."""
+        """Whether the target is met; None if the row has no target."""
         if self.target is None:
             return None
         return self.value < self.target if self.strict else self.value <= self.target
@@ -82,19 +86,19 @@ def compare(
     prepare: Callable[[], object] | None = None,
     warm: bool = True,
 ) -> Pair:
-    """Run both sides in turns.
+    """Run both sides in turns, and return the seconds that each run took.
 
     Args:
         ours, theirs: the actions to time.
-        rounds: number of times that each is run.
-        prepare: called before each action, untimed.
-        warm: whether to run each action once before, to fill connections and caches.
+        rounds: the number of times that each action is run.
+        prepare: a function to call before each action, which is not timed.
+        warm: whether to run each action once untimed, to open connections and fill caches.
     """
 
     def timed(side: Callable[[], object]) -> float:
         if prepare is not None:
             prepare()
-        gc.collect()  # so that no side is timed while it cleans up after the other
+        gc.collect()  # so that neither side is timed while the other's garbage is collected
         start = time.perf_counter()
         side()
         return time.perf_counter() - start
@@ -119,12 +123,12 @@ def ratio_row(
     why: str = "",
     strict: bool = False,
 ) -> Row:
-    """The median of a pair's ratios as a row.
+    """Make a row with the median of a pair's ratios.
 
     Args:
         what, against, target, why, strict: see `Row`.
         pair: the measured seconds.
-        times: factor for the printed seconds, where a round is a part of the named action.
+        times: the factor for the printed seconds, if a round is only a part of the named action.
     """
     return Row(
         what,
@@ -140,16 +144,16 @@ def ratio_row(
 
 
 def seconds(value: float) -> str:
-    """Format seconds, in milliseconds if they are few."""
+    """Format a number of seconds; below 0.1 s, use milliseconds."""
     return f"{value:.2f} s" if value >= 0.1 else f"{value * 1000:.1f} ms"
 
 
 def run_python(*arguments: str, env: dict[str, str] | None = None) -> list[float]:
-    """Run a fresh Python interpreter; return the numbers that it prints.
+    """Run a fresh Python interpreter, and return the numbers that it prints.
 
     Args:
         arguments: the interpreter's arguments.
-        env: its environment; by default that of this process.
+        env: the interpreter's environment; by default that of this process.
     """
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, check=False, env=env

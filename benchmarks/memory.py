@@ -1,4 +1,4 @@
-"""Memory of large transfers: the peak above the start, each in a fresh process."""
+"""The memory that large transfers add to the peak of a process; each runs in a fresh process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ACTIONS = ("push", "pull", "download")
 
 
 def transfer_memory(server: Server, blob: Blob) -> list[Row]:
-    """Measure push, pull and download; a row each for sync and async has the highest peak."""
+    """Measure push, pull and download; return the highest peaks of sync and async as two rows."""
     rows = []
     target = str(blob.path.with_suffix(".copy"))
     for kind in ("sync", "async"):
-        blob.change()  # otherwise the registry would have it already
+        blob.change()  # so that the registry does not have the blob already
         digest = blob.hash()
         peaks: dict[str, float] = {}
         for action in ACTIONS:
@@ -51,8 +51,8 @@ def transfer_memory(server: Server, blob: Blob) -> list[Row]:
 
 
 def peak_memory() -> float:
-    """The peak memory of this process, in MiB."""
-    # not ru_maxrss on Linux: there it starts with the peak of the process that spawned this one
+    """Return the peak memory of this process, in MiB."""
+    # on Linux, ru_maxrss includes the peak of the process that started this one, so do not use it
     try:
         status = Path("/proc/self/status").read_text("ascii")
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
@@ -65,7 +65,7 @@ def peak_memory() -> float:
 
 
 def sync_peak(action: str, url: str, given: str, target: str) -> float:
-    """The MiB that one transfer adds to the peak of a connected process."""
+    """Return the MiB that one transfer adds to the peak of a process with a sync client."""
     with connect(url) as client:
         before = peak_memory()
         if action == "push":
@@ -80,7 +80,7 @@ def sync_peak(action: str, url: str, given: str, target: str) -> float:
 
 
 async def async_peak(action: str, url: str, given: str, target: str) -> float:
-    """The same as `sync_peak`, with the async client."""
+    """Return the MiB that one transfer adds to the peak of a process with an async client."""
     async with async_connect(url) as client:
         before = peak_memory()
         if action == "push":

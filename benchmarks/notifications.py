@@ -1,4 +1,4 @@
-"""The webhook receiver: durable events per second, and memory over very many events."""
+"""The webhook receiver: durable events per second, and the memory after very many events."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _BODY = json.dumps({"events": [_EVENT]}).encode()
 
 
 def notifications(folder: Path, rounds: int, many: int) -> list[Row]:
-    """Measure the rate and the memory.
+    """Measure the rate of durable events, and the memory that many events add.
 
     Args:
         folder: the folder for the inboxes.
-        rounds: number of times that each side is measured.
-        many: number of events over which the memory must not grow.
+        rounds: the number of times that each side is measured.
+        many: the number of events during which the memory must not grow.
     """
     with (
         _running_receiver("ours", folder) as (ours, process),
@@ -65,7 +65,7 @@ def notifications(folder: Path, rounds: int, many: int) -> list[Row]:
                 requests = list(_requests(ROUND))
                 start = time.perf_counter()
                 _post(clients, iter(requests), ROUND)
-                if number:  # the first warms up
+                if number:  # the first round only warms up
                     taken[name].append((time.perf_counter() - start) / ROUND)
                 if name == "ours":
                     _wait_until_idle(process)
@@ -88,7 +88,7 @@ def notifications(folder: Path, rounds: int, many: int) -> list[Row]:
 
 @contextmanager
 def _running_receiver(which: str, folder: Path) -> Iterator[tuple[list[socket.socket], int]]:
-    """Run a receiver in a process; the value is connections to it and the process id."""
+    """Run a receiver in a process, and provide connections to it and the process id."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.receivers", which, str(folder), str(port)]
     with running_process(command, port, folder / f"{which}.log") as (_, process):
@@ -112,7 +112,7 @@ def _requests(count: int) -> Iterator[bytes]:
 
 
 def _post(clients: list[socket.socket], requests: Iterator[bytes], count: int) -> None:
-    """Keep a request under way on every connection until all have a reply."""
+    """Send `count` requests, one at a time on each connection, and wait for all replies."""
     with selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client, selectors.EVENT_READ)
@@ -132,13 +132,13 @@ def _post(clients: list[socket.socket], requests: Iterator[bytes], count: int) -
 
 
 def _memory_of(process: int) -> int:
-    """The resident memory of a process, in KiB."""
+    """Return the resident memory of a process, in KiB."""
     text = Path(f"/proc/{process}/status").read_text()
     return int(text.partition("VmRSS:")[2].split()[0])
 
 
 def _wait_until_idle(process: int) -> None:
-    """Wait until a process uses no CPU: its handler was called with every event."""
+    """Wait until a process uses almost no CPU, since its handler has got every event."""
     until = time.monotonic() + 60
     ticks = -1
     while (now := _cpu_ticks(process)) - ticks > 2 and time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""oras-py and dxf as peers: one session each, used as their documentation shows."""
+"""Comparisons with the clients oras-py and dxf, used with one session as their docs show."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ORAS_WHY = (
 
 
 class PeerComparison:
-    """A comparison of Dockhand's sync client with a peer; it collects the rows."""
+    """A comparison of Dockhand's sync client with another client; it collects the rows."""
 
     def __init__(
         self, peer: str, server: Server, blob: Blob, client: RegistryClient, rounds: int
@@ -51,14 +51,14 @@ class PeerComparison:
         why: str = "",
         judged: bool = True,
     ) -> None:
-        """Time both sides and add the row."""
+        """Time both sides, and add a row with the result."""
         pair = compare(ours, theirs, self._rounds, prepare=prepare)
         target = 1.0 if judged else None
         against = self.peer + how
         self.rows.append(ratio_row(what, against, pair, target, strict=True, why=why))
 
     def push(self, theirs: Callable[[], str]) -> str:
-        """Measure the push of a file; return the digest of a blob that is then in the registry."""
+        """Measure the push of a file; return the digest of the blob that was pushed last."""
         pushed: list[str] = []
 
         def prepare() -> None:
@@ -106,7 +106,7 @@ class PeerComparison:
         self.add(f"{len(self.part)} x manifest {action}", ours, theirs)
 
     def tags(self, theirs: Callable[[], list[str]]) -> None:
-        """Measure listing all tags, many times, since one list takes a few milliseconds."""
+        """Measure lists of all tags; each round makes many, since one takes only milliseconds."""
         count = len(self._server.tags)
         assert len(theirs()) >= count, f"{self.peer} does not list all tags"
         self.add(
@@ -117,7 +117,10 @@ class PeerComparison:
 
 
 def against_oras(server: Server, blob: Blob, rounds: int) -> list[Row]:
-    """Measure push, pull to a file, manifests and tags; oras-py has no HEAD and no reader."""
+    """Compare with oras-py: push, pull to a file, GET of manifests, and tags.
+
+    oras-py has neither HEAD of a manifest nor a blob reader.
+    """
     import oras.container
     import oras.oci
     import oras.provider
@@ -160,7 +163,7 @@ def against_oras(server: Server, blob: Blob, rounds: int) -> list[Row]:
 
 
 def against_dxf(server: Server, blob: Blob, rounds: int) -> list[Row]:
-    """Measure push, pull, HEAD and GET of manifests, and tags."""
+    """Compare with dxf: push, pull, HEAD and GET of manifests, and tags."""
     import dxf
 
     host, insecure = urlsplit(server.url).netloc, not server.url.startswith("https://")
@@ -200,7 +203,7 @@ def against_dxf(server: Server, blob: Blob, rounds: int) -> list[Row]:
 
 
 def _blocks(found: Any) -> Any:
-    return found  # by dxf's types it could also be bytes or a number
+    return found  # typed as Any, since dxf's types also allow bytes or a number
 
 
 def _get_heads(client: RegistryClient, tags: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""The receivers to measure: `python -m benchmarks.receivers ours|bare FOLDER PORT` serves one.
+"""The receivers to measure; `python -m benchmarks.receivers ours|bare FOLDER PORT` runs one.
 
-`bare` is a minimal ASGI handler that writes bodies to SQLite, in a transaction for each group of
-requests that arrived meanwhile. It neither parses them nor calls a handler.
+`bare` is a minimal ASGI application that writes bodies to SQLite. Requests that arrive during a
+transaction share the next one. `bare` neither parses bodies nor calls a handler.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TOKEN = "token-of-the-benchmark"
 
 
 class Handler:
-    """A handler of every event."""
+    """A plugin whose handler gets every event."""
 
     @hookimpl
     async def dockhand_event(self, event: Any) -> None:
@@ -72,7 +72,7 @@ class BareReceiver:
 
 
 def main() -> None:
-    """Serve one of the receivers until SIGTERM."""
+    """Run the receiver that the arguments name, until SIGTERM."""
     which, folder, port = sys.argv[1:]
     if which == "bare":
         app: Any = BareReceiver(Path(folder) / "bare.db")

@@ -1,4 +1,4 @@
-"""The registry to measure on: finding, starting and filling it."""
+"""Functions that find, start and fill the registry that the benchmarks use."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ INSTALL = (
 
 @dataclass(frozen=True)
 class Server:
-    """A registry with manifests in it.
+    """A registry that contains manifests for the benchmarks.
 
     Attributes:
-        url: without `/v2/`.
-        name: for the head of the table.
-        tags: tags of the repository `MANIFESTS`, each with a small manifest of its own.
-        storage: its folder; None for a registry that was not started here.
+        url: the registry's URL without `/v2/`.
+        name: the registry's name, for the head of the table.
+        tags: the tags of the repository `MANIFESTS`, each with a different small manifest.
+        storage: the registry's folder; None if the benchmarks did not start the registry.
     """
 
     url: str
@@ -55,15 +55,15 @@ class Server:
     storage: Path | None = None
 
     def manifest_url(self, tag: str) -> str:
-        """The URL of a manifest."""
+        """Return the URL of a manifest."""
         return f"{self.url}/v2/{MANIFESTS}/manifests/{tag}"
 
     def blob_url(self, digest: str) -> str:
-        """The URL of a blob."""
+        """Return the URL of a blob."""
         return f"{self.url}/v2/{BLOBS}/blobs/{digest}"
 
     def drop(self, digest: str) -> None:
-        """Delete a blob's file from the storage, if the registry was started here."""
+        """Delete a blob's file from the storage, if the benchmarks started the registry."""
         if self.storage is not None:
             algorithm, _, encoded = digest.partition(":")
             blobs = self.storage / "docker/registry/v2/blobs" / algorithm
@@ -72,11 +72,11 @@ class Server:
 
 @contextmanager
 def started_server(folder: Path, count: int) -> Iterator[Server]:
-    """Run a filled Distribution with its blobs in a folder.
+    """Run a Distribution with its blobs in a folder, and fill it with manifests.
 
     Args:
         folder: the folder for its configuration, blobs and log.
-        count: number of tags.
+        count: the number of tags.
     """
     program = _find_distribution()
     with running_distribution(program, folder) as (url, _):
@@ -87,7 +87,7 @@ def started_server(folder: Path, count: int) -> Iterator[Server]:
 def running_distribution(
     program: str, folder: Path
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run a Distribution that keeps everything in a folder; the value is its URL and process."""
+    """Run a Distribution that keeps its files in a folder; provide its URL and its process."""
     port = free_port()
     config = {
         "version": "0.1",
@@ -103,7 +103,7 @@ def running_distribution(
     env = {
         "PATH": os.environ.get("PATH", ""),
         "HOME": str(folder),
-        "OTEL_TRACES_EXPORTER": "none",  # 3.1 would look for a collector of traces
+        "OTEL_TRACES_EXPORTER": "none",  # Distribution 3.1 would look for a trace collector
     }
     with running_process([program, "serve", str(file)], port, folder / "log", env) as found:
         yield found
@@ -113,9 +113,9 @@ def running_distribution(
 def running_process(
     command: list[str], port: int, log: Path, env: dict[str, str] | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run a server's command, and wait until it replies; the value is its URL and process.
+    """Run a server's command, wait until the server replies, and provide its URL and process.
 
-    It is stopped at the end.
+    The server is stopped at the end of the `with` block.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env)
@@ -129,7 +129,7 @@ def running_process(
 
 
 def free_port() -> int:
-    """A loopback port without a listener at this moment."""
+    """Find a loopback port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -137,13 +137,13 @@ def free_port() -> int:
 
 
 def existing_server(url: str, count: int) -> Server:
-    """A registry that runs already, filled with `count` tags."""
+    """Push `count` tagged manifests to a registry that already runs, and return the registry."""
     url = url.rstrip("/").removesuffix("/v2")
     return Server(url, url, _fill(url, count))
 
 
 def _find_distribution() -> str:
-    named = os.environ.get("DOCKHAND_LIVE_DISTRIBUTION_3")  # an explicit name comes first
+    named = os.environ.get("DOCKHAND_LIVE_DISTRIBUTION_3")  # precedes the PATH
     found = named or shutil.which("docker-registry") or shutil.which("registry")
     if found is None:
         raise SystemExit(INSTALL)
@@ -155,7 +155,7 @@ def _find_distribution() -> str:
 
 
 def distribution_version(program: str) -> str:
-    """The name and version that a Distribution prints."""
+    """Return `Distribution` and the version that the program prints."""
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     words = (done.stdout + done.stderr).split()
     return "Distribution " + (words[-1].partition("+")[0].lstrip("v") if words else "")
@@ -166,7 +166,7 @@ def _wait_for_reply(port: int, process: subprocess.Popen[bytes], log: Path) -> N
     while time.monotonic() < until:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended at once: {log.read_text()[-2000:]}")
-        # not httpx: the start is timed, and making its client takes as long
+        # not httpx: the start is timed, and making an httpx client takes about as long
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
             connection.request("GET", "/v2/")
@@ -193,7 +193,7 @@ def _fill(url: str, count: int) -> list[str]:
 
 
 def _create_repository(client: RegistryClient) -> None:
-    client.upload_blob(BLOBS, b"{}")  # some peers look for the repository first
+    client.upload_blob(BLOBS, b"{}")  # some clients check that the repository exists
 
 
 def _manifest(tag: str, config: str) -> dict[str, object]:

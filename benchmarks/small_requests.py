@@ -1,4 +1,4 @@
-"""Many small requests: HEADs in sequence, manifests on 32 connections, and their memory."""
+"""Many small requests: HEADs in sequence, manifests on 32 connections, and the memory used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLAT_MIB = 2.0
 
 
 def heads(server: Server, rounds: int) -> Row:
-    """Measure 1,000 HEADs of manifests in sequence; a round is 100 on each side."""
+    """Measure HEADs of manifests in sequence: each round sends 100, and the row shows 1,000."""
     part = server.tags[:100]
     with connect(server.url) as client, httpx.Client(headers=HEADERS) as raw:
 
@@ -48,7 +48,10 @@ def heads(server: Server, rounds: int) -> Row:
 
 
 def many_manifests(server: Server, rounds: int) -> list[Row]:
-    """Measure 1,000 manifests on 32 connections, verified and parsed; aiohttp only reads bytes."""
+    """Measure 1,000 manifests on 32 connections, compared with bare aiohttp.
+
+    Dockhand verifies and parses each manifest; the function for aiohttp only reads the bytes.
+    """
     tags = thousand_of(server.tags)
     why = "Each manifest is hashed and becomes a model; bare aiohttp only reads bytes."
     with asyncio.Runner() as loop:
@@ -81,7 +84,7 @@ def many_manifests(server: Server, rounds: int) -> list[Row]:
 
 
 def thousand_of(tags: list[str]) -> list[str]:
-    """1,000 tags, repeated if there are fewer."""
+    """Return 1,000 tags, repeated if there are fewer."""
     return list(itertools.islice(itertools.cycle(tags), 1000))
 
 
@@ -91,7 +94,7 @@ async def _session() -> aiohttp.ClientSession:
 
 
 async def fetch_all(tags: list[str], fetch: Callable[[str], Awaitable[object]]) -> None:
-    """Fetch all tags, as many at a time as there are connections."""
+    """Fetch each tag with `fetch`, as many at a time as there are connections."""
     left = iter(tags)
 
     async def worker() -> None:
@@ -102,7 +105,7 @@ async def fetch_all(tags: list[str], fetch: Callable[[str], Awaitable[object]]) 
 
 
 def flat_memory(server: Server, rounds: int) -> Row:
-    """Measure the memory that 2,000 more manifests take, each time in a fresh process."""
+    """Measure the memory that 2,000 manifests add after 1,000; each round is a fresh process."""
     grown = [
         run_python("-m", "benchmarks.small_requests", server.url, *server.tags)[0]
         for _ in range(rounds)
@@ -118,13 +121,13 @@ def flat_memory(server: Server, rounds: int) -> Row:
 
 
 def resident_memory() -> float:
-    """The resident memory of this process, in MiB."""
+    """Return the resident memory of this process, in MiB."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     return pages * 4096 / (1 << 20)
 
 
 async def memory_growth(url: str, tags: list[str]) -> float:
-    """The MiB that the second and third thousand manifests add to the first."""
+    """Return the MiB that 2,000 manifests add to the memory of a process after 1,000."""
     async with async_connect(url) as client:
 
         async def thousand() -> None:

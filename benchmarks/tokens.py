@@ -1,4 +1,4 @@
-"""Tokens per second of the token server on one core, compared with signing alone."""
+"""The token server's tokens per second on one core, compared with signatures alone."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ WHY = "The token server also handles HTTP, the rules, and the JWT around the sig
 
 
 def tokens_per_second(folder: Path, rounds: int) -> list[Row]:
-    """Measure requests with and without a password, against an ES256 signature and a whole JWT.
+    """Measure token requests with and without a password, compared with signing a token.
 
     Args:
-        folder: a folder for the files of the token server.
-        rounds: rounds that count; one more warms up.
+        folder: the folder for the files of the token server.
+        rounds: the number of rounds that count; one round before them warms up.
     """
     key = SigningKey.generate("ES256")
     (folder / "private.pem").write_bytes(key.private_pem())
@@ -68,7 +68,7 @@ def tokens_per_second(folder: Path, rounds: int) -> list[Row]:
             for name, task in tasks.items():
                 start = time.perf_counter()
                 task()
-                if number:  # the first warms up
+                if number:  # the first round only warms up
                     seconds[name].append((time.perf_counter() - start) / count)
     pairs = [
         ("anonymous", "es256", "an ES256 signature alone"),
@@ -119,7 +119,7 @@ def _sign_jwts(key: SigningKey, count: int) -> Callable[[], None]:
 
 @contextmanager
 def _token_server(config: Path) -> Iterator[int]:
-    """The port of a token server in a process of its own, on one core."""
+    """Run a token server in a process of its own on one core, and provide its port."""
     port = free_port()
     command = [sys.executable, "-m", "dockhand_token_server", "--config", str(config)]
     log = config.with_suffix(".log")
@@ -131,7 +131,7 @@ def _token_server(config: Path) -> Iterator[int]:
 
 @contextmanager
 def _open_connections(port: int) -> Iterator[list[socket.socket]]:
-    """Persistent connections: plain sockets, so that the client costs little time itself."""
+    """Open persistent connections as plain sockets, which take little time in the client."""
     connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
     try:
         yield connections
@@ -141,7 +141,7 @@ def _open_connections(port: int) -> Iterator[list[socket.socket]]:
 
 
 def _request_tokens(connections: list[socket.socket], header: str, count: int) -> None:
-    """Request tokens, one at a time on each connection."""
+    """Send `count` token requests, one at a time on each connection."""
     request = f"GET {QUERY} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n".encode()
     for _ in range(0, count, len(connections)):
         for connection in connections:

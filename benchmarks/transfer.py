@@ -1,4 +1,4 @@
-"""Push and pull of one large blob, against raw httpx with sha256 over the same bytes."""
+"""Push and pull of one large blob, compared with raw httpx and sha256 over the same bytes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FILE_WHY = "Both sides flush to disk, which varies from round to round: see the 
 
 
 class Blob:
-    """A file of random bytes; changing a few of them makes it another blob.
+    """A file of random bytes; `change` makes it another blob.
 
     Args:
-        path: the file.
-        size: its size in bytes.
+        path: the path of the file, which is written.
+        size: the size of the file, in bytes.
     """
 
     def __init__(self, path: Path, size: int) -> None:
@@ -37,26 +37,26 @@ class Blob:
         self.digest = self.hash()
 
     def hash(self) -> str:
-        """Compute its digest, as fast as Python can."""
+        """Compute the digest of the file, as fast as Python can."""
         with self.path.open("rb") as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
     def change(self) -> None:
-        """Change the file into a blob that no registry has, and flush the disks."""
+        """Change a few bytes, so that no registry has the blob, and flush the disks."""
         self._number += 1
         with self.path.open("r+b") as file:
             file.write(self._number.to_bytes(8, "big") + os.urandom(8))
         os.sync()
 
     def blocks(self) -> Iterator[bytes]:
-        """Its bytes, in blocks of Dockhand's size."""
+        """Yield the bytes of the file, in blocks of the size that Dockhand uses."""
         with self.path.open("rb", buffering=0) as file:
             while block := file.read(BLOCK):
                 yield block
 
 
 def upload_target(reply: httpx.Response, digest: str) -> httpx.URL:
-    """The URL of a blob's PUT: an upload's Location with the digest."""
+    """Return the URL for a blob's PUT: the upload's Location with the digest."""
     location = reply.raise_for_status().url.join(reply.headers["location"])
     return location.copy_merge_params({"digest": digest})
 
@@ -66,7 +66,7 @@ def _title(blob: Blob, action: str, kind: str) -> str:
 
 
 def sync_transfers(server: Server, blob: Blob, rounds: int) -> list[Row]:
-    """Measure a push and both pulls with the sync client."""
+    """Measure a push and both kinds of pull with the sync client."""
     rows: list[Row] = []
     with connect(server.url) as client, httpx.Client(timeout=60) as raw:
 
@@ -124,7 +124,7 @@ def sync_transfers(server: Server, blob: Blob, rounds: int) -> list[Row]:
 
 
 def async_transfers(server: Server, blob: Blob, rounds: int) -> list[Row]:
-    """Measure a push and both pulls with the async client, against httpx's async client."""
+    """Measure a push and both kinds of pull with the async client, and httpx's async client."""
     rows: list[Row] = []
     with asyncio.Runner() as loop:
         client, raw = async_connect(server.url), httpx.AsyncClient(timeout=60)

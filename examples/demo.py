@@ -1,11 +1,11 @@
-"""The main job from end to end: push an image for two platforms, pull it, copy it, delete it.
+"""Push an image for two platforms, list, pull and copy it, and delete it.
 
 Without settings, both registries are folders on this machine. The connection `main` requires a
-token for each request, and Dockhand is the authority that signs the tokens. The registry sends
+token for each request; Dockhand signs these tokens itself. The registry of `main` sends
 notifications to a receiver, which calls a hook with each event.
 
-With DOCKHAND_BASE_URI (and DOCKHAND_AUTH_DRIVER, DOCKHAND_USERNAME, DOCKHAND_PASSWORD …), `main`
-is the registry at that URL.
+If DOCKHAND_BASE_URI is set (with DOCKHAND_AUTH_DRIVER, DOCKHAND_USERNAME and so on), `main` is the
+registry at that URL.
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ logging = {{ driver = "stdlib", level = "info" }}
 
 
 class ShortFormatter(logging.Formatter):
-    """Formats a request in less than a line of a terminal."""
+    """A formatter that shows a request in less than a line of a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Method, status, bytes and path; digests and upload ids are cut."""
+        """Return the method, status, bytes and path; digests and upload ids are shortened."""
         fields = record.__dict__["dockhand"]
         path = re.sub(r"([0-9a-f]{8})[0-9a-f-]{24,}", r"\1…", fields["path"])
         status, count = fields.get("status", "failed"), fields.get("bytes", 0)
@@ -103,15 +103,15 @@ class ShortFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a request as a JSON object."""
+    """A formatter that shows a request as a JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """All fields of the request."""
+        """Return all fields of the request as JSON."""
         return json.dumps({"logger": record.name, **record.__dict__["dockhand"]})
 
 
 def configure_logging() -> None:
-    """Write the requests of `main` to a file, and print those of `mirror`."""
+    """Log the requests of `main` to a file, and print the requests of `mirror`."""
     logging.basicConfig(format="   %(name)s: %(message)s")
     for name, handler, formatter in (
         ("main", logging.FileHandler(LOG_FILE, mode="w", encoding="utf-8"), JsonFormatter()),
@@ -130,7 +130,7 @@ def print_title(text: str) -> None:
 
 
 def progress_bar(label: str) -> Callable[[int, int | None], None]:
-    """A function that uploads and downloads call with the bytes done and the total."""
+    """Return a progress function for uploads and downloads, which prints a bar."""
 
     def show(done: int, total: int | None) -> None:
         if done != total and not sys.stdout.isatty():
@@ -191,7 +191,7 @@ def show_refusals(config: DockhandConfig, folder: Path) -> None:
 
 
 def make_layer(seed: int) -> tuple[bytes, str]:
-    """A compressed layer of about two MiB, and the digest of its uncompressed bytes."""
+    """Make a compressed layer of about 2 MiB; return it and the digest of the uncompressed tar."""
     data = random.Random(seed).randbytes(2 << 20)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -203,7 +203,7 @@ def make_layer(seed: int) -> tuple[bytes, str]:
 
 
 def push(registry: RegistryClient) -> ImageIndex:
-    """Push an image for each platform, and an index of them under three tags."""
+    """Push an image for each platform, and push an index of these images under three tags."""
     entries = []
     for seed, name in enumerate(PLATFORMS):
         platform = Platform.parse(name)
@@ -245,7 +245,7 @@ def list_content(registry: RegistryClient) -> None:
 
 
 def pull(registry: RegistryClient, folder: Path) -> None:
-    """Choose a platform's image, read its configuration and download its layer."""
+    """Choose the image of a platform, read its configuration, and download its layer."""
     image = registry.image(REPOSITORY, "latest", platform="linux/arm64")
     config = registry.image_config(REPOSITORY, image)
     print(f"   {config.platform}: {image.size} bytes, labels {config.labels}", flush=True)
@@ -275,7 +275,7 @@ async def copy_to_mirror(config: DockhandConfig) -> None:
 
 
 def delete(registry: RegistryClient, index: ImageIndex) -> None:
-    """Delete one tag, then the manifests and with them the other tags."""
+    """Delete one tag, then delete the manifests, which deletes the other tags."""
     try:
         registry.delete_tag(REPOSITORY, "v1.0")
         tags = ", ".join(sorted(registry.tags(REPOSITORY)))
@@ -288,7 +288,7 @@ def delete(registry: RegistryClient, index: ImageIndex) -> None:
 
 
 def main() -> int:
-    """Run all steps."""
+    """Run all steps of the demo."""
     start = time.perf_counter()
     remote = os.environ.get("DOCKHAND_BASE_URI")
     configure_logging()

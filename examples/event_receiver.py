@@ -1,4 +1,4 @@
-"""A receiver of notifications in a thread: each event of the registry becomes a call of a hook."""
+"""A notification receiver that runs in a thread, and calls a hook for each event."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class EventReceiver:
     """The receiver of dockhand-webhook, served on a loopback port by a thread.
 
     Args:
-        inbox: the file that keeps events until the hook has been called with them.
+        inbox: the path of the file that stores events until the hook has been called with them.
     """
 
     def __init__(self, inbox: Path) -> None:
@@ -49,7 +49,7 @@ class EventReceiver:
 
     @property
     def url(self) -> str:
-        """The URL that registries post notifications to."""
+        """The URL to which registries send notifications."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}/dockhand/notify"
 
     def _serve(self) -> None:
@@ -70,10 +70,10 @@ class EventReceiver:
         self._listener.close()
 
     def show(self, seconds: float = 10.0) -> None:
-        """Wait until no more events arrive, then print those of tags.
+        """Wait until no more events arrive, then print the pushes and deletions of tags.
 
         Args:
-            seconds: the longest wait.
+            seconds: the maximum time to wait, in seconds.
         """
         until = time.monotonic() + seconds
         seen = -1

@@ -1,7 +1,7 @@
-"""Build every wheel, and use each plugin with the core alone in an empty environment.
+"""Build every wheel, and try each plugin alone with the core in an empty environment.
 
-This finds dependencies that a package does not name, and plugins without an entry point. The
-tests cannot: they run in an editable installation of everything.
+The script finds dependencies that a package does not name, and plugins without an entry point. The
+tests cannot find them, since they run in an editable installation of everything.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _PUSH = """registry = dockhand.connection()
 """
 
 
-# The package has no driver but a server.
+# A program for dockhand-token-server, which has a server instead of a driver.
 _SERVER_PROGRAM = """
 import asyncio, httpx
 from dockhand_auth_jwt import SigningKey
@@ -84,7 +84,7 @@ with Dockhand({}) as dockhand:
 """
 
 
-# A notification becomes a call of a hook.
+# A program for dockhand-webhook: a notification results in a call of a hook.
 _WEBHOOK_PROGRAM = """
 import asyncio, httpx
 from dockhand_core import Dockhand, hookimpl
@@ -124,7 +124,7 @@ CeleryExecutor(app).close()
 
 
 def program_for(package: str) -> tuple[list[str], str]:
-    """The packages to install beside a plugin's wheel, and a program that uses the plugin."""
+    """Return the packages to install with a plugin's wheel, and a program that uses the plugin."""
     remote: dict[str, object] = {"base_uri": ""}  # the program sets the URL
     if package == "dockhand-token-server":
         return [], _SERVER_PROGRAM
@@ -144,21 +144,21 @@ def program_for(package: str) -> tuple[list[str], str]:
         )
     if package in _AUTH_PACKAGES:
         driver, settings, header = _AUTH_PACKAGES[package]
-        # an auth plugin does nothing without a registry driver, but does not depend on one
+        # the auth plugin needs some registry driver here, but its package does not depend on one
         connection = {**remote, "auth": {"driver": driver, **settings}}
         return ["dockhand-distribution"], _CONNECTION_PROGRAM.format(
             connection=connection, kind="auth", name=driver, use=_LOGIN.format(header=header)
         )
     name = package.removeprefix("dockhand-")
     connection = {**remote, "driver": name}
-    # A driver that builds on another package gets that package from the same wheels.
+    # If a driver depends on another plugin, pip installs that one from the same wheels.
     return [], _CONNECTION_PROGRAM.format(
         connection=connection, kind="registry", name=name, use=_PING
     )
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run a command without this environment's settings; exit if it fails."""
+    """Run a command without the variables `DOCKHAND_*` and `PYTHON*`; exit if it fails."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKHAND_", "PYTHON"))}
     arguments = [str(part) for part in command]
     done = subprocess.run(arguments, cwd=cwd, env=env, check=False)  # noqa: S603
@@ -167,7 +167,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
 
 
 def main() -> None:
-    """Build and try all packages."""
+    """Build all packages, and try each plugin."""
     with tempfile.TemporaryDirectory() as folder:
         wheels = Path(folder) / "wheels"
         sources = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
