@@ -37,7 +37,7 @@ class Row:
         what: the action that was measured.
         against: the other side.
         ours: the median of our side as text, or empty.
-            theirs: the median of the other side as text, or empty.
+        theirs: the median of the other side as text, or empty.
         value: the value to compare with the target: a ratio, or a number of `unit`.
         target: the highest value that is good; None if the row has no target.
         unit: the unit of `value` and `target`: ` MiB`, ` ms`, or empty for a ratio.

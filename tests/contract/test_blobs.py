@@ -95,7 +95,7 @@ def test_download_blob(registry: RegistryClient, repository: str, tmp_path: Path
 
 
 def test_download_resumed(registry: RegistryClient, repository: str, tmp_path: Path) -> None:
-    """The partial file of an earlier attempt is hashed, and the download continues at its end."""
+    """The partial file of an earlier attempt is hashed, and the download continues after it."""
     registry.upload_blob(repository, DATA)
     part = tmp_path / f"blob.{DIGEST.encoded[:16]}.part"
     part.write_bytes(DATA[:400])

@@ -18,7 +18,7 @@ class Server(ThreadingHTTPServer):
 
 
 class FakeRegistry:
-    """A fake registry that records the tokens it receives, and how it replies to them.
+    """A fake registry, which records the tokens that it receives; `judge` decides its replies.
 
     Attributes:
         tokens: the received tokens, in order.

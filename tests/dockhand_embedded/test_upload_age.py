@@ -58,7 +58,7 @@ def test_stale_uploads_in_memory_are_deleted(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_leftovers_of_a_killed_process(tmp_path: Path) -> None:
-    """They are deleted at once if no other process uses the folder; otherwise when they are old."""
+    """They are deleted when they are old, or at once if no other process uses the folder."""
     uploads = tmp_path / ".uploads"
     first = LayoutStorage(tmp_path)
     upload = first.start_upload("a/b", "sha256")

@@ -202,7 +202,7 @@ def test_all_pages_of_dead_letters_are_listed_and_replayed(
 def test_a_dead_letter_of_a_class_that_is_no_longer_installed(
     output: Any, inbox_with_dead_letters: Inbox, run: Any
 ) -> None:
-    """It is listed like the others: the missing class may be the reason why its delivery failed."""
+    """The dead letter is listed like others: the missing class may be why its delivery failed."""
 
     def rename_class(transaction: Any) -> None:
         transaction.execute("UPDATE events SET kind = 'no_such_plugin:Moved'")

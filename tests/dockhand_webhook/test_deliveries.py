@@ -182,7 +182,7 @@ def test_a_process_that_renews_late_does_not_claim_its_own_delivery_again(proces
 
 
 def test_an_abandoned_delivery_is_claimed_again_after_the_lease(processes: Any) -> None:
-    """The process that abandoned it can claim it again, too; the abandoned attempt counts."""
+    """The process that abandoned the delivery can claim it, too; the abandoned attempt counts."""
     queue = processes.start("a")
     processes.store("1")
     processes.claim_one(queue)

@@ -59,7 +59,7 @@ def test_undelivered_events_and_those_of_dead_letters_are_kept_longer(
     run(maintained_inbox.store("", [make_event("r3", "new")]))
     clock.now += DAY + 1
     path = maintained_inbox.database.path
-    # the dead letter has expired, and its event with it
+    # the dead letter and its event have expired
     eventually(lambda: stored_events(path) == [("", "waits"), ("", "new")])
     assert maintained_inbox.dead_letters.page() == []
     run(queue.mark_succeeded(deliveries["waits"]))

@@ -160,9 +160,9 @@ def test_a_server_that_ignores_ranges(
 def test_a_partial_file_of_another_blob(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path, left: bytes
 ) -> None:
-    """A partial file that is too long is replaced.
+    """A partial file that is too long is replaced by the first download.
 
-    If it has wrong bytes, the first download fails and deletes it, and the next download succeeds.
+    If its bytes are wrong, the first download fails and deletes the file, and the next succeeds.
     """
     partial_file(tmp_path).write_bytes(left)
 

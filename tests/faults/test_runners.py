@@ -133,7 +133,7 @@ context_word = contextvars.ContextVar("context_word", default="nothing")
 
 
 class CountingFlows:
-    """A maker of flows that counts how many of them run.
+    """A factory of flows, which counts how many of its flows run.
 
     Args:
         together: the number of flows that wait for each other, so that they run at the same time.

@@ -293,7 +293,7 @@ def identity_token(site: Site, user: str) -> str:
 
 @pytest.mark.parametrize("name", ["crane", "skopeo"])
 def test_identity_tokens(site: Site, name: str) -> None:
-    """crane and skopeo post the refresh token in a form, until it is revoked and refused.
+    """crane and skopeo post the refresh token in a form; after it is revoked, it is refused.
 
     skopeo sends the form in chunks.
     """

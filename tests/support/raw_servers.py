@@ -147,7 +147,7 @@ def raw_server(handler: Handler, context: ssl.SSLContext | None = None) -> Itera
 def replying_server(
     reply: bytes | Callable[[ReceivedRequest], bytes], context: ssl.SSLContext | None = None
 ) -> Iterator[RawServer]:
-    """Run a server that records each request and sends `reply`, or the reply that it returns."""
+    """Run a server that records each request, and sends `reply` or the result of its call."""
 
     def handle(connection: Connection) -> None:
         while (request := connection.read_request()) is not None:

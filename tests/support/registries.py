@@ -105,7 +105,8 @@ def program_environment(home: Path) -> dict[str, str]:
 def free_port() -> int:
     """Find a loopback port that is free at this moment.
 
-    Another program may take the port before it is used. If the server reports its port, use 0.
+    Another program may take the port before it is used. Prefer port 0 for servers that report
+    their port.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

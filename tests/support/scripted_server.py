@@ -110,7 +110,7 @@ class ScriptedServer:
 def scripted_server(
     handler: Handler | None = None, tls: ssl.SSLContext | None = None
 ) -> Iterator[ScriptedServer]:
-    """Run a server until the `with` block ends; then no thread or connection of it is left."""
+    """Run a server until the `with` block ends, and then end its threads and connections."""
     server = ScriptedServer()
     if handler is not None:
         server.handler = handler
