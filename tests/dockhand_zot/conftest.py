@@ -101,7 +101,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def start_zot(
     zot_kind: str, zot_mode: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str], Zot]]:
-    """Provide a function that starts zot with a configuration, which is named as in `CONFIGS`."""
+    """Provide a function that starts zot with the configuration of this name in `CONFIGS`."""
     replayed = zot_kind == "cassette" and not RECORDING
     name = cast("Any", request.node).originalname.removeprefix("test_")
     tape = cassette("zot-extensions", name) if zot_kind == "cassette" else nullcontext()

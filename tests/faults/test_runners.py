@@ -229,7 +229,7 @@ def test_parallel_calls_are_on_the_wire_together(run: Any, server: ScriptedServe
 
 
 def test_closing_a_flow_does_nothing(server: ScriptedServer) -> None:
-    """A flow that is closed yields no more effects, so nothing is sent to the registry."""
+    """A closed flow yields no more effects; its caller has to undo the operation, if necessary."""
     with connect(server.url, **QUIET) as registry:
         flow = registry.driver.upload_blob("a/b", iter([b"x"]), digest=None, progress=None)
         next(flow)
