@@ -286,8 +286,8 @@ class BlobUploadInvalid(RegistryError, code="BLOB_UPLOAD_INVALID"):
 class DigestInvalid(RegistryError, ValueError, code="DIGEST_INVALID"):
     """A string is not a digest, or not the digest of the bytes that were sent.
 
-    Raised before a request is sent if the string is malformed or the algorithm is not supported;
-    otherwise raised because of the registry's reply.
+    If the string is malformed or the algorithm is not supported, this is raised before a request is
+    sent. In other cases, the registry's reply is the reason.
     """
 
 

@@ -248,7 +248,7 @@ class Plugins:
             for each plugin that implements the hook, the plugin's name and a function that takes
             the hook's arguments as keyword arguments.
         """
-        found = getattr(self._manager.hook, hook).get_hookimpls()  # the last registered is last
+        found = getattr(self._manager.hook, hook).get_hookimpls()  # in the order of registration
         return [(self._names[each.plugin_name], _with_declared_arguments(each)) for each in found]
 
     def names(self, kind: str) -> list[str]:

@@ -14,7 +14,8 @@ from dockhand_core.errors import ScopeInvalid
 __all__ = ["Scope"]
 
 _TYPE = re.compile(r"[a-z0-9]+(\([a-z0-9]+\))?")
-_NAME = re.compile(r"[A-Za-z0-9._/:\-]*")  # zot's scope for lists has an empty name
+# The name may be empty: zot's scope for lists and searches is a repository with an empty name.
+_NAME = re.compile(r"[A-Za-z0-9._/:\-]*")
 _ACTION = re.compile(r"[a-z]+|\*")
 _ACTION_ORDER = {"pull": 0, "push": 1, "delete": 2, "*": 99}
 

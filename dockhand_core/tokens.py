@@ -77,7 +77,7 @@ class TokenCache:
         self, key: Hashable, refresh: _Refresh, obtain: Obtain
     ) -> Generator[Any, Any, str]:
         start = self._clock()
-        refresh.done.set_running_or_notify_cancel()  # a waiting caller cannot cancel it now
+        refresh.done.set_running_or_notify_cancel()  # from now on, no caller can cancel the future
         try:
             token, lifetime = yield from obtain()
             refresh.token = token

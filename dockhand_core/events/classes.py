@@ -168,10 +168,10 @@ class BlobMounted(RegistryEvent):
 class ManifestDeleted(RegistryBaseEvent):
     """A manifest or index was deleted by its digest.
 
-    Distribution sends the same notification for a deleted blob. Dockhand makes it a `BlobDeleted`
-    if it has a URL with `/blobs/` or the media type of blobs, and otherwise a `ManifestDeleted`,
-    because clients usually delete manifests. A handler can check with one request whether the
-    manifest is gone.
+    Distribution sends the same notification for a deleted blob. If the notification has a URL with
+    `/blobs/` or the media type of blobs, Dockhand makes a `BlobDeleted`. If not, Dockhand makes a
+    `ManifestDeleted`, because clients usually delete manifests. A handler can check with one
+    request whether the manifest is gone.
 
     Distribution also sends a `TagDeleted` for each tag that pointed to the manifest, before or
     after this event. zot sends no `TagDeleted` then. zot's media type of the manifest is in `raw`.

@@ -83,7 +83,7 @@ class ZotParser:
 
 
 def _manifest_fields(text: object) -> dict[str, Any]:
-    """Return the size and references of the manifest, which zot's events contain as a string."""
+    """Return the size and references of a manifest, whose JSON zot's events contain as a string."""
     if not isinstance(text, str) or not text:
         return {}
     try:

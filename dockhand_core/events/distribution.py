@@ -118,7 +118,8 @@ def _is_blob(target: dict[str, Any]) -> bool:
     """Whether an event's target is a blob, and not a manifest.
 
     The target's URL decides, because a manifest can have any media type. Without a URL, a target
-    with a tag or references is a manifest. Only otherwise does the media type decide.
+    with a tag or references is a manifest. Without a URL, a tag and references, the media type
+    decides.
     """
     path = str(target.get("url") or "").partition("?")[0].split("/")
     if len(path) > 2 and path[-2] in {"blobs", "manifests"}:

@@ -349,5 +349,8 @@ def take(iterator: Iterator[T] | AsyncIterator[T]) -> Flow[T | None]:
 
 
 def iterator_of(data: Iterable[T] | AsyncIterable[T]) -> Iterator[T] | AsyncIterator[T]:
-    """An iterator, sync or async, over an iterable of the same kind; for `take`."""
+    """Return the iterator of an iterable, to pass it to `take`.
+
+    The iterator is async if the iterable is async, and sync if the iterable is sync.
+    """
     return data.__aiter__() if isinstance(data, AsyncIterable) else iter(data)

@@ -165,7 +165,7 @@ class BodyCollector:
         limit: maximum size of the body in bytes.
         seconds: time allowed for the body in seconds, in addition to the time that its bytes take
             at `MIN_RATE`.
-        cut: whether to cut a body that exceeds `limit`; otherwise `ResponseTooLarge` is raised.
+        cut: whether to cut a body that exceeds `limit`. If false, `ResponseTooLarge` is raised.
     """
 
     def __init__(

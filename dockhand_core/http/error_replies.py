@@ -45,8 +45,8 @@ def error_from_reply(
 ) -> errors.RegistryError:
     """Make the exception for an error reply.
 
-    A status of 500 or above always gives `ServerError`. Otherwise the first known error code in the
-    body decides; if there is none, the status does, and for a 404 also `kind`.
+    A status of 500 or above always gives `ServerError`. For a lower status, the first known error
+    code in the body decides. If the body has none, the status decides, and for a 404 also `kind`.
 
     Args:
         method: the request's HTTP method.

@@ -222,7 +222,8 @@ class SyncRunner:
                     pool.submit(copy_context().run, worker) for _ in range(effect.limit)
                 ]:
                     future.result()
-            except BaseException as error:  # such as Ctrl-C in this thread: stops the workers
+            except BaseException as error:  # such as KeyboardInterrupt
+                # `work.error` stops the workers.
                 work.error = work.error or error
                 raise
         return work.outcome()
@@ -254,7 +255,8 @@ class AsyncRunner:
             Discard: lambda e: e.stream.aclose(),
             Sleep: lambda e: asyncio.sleep(e.seconds),
             Blocking: self._blocking,
-            # not `to_thread`: waits could occupy all threads, and the awaited task may need one
+            # Do not wait in a thread: waits could occupy all threads of the pool, and the task that
+            # they wait for may need one.
             Until: lambda e: asyncio.wait([asyncio.wrap_future(e.done)]),
             Drain: self._drain,
             Take: self._take,

@@ -122,7 +122,8 @@ class _Document(Model):
     def digest(self) -> Digest:
         """The digest of `raw`.
 
-        The algorithm is that of the digest that the document was requested by, otherwise sha256.
+        If the document was requested by digest, the algorithm is that of the requested digest; if
+        not, it is sha256.
         """
         if self._digest is None:
             self._digest = Digest.of(self.raw)

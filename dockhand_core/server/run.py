@@ -39,8 +39,8 @@ def listen(host: str, port: int) -> socket.socket:
         host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
     )
     family, kind, protocol, _, address = addresses[0]
-    # asyncio turns Nagle's algorithm off only for sockets created with an explicit protocol, which
-    # `socket.create_server` does not do. With Nagle's algorithm each reply waits 40 ms for an ACK.
+    # asyncio turns off Nagle's algorithm only for sockets with an explicit protocol, and sockets of
+    # `socket.create_server` have none. With Nagle's algorithm, each reply waits 40 ms for an ACK.
     listener = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":  # on Windows this option would let two servers share a port
@@ -135,7 +135,7 @@ def program(*errors: type[Exception], verbose: bool = False) -> Iterator[None]:
 
     Args:
         errors: more exception classes that are reported without a traceback.
-        verbose: also log messages of level INFO from the logger `dockhand`; otherwise only warnings
+        verbose: also log messages of level INFO from the logger `dockhand`. If false, only warnings
             and errors are logged.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -149,7 +149,7 @@ def program(*errors: type[Exception], verbose: bool = False) -> Iterator[None]:
 
 
 def _http_protocol() -> Any:
-    """Return uvicorn's faster HTTP protocol, httptools, if it is installed, and otherwise h11."""
+    """Return uvicorn's HTTP protocol: the faster httptools if it is installed, otherwise h11."""
     try:
         from dockhand_core.server.http_limits import HeaderLimitProtocol
     except ImportError:

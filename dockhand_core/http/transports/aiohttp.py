@@ -46,7 +46,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 ssl=self._context,
                 limit=0,  # unlimited here: `Slots` limits the requests
                 keepalive_timeout=KEEPALIVE_SECONDS,
-                resolver=aiohttp.ThreadedResolver(),  # not aiodns, even if it is installed
+                resolver=aiohttp.ThreadedResolver(),  # the default is aiodns if it is installed
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
@@ -56,7 +56,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             max_field_size=_MAX_HEADER_BYTES,
             max_headers=1024,
         )
-        # aiohttp would repeat requests by itself: only the retry policy decides about that.
+        # Turn off aiohttp's own retries: only the retry policy decides about retries.
         self._session._retry_connection = False
         return self._session
 
@@ -150,7 +150,10 @@ class _ReplyBody(httpx.AsyncByteStream):
 
 
 class _RequestBody:
-    """A request's body: checks its length, sets a timeout for each write, and keeps its error."""
+    """A request's body, with a check of its length and a timeout for each write.
+
+    If the body cannot be read or sent, `error` is the reason.
+    """
 
     def __init__(self, request: httpx.Request, timeout: float | None) -> None:
         length = request.headers.get("Content-Length")

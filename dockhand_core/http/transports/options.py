@@ -37,7 +37,8 @@ class TransportOptions:
         client_key: PEM file with the private key of `client_cert`.
         proxy: URL of the proxy, ``http://[user:password@]host:port`` or the same with https. None
             for no proxy: environment variables are ignored here (see `environment_proxy`).
-        max_connections: maximum number of connections in use, and of unused ones kept open.
+        max_connections: maximum number of connections in use at once; also the maximum number of
+            unused connections that are kept open.
     """
 
     name: str | None = None
