@@ -157,8 +157,8 @@ class JwtAuth(AuthDriver):
             self._key_id_known = True
         elif "invalid_token" in challenge:
             others = self._key_ids[1:]
-            # Distribution 2 looks up keys by `libtrust`, and Distribution 3 by `rfc7638`. Try the
-            # right one first: only Distribution 2 sends 401 responses with a charset.
+            # Distribution 2 looks up keys by `libtrust`, and Distribution 3 by `rfc7638`. The 401
+            # response shows which of these to try first: only Distribution 2 sends a charset.
             if key_id == "x5c" and "charset" not in response.headers.get("content-type", ""):
                 others.reverse()
             self._key_ids = [*others, key_id]

@@ -67,7 +67,7 @@ def load_public_keys(pem: bytes, where: str = "the certificate") -> list[PublicK
         where: a name for the data in error messages.
 
     Raises:
-        KeyInvalid: the data contains neither a certificate nor a public key, or a key of an
+        KeyInvalid: the data contains no certificate and no public key, or it contains a key of an
             unsupported kind or size.
     """
     if b"-----BEGIN CERTIFICATE" in pem:

@@ -228,14 +228,15 @@ class SigningKey:
         """Make the content of a registry's `rootcertbundle`: two certificates of this key, in PEM.
 
         The first certificate has the given common name, by which people recognize the certificate.
-        The second certificate has a common name that is computed from the key. A chain that ends
-        in the second certificate can therefore be made without reading the `rootcertbundle`.
+        The common name of the second certificate is computed from the key. A token's leaf
+        certificate names this second certificate as its issuer, so the leaf certificate can be made
+        from the key alone, without reading the `rootcertbundle`.
 
         Args:
             common_name: the common name of the first certificate, such as the authority's name; 1
                 to 64 characters.
-            lifetime: the time until both certificates expire. After that, registries refuse tokens
-                with `x5c`.
+            lifetime: the time until the two certificates expire. After that, registries refuse
+                tokens with `x5c`.
 
         Raises:
             KeyInvalid: a certificate cannot have this common name or lifetime.

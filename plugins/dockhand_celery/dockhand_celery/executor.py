@@ -62,7 +62,7 @@ class CeleryExecutor:
         self._start_threads()
 
     def _start_threads(self) -> None:
-        """Create a thread for calls of the broker and one for calls of the backend: both block."""
+        """Create one thread for blocking calls to the broker and one for those to the backend."""
         self._send_thread = ThreadPoolExecutor(1, thread_name_prefix="celery-send")
         self._poll_thread = ThreadPoolExecutor(1, thread_name_prefix="celery-poll")
 
@@ -131,7 +131,7 @@ class CeleryExecutor:
         deadline = delivery.handed_out + self._expires + self._timeout + _GRACE
         wait = _FIRST_POLL
         while True:
-            # Checked before the poll, so that the last poll starts after the deadline.
+            # Read the clock before the poll, so that at least one poll starts after the deadline.
             late = self._clock() > deadline
             try:
                 state, result = await self._poll(delivery)

@@ -26,7 +26,7 @@ STARTED, SUCCEEDED, FAILED = "STARTED", "SUCCESS", "FAILURE"  # the names of Cel
 _ERROR_LENGTH = 2000  # characters; a longer error text of a handler is cut off
 
 
-class TaskFailed(Exception):  # no DockhandError: it reports an error of the handler
+class TaskFailed(Exception):  # not a DockhandError, because it reports an error of the handler
     """A handler failed, or the worker that ran it died; the message gives the reason."""
 
 

@@ -56,7 +56,8 @@ class DistributionBase(RegistryDriver):
                 repository=repository,
             )
         except (BlobUnknown, ManifestUnknown) as error:
-            if error.attempts == 1:  # otherwise an earlier attempt has deleted it
+            # If a repeated DELETE finds no content, an earlier attempt has deleted the content.
+            if error.attempts == 1:
                 raise
 
 

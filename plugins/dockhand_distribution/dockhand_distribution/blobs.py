@@ -183,7 +183,7 @@ class PartialFile:
 
         def write(block: bytes) -> None:
             rest = memoryview(block)
-            while rest:  # a full disk may store part of it; the next write then raises
+            while rest:  # on a full disk, a write may store only a part; the next write then raises
                 rest = rest[file.write(rest) :]
             self._hasher.update(block)
             self.size += len(block)

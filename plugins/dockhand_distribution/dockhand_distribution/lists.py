@@ -91,7 +91,8 @@ class Lists(DistributionBase):
         if limit is not None and limit < 1:
             raise PaginationNumberInvalid(f"a page of {limit} is not possible: 1 or more")
         if after is not None and after.startswith(("/", "http://", "https://")):
-            return (yield from call("GET", after, **options))  # the URL of a `Link` without `last`
+            # Here `after` is the whole URL of a `Link`: see `_next_position`.
+            return (yield from call("GET", after, **options))
         query = [("n", str(limit))] if limit is not None else []
         query += [("last", after)] if after is not None else []
         options["query"] = query
@@ -125,7 +126,8 @@ def _strings(reply: Reply, key: str) -> tuple[str, ...]:
 def _next_position(reply: Reply) -> str | None:
     """The position of the next page, or None if this is the last one.
 
-    The position is the `last` of the reply's `Link`, or else the whole URL of the `Link`.
+    The position is the parameter `last` in the URL of the reply's `Link`. If the URL has no `last`,
+    or another path or host than the request, the position is the whole URL.
     """
     target = next_link(reply.headers)
     if target is None:

@@ -49,7 +49,7 @@ class Manifests(DistributionBase):
     ) -> Flow[ImageManifest | ImageIndex]:
         """Fetch a manifest or index with GET, and verify its digest.
 
-        The request accepts the OCI and Docker media types of both.
+        The request accepts the OCI and Docker media types of manifests and indexes.
         """
         reply = yield from self._manifest_call("GET", repository, reference)
         digest = _verified_digest(repository, reference, reply)
@@ -95,7 +95,7 @@ class Manifests(DistributionBase):
     def _put(
         self, repository: str, reference: str, manifest: ManifestData, media_type: str | None
     ) -> Flow[tuple[PushResult, ImageManifest | ImageIndex, Reply]]:
-        """Push the exact bytes of a manifest; return also the parsed manifest and the reply."""
+        """Push the exact bytes of a manifest; return the result, the parsed manifest, the reply."""
         check_repository(repository)
         raw, document = encode_manifest(manifest, media_type)
         asked = check_reference(reference)

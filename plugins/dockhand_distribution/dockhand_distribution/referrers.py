@@ -150,7 +150,7 @@ class Referrers(Manifests):
     ) -> Flow[None]:
         """Change the referrers tag, and repeat this until the tag has the change.
 
-        No registry can write a tag only if it is unchanged, so another client may overwrite it.
+        Registries have no conditional write of a tag, so another client may overwrite the change.
         """
         assert document.subject is not None
         subject = document.subject.digest

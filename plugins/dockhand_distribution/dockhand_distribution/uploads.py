@@ -78,7 +78,7 @@ class Uploads(DistributionBase):
         options["scopes"] = self.push_scopes(repository, source)
         options["expect"] = frozenset({201, 202})
         options["kind"], options["repository"] = "upload", repository
-        path = f"{repository}/blobs/uploads/"  # without the trailing slash: a redirect
+        path = f"{repository}/blobs/uploads/"  # keep the trailing slash: it avoids a redirect
         return (yield from call("POST", path, **options))
 
     def upload_chunk(self, upload: Upload, data: bytes) -> Flow[Upload]:
@@ -170,7 +170,8 @@ class Uploads(DistributionBase):
         received = re.fullmatch(r"(?:bytes=)?0-(\d{1,18})", reply.headers.get("range", ""))
         offset = int(received[1]) + 1 if received else 0
         if offset == 1 and upload.offset != 1:
-            # `0-0` can mean zero bytes: send the first byte again; the digest is checked later.
+            # The registry's `Range: 0-0` means one byte, or (from some registries) no bytes. Assume
+            # no bytes: if the first byte is then stored twice, the check of the digest fails.
             offset = 0
         return upload.model_copy(
             update={"location": location(reply, upload.location), "offset": offset}
@@ -283,8 +284,8 @@ class Uploads(DistributionBase):
     def _worth_resuming(self, error: Exception, *, resumed: bool) -> bool:
         """Whether a failed upload may succeed if it is resumed or begun again.
 
-        After a wrong digest, only a resumed upload is tried again: the request that broke off
-        earlier may have added bytes to it later.
+        After a wrong digest, only a resumed upload is tried again: the earlier request that failed
+        may have added bytes to the upload after its offset was requested.
         """
         if isinstance(error, DigestInvalid):
             return resumed
@@ -297,8 +298,8 @@ class Uploads(DistributionBase):
     ) -> Flow[Upload | PushResult]:
         """Begin an upload with POST; a small blob is sent in the body of the POST.
 
-        Distribution does not support the latter: it answers 202, and drops the body. The blob is
-        then sent with a PUT, and later blobs are not sent with the POST.
+        Distribution does not support a blob in the POST: it answers 202, and drops the body. The
+        blob is then sent with a PUT, and from then on no blob is sent in a POST.
         """
         if self._single_post is False or source.size > SINGLE_POST:
             return (yield from self.start_upload(repository))
@@ -317,11 +318,12 @@ class Uploads(DistributionBase):
     ) -> Flow[Upload | None]:
         """Prepare the next attempt after a failed one.
 
-        Distribution 3.1 keeps every byte that it received; 2.8 forgets the upload.
+        After a failed request, Distribution 3.1 keeps every byte that it received. Distribution
+        2.8 forgets the upload.
 
         Returns:
-            the upload with the offset from which it can be resumed; or None if it cannot, and a new
-            upload must begin.
+            the upload with the offset from which it can be resumed; None if the upload cannot be
+            resumed, so that a new upload must begin.
         """
         if upload is None:
             return None
@@ -336,7 +338,7 @@ class Uploads(DistributionBase):
         return None
 
     def _cancel_quietly(self, upload: Upload) -> Flow[None]:
-        """Cancel an upload after an error; if this fails, too, only the first error is raised."""
+        """Cancel an upload after an error, and ignore a failure of the cancellation."""
         with suppress(DockhandError):
             yield from self.cancel_upload(upload)
 

@@ -145,7 +145,7 @@ def _seconds(text: str) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, or collect garbage."""
+    """Collect garbage if `--gc` or `--dry-run` is given; if not, serve until SIGINT or SIGTERM."""
     options = _parser().parse_args(arguments)
     with program():
         if options.gc or options.dry_run:

@@ -25,7 +25,8 @@ class EmbeddedDriver(DistributionDriver):
     """The driver for a registry in the same process, which is called without a socket.
 
     Connections with the same folder as root see the same repositories, in any number of processes.
-    Each connection with the root `:memory:` has its own repositories, which end with it.
+    Each connection with the root `:memory:` has its own repositories, which exist only as long as
+    the connection.
     """
 
     name = "embedded"

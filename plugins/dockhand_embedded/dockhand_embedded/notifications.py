@@ -134,7 +134,7 @@ class _EndpointQueue:
                 thread = threading.Thread(target=self._run, name="notifications", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError:  # the next event tries to start one
+                except RuntimeError:  # the next event tries again to start a thread
                     _log.exception("cannot start a thread for notifications")
                 else:
                     self._running = True
@@ -153,7 +153,7 @@ class _EndpointQueue:
         headers = {"Content-Type": CONTENT_TYPE}
         if self._endpoint.token is not None:
             headers["Authorization"] = f"Bearer {self._endpoint.token.get_secret_value()}"
-        # No proxy and no netrc from the environment, since only this URL may get the token.
+        # Ignore proxies and netrc in the environment, since only this URL may get the token.
         with httpx.Client(timeout=self._endpoint.timeout, headers=headers, trust_env=False) as http:
             while True:
                 with self._changed:

@@ -128,7 +128,7 @@ async def _stream_pieces(
 
 def _registry_request(request: httpx.Request, body: Iterable[bytes] = ()) -> RegistryRequest:
     query = request.url.query.decode("ascii")
-    # Raw fields, because otherwise httpx would detect their encoding in each request.
+    # Decode the raw fields here: httpx would first detect their encoding in each request.
     fields = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw
     ]

@@ -54,7 +54,7 @@ def _argument_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, or run the command that an option names.
+    """Run the command that an option names. Without such an option, serve until SIGINT or SIGTERM.
 
     Args:
         arguments: the command-line arguments. The default is the arguments of the process.

@@ -37,7 +37,7 @@ class Authentication:
 
     Attributes:
         identity: the user.
-        source: `users` for the htpasswd file, otherwise a plugin's name; empty for an anonymous
+        source: `users` for the htpasswd file, or the name of a plugin; empty for an anonymous
             client.
         entry_hash: the hash of the user's entry in the htpasswd file; empty for other sources. It
             is stored with a refresh token, which becomes invalid when the entry changes.

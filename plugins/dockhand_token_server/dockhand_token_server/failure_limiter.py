@@ -46,7 +46,8 @@ class FailureLimiter:
     def add(self, key: str, failures: int = 1) -> None:
         """Add failures to a key's count.
 
-        Use -1 to remove a failure that was counted before the attempt, if the attempt succeeded.
+        A caller may count a failure in advance, before an attempt. If the attempt then succeeds,
+        the caller removes this failure with -1.
         """
         with self._lock:
             level = max(0.0, self._level(key) + failures)

@@ -54,8 +54,8 @@ class RefreshTokenRecord:
     Attributes:
         id: an identifier that is not secret, for listing and revoking the token.
         identity: the user, with the groups that a plugin returned at the login.
-        source: the source that authenticated the user: `users` for the htpasswd file, otherwise a
-            plugin's name.
+        source: the source that authenticated the user: `users` for the htpasswd file, or the name
+            of a plugin.
         entry_hash: the hash of the user's entry in the htpasswd file at the login. The token
             becomes invalid when the entry changes.
         service: the name of the registry that the token is for.

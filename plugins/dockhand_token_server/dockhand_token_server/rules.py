@@ -41,7 +41,7 @@ class Rules:
         return tuple(scope for scope in granted if scope)
 
     def _allowed(self, identity: Identity, scope: Scope) -> Scope:
-        """All actions that the rules allow on the resource of a scope, as a scope."""
+        """Return a scope of all actions that the rules allow on the resource of `scope`."""
         actions: set[str] = set()
         if scope.type != _REPOSITORY or not scope.name or is_repository_name(scope.name):
             for rule, resource_type, pattern, allowed in self._rules:

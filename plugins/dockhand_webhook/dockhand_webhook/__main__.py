@@ -44,7 +44,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; without one, serve until SIGINT or SIGTERM."""
+    """Run the given command. If no command is given, serve until SIGINT or SIGTERM."""
     options = _arguments().parse_args(arguments)
     with program(verbose=options.verbose):
         getattr(options, "command", _serve)(options)

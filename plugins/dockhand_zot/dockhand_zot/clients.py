@@ -118,7 +118,9 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.images_for_digest(digest))
 
     def base_images(self, image: str) -> list[ImageSummary]:
-        """List the possible base images of an image: all of their layers are its first layers.
+        """List the possible base images: the images that `image` may be built on.
+
+        The layers of `image` begin with all layers of each listed image.
 
         Args:
             image: `repository:tag`.
@@ -129,7 +131,9 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.base_images(image))
 
     def derived_images(self, image: str) -> list[ImageSummary]:
-        """List the images that may be built on an image: all of its layers are their first layers.
+        """List the images that may be built on `image`.
+
+        The layers of each listed image begin with all layers of `image`.
 
         Args:
             image: `repository:tag`.
@@ -211,7 +215,7 @@ class ZotClient(DistributionClient):
         """Star a repository, and return whether this changed anything.
 
         zot can only toggle a star, so the star is read, toggled if needed, and read again until
-        it is set. If two programs star a repository at the same time, it is starred in the end.
+        it is set. If two programs star a repository at the same time, the star is set in the end.
         Another program may still change the star after the last read.
 
         Raises:
@@ -223,21 +227,21 @@ class ZotClient(DistributionClient):
     def unstar(self, repository: str) -> bool:
         """Remove the star of a repository, and return whether there was one.
 
-        Other programs that change the star are handled as in `star`.
+        For changes of the star by other programs at the same time, see `star`.
         """
         return self.run(self.driver.unstar(repository))
 
     def bookmark(self, repository: str) -> bool:
         """Bookmark a repository, and return whether this changed anything.
 
-        Other programs that change the bookmark are handled as in `star`.
+        For changes of the bookmark by other programs at the same time, see `star`.
         """
         return self.run(self.driver.bookmark(repository))
 
     def unbookmark(self, repository: str) -> bool:
         """Remove the bookmark of a repository, and return whether there was one.
 
-        Other programs that change the bookmark are handled as in `star`.
+        For changes of the bookmark by other programs at the same time, see `star`.
         """
         return self.run(self.driver.unbookmark(repository))
 

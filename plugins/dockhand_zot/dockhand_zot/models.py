@@ -125,7 +125,10 @@ class Layer(_Model):
 
 
 class Signature(_Model):
-    """A signature: the tool that made it (`cosign`, `notation`), its author, and zot's trust."""
+    """A signature: its author, the tool that made it (`cosign`, `notation`), and zot's verdict.
+
+    `trusted` is true if zot trusts the signature.
+    """
 
     tool: Text = ""
     trusted: Flag = Field(False, alias="IsTrusted")

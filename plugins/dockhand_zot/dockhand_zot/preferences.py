@@ -47,12 +47,14 @@ class Preferences(Search):
     def _set(self, repository: str, action: str, field: str, *, wanted: bool) -> Flow[bool]:
         """Set a star or bookmark to the wanted state; return whether that changed anything.
 
-        zot can only toggle it, so the state is read, toggled if needed, and read again.
+        zot can only toggle a star or bookmark, so the state is read, toggled if needed, and read
+        again.
         """
         changed = False
         for attempt in range(_ATTEMPTS):
             if attempt > 1:
-                # Another program toggles it, too; a random pause keeps the two from alternating.
+                # Another program is toggling the same star or bookmark. A random pause prevents the
+                # two programs from undoing each other's toggles again and again.
                 yield from pause(random.uniform(0, 0.05 * 2**attempt))
             summary, _, _ = yield from self._summary(queries.MARKS, repository)
             if getattr(summary, field) == wanted:

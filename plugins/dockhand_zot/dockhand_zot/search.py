@@ -163,8 +163,8 @@ class Search(Extensions):
             ImageSummary, queries.IMAGES, "ImageList", repository=repository
         )
         if not found:
-            # zot's list is also empty if the repository does not exist or may not be read; then
-            # this query raises an error.
+            # zot also sends an empty list if the repository does not exist or may not be read. The
+            # following query raises an error in these cases.
             yield from self._summary(queries.MARKS, repository)
         return found
 
@@ -201,13 +201,19 @@ class Search(Extensions):
         )
 
     def base_images(self, image: str) -> Flow[list[ImageSummary]]:
-        """List the possible base images of an image: all of their layers are its first layers."""
+        """List the images that `image` may be built on.
+
+        The layers of `image` begin with all layers of each listed image.
+        """
         return (
             yield from self._pages(ImageSummary, queries.BASE, "BaseImageList", image=tagged(image))
         )
 
     def derived_images(self, image: str) -> Flow[list[ImageSummary]]:
-        """List the images that may be built on an image: all of its layers are their first."""
+        """List the images that may be built on `image`.
+
+        The layers of each listed image begin with all layers of `image`.
+        """
         return (
             yield from self._pages(
                 ImageSummary, queries.DERIVED, "DerivedImageList", image=tagged(image)

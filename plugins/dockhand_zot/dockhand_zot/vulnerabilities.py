@@ -106,7 +106,7 @@ class Scans(Search):
         except (ScannerDisabled, ScannerNotReady):
             raise
         except SearchError:
-            pass  # a problem with this image, not with the scanner
+            pass  # the error is about this image, so the scanner is ready
 
 
 def _severity(text: str) -> Severity:

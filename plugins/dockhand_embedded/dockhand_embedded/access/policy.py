@@ -49,8 +49,8 @@ class AccessRejection:
     """The rejection of a request: 401 with a challenge, or 403.
 
     Attributes:
-        www_authenticate: the header `WWW-Authenticate` of a 401 UNAUTHORIZED; None for a 403
-            DENIED, if other credentials would not help.
+        www_authenticate: the header `WWW-Authenticate` of a 401 UNAUTHORIZED. None means 403
+            DENIED, which is for cases in which other credentials would not help.
         message, detail: fields of the error in the reply's body.
     """
 

@@ -43,7 +43,7 @@ class _PendingReply:
 async def run_blocking(function: Callable[[T], Any], argument: T, *, inline: bool) -> Any:
     """Call a function: directly if `inline` is true, otherwise in a thread.
 
-    If the calling task is cancelled, it still waits until the thread is done.
+    If the calling task is cancelled, this function still waits until the thread is done.
     """
     if inline:
         return function(argument)
@@ -116,7 +116,7 @@ async def _prefetch(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes
             yield piece
     finally:
         upcoming.cancel()
-        # Retrieve an exception that nothing awaited; otherwise asyncio would log it.
+        # Retrieve an exception that nothing has awaited, so that asyncio does not log it.
         await asyncio.wait([upcoming])
         if not upcoming.cancelled():
             upcoming.exception()

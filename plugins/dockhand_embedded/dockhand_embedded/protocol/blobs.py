@@ -70,7 +70,8 @@ class BlobHandlers:
         # Locked, so that no blob vanishes while a manifest that names it is being pushed.
         with self._storage.edit_index(name) as index:
             if digest in index.manifests:
-                # In a layout a manifest is a blob, too: index.json would name a missing file.
+                # In a layout, a manifest is stored as a blob. If the blob were deleted here,
+                # index.json would name a missing file.
                 raise RequestRejectedError(
                     405,
                     "UNSUPPORTED",

@@ -261,7 +261,7 @@ class ManifestHandlers:
             return _Relations(None, ())
         try:
             parsed = parse_manifest(data, stored.media_type, strict=False)
-        except RequestRejectedError:  # another tool's file that is not a manifest
+        except RequestRejectedError:  # another tool has stored a file that is not a manifest
             return _Relations(None, ())
         relations = _Relations(parsed.subject, parsed.children)
         # An index with thousands of children is not cached, since it would take too much memory.
@@ -275,7 +275,7 @@ class ManifestHandlers:
     def _stored_size(self, name: str, digest: str) -> int | None:
         try:
             return self._storage.blob_size(name, check_digest(digest))
-        except RequestRejectedError:  # an algorithm that the registry does not store
+        except RequestRejectedError:  # the registry stores no blobs with this digest algorithm
             return None
 
     def _read_manifest(self, name: str, digest: str) -> bytes | None:

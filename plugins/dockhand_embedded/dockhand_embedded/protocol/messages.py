@@ -275,11 +275,12 @@ def not_modified(request: RegistryRequest, etag: str) -> bool:
 def requested_range(request: RegistryRequest, size: int, etag: str) -> tuple[int, int] | None:
     """The offset and length, in bytes, that `Range` selects; None for the whole content.
 
-    A malformed `Range` is ignored, and so is one with several parts. A `Range` that ends before it
-    begins is rejected. RFC 9110, 14.2, allows both.
+    A `Range` that is malformed or has several parts is ignored. RFC 9110, 14.2, allows a server to
+    ignore any `Range`, and to reject an invalid one.
 
     Raises:
-        RequestRejectedError: 416, if the content has no byte of the range.
+        RequestRejectedError: 416, if the range ends before it begins, or if the content has no byte
+            of the range.
     """
     text = request.headers.get("range")
     validator = request.headers.get("if-range")

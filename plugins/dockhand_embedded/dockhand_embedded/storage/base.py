@@ -126,7 +126,7 @@ class Storage(ABC):
         source: str | None,
         may_read: Callable[[str], bool],
     ) -> bool:
-        """Add a blob of another repository to this one, without copying if possible.
+        """Add a blob of another repository to `repository`, without copying if possible.
 
         Args:
             repository: the repository that gets the blob.

@@ -72,7 +72,7 @@ def link_file(source: Path, target: Path, temporary: Path) -> None:
         return
     except FileNotFoundError:
         raise
-    except OSError:  # other file systems, no support for hard links, or too many
+    except OSError:  # hard links to `target` are not possible, or the file has too many links
         try:
             with source.open("rb") as old, temporary.open("xb") as new:
                 shutil.copyfileobj(old, new, PIECE_SIZE)

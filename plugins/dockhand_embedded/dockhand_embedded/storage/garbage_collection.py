@@ -67,10 +67,13 @@ def collect_garbage(
 
     Args:
         storage: the registry's folder; servers may be running on it.
-        grace: the grace period in seconds. It must be longer than any pause between two requests of
-            a push. A period below `layout.TOUCH_INTERVAL` is safe only while nothing is pushed.
+        grace: the grace period in seconds. A repository is skipped if a blob was stored or found in
+            it within this period before `now`. The period must be longer than any pause between two
+            requests of a push. A period below `layout.TOUCH_INTERVAL` is safe only while nothing is
+            pushed.
         dry_run: report the blobs, but remove none.
-        now: the end of the grace period, in seconds since 1970; by default the current time.
+        now: the time at which the grace period ends, in seconds since 1970; by default the current
+            time.
     """
     report = GarbageReport()
     removed_links: dict[tuple[int, int], int] = {}  # number of removed links, by device and inode

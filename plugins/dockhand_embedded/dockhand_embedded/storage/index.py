@@ -1,8 +1,8 @@
 """The index of a repository: its manifests and tags, as in the `index.json` of an OCI Image Layout.
 
 The index has an entry for each tag, with the annotation `org.opencontainers.image.ref.name`, and an
-entry without this annotation for each manifest without tags. Both kinds of storage use the class
-`RepositoryIndex`, so they behave alike.
+entry without this annotation for each manifest without tags. Storage in memory and storage in a
+folder use the same class `RepositoryIndex`, so they behave alike.
 
 Follows: OCI Image Specification 1.1, "OCI Image Layout", "index.json file".
 """

@@ -120,7 +120,7 @@ class LayoutStorage(Storage):
             folder, name = waiting.pop()
             try:
                 found = list(os.scandir(folder))
-            except OSError:  # removed in the meantime, or not readable
+            except OSError:  # the folder was removed in the meantime, or is not readable
                 continue
             if name and any(entry.name == "index.json" and entry.is_file() for entry in found):
                 yield name
@@ -264,14 +264,14 @@ class LayoutStorage(Storage):
         except PermissionError:
             pass  # the file belongs to another user, so its time cannot be changed
         except OSError as error:
-            if error.errno != errno.EROFS:  # a read-only file system
+            if error.errno != errno.EROFS:  # on a read-only file system, times cannot be changed
                 raise
         return True
 
     def mount_blob(
         self, repository: str, digest: str, source: str | None, may_read: Callable[[str], bool]
     ) -> bool:
-        """Link a blob of another repository into this one."""
+        """Link a blob of another repository into `repository`."""
         if self.blob_size(repository, digest) is not None and self.protect_blob(repository, digest):
             return True
         for name in self.walk_repositories() if source is None else [source]:

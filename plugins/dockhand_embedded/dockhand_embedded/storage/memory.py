@@ -105,7 +105,7 @@ class MemoryStorage(Storage):
     def mount_blob(
         self, repository: str, digest: str, source: str | None, may_read: Callable[[str], bool]
     ) -> bool:
-        """Add a blob of another repository to this one; both share its bytes."""
+        """Add a blob of another repository to `repository`; the repositories share its bytes."""
         with self._lock:
             if self._blob(repository, digest) is not None:
                 return True

@@ -26,7 +26,8 @@ _UPLOAD_NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f
 UPLOAD_AGE = 24 * 3600.0  # seconds without a new byte after which an upload is deleted
 _TEMPORARY_PREFIX = "tmp-"
 # Seconds. A running process renames or deletes its temporary files within seconds, so older files
-# are from a process that was killed. If no other process uses the folder, all are.
+# are from a process that was killed. If no other process uses the folder, this age does not matter:
+# all temporary files in the folder are then from processes that ended.
 _TEMPORARY_AGE = 3600.0
 # Number of unfinished uploads whose hash is kept between requests. To finish another upload, its
 # whole file is read again.
@@ -91,7 +92,10 @@ class UploadFiles:
         return self._folder / f"{_TEMPORARY_PREFIX}{uuid.uuid4()}"
 
     def _lock_folder(self) -> None:
-        """Delete leftover temporary files, and take a shared lock on the folder: it is in use."""
+        """Delete leftover temporary files, and take a shared lock on the folder.
+
+        The lock shows other processes that the folder is in use.
+        """
         fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         # A storage has no `close` method: the descriptor is closed when this object is deleted.
         weakref.finalize(self, os.close, fd)
@@ -168,7 +172,7 @@ class FileUploadWriter(UploadWriter):
         self._algorithm = "sha256"
         self._hasher: CopyableHasher | None = None
         saved = files.take_hash(upload_id)
-        # Otherwise another process has added bytes since, and the saved hash is useless.
+        # If the size differs, another process has added bytes, and the saved hash is useless.
         if saved and saved[0] == self.size:
             _, self._algorithm, self._hasher = saved
         self._start_hasher = self._hasher.copy() if self._hasher else None

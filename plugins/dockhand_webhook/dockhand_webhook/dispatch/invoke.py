@@ -15,11 +15,11 @@ __all__ = ["DeliveryDeferred", "HandlerFailed", "invoke"]
 _GRACE = 1.0  # seconds; time for an async handler to clean up after its cancellation
 
 
-class HandlerFailed(Exception):  # no DockhandError: it reports an error of the handler
+class HandlerFailed(Exception):  # not a DockhandError, because it reports an error of the handler
     """A handler did not return in time, or raised an exception that would end the process."""
 
 
-class DeliveryDeferred(Exception):  # no error: it tells the dispatcher to release the delivery
+class DeliveryDeferred(Exception):  # makes the dispatcher release the delivery
     """A handler could not be called or was interrupted. This does not count as a failed attempt.
 
     Args:
@@ -42,7 +42,7 @@ async def invoke(
     """Call a handler, and wait until it has finished. Exceptions of the handler are passed on.
 
     An async handler is cancelled after the timeout. A handler in a thread cannot be cancelled, so
-    this function waits for it without limit: it must not be called again while it still runs.
+    this function waits for it without limit: the handler must not be called again while it runs.
 
     Args:
         handler: the handler.
@@ -70,7 +70,7 @@ async def invoke(
         task.cancel()
         done, _ = await asyncio.wait({task}, timeout=_GRACE)
         if not (done and handler.is_async):
-            raise  # the handler may still run, so its partition must stay claimed
+            raise  # the handler may still be running, so its partition must stay claimed
         if task.cancelled():
             raise DeliveryDeferred(0.0) from None
     if task.cancelled():

@@ -1,8 +1,9 @@
 """Threads for handlers that are plain functions.
 
 At its exit, the interpreter waits for the threads of `concurrent.futures`, so a handler that hangs
-in one of them would keep the process alive. The threads of this module are daemon threads, for
-which it does not wait. They are reused, since applications keep a database connection per thread.
+in one of them would keep the process alive. The interpreter does not wait for daemon threads, so
+this module uses daemon threads. They are reused, since applications keep a database connection per
+thread.
 """
 
 from __future__ import annotations

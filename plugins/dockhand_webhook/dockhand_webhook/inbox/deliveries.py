@@ -53,7 +53,7 @@ CREATE TABLE lanes (
 CREATE INDEX lanes_due ON lanes (handler, due);
 """
 _COLUMNS = "seq, attempts, handed, kind, data, connection"
-# An SQL condition that matches one delivery if this process has claimed its partition, else none.
+# An SQL condition that matches a delivery only if this process has claimed its partition.
 _WHERE_CLAIMED = (
     "WHERE handler = ? AND lane = ? AND event = ? "
     "AND EXISTS (SELECT 1 FROM lanes WHERE handler = ? AND lane = ? AND owner = ?)"
@@ -299,7 +299,9 @@ class DeliveryQueue:
         return await self._database.write_async(work)
 
     async def release(self, delivery: ClaimedDelivery, wait: float = 0.0) -> None:
-        """Release the claim on a partition. Its first delivery stays, without a failed attempt.
+        """Release the claim on a partition, without counting a failed attempt.
+
+        The first delivery of the partition stays the first.
 
         Args:
             delivery: the first delivery of the partition.
@@ -353,7 +355,8 @@ class DeliveryQueue:
 
         Args:
             delivery: the delivery.
-            changed: number of rows that were changed by a statement that requires the claim.
+            changed: number of rows that an SQL statement has changed. The statement changes rows
+                only if this process has the claim, so 0 means that the claim is lost.
         """
         if not changed:
             _log.warning(

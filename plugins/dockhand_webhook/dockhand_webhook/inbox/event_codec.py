@@ -40,7 +40,7 @@ class SerializedEvent:
         kind = _import_class(self.kind)
         try:
             event = kind.model_validate_json(self.data)
-        except ValidationError:  # pydantic's JSON parser refuses nesting that its writer allows
+        except ValidationError:  # pydantic's JSON parser refuses deep nesting, its writer does not
             event = kind.model_validate(json.loads(self.data))
         if not self.connection:
             return event
@@ -60,7 +60,7 @@ def serialize(event: RegistryBaseEvent) -> tuple[str, str]:
     try:
         "".join(event.raw).encode()  # refuses lone surrogates in keys, which pydantic would replace
         return name, event.model_dump_json(exclude=_EXCLUDED)
-    except Exception as error:  # its text is left out, since pydantic puts the value into it
+    except Exception as error:  # leave out the error's text, since pydantic puts the value into it
         raise EventInvalid(f"{name}: cannot be serialized: {type(error).__name__}") from None
 
 

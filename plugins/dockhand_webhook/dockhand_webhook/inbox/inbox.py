@@ -87,7 +87,10 @@ class Counts:
 
     @property
     def waiting(self) -> int:
-        """Number of deliveries that wait now; an event may wait for several handlers."""
+        """Number of deliveries that wait now.
+
+        An event counts once for each handler that it waits for.
+        """
         return sum(counts.waiting for counts in self.handlers.values())
 
     @property
