@@ -152,7 +152,7 @@ def _merge_table(
         # folder. So it is made absolute here.
         is_file = path[-1].endswith("_file")
         node[path[-1]] = str(Path(value).expanduser().absolute()) if is_file else value
-        # A variable for `<key>` or for `<key>_file` replaces both of these keys in the file.
+        # A variable for `<key>` or for `<key>_file` replaces both keys of the file.
         twin = path[-1].removesuffix("_file") if path[-1].endswith("_file") else f"{path[-1]}_file"
         if (*path[:-1], twin) not in values:
             node.pop(twin, None)

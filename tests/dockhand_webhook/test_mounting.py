@@ -161,7 +161,7 @@ def test_the_first_request_with_a_locked_inbox_is_503(
 
 
 def test_mounted_in_django(mounted: Mounted, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = importlib.import_module  # Django has no types
+    load = importlib.import_module  # an import statement is an error: Django has no types
     settings, http = load("django.conf").settings, load("django.http")
 
     def own(request: Any) -> Any:

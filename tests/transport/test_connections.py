@@ -46,7 +46,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_replaced(
         for count in range(1, 6):
             assert client.send(build_request(server.url, "POST"))[1] == b"ok"
             client.sleep_until(lambda count=count: server.closed == count)  # type: ignore[misc]
-            client.sleep(0.02)  # an event loop needs time to notice that
+            client.sleep(0.02)  # an event loop must run to notice that the server closed
         assert server.connections == 5
 
 
