@@ -173,6 +173,7 @@ class Pusher:
             assert registry.blob_size(self.repository, digest) == size
 
 
+@pytest.mark.timeout(600)  # it takes over a minute on a machine of its own
 def test_server_killed_at_random_moments(tmp_path: Path) -> None:
     """Three clients push at least a hundred images; the next start removes leftover files."""
     root = tmp_path / "root"
