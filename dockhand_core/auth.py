@@ -62,7 +62,10 @@ class AuthDriver(httpx.Auth):
         self.settings = settings
 
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
-        """Add credentials to a request, and yield the request; yield it again to send it again."""
+        """Add credentials to a request, and yield it, which sends it.
+
+        A driver may yield the request again, for example with a new token after a 401.
+        """
         yield request
 
     def close(self) -> Awaitable[None] | None:

@@ -253,7 +253,7 @@ class Parallel:
 
 @dataclass(frozen=True, slots=True)
 class Blocking:
-    """Call a function that blocks, such as one that reads a file or hashes.
+    """Call a function that blocks, such as one that reads a file or computes a hash.
 
     The async runner calls it in a thread.
     """

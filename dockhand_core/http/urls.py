@@ -36,7 +36,7 @@ def origin_of(url: str) -> tuple[str, str, int | None]:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        return "", url, None  # differs from every valid origin
+        return "", url, None  # an invalid URL: without a scheme it differs from every valid origin
     scheme = parts.scheme.lower()
     return scheme, (parts.hostname or "").lower(), port or PORTS.get(scheme)
 

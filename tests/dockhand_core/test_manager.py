@@ -66,7 +66,7 @@ class FakeDriver(RegistryDriver):
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
         type(self).made += 1
-        time.sleep(0.002)  # so that racing threads would make several drivers
+        time.sleep(0.002)  # time in which racing threads make a second driver, if there is no lock
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:

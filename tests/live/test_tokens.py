@@ -260,7 +260,10 @@ def test_distribution_3_with_a_jwks_file(key_id: KeyId | None, tmp_path: Path) -
 
 @pytest.mark.parametrize("version", ["2.8", "3.1"])
 def test_the_section_that_the_keys_command_prints(version: str, tmp_path: Path) -> None:
-    """The test parses the printed YAML line by line, since its values are also JSON."""
+    """A registry accepts tokens with the section of its configuration that the command prints.
+
+    Each line of the printed YAML has a JSON value, so the test needs no YAML parser.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "dockhand_auth_jwt", "keys"],
         cwd=tmp_path, capture_output=True, text=True, check=True,

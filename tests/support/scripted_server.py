@@ -171,7 +171,11 @@ def _serve(
 def _read_request(
     server: ScriptedServer, stream: socket.socket, buffer: bytes, number: int
 ) -> tuple[ReceivedRequest | None, bytes]:
-    """Read a request; return it, or None if the connection ends, and the bytes after it."""
+    """Read a request.
+
+    Returns:
+        the request, or None if the connection ended, and the bytes received after the request.
+    """
 
     def more() -> bytes:
         while not server.done.is_set():

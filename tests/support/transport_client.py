@@ -1,4 +1,4 @@
-"""Blocking calls of a sync or async transport, and requests as the runner builds them."""
+"""A client that calls a sync or async transport and blocks, and requests like the runner's."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ class ApiKeyAuth(AuthDriver):
         """The settings in the connection's `auth` table: `api_key`, and `username` or `header`.
 
         Args:
-            api_key: the API key. The key `api_key_file` can be set instead, to the path of a file
-                that contains the API key.
+            api_key: the API key. Instead, the setting `api_key_file` can name a file that contains
+                it.
             username: name of the API key's owner. The API key is then sent as the password of this
                 user, in the header `Authorization: Basic`.
             header: name of the header to send the API key in, if there is no `username`.

@@ -255,8 +255,8 @@ class SigningKey:
         if self._certificate is not None:
             return certificate_chain(self._certificate)
         # The chain is a single leaf certificate. Its issuer, the root certificate, is stored only
-        # in the registry's bundle. The registry can verify the leaf with that root, since both
-        # certificates belong to the same key.
+        # in the registry's bundle. Leaf and root have the same key, so a root that was made at
+        # another time verifies the leaf, too.
         return [
             issue_certificate(self.private, "token signer", self._root_name, TEN_YEARS, ca=False)
         ]

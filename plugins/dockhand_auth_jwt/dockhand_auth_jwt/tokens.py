@@ -72,9 +72,9 @@ class Token:
     ) -> Token:
         """Set the lifetime, rounded up to whole seconds.
 
-        Without this call, tokens expire after five minutes, or after the lifetime of the
-        `TokenService` that created the builder. A negative lifetime makes a token that has already
-        expired, for tests.
+        Without this call, tokens expire after the lifetime that the `TokenService` sets for the
+        builders it creates, or else after five minutes. A negative lifetime makes a token that has
+        already expired, for tests.
         """
         lifetime = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         return replace(self, lifetime=math.ceil(lifetime.total_seconds()))

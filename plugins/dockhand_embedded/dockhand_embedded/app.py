@@ -79,8 +79,8 @@ def create_app(
             or `:memory:`, which stores nothing on disk.
         read_only: reject all requests that write, with 405 UNSUPPORTED.
         limits: the largest sizes, and the largest number of uploads in progress.
-        upload_age: delete uploads that got no byte for this many seconds: now, and at least every
-            hour if the server runs the application's lifespan.
+        upload_age: seconds after which an upload that got no byte is deleted. Uploads are checked
+            by this call, and at least every hour if the server runs the application's lifespan.
         authenticate: access control: `htpasswd.Htpasswd`, `bearer.Bearer`, or a function of your
             own (`access.Authenticate`).
         notifications: the endpoints that get notifications, as `NotificationTarget` or as mappings

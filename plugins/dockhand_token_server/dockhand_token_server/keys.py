@@ -96,7 +96,9 @@ class KeyRing:
         now = self._clock()
         if now - self._checked_at < _CHECK_INTERVAL:
             return self._signing_key
-        self._checked_at = now  # meanwhile, concurrent calls use the previous key
+        self._checked_at = (
+            now  # set first: concurrent calls use the previous key until the new one is loaded
+        )
         try:
             states = self._file_states()
             if states != self._loaded_states:

@@ -238,7 +238,7 @@ async def _call_authorizer(
 
 
 def _hook_implementations(plugins: Plugins, hook: str) -> Implementations:
-    """Find the plugins' implementations of a hook, by plugin name."""
+    """Return the plugins' implementations of a hook, a mapping from plugin name to function."""
     found: Implementations = {}
     for name, function in plugins.implementations(hook):
         if name in found:

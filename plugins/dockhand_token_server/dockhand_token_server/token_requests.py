@@ -114,7 +114,7 @@ def read_query(request: Request) -> TokenRequest:
 
 
 async def read_form(request: Request) -> TokenRequest:
-    """Read and parse a POST request, with its fields and credentials in a form.
+    """Read and parse a POST request, whose fields and credentials are in a form.
 
     The body may be chunked or have a Content-Length.
 

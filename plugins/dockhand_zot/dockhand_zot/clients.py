@@ -181,7 +181,7 @@ class ZotClient(DistributionClient):
         return self.run(self.driver.images_with_cve(cve))
 
     def images_with_cve_fixed(self, cve: str, repository: str) -> list[ImageSummary]:
-        """List the images of a repository that do not have a vulnerability.
+        """List the images of a repository that a given vulnerability does not affect.
 
         It was fixed in these images, or they never had it.
 

@@ -177,7 +177,11 @@ class Search(Extensions):
     def _summary(
         self, query: str, repository: str
     ) -> Flow[tuple[RepositorySummary, Mapping[str, Any], Reply]]:
-        """Run a query on a repository; return its summary, the whole result, and the reply."""
+        """Run a query on a repository.
+
+        Returns:
+            the repository's summary, the whole result of the query, and the HTTP reply.
+        """
         check_repository(repository)
         found, reply = yield from self._ask(query, "ExpandedRepoInfo", repository=repository)
         summary = found.get("Summary")

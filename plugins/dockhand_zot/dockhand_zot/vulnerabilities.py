@@ -52,7 +52,7 @@ class Scans(Search):
         return found
 
     def images_with_cve_fixed(self, cve: str, repository: str) -> Flow[list[ImageSummary]]:
-        """List the images of a repository that no longer have a vulnerability, or never had it."""
+        """List the images of a repository that a given vulnerability does not affect."""
         check_repository(repository)
         found = yield from self._pages(
             ImageSummary,

@@ -6,8 +6,8 @@ But a push in progress also has blobs that no manifest names yet. Therefore:
 - A repository is locked while it is collected, so that no manifest can be pushed to it. Blobs that
   a manifest of the repository names are kept, also if the manifest is nested below an index.
 - A repository is skipped while an upload to it is in progress. It is also skipped if, within the
-  grace period, a blob was stored in it, or a client found a blob in it. This detects a push in
-  progress even if its first blobs are old.
+  grace period, a blob was stored in it, or a client asked for a blob that it has. A push asks
+  for each blob first, so a push in progress is detected even if its first blobs are old.
 
 Follows: OCI Image Specification 1.1, "OCI Image Layout", "OCI Image Index", "Descriptors".
 """

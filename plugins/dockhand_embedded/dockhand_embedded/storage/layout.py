@@ -299,8 +299,8 @@ class LayoutStorage(Storage):
 
     def _store_upload(self, file: Path, repository: str, digest: str) -> None:
         target = self._prepare_blob_path(repository, digest)
-        # A running collection may be about to remove the blob that already exists: it has seen the
-        # old time of its file.
+        # If the blob already exists, a running garbage collection may be about to remove it: the
+        # collection may have read the time of the old file.
         with self.lock_repository(repository) if target.exists() else nullcontext():
             file.replace(target)
         sync_folder(target.parent)

@@ -95,7 +95,7 @@ def add_dead_letter(
 
 
 def _storable(text: str) -> str:
-    """Escape lone surrogates, which SQLite refuses and text from outside may contain."""
+    """Escape lone surrogates: text from outside may contain them, but SQLite refuses them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
