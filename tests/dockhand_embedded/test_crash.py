@@ -27,6 +27,7 @@ from dockhand_core import (
     DockhandError,
     ImageManifest,
     NotFound,
+    RangeInvalid,
     RegistryClient,
     ServerError,
     connect,
@@ -88,7 +89,8 @@ class Pusher:
             try:
                 while True:
                     # The server keeps no idle uploads (`--upload-age 0`), so an upload may vanish.
-                    with contextlib.suppress(BlobUploadUnknown):
+                    # While the server deletes it, the upload is locked: RangeInvalid.
+                    with contextlib.suppress(BlobUploadUnknown, RangeInvalid):
                         self._push_or_delete(registry, others)
             except (ConnectionFailed, ServerError):
                 pass

@@ -61,7 +61,7 @@ def test_distribution_behind_the_driver() -> None:
                 registry.mgmt,
             ]
             for operation in operations:
-                with pytest.raises(ExtensionNotEnabled, match="not a zot") as caught:
+                with pytest.raises(ExtensionNotEnabled, match="registry is not zot") as caught:
                     operation()
                 assert caught.value.setting is None
         server.shutdown()
