@@ -47,6 +47,7 @@ class AsyncBlobReader(Reader[AsyncRunner]):
             yield self._buffer.take(len(self._buffer))
         async for block in self._blocks:
             yield block
+        self._check_complete()
 
     async def read(self, size: int = -1) -> bytes:
         """Read `size` bytes, or fewer at the end of the blob; -1 reads all remaining bytes."""
@@ -54,6 +55,7 @@ class AsyncBlobReader(Reader[AsyncRunner]):
         while size < 0 or len(self._buffer) < size:
             block = await anext(self._blocks, None)
             if block is None:
+                self._check_complete()
                 break
             self._buffer.add(block)
         return self._buffer.take(len(self._buffer) if size < 0 else size)

@@ -19,6 +19,7 @@ __all__ = ["AuthDriver", "NullAuth", "Request", "Response"]
 T = TypeVar("T")
 SCOPES = "dockhand.scopes"
 FETCH = "dockhand.fetch"
+_CACHE_ATTRIBUTE = "_tokens_"  # the start of the attribute's name; the process id follows
 
 
 class AuthDriver(httpx.Auth):
@@ -71,8 +72,11 @@ class AuthDriver(httpx.Auth):
     def close(self) -> Awaitable[None] | None:
         """Release the driver's resources; called when the client is closed or reset.
 
-        In a driver for async clients, this method may be a coroutine function.
+        By default it drops the cached tokens. In a driver for async clients, this method may be a
+        coroutine function.
         """
+        for name in [name for name in vars(self) if name.startswith(_CACHE_ATTRIBUTE)]:
+            delattr(self, name)
         return None
 
     def scopes(self, request: Request) -> tuple[Scope, ...]:
@@ -145,7 +149,7 @@ class AuthDriver(httpx.Auth):
         """
         # One cache per process: a forked child has a copy of the parent's cache, but not the
         # threads that would finish the refreshes in it.
-        name = f"_tokens_{os.getpid()}"
+        name = f"{_CACHE_ATTRIBUTE}{os.getpid()}"
         cache: TokenCache = self.__dict__.get(name) or self.__dict__.setdefault(name, TokenCache())
         return (yield from cache.get(key, obtain, refused=refused))
 

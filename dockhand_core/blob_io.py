@@ -97,6 +97,7 @@ class ReaderState:
         self.position = offset
         self.size: int | None = None
         self._attempts = attempts
+        self.ended = False
 
     def connect(self) -> Flow[Reply]:
         """Request the blob, starting at the current position."""
@@ -130,6 +131,7 @@ class ReaderState:
         Raises:
             DigestMismatch: the hash and the digest differ.
         """
+        self.ended = True
         if self._hasher is not None:
             actual = Digest(f"{self.digest.algorithm}:{self._hasher.hexdigest()}")
             check_digest(self.digest, actual, f"repository {self._repository}: the blob")
@@ -192,6 +194,13 @@ class Reader(Generic[R]):
         if not self._open:
             raise DockhandError("the blob reader is closed")
 
+    def _check_complete(self) -> None:
+        if not self._state.ended:  # an earlier error or cancellation has ended the iteration
+            raise DockhandError(
+                f"the blob reader failed at byte {self._state.position}, before the end of the "
+                "blob; open the blob again"
+            )
+
 
 class BlobReader(Reader[SyncRunner]):
     """A reader that streams a blob. Call `read(n)` or iterate over it, in a `with` statement.
@@ -230,7 +239,10 @@ class BlobReader(Reader[SyncRunner]):
         self._check_open()
         if self._buffer:
             yield self._buffer.take(len(self._buffer))
-        yield from self._blocks
+        # not `yield from`: if the caller leaves its loop, that would end the reader
+        for block in self._blocks:  # noqa: UP028
+            yield block
+        self._check_complete()
 
     def read(self, size: int = -1) -> bytes:
         """Read `size` bytes, or fewer at the end of the blob; -1 reads all remaining bytes."""
@@ -238,6 +250,7 @@ class BlobReader(Reader[SyncRunner]):
         while size < 0 or len(self._buffer) < size:
             block = next(self._blocks, None)
             if block is None:
+                self._check_complete()
                 break
             self._buffer.add(block)
         return self._buffer.take(len(self._buffer) if size < 0 else size)

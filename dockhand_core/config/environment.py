@@ -94,8 +94,8 @@ def apply_environment(
             if not path or not all([name, *path]):
                 raise ConfigError(f"{variable}: {_NESTED_PREFIX}<NAME>__<KEY> is expected")
             changes.setdefault(_connection_name(name, known), {})[tuple(path)] = value
-    names = [*_FLAT_NAMES, *(f"{name}_FILE" for name in _FLAT_NAMES), *_OTHER_NAMES]
-    check_variables((name for name in env if not name.startswith(_NESTED_PREFIX)), names)
+    own = [name for name in env if not name.startswith(_NESTED_PREFIX)]
+    check_variables(own, [*_FLAT_NAMES, *_OTHER_NAMES], with_file=_FLAT_NAMES)
     default = named
     if default is None:
         names = list(tables) or list(changes)

@@ -31,7 +31,9 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     return f"; did you mean {similar[0]!r}?" if similar else ""
 
 
-def check_variables(environ: Iterable[str], known: Iterable[str]) -> None:
+def check_variables(
+    environ: Iterable[str], known: Iterable[str], *, with_file: Iterable[str] = ()
+) -> None:
     """Refuse misspelt names of environment variables.
 
     Plugins and other programs may use variables with the prefix `DOCKHAND_`, too. Therefore only an
@@ -40,14 +42,19 @@ def check_variables(environ: Iterable[str], known: Iterable[str]) -> None:
     Args:
         environ: names of the variables that are set.
         known: names of the variables that the caller reads, with the prefix.
+        with_file: those of `known` that may also end in `_FILE`. Names are compared without that
+            ending: it would make many names of other programs look similar.
 
     Raises:
         ConfigError: an unknown name is similar to a known name.
     """
     valid = {name.removeprefix(_PREFIX): name for name in known}
+    files = {f"{name}_FILE" for name in with_file}
     for variable in sorted(environ):
         name = variable.removeprefix(_PREFIX)
-        if variable.startswith(_PREFIX) and name not in valid and did_you_mean(name, valid):
+        if not variable.startswith(_PREFIX) or name in valid or variable in files:
+            continue
+        if did_you_mean(name, valid):
             hint = did_you_mean(variable, valid.values())
             raise ConfigError(f"the environment variable {variable} is unknown{hint}")
 

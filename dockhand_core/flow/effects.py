@@ -32,9 +32,9 @@ from collections.abc import (
 )
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, cast, overload
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from dockhand_core.errors import ResponseInvalid
 from dockhand_core.flow.sources import Progress, Source
@@ -68,7 +68,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
 
 JSON_LIMIT = 8 << 20  # bytes; the default limit on a reply's body that is read into memory
 
@@ -172,8 +171,8 @@ class Reply:
     headers: Mapping[str, str]
     url: str
     body: bytes = b""
-    attempts: int = 1
-    unread: Stream | None = None
+    attempts: int = field(default=1, kw_only=True)
+    unread: Stream | None = field(default=None, kw_only=True)
 
     @property
     def stream(self) -> Stream:
@@ -186,56 +185,56 @@ class Reply:
     def json(self) -> dict[str, Any]: ...
 
     @overload
-    def json(self, kind: type[M]) -> M: ...
-
-    @overload
     def json(self, kind: type[T]) -> T: ...
 
     def json(self, kind: type[Any] = dict) -> Any:
         """Parse the body as JSON.
 
         Args:
-            kind: the type that the JSON document must have (`dict` or `list`), or a pydantic model
-                to validate the document against.
+            kind: the type that the JSON document must have: `dict`, `list`, or a type to validate
+                it against, such as a pydantic model or `list[str]`.
 
         Raises:
             ResponseInvalid: the body is not JSON, or does not match `kind`; the message names the
                 URL and, for a model, the invalid field.
         """
-        where = redacted_url(self.url)
-        is_model = issubclass(kind, BaseModel)
+        plain = kind in (dict, list)
         try:
             document = json.loads(self.body)
         except (ValueError, RecursionError):
             document = _NOT_JSON
-        if document is _NOT_JSON or not (is_model or isinstance(document, kind)):
+        if document is _NOT_JSON or (plain and not isinstance(document, kind)):
             due = "a JSON array" if kind is list else "a JSON object"
             media_type = one_line(self.headers.get("content-type", "no content type")[:80])
             raise ResponseInvalid(
-                f"{where}: {due} was due, not {len(self.body)} bytes of {media_type}",
+                f"{redacted_url(self.url)}: {due} was due, not {len(self.body)} bytes of "
+                f"{media_type}",
                 status=self.status,
             )
-        return self.validated(kind, document) if is_model else document
+        return document if plain else self.validated(kind, document)
 
-    def validated(self, model: type[M], value: object) -> M:
-        """Convert a part of the parsed body to a pydantic model.
+    def validated(self, kind: type[T], value: object) -> T:
+        """Validate a part of the parsed body, and convert it to a type.
 
         Args:
-            model: the class of the model.
+            kind: a pydantic model, or any other type that pydantic validates.
             value: the part of the body, such as an item of a list in `json()`.
 
         Raises:
-            ResponseInvalid: `value` does not match; the message names the URL, the model and the
+            ResponseInvalid: `value` does not match; the message names the URL, the type and the
                 invalid field.
         """
         try:
-            return model.model_validate(value)
+            if isinstance(kind, type) and issubclass(kind, BaseModel):  # the usual case, and fast
+                return cast("T", kind.model_validate(value))
+            return TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            key = ".".join(str(part) for part in first["loc"])
+            field_name = ".".join(str(part) for part in first["loc"])
+            reason = f"{field_name}: {first['msg']}" if field_name else first["msg"]
+            name = kind.__name__ if isinstance(kind, type) else str(kind)
             raise ResponseInvalid(
-                f"{redacted_url(self.url)}: the reply is not a valid {model.__name__}"
-                + (f": {one_line(key)}: {one_line(first['msg'])}" if key else ""),
+                f"{redacted_url(self.url)}: the reply is not a valid {name}: {one_line(reason)}",
                 status=self.status,
             ) from None
 

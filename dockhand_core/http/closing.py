@@ -7,15 +7,20 @@ from contextlib import contextmanager
 
 from dockhand_core.errors import PluginError
 
-__all__ = ["CloseErrors", "closers"]
+__all__ = ["CloseErrors", "closers", "wrapped_logger"]
 
 
 def closers(plugins: Iterable[object]) -> Iterator[tuple[str, Callable[[], object]]]:
     """Iterate over the objects that have a `close` method: class name and method of each."""
     for plugin in plugins:
-        close = getattr(plugin, "close", None)
-        if callable(close):
-            yield type(plugin).__name__, close
+        # Looked up in the class: structlog's loggers turn any attribute into a method that logs.
+        if callable(getattr(type(plugin), "close", None)):
+            yield type(plugin).__name__, getattr(plugin, "close")  # noqa: B009  # any class
+
+
+def wrapped_logger(log: object) -> object:
+    """The object that a structlog logger writes to; for any other logger, the logger itself."""
+    return getattr(log, "_logger", log)
 
 
 class CloseErrors:

@@ -38,7 +38,7 @@ from dockhand_core.flow import (
     Until,
 )
 from dockhand_core.http.bodies import BodyCollector
-from dockhand_core.http.closing import CloseErrors, closers
+from dockhand_core.http.closing import CloseErrors, closers, wrapped_logger
 from dockhand_core.http.exchange import Receive, RegistryEndpoint, Send
 
 __all__ = ["AsyncRunner", "SyncRunner", "run_async", "run_sync"]
@@ -168,16 +168,21 @@ class SyncRunner:
 
     def reset(self) -> None:
         """Close the sockets and forget cached tokens; the next request connects again."""
-        self._close_transport()
-        self._close_plugins(self.endpoint.forget_tokens())
+        try:
+            self._close_transport()
+        finally:
+            self._close_plugins(self.endpoint.forget_tokens())
 
     def close(self, driver: RegistryDriver) -> None:
         """Close the sockets, the driver, the auth driver and the logger, if they are still open."""
-        if self._closed:
-            return
-        self._closed = True
-        self._close_transport()
-        self._close_plugins(driver, self.endpoint.auth, self.endpoint.log)
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        try:
+            self._close_transport()
+        finally:
+            self._close_plugins(driver, self.endpoint.auth, wrapped_logger(self.endpoint.log))
 
     def _close_plugins(self, *plugins: object) -> None:
         errors = CloseErrors()
@@ -292,8 +297,10 @@ class AsyncRunner:
 
     async def reset(self) -> None:
         """Close this event loop's sockets and forget cached tokens; the next request reconnects."""
-        await self._close_transport()
-        await self._close_plugins(self.endpoint.forget_tokens())
+        try:
+            await self._close_transport()
+        finally:
+            await self._close_plugins(self.endpoint.forget_tokens())
 
     async def close(self, driver: RegistryDriver) -> None:
         """Close this event loop's sockets, the driver, the auth driver and the logger.
@@ -301,11 +308,13 @@ class AsyncRunner:
         A client that is used in several event loops is closed in each of them, to close its sockets
         there. Only the first call closes the driver, the auth driver and the logger.
         """
-        await self._close_transport()
-        if self._closed:
-            return
-        self._closed = True
-        await self._close_plugins(driver, self.endpoint.auth, self.endpoint.log)
+        first, self._closed = not self._closed, True  # before any wait: no request opens a new one
+        try:
+            await self._close_transport()
+        finally:
+            if first:
+                log = wrapped_logger(self.endpoint.log)
+                await self._close_plugins(driver, self.endpoint.auth, log)
 
     async def _close_plugins(self, *plugins: object) -> None:
         errors = CloseErrors()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar
 
+import httpx
 import pytest
+import structlog
 from dockhand_distribution import DistributionDriver
 
 from dockhand_core import AsyncDockhand, AuthDriver, Dockhand, PluginError, hookimpl
+from dockhand_core.logs import LogSettings, make_logger
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -49,8 +52,10 @@ class ClosingLogger(Closing):
     def bind(self, **_: Any) -> ClosingLogger:
         return self
 
-    def warning(self, *_: Any, **__: Any) -> None:
+    def info(self, *_: Any, **__: Any) -> None:
         pass
+
+    warning = info
 
 
 class Coroutines(ClosingDriver):
@@ -167,6 +172,85 @@ def test_a_coroutine_function_is_refused_by_the_sync_client() -> None:
     with pytest.raises(PluginError, match="Coroutines.close: TypeError: .*for async clients"):
         dockhand.close()
     assert Closing.closed == ["ClosingAuth", "ClosingLogger"]
+
+
+class Sink(Closing):
+    """An object that a structlog logger writes to."""
+
+    def msg(self, *_: Any) -> None:
+        pass
+
+    debug = info = warning = error = critical = msg
+
+
+@pytest.mark.parametrize("wrapper", ["make_logger", "BoundLogger"])
+def test_the_object_behind_a_structlog_logger_is_closed(wrapper: str) -> None:
+    def make(settings: LogSettings, connection: str) -> Any:
+        if wrapper == "make_logger":
+            return make_logger(settings, connection, [], logger=Sink())
+        return structlog.wrap_logger(Sink(), wrapper_class=structlog.BoundLogger)
+
+    class LogPlugin(Plugin):
+        @hookimpl
+        def dockhand_log_drivers(self) -> dict[str, Any]:
+            return {"closing": make}
+
+    with Dockhand(CONFIG) as dockhand:
+        dockhand.plugins.register(LogPlugin())
+        dockhand.connection()
+    assert Closing.closed == ["ClosingDriver", "ClosingAuth", "Sink"]
+
+
+class BrokenTransport(httpx.MockTransport):
+    def __init__(self) -> None:
+        super().__init__(lambda request: httpx.Response(200))
+
+    def close(self) -> None:
+        raise OSError("cannot close")
+
+    async def aclose(self) -> None:
+        raise OSError("cannot close")
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_plugins_are_closed_even_if_the_transport_fails(world: str) -> None:
+    class Driver(ClosingDriver):
+        @classmethod
+        def transport(cls, settings: Any) -> Any:
+            return BrokenTransport()
+
+    async def main() -> None:
+        async with AsyncDockhand(CONFIG) as dockhand:
+            dockhand.plugins.register(Plugin(Driver))
+            await dockhand.connection().ping()
+
+    with pytest.raises(OSError, match="cannot close"):
+        if world == "async":
+            asyncio.run(main())
+        with Dockhand(CONFIG) as dockhand:
+            dockhand.plugins.register(Plugin(Driver))
+            dockhand.connection().ping()
+    assert Closing.closed == ["Driver", "ClosingAuth", "ClosingLogger"]
+
+
+def test_an_auth_driver_drops_its_cached_tokens() -> None:
+    auth = AuthDriver(None)
+
+    def obtain() -> Any:
+        return "token", 60.0
+        yield
+
+    def token() -> str:
+        flow = auth.cached_token("key", obtain)
+        with pytest.raises(StopIteration) as end:
+            next(flow)
+        return str(end.value.value)
+
+    assert token() == "token"
+    assert "token" in repr([vars(cache) for cache in vars(auth).values() if cache])
+    auth.close()
+    assert "_tokens_" not in "".join(vars(auth))
+    assert token() == "token"
 
 
 def test_drivers_without_resources_need_no_close() -> None:

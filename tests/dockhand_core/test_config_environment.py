@@ -68,6 +68,10 @@ def test_flat_names_set_keys_of_the_default_connection(
         "DOCKHAND_NOTIFICATIONS_ENABLED",
         "DOCKHAND_NOTIFICATIONS_ROUTE",
         "DOCKHAND_NOTIFY_TOKEN",
+        "DOCKHAND_NOTIFY_TOKEN_FILE",
+        "DOCKHAND_SECRET_FILE",
+        "DOCKHAND_CERT_FILE",
+        "DOCKHAND_DB_PASSWORD_FILE",
         "DOCKHAND_DISABLE_PLUGINS",
     ],
 )

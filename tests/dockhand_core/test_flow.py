@@ -94,6 +94,13 @@ def test_json_has_the_type_that_was_asked_for() -> None:
     assert tag == Tag(name="v1")
 
 
+def test_json_validates_any_type() -> None:
+    assert reply(b"[1, 2]").json(list[int]) == [1, 2]
+    assert reply(b'[{"name": "v1"}]').json(list[Tag]) == [Tag(name="v1")]
+    with pytest.raises(ResponseInvalid, match=r"not a valid list\[int\]: 1: Input should be"):
+        reply(b'[1, "x"]').json(list[int])
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "message"),
     [
@@ -103,6 +110,7 @@ def test_json_has_the_type_that_was_asked_for() -> None:
         (b"[" * 100_000, list, r"a JSON array was due"),
         (b"\xff", Tag, r"a JSON object was due"),
         (b"{}", Tag, r"not a valid Tag: name: Field required"),
+        (b"[]", Tag, r"not a valid Tag: Input should be"),
         (b'{"name": "v1", "size": "x"}', Tag, r"not a valid Tag: size: "),
     ],
 )

@@ -243,5 +243,6 @@ def test_misspelt_variables_are_refused_with_a_suggestion(
 
 def test_variables_of_others_are_ignored(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKHAND_PASSWORD", "x")
+    monkeypatch.setenv("DOCKHAND_TOKEN_FILE", "x")
     monkeypatch.setenv("DOCKHAND_SOMETHING_ELSE", "x")
     receiver.create()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from dockhand_core import (
     ConnectionFailed,
     Digest,
     DigestMismatch,
+    DockhandError,
     RegistryClient,
     ResponseInvalid,
+    async_connect,
 )
 from dockhand_core.flow import RetryPolicy
 
@@ -114,6 +117,49 @@ def test_reader_waits_before_it_resumes(make_client: MakeClient, server: Scripte
         assert first + b"".join(blob) == DATA
     assert time.monotonic() - start >= 0.2  # at least half of the first back-off
     assert_resumed(server, [100_000])
+
+
+def test_a_reader_that_failed_does_not_end(make_client: MakeClient, server: ScriptedServer) -> None:
+    """A later `read` is an error: it must not look like the end of the blob."""
+    first = b""
+    server.handler = CutDownloads(100_000, *[0] * 20, has_read=lambda: bool(first))
+    with make_client(server.url, retries=0).open_blob("a/b", DIGEST) as blob:
+        first = blob.read(1000)
+        with pytest.raises(ConnectionFailed):
+            blob.read()
+        for _ in range(2):
+            with pytest.raises(DockhandError, match="failed at byte 100000, before the end"):
+                blob.read()
+
+
+def test_a_cancelled_wait_does_not_end_a_reader(server: ScriptedServer) -> None:
+    first = b""
+    server.handler = CutDownloads(100_000, has_read=lambda: bool(first))
+
+    async def main() -> None:
+        nonlocal first
+        async with async_connect(server.url, logging={"driver": "null"}) as client:
+            client._runner.endpoint.retry = RetryPolicy(retries=3, base=30.0)
+            async with client.open_blob("a/b", DIGEST) as blob:
+                first = await blob.read(1000)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(blob.read(), 2.0)
+                with pytest.raises(DockhandError, match="before the end of the blob"):
+                    await blob.read()
+
+    asyncio.run(main())
+
+
+def test_leaving_a_loop_does_not_end_a_reader(
+    make_client: MakeClient, server: ScriptedServer
+) -> None:
+    server.handler = CutDownloads()
+    with make_client(server.url).open_blob("a/b", DIGEST) as blob:
+        start = b""
+        for block in blob:
+            start = block
+            break
+        assert start + blob.read() == DATA
 
 
 def test_reader_gives_up(make_client: MakeClient, server: ScriptedServer) -> None:

@@ -20,7 +20,6 @@ _VARIABLES = (
     "DOCKHAND_NOTIFICATIONS_ENABLED",
     "DOCKHAND_NOTIFICATIONS_ROUTE",
     "DOCKHAND_NOTIFY_TOKEN",
-    "DOCKHAND_NOTIFY_TOKEN_FILE",
 )
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True}
 _BOOLEANS |= {"false": False, "0": False, "no": False, "off": False}
@@ -33,7 +32,7 @@ def check_names(environ: Mapping[str, str] = os.environ) -> None:
         ConfigError: the name of a variable is unknown, and similar to a known name, which the
             message suggests.
     """
-    check_variables(environ, _VARIABLES)
+    check_variables(environ, _VARIABLES, with_file=["DOCKHAND_NOTIFY_TOKEN"])
 
 
 def is_enabled(environ: Mapping[str, str] = os.environ) -> bool:
