@@ -20,7 +20,7 @@ from dockhand_core.models import (
     Hasher,
     Page,
     PushResult,
-    check_digest,
+    check_hash,
     check_repository,
 )
 from dockhand_core.operations import BufferedUpload
@@ -133,8 +133,7 @@ class ReaderState:
         """
         self.ended = True
         if self._hasher is not None:
-            actual = Digest(f"{self.digest.algorithm}:{self._hasher.hexdigest()}")
-            check_digest(self.digest, actual, f"repository {self._repository}: the blob")
+            check_hash(self.digest, self._hasher, f"repository {self._repository}: the blob")
 
 
 class ReadBuffer:

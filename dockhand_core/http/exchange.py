@@ -34,16 +34,11 @@ from dockhand_core.flow import (
     Sleep,
     Until,
 )
-from dockhand_core.http.bodies import ReplyStream, UploadBody
+from dockhand_core.http.bodies import BodyCollector, ReplyStream, UploadBody
 from dockhand_core.http.error_replies import error_from_reply
 from dockhand_core.http.headers import retry_after
-from dockhand_core.http.redirects import (
-    MAX_REDIRECTS,
-    check_target,
-    is_relative,
-    redirect_target,
-)
-from dockhand_core.http.urls import one_line, origin_of, redacted_url, resolve_url
+from dockhand_core.http.redirects import MAX_REDIRECTS, check_target, redirect_target
+from dockhand_core.http.urls import is_relative, one_line, origin_of, redacted_url, resolve_url
 from dockhand_core.logs import RequestLog
 
 __all__ = ["Exchange", "Receive", "RegistryEndpoint", "Send"]
@@ -114,6 +109,10 @@ class RegistryEndpoint:
             ("Accept-Encoding", "identity"),  # a compressed body would not match its digest
         ]
 
+    def collector(self, effect: Receive) -> BodyCollector:
+        """The collector of a body that is read into memory, with the limits that apply to it."""
+        return BodyCollector(effect.stream, effect.limit, self.timeout * 4, cut=effect.cut)
+
     def forget_tokens(self) -> AuthDriver:
         """Replace the auth driver, which has the cached tokens, and return the old one."""
         old, self.auth = self.auth, self.make_auth()
@@ -181,12 +180,12 @@ class RegistryEndpoint:
 
     def _url(self, call: Call) -> str:
         path = call.path
-        if path.startswith(("http://", "https://")):
-            url = path
+        if is_relative(path):
+            url = f"{self.base}/v2/{path}"
         elif path.startswith("/"):
             url = resolve_url(self.base + "/", path)
         else:
-            url = f"{self.base}/v2/{path}"
+            url = path
         if call.query:
             # appended: the query of an upload's Location must stay unchanged
             url += ("&" if "?" in url else "?") + urlencode(call.query)
@@ -194,7 +193,9 @@ class RegistryEndpoint:
 
     def _follow(self, call: Call, url: str) -> Generator[Any, Any, httpx.Response]:
         for hop in range(MAX_REDIRECTS + 1):
-            own_origin = (hop == 0 and is_relative(call.path)) or check_target(call, url, self.base)
+            own_origin = (hop == 0 and is_relative(call.path)) or check_target(
+                call, url, self.base, self.origin
+            )
             request = self._request(call, url, own_origin)
             with translated_errors(call.method, url, request):
                 with_credentials = own_origin and not call.anonymous

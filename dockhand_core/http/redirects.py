@@ -10,9 +10,9 @@ import httpx
 
 from dockhand_core.errors import ResponseInvalid
 from dockhand_core.flow import Call
-from dockhand_core.http.urls import PORTS, origin_of, redacted_url
+from dockhand_core.http.urls import PORTS, Origin, origin_of, redacted_url
 
-__all__ = ["MAX_REDIRECTS", "check_target", "is_relative", "redirect_target"]
+__all__ = ["MAX_REDIRECTS", "check_target", "redirect_target"]
 
 MAX_REDIRECTS = 5
 
@@ -20,18 +20,14 @@ _READ_STATUSES = frozenset({301, 302, 303, 307, 308})
 _WRITE_STATUSES = frozenset({307, 308})  # the others would turn the request into a GET
 
 
-def is_relative(path: str) -> bool:
-    """Whether a call's path is below `/v2/`, so that its URL has the connection's origin."""
-    return not path.startswith(("/", "http"))
-
-
-def check_target(call: Call, url: str, base: str) -> bool:
+def check_target(call: Call, url: str, base: str, origin: Origin) -> bool:
     """Check a URL that the registry chose, and return whether it may receive credentials.
 
     Args:
         call: the call, for the error's message.
         url: the URL: of a redirect, an upload's `Location` or a `Link`.
-        base: the connection's URL.
+        base: the connection's URL, for the error's message.
+        origin: the connection's origin.
 
     Returns:
         whether the URL has the connection's origin: scheme, host and port.
@@ -39,7 +35,6 @@ def check_target(call: Call, url: str, base: str) -> bool:
     Raises:
         ResponseInvalid: the URL's scheme is neither http nor https, or leads from https to http.
     """
-    origin = origin_of(base)
     scheme = url.partition(":")[0].lower()
     if scheme not in PORTS or (scheme == "http" and origin[0] == "https"):
         raise ResponseInvalid(

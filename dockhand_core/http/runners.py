@@ -21,10 +21,7 @@ from typing import Any, TypeVar
 import httpx
 
 from dockhand_core.driver import RegistryDriver
-from dockhand_core.errors import (
-    ConnectionFailed,
-    DockhandError,
-)
+from dockhand_core.errors import ConnectionFailed, DockhandError
 from dockhand_core.flow import (
     BLOCK,
     Blocking,
@@ -37,7 +34,6 @@ from dockhand_core.flow import (
     Take,
     Until,
 )
-from dockhand_core.http.bodies import BodyCollector
 from dockhand_core.http.closing import CloseErrors, closers, wrapped_logger
 from dockhand_core.http.exchange import Receive, RegistryEndpoint, Send
 
@@ -196,15 +192,12 @@ class SyncRunner:
         errors.raise_first()
 
     def _receive(self, effect: Receive) -> bytes:
-        collector = self._collector(effect)
+        collector = self.endpoint.collector(effect)
         with closing(effect.stream.iterate()) as blocks:
             for block in blocks:
                 if not collector.add(block):
                     break
         return collector.body()
-
-    def _collector(self, effect: Receive) -> BodyCollector:
-        return BodyCollector(effect.stream, effect.limit, self.endpoint.timeout * 4, cut=effect.cut)
 
     def _drain(self, effect: Drain) -> None:
         with closing(effect.stream.iterate()) as blocks:
@@ -326,15 +319,12 @@ class AsyncRunner:
         errors.raise_first()
 
     async def _receive(self, effect: Receive) -> bytes:
-        collector = self._collector(effect)
+        collector = self.endpoint.collector(effect)
         async with aclosing(effect.stream.aiterate()) as blocks:
             async for block in blocks:
                 if not collector.add(block):
                     break
         return collector.body()
-
-    def _collector(self, effect: Receive) -> BodyCollector:
-        return BodyCollector(effect.stream, effect.limit, self.endpoint.timeout * 4, cut=effect.cut)
 
     async def _blocking(self, effect: Blocking) -> Any:
         """Call a function in a thread.

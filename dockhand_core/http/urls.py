@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TypeAlias
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit, urlunsplit
 
 from dockhand_core.errors import ResponseInvalid
 
-__all__ = ["PORTS", "one_line", "origin_of", "redacted_url", "resolve_url"]
+__all__ = ["PORTS", "Origin", "is_relative", "one_line", "origin_of", "redacted_url", "resolve_url"]
+
+Origin: TypeAlias = tuple[str, str, int | None]  # scheme, host and port
 
 PORTS = {"http": 80, "https": 443}
 _PUBLIC_QUERY = {"n", "last", "digest", "mount", "from", "artifactType", "service", "scope"}
@@ -30,7 +33,7 @@ def redacted_url(url: str) -> str:
     return _printable(urlunsplit((parts.scheme, host, parts.path, query, "")))
 
 
-def origin_of(url: str) -> tuple[str, str, int | None]:
+def origin_of(url: str) -> Origin:
     """The origin of a URL: scheme and host in lower case, and port."""
     try:
         parts = urlsplit(url)
@@ -39,6 +42,11 @@ def origin_of(url: str) -> tuple[str, str, int | None]:
         return "", url, None  # an invalid URL: without a scheme it differs from every valid origin
     scheme = parts.scheme.lower()
     return scheme, (parts.hostname or "").lower(), port or PORTS.get(scheme)
+
+
+def is_relative(path: str) -> bool:
+    """Whether a call's path is below `/v2/`; otherwise it is an absolute path or a whole URL."""
+    return not path.startswith(("/", "http://", "https://"))
 
 
 def resolve_url(base: str, target: str) -> str:

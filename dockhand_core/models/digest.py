@@ -19,6 +19,7 @@ __all__ = [
     "Digest",
     "Hasher",
     "check_digest",
+    "check_hash",
     "check_reference",
     "check_repository",
     "check_tag",
@@ -83,6 +84,16 @@ class Digest(str):
         """
         hasher = new_hasher(algorithm)
         hasher.update(data)
+        return cls.of_hash(algorithm, hasher)
+
+    @classmethod
+    def of_hash(cls, algorithm: str, hasher: Hasher) -> Digest:
+        """The digest of the bytes that a hash object has hashed.
+
+        Args:
+            algorithm: the algorithm of the hash object, `sha256` or `sha512`.
+            hasher: the hash object.
+        """
         return cls(f"{algorithm}:{hasher.hexdigest()}")
 
     @property
@@ -193,3 +204,17 @@ def check_digest(expected: Digest, actual: Digest, subject: str) -> None:
         raise DigestMismatch(
             f"{subject} has the digest {actual}, not {expected}", expected=expected, actual=actual
         )
+
+
+def check_hash(expected: Digest, hasher: Hasher, subject: str) -> None:
+    """Raise an error if hashed bytes do not have a digest; see `check_digest`.
+
+    Args:
+        expected: the digest that was requested.
+        hasher: a hash object of its algorithm, which has hashed the bytes.
+        subject: the start of the error's message.
+
+    Raises:
+        DigestMismatch: the bytes have another digest.
+    """
+    check_digest(expected, Digest.of_hash(expected.algorithm, hasher), subject)

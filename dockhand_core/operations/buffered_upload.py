@@ -92,7 +92,7 @@ class BufferedUpload:
 
     def _finish(self, expected: Digest | None) -> Flow[None]:
         assert self.upload is not None
-        digest = Digest(f"{self._algorithm}:{self._hasher.hexdigest()}")
+        digest = Digest.of_hash(self._algorithm, self._hasher)
         if expected is not None:
             check_digest(expected, digest, f"repository {self.repository}: the data")
         if self._pending:

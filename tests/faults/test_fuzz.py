@@ -211,7 +211,7 @@ class FixedReply(httpx.BaseTransport):
     st.binary(max_size=100) | DOCUMENT.map(lambda d: json.dumps(d).encode()),
 )  # fmt: skip
 def test_operations_on_any_reply(status: int, headers: dict[str, str], body: bytes) -> None:
-    """Whatever the reply is, an operation raises nothing but Dockhand's errors."""
+    """Operations raise only Dockhand's errors, for any reply."""
     driver = DistributionDriver(DistributionDriver.Settings(base_uri="http://registry"))
     driver.retry = RetryPolicy(0)
     log = null(LogSettings(), "fuzz")

@@ -19,7 +19,7 @@ from dockhand_core.errors import (
     ResponseInvalid,
 )
 from dockhand_core.flow import BLOCK, Flow, Progress, Reply, blocking, call, discard, drain
-from dockhand_core.models import Digest, Hasher, check_digest, check_repository
+from dockhand_core.models import Digest, Hasher, check_hash, check_repository
 from dockhand_distribution.base import DistributionBase, content_length
 
 
@@ -63,7 +63,7 @@ class Blobs(DistributionBase):
             limit=max_size,
         )
         hasher.update(reply.body)
-        _check_blob(repository, known, hasher)
+        check_hash(known, hasher, f"repository {repository}: the blob")
         return reply.body
 
     def blob_size(self, repository: str, digest: str) -> Flow[int]:
@@ -195,7 +195,7 @@ class PartialFile:
 
     def matches(self) -> bool:
         """Whether the file is complete: the digest of its bytes is the digest of the blob."""
-        return f"{self._digest.algorithm}:{self._hasher.hexdigest()}" == self._digest
+        return Digest.of_hash(self._digest.algorithm, self._hasher) == self._digest
 
     def restart(self) -> None:
         """Empty the file, and start a new hash."""
@@ -210,7 +210,7 @@ class PartialFile:
         Raises:
             DigestMismatch: the file does not have the digest of the blob.
         """
-        _check_blob(repository, self._digest, self._hasher)
+        check_hash(self._digest, self._hasher, f"repository {repository}: the blob")
         os.fsync(self._opened().fileno())
         self.path.replace(path)
         self._empty = False
@@ -245,11 +245,6 @@ def _lock(file: BinaryIO) -> bool:
     except OSError:
         return False
     return True
-
-
-def _check_blob(repository: str, expected: Digest, hasher: Hasher) -> None:
-    actual = Digest(f"{expected.algorithm}:{hasher.hexdigest()}")
-    check_digest(expected, actual, f"repository {repository}: the blob")
 
 
 def size_missing(repository: str, digest: str) -> ResponseInvalid:

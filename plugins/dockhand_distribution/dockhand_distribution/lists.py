@@ -18,7 +18,7 @@ from dockhand_core.errors import (
 )
 from dockhand_core.flow import CallOptions, Flow, Reply, call
 from dockhand_core.http.headers import next_link
-from dockhand_core.http.urls import redacted_url, resolve_url
+from dockhand_core.http.urls import is_relative, redacted_url, resolve_url
 from dockhand_core.models import ApiVersion, Page, check_repository
 from dockhand_distribution.base import DistributionBase
 
@@ -90,7 +90,7 @@ class Lists(DistributionBase):
     ) -> Flow[Reply]:
         if limit is not None and limit < 1:
             raise PaginationNumberInvalid(f"a page of {limit} is not possible: 1 or more")
-        if after is not None and after.startswith(("/", "http://", "https://")):
+        if after is not None and not is_relative(after):
             # Here `after` is the whole URL of a `Link`: see `_next_position`.
             return (yield from call("GET", after, **options))
         query = [("n", str(limit))] if limit is not None else []

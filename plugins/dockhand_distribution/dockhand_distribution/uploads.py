@@ -136,7 +136,8 @@ class Uploads(DistributionBase):
         except (ConnectionFailed, ServerError):
             if not (yield from self._exists_for_push(upload.repository, known)):
                 raise
-            return _push_result(upload.repository, known, upload.location)
+            base = upload.location.partition("/v2/")[0]
+            return _push_result(upload.repository, known, base=base)
 
     def _finish(
         self,
@@ -225,12 +226,8 @@ class Uploads(DistributionBase):
         if known is not None:
             check_digest(known, actual, f"repository {repository}: the data")
         if (yield from self._exists_for_push(repository, actual)):
-            url = self._blob_url(repository, actual)
-            return _push_result(repository, actual, url, uploaded=False)
+            return _push_result(repository, actual, uploaded=False)
         return (yield from self._upload_source(repository, source, actual, progress))
-
-    def _blob_url(self, repository: str, digest: Digest) -> str:
-        return f"/v2/{repository}/blobs/{digest}"
 
     def _exists_for_push(self, repository: str, digest: Digest) -> Flow[bool]:
         """Whether the repository already has a blob, so that its push can be skipped."""
@@ -246,40 +243,35 @@ class Uploads(DistributionBase):
         """Upload a source in one request; after a failure, resume the upload or begin a new one."""
         upload: Upload | None = None
         attempts = self.retry.attempts()
-        while True:
-            resumed = upload is not None
-            try:
-                if upload is None:
-                    begun = yield from self._begin(repository, source, digest, progress)
-                    if isinstance(begun, PushResult):
-                        return begun
-                    upload = begun
-                if upload.offset:
-                    shifted = _shifted(progress, upload.offset, source.size)
-                    rest = source.skip(upload.offset)
-                    upload = yield from self._patch(upload, rest, progress=shifted)
-                    return (yield from self.finish_upload(upload, digest))
-                return (yield from self._finish(upload, digest, source, progress=progress))
-            except (ConnectionFailed, RegistryError) as error:
+        try:
+            while True:
+                resumed = upload is not None
                 try:
+                    if upload is None:
+                        begun = yield from self._begin(repository, source, digest, progress)
+                        if isinstance(begun, PushResult):
+                            return begun
+                        upload = begun
+                    if upload.offset:
+                        shifted = _shifted(progress, upload.offset, source.size)
+                        rest = source.skip(upload.offset)
+                        upload = yield from self._patch(upload, rest, progress=shifted)
+                        return (yield from self.finish_upload(upload, digest))
+                    return (yield from self._finish(upload, digest, source, progress=progress))
+                except (ConnectionFailed, RegistryError) as error:
                     if not self._worth_resuming(error, resumed=resumed):
                         raise
                     yield from attempts.wait_after(error)
-                except GeneratorExit:
-                    raise
-                except BaseException:
-                    if upload is not None:
-                        yield from self._cancel_quietly(upload)
-                    raise
+                    failure = error
                 if (yield from self._exists_for_push(repository, digest)):
-                    return _push_result(repository, digest, self._blob_url(repository, digest))
-                upload = yield from self._recover(upload, source, error)
-            except GeneratorExit:
-                raise
-            except BaseException:
-                if upload is not None:
-                    yield from self._cancel_quietly(upload)
-                raise
+                    return _push_result(repository, digest)
+                upload = yield from self._recover(upload, source, failure)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            if upload is not None:
+                yield from self._cancel_quietly(upload)
+            raise
 
     def _worth_resuming(self, error: Exception, *, resumed: bool) -> bool:
         """Whether a failed upload may succeed if it is resumed or begun again.
@@ -351,8 +343,7 @@ class Uploads(DistributionBase):
     ) -> Flow[PushResult]:
         """Upload data that can be read only once, in chunks that are buffered for retries."""
         if digest is not None and (yield from self._exists_for_push(repository, digest)):
-            url = self._blob_url(repository, digest)
-            return _push_result(repository, digest, url, uploaded=False)
+            return _push_result(repository, digest, uploaded=False)
         upload = BufferedUpload(self, repository, digest.algorithm if digest else "sha256")
         iterator = iterator_of(_blocks_of(data))
         try:
@@ -384,9 +375,10 @@ def _new_upload(repository: str, reply: Reply) -> Upload:
     )
 
 
-def _push_result(repository: str, digest: Digest, url: str, *, uploaded: bool = True) -> PushResult:
+def _push_result(
+    repository: str, digest: Digest, *, base: str = "", uploaded: bool = True
+) -> PushResult:
     """The result of a push if no reply contained the blob's location."""
-    base = url.partition("/v2/")[0]
     return PushResult(
         digest=digest, location=f"{base}/v2/{repository}/blobs/{digest}", uploaded=uploaded
     )
@@ -417,7 +409,7 @@ def _digest_of(source: Source, algorithm: str) -> Digest:
     hasher = new_hasher(algorithm)
     for block in source.open():
         hasher.update(block)
-    return Digest(f"{algorithm}:{hasher.hexdigest()}")
+    return Digest.of_hash(algorithm, hasher)
 
 
 def _shifted(progress: Progress | None, by: int, total: int) -> Progress | None:
