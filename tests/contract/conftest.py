@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from abilities import ABILITIES, Abilities
 from dockhand_auth_jwt import SigningKey
 from http_cassettes import RECORDING, REPLAY_URL, BlockingAsyncClient, cassette
-from registries import HTPASSWD, distribution, embedded, zot
+from registries import HTPASSWD, crane_registry, distribution, embedded, zot
 
 from dockhand_core import RegistryClient, connect
 from dockhand_core.http.transports import ASYNC_TRANSPORTS
@@ -20,71 +21,48 @@ from dockhand_core.http.transports import ASYNC_TRANSPORTS
 
 @dataclass(frozen=True)
 class Target:
-    """A registry and its abilities.
+    """A registry that the tests run against.
 
     Attributes:
-        name: the registry's name in the ids of tests.
+        name: the target's name in the ids of tests.
         kind: `embedded` (in the process of the tests), `served` (the embedded registry in a process
             of its own), `cassette` (recorded replies) or `live` (a real server).
-        version: the registry's version, or the storage of an embedded registry.
-        deletes_tags: whether a tag can be deleted without its manifest.
-        has_referrers: whether the registry has the referrers API.
+        registry: the registry's name in the table of abilities; also the folder of its cassettes.
+        version: Distribution's version, or the storage of an embedded registry.
         tokens: whether the registry demands tokens.
         driver: the name of the registry driver.
-        links_blobs: whether the registry links a blob from any repository that has it, even if
-            no mount request names that repository.
-        names_missing_blobs: whether the error for a missing blob names the blob.
     """
 
     name: str
     kind: str
-    version: str
-    deletes_tags: bool = True
-    has_referrers: bool = True
+    registry: str
+    version: str = ""
     tokens: bool = False
     driver: str = "distribution"
-    links_blobs: bool = False
-    names_missing_blobs: bool = True
 
     @property
-    def cassette(self) -> str:
-        """The folder of this registry's cassettes."""
-        return "zot" if self.driver == "zot" else f"distribution-{self.version}"
-
-
-def _distribution(kind: str, version: str) -> Target:
-    new = version != "2.8"
-    return Target(
-        f"{kind}-{version}",
-        kind,
-        version,
-        deletes_tags=new,
-        has_referrers=False,
-    )
-
-
-def _zot(kind: str) -> Target:
-    return Target(
-        f"{kind}-zot", kind, "zot", driver="zot", links_blobs=True, names_missing_blobs=False
-    )
+    def can(self) -> Abilities:
+        """The registry's abilities."""
+        return ABILITIES[self.registry]
 
 
 TARGETS = [
-    Target("embedded-memory", "embedded", "memory"),
-    Target("embedded-folder", "embedded", "folder"),
-    Target("embedded-served", "served", "folder"),
-    _distribution("cassette", "2.8"),
-    _distribution("cassette", "3.1"),
-    _distribution("live", "2.8"),
-    _distribution("live", "3.1"),
-    _zot("cassette"),
-    _zot("live"),
+    Target("embedded-memory", "embedded", "embedded", "memory", driver="embedded"),
+    Target("embedded-folder", "embedded", "embedded", "folder", driver="embedded"),
+    Target("embedded-served", "served", "embedded", "folder"),
 ]
+for _kind in ("cassette", "live"):
+    TARGETS += [
+        Target(f"{_kind}-2.8", _kind, "distribution-2.8", "2.8"),
+        Target(f"{_kind}-3.1", _kind, "distribution-3.1", "3.1"),
+        Target(f"{_kind}-zot", _kind, "zot", driver="zot"),
+    ]
 # Some of these registries again, but demanding tokens, which the auth driver `jwt` signs.
 TARGETS += [
     replace(target, name=f"{target.name}-jwt", tokens=True)
     for target in TARGETS
-    if target.kind == "live" or target.name in {"embedded-memory", "embedded-served"}
+    if target.can.has_tokens
+    and (target.kind == "live" or target.name in {"embedded-memory", "embedded-served"})
 ]
 KEY = SigningKey.generate()
 REALM, ISSUER, SERVICE = "http://localhost/token", "dockhand-tests", "registry-under-test"
@@ -94,10 +72,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that takes a registry against every target, with sync and async clients."""
     if "target" in metafunc.fixturenames:
         targets = [t for t in TARGETS if t.kind == "cassette"] if RECORDING else TARGETS
-        if (
-            "connect_with_auth" in metafunc.fixturenames
-        ):  # not the embedded registry: it demands no login
-            targets = [t for t in targets if t.kind in ("cassette", "live") and not t.tokens]
+        if "connect_with_auth" in metafunc.fixturenames:
+            targets = [t for t in targets if t.can.has_logins and not t.tokens]
         metafunc.parametrize(
             ("target", "mode"),
             [
@@ -156,12 +132,14 @@ def login_url(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @contextmanager
 def _server(target: Target, folder: Path, **sections: Any) -> Iterator[str]:
     if target.kind == "live" or (target.kind == "cassette" and RECORDING):
-        if target.driver == "zot":
-            with zot(folder, **sections) as url:
-                yield url
+        if target.registry == "zot":
+            server = zot(folder, **sections)
+        elif target.registry == "crane":
+            server = crane_registry(folder)
         else:
-            with distribution(target.version, folder, **sections) as url:
-                yield url
+            server = distribution(target.version, folder, **sections)
+        with server as url:
+            yield url
     elif target.kind == "served":
         with embedded(folder, *(_token_options(folder) if target.tokens else ())) as url:
             yield url
@@ -184,7 +162,6 @@ def registry(
         settings["auth"] = {"driver": "jwt", "private_key": KEY.private_pem().decode(), **names}
     if target.kind == "embedded":
         place = ":memory:" if target.version == "memory" else str(tmp_path / "registry")
-        settings["driver"] = "embedded"
         if target.tokens:
             settings |= _token_settings(tmp_path)
         with open_client(target, mode, place, **settings) as found:
@@ -240,7 +217,7 @@ def open_client(target: Target, mode: str, place: str, **settings: Any) -> Any:
 def _cassette_or_nothing(target: Target, request: pytest.FixtureRequest) -> Any:
     if target.kind != "cassette":
         return nullcontext()
-    return cassette(target.cassette, request.node.originalname.removeprefix("test_"))
+    return cassette(target.registry, request.node.originalname.removeprefix("test_"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -25,31 +26,41 @@ from dockhand_core import (
     Upload,
 )
 
-DATA = bytes(range(256)) * 4
-DIGEST = Digest.of(DATA)
 MISSING = "sha256:" + "0" * 64
 
 
-def test_read_blob(registry: RegistryClient, repository: str, target: Any) -> None:
-    result = registry.upload_blob(repository, DATA)
-    assert result.digest == DIGEST
-    assert result.uploaded or target.links_blobs
-    assert DIGEST in result.location
-    assert registry.read_blob(repository, DIGEST) == DATA
-    assert registry.read_blob(repository, DIGEST, max_size=len(DATA)) == DATA
+@pytest.fixture
+def data(repository: str) -> bytes:
+    """The bytes of a blob of 1024 bytes that no other test uploads."""
+    return hashlib.sha512(repository.encode()).digest() * 16
+
+
+@pytest.fixture
+def digest(data: bytes) -> Digest:
+    """The digest of `data`."""
+    return Digest.of(data)
+
+
+def test_read_blob(registry: RegistryClient, repository: str, data: bytes, digest: Digest) -> None:
+    result = registry.upload_blob(repository, data)
+    assert result.digest == digest
+    assert result.uploaded
+    assert digest in result.location
+    assert registry.read_blob(repository, digest) == data
+    assert registry.read_blob(repository, digest, max_size=len(data)) == data
     with pytest.raises(ResponseTooLarge):
-        registry.read_blob(repository, DIGEST, max_size=len(DATA) - 1)
+        registry.read_blob(repository, digest, max_size=len(data) - 1)
 
 
-def test_blob_size(registry: RegistryClient, repository: str) -> None:
-    registry.upload_blob(repository, DATA)
-    assert registry.blob_size(repository, DIGEST) == len(DATA)
-    assert registry.blob_exists(repository, DIGEST)
+def test_blob_size(registry: RegistryClient, repository: str, data: bytes, digest: Digest) -> None:
+    registry.upload_blob(repository, data)
+    assert registry.blob_size(repository, digest) == len(data)
+    assert registry.blob_exists(repository, digest)
     assert not registry.blob_exists(repository, MISSING)
 
 
-def test_blob_unknown(registry: RegistryClient, repository: str) -> None:
-    registry.upload_blob(repository, DATA)
+def test_blob_unknown(registry: RegistryClient, repository: str, data: bytes) -> None:
+    registry.upload_blob(repository, data)
     with pytest.raises(BlobUnknown) as caught:
         registry.read_blob(repository, MISSING)
     assert caught.value.status == 404
@@ -61,99 +72,112 @@ def test_blob_unknown(registry: RegistryClient, repository: str) -> None:
         registry.delete_blob(repository, MISSING)
 
 
-def test_open_blob(registry: RegistryClient, repository: str) -> None:
-    registry.upload_blob(repository, DATA)
-    with registry.open_blob(repository, DIGEST) as blob:
-        assert blob.size == len(DATA)
-        assert blob.read(10) == DATA[:10]
+def test_open_blob(registry: RegistryClient, repository: str, data: bytes, digest: Digest) -> None:
+    registry.upload_blob(repository, data)
+    with registry.open_blob(repository, digest) as blob:
+        assert blob.size == len(data)
+        assert blob.read(10) == data[:10]
         assert blob.read(0) == b""
-        assert b"".join(blob) == DATA[10:]
+        assert b"".join(blob) == data[10:]
         assert blob.read(10) == b""
     with pytest.raises(DockhandError):
         blob.read(1)
-    with registry.open_blob(repository, DIGEST) as blob:
-        assert blob.read() == DATA
+    with registry.open_blob(repository, digest) as blob:
+        assert blob.read() == data
 
 
-def test_open_blob_at_offset(registry: RegistryClient, repository: str) -> None:
-    registry.upload_blob(repository, DATA)
-    with registry.open_blob(repository, DIGEST, offset=100, verify=False) as blob:
-        assert blob.read() == DATA[100:]
+def test_open_blob_at_offset(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
+    registry.upload_blob(repository, data)
+    with registry.open_blob(repository, digest, offset=100, verify=False) as blob:
+        assert blob.read() == data[100:]
     with pytest.raises(DockhandError, match="verify=False"):
-        registry.open_blob(repository, DIGEST, offset=100)
+        registry.open_blob(repository, digest, offset=100)
 
 
-def test_download_blob(registry: RegistryClient, repository: str, tmp_path: Path) -> None:
-    registry.upload_blob(repository, DATA)
+def test_download_blob(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest, tmp_path: Path
+) -> None:
+    registry.upload_blob(repository, data)
     seen: list[tuple[int, int | None]] = []
     path = registry.download_blob(
-        repository, DIGEST, tmp_path / "blob", progress=lambda *now: seen.append(now)
+        repository, digest, tmp_path / "blob", progress=lambda *now: seen.append(now)
     )
-    assert path.read_bytes() == DATA
-    assert seen[-1] == (len(DATA), len(DATA))
+    assert path.read_bytes() == data
+    assert seen[-1] == (len(data), len(data))
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["blob"]
 
 
-def test_download_resumed(registry: RegistryClient, repository: str, tmp_path: Path) -> None:
+def test_download_resumed(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest, tmp_path: Path
+) -> None:
     """The partial file of an earlier attempt is hashed, and the download continues after it."""
-    registry.upload_blob(repository, DATA)
-    part = tmp_path / f"blob.{DIGEST.encoded[:16]}.part"
-    part.write_bytes(DATA[:400])
+    registry.upload_blob(repository, data)
+    part = tmp_path / f"blob.{digest.encoded[:16]}.part"
+    part.write_bytes(data[:400])
     seen: list[int] = []
     registry.download_blob(
-        repository, DIGEST, tmp_path / "blob", progress=lambda done, _: seen.append(done)
+        repository, digest, tmp_path / "blob", progress=lambda done, _: seen.append(done)
     )
-    assert (tmp_path / "blob").read_bytes() == DATA
+    assert (tmp_path / "blob").read_bytes() == data
     assert seen[0] > 400
     assert not part.exists()
 
 
-def test_download_unknown(registry: RegistryClient, repository: str, tmp_path: Path) -> None:
-    registry.upload_blob(repository, DATA)
+def test_download_unknown(
+    registry: RegistryClient, repository: str, data: bytes, tmp_path: Path
+) -> None:
+    registry.upload_blob(repository, data)
     with pytest.raises(BlobUnknown):
         registry.download_blob(repository, MISSING, tmp_path / "blob")
     assert [path for path in tmp_path.iterdir() if path.is_file()] == []  # no partial file either
 
 
 def test_upload_file(
-    registry: RegistryClient, repository: str, tmp_path: Path, target: Any
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest, tmp_path: Path
 ) -> None:
     path = tmp_path / "file"
-    path.write_bytes(DATA)
+    path.write_bytes(data)
     seen: list[tuple[int, int | None]] = []
     first = registry.upload_blob(repository, path, progress=lambda *now: seen.append(now))
-    assert first.digest == DIGEST
-    if not target.links_blobs:  # otherwise the registry may link another test's blob
-        assert seen[-1] == (len(DATA), len(DATA))
+    assert first.digest == digest
+    assert seen[-1] == (len(data), len(data))
     second = registry.upload_blob(repository, str(path))
-    assert (second.digest, second.uploaded) == (DIGEST, False)
+    assert (second.digest, second.uploaded) == (digest, False)
 
 
-def test_upload_open_file(registry: RegistryClient, repository: str) -> None:
-    file = io.BytesIO(b"left out" + DATA)
+def test_upload_open_file(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
+    file = io.BytesIO(b"left out" + data)
     file.seek(8)
-    assert registry.upload_blob(repository, file).digest == DIGEST
-    assert registry.read_blob(repository, DIGEST) == DATA
+    assert registry.upload_blob(repository, file).digest == digest
+    assert registry.read_blob(repository, digest) == data
 
 
-def test_upload_iterable(registry: RegistryClient, repository: str) -> None:
+def test_upload_iterable(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
     def blocks() -> Iterator[bytes]:
-        for start in range(0, len(DATA), 100):
-            yield DATA[start : start + 100]
+        for start in range(0, len(data), 100):
+            yield data[start : start + 100]
 
-    assert registry.upload_blob(repository, blocks()).digest == DIGEST
-    assert registry.read_blob(repository, DIGEST) == DATA
-    assert not registry.upload_blob(repository, blocks(), digest=DIGEST).uploaded
+    assert registry.upload_blob(repository, blocks()).digest == digest
+    assert registry.read_blob(repository, digest) == data
+    assert not registry.upload_blob(repository, blocks(), digest=digest).uploaded
 
 
-def test_upload_wrong_digest(registry: RegistryClient, repository: str) -> None:
+def test_upload_wrong_digest(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
     wrong = Digest.of(b"something else")
     with pytest.raises(DigestMismatch):
-        registry.upload_blob(repository, DATA, digest=wrong)
+        registry.upload_blob(repository, data, digest=wrong)
     with pytest.raises(DigestMismatch):
-        registry.upload_blob(repository, iter([DATA]), digest=wrong)
+        registry.upload_blob(repository, iter([data]), digest=wrong)
     assert not registry.blob_exists(repository, wrong)
-    assert not registry.blob_exists(repository, DIGEST)
+    assert not registry.blob_exists(repository, digest)
 
 
 def test_upload_empty(registry: RegistryClient, repository: str) -> None:
@@ -163,133 +187,169 @@ def test_upload_empty(registry: RegistryClient, repository: str) -> None:
         assert registry.read_blob(repository, result.digest) == b""
 
 
-def test_upload_sha512(registry: RegistryClient, repository: str) -> None:
-    digest = Digest.of(DATA, "sha512")
-    assert registry.upload_blob(repository, DATA, digest=digest).digest == digest
-    assert registry.read_blob(repository, digest) == DATA
+def test_upload_sha512(registry: RegistryClient, repository: str, data: bytes) -> None:
+    digest = Digest.of(data, "sha512")
+    assert registry.upload_blob(repository, data, digest=digest).digest == digest
+    assert registry.read_blob(repository, digest) == data
 
 
-def test_failing_iterable(registry: RegistryClient, repository: str) -> None:
+def test_failing_iterable(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
     def blocks() -> Iterator[bytes]:
-        yield DATA
+        yield data
         raise ZeroDivisionError("the caller's own")
 
     with pytest.raises(ZeroDivisionError, match="the caller's own"):
         registry.upload_blob(repository, blocks())
-    assert not registry.blob_exists(repository, DIGEST)
+    assert not registry.blob_exists(repository, digest)
 
 
-def test_upload_from_reader(registry: RegistryClient, repository: str) -> None:
+def test_upload_from_reader(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
     """A blob is copied from one repository to another without being held in memory."""
-    registry.upload_blob(f"{repository}/a", DATA)
-    with registry.open_blob(f"{repository}/a", DIGEST) as blob:
+    registry.upload_blob(f"{repository}/a", data)
+    with registry.open_blob(f"{repository}/a", digest) as blob:
         source = getattr(blob, "_inner", blob)  # the async client takes the async reader inside
-        assert registry.upload_blob(f"{repository}/b", source).digest == DIGEST
-    assert registry.read_blob(f"{repository}/b", DIGEST) == DATA
+        assert registry.upload_blob(f"{repository}/b", source).digest == digest
+    assert registry.read_blob(f"{repository}/b", digest) == data
 
 
-def test_upload_from_pipe(registry: RegistryClient, repository: str) -> None:
+def test_upload_from_pipe(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
     read, write = os.pipe()
     with os.fdopen(write, "wb") as sender:
-        sender.write(DATA)
+        sender.write(data)
     with os.fdopen(read, "rb") as receiver:
-        assert registry.upload_blob(repository, receiver).digest == DIGEST
+        assert registry.upload_blob(repository, receiver).digest == digest
 
 
-def test_blob_writer(registry: RegistryClient, repository: str) -> None:
+def test_blob_writer(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
     with registry.blob_writer(repository) as out:
-        assert out.write(DATA[:500]) == 500
-        out.write(DATA[500:])
+        assert out.write(data[:500]) == 500
+        out.write(data[500:])
         with pytest.raises(DockhandError):
             _ = out.digest
-    assert out.digest == DIGEST
-    assert registry.read_blob(repository, DIGEST) == DATA
+    assert out.digest == digest
+    assert registry.read_blob(repository, digest) == data
 
 
-def test_blob_writer_cancelled(registry: RegistryClient, repository: str) -> None:
+def test_blob_writer_cancelled(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
     out = registry.blob_writer(repository)
     with pytest.raises(ZeroDivisionError), out:
-        out.write(DATA + bytes(1 // 0))
-    assert not registry.blob_exists(repository, DIGEST)
+        out.write(data + bytes(1 // 0))
+    assert not registry.blob_exists(repository, digest)
     with pytest.raises(DockhandError):
         out.write(b"more")
 
 
-def test_by_hand(registry: RegistryClient, repository: str) -> None:
+def test_by_hand(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest, target: Any
+) -> None:
     upload = registry.start_upload(repository)
     assert upload.offset == 0
-    upload = registry.upload_chunk(upload, DATA[:600])
+    upload = registry.upload_chunk(upload, data[:600])
     assert upload.offset == 600
     carried = Upload.model_validate_json(upload.model_dump_json())
     assert carried == upload
-    status = registry.upload_status(carried)
-    assert status.offset == 600
-    upload = registry.upload_chunk(status, DATA[600:])
-    result = registry.finish_upload(upload, DIGEST)
-    assert result.digest == DIGEST
-    assert registry.read_blob(repository, DIGEST) == DATA
+    if target.can.has_upload_status:
+        assert registry.upload_status(carried).offset == 600
+    else:
+        with pytest.raises(RegistryError) as caught:
+            registry.upload_status(carried)
+        assert caught.value.status == 400
+    upload = registry.upload_chunk(carried, data[600:])
+    result = registry.finish_upload(upload, digest)
+    assert result.digest == digest
+    assert registry.read_blob(repository, digest) == data
 
 
-def test_one_byte(registry: RegistryClient, repository: str) -> None:
+def test_one_byte(registry: RegistryClient, repository: str, target: Any) -> None:
     """A registry reports no byte and one byte as `Range: 0-0`; the client keeps count itself."""
     upload = registry.start_upload(repository)
-    assert registry.upload_status(upload).offset == 0
+    if target.can.has_upload_status:
+        assert registry.upload_status(upload).offset == 0
     upload = registry.upload_chunk(upload, b"1")
-    upload = registry.upload_status(upload)
+    if target.can.has_upload_status:
+        upload = registry.upload_status(upload)
     assert upload.offset == 1
     result = registry.finish_upload(upload, Digest.of(b"1"))
     assert registry.blob_size(repository, result.digest) == 1
 
 
-def test_finish_with_wrong_digest(registry: RegistryClient, repository: str) -> None:
-    upload = registry.upload_chunk(registry.start_upload(repository), DATA)
+def test_finish_with_wrong_digest(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
+    upload = registry.upload_chunk(registry.start_upload(repository), data)
     with pytest.raises(DigestInvalid) as caught:
         registry.finish_upload(upload, MISSING)
     assert caught.value.status == 400
     assert not registry.blob_exists(repository, MISSING)
-    assert not registry.blob_exists(repository, DIGEST)
+    assert not registry.blob_exists(repository, digest)
 
 
-def test_cancel_upload(registry: RegistryClient, repository: str) -> None:
-    upload = registry.upload_chunk(registry.start_upload(repository), DATA)
-    registry.cancel_upload(upload)
+def test_cancel_upload(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest, target: Any
+) -> None:
+    upload = registry.upload_chunk(registry.start_upload(repository), data)
+    if target.can.has_upload_status:
+        registry.cancel_upload(upload)
+    else:
+        with pytest.raises(RegistryError) as caught:
+            registry.cancel_upload(upload)
+        assert caught.value.status == 400
+        return
     with pytest.raises(RegistryError) as caught:
         registry.upload_status(upload)
     assert caught.value.status == 404
     with pytest.raises(RegistryError) as caught:
-        registry.finish_upload(upload, DIGEST)
+        registry.finish_upload(upload, digest)
     assert caught.value.status == 404
-    assert not registry.blob_exists(repository, DIGEST)
+    assert not registry.blob_exists(repository, digest)
 
 
-def test_mount(registry: RegistryClient, repository: str) -> None:
-    registry.upload_blob(f"{repository}/a", DATA)
-    mounted = registry.mount_blob(f"{repository}/b", DIGEST, f"{repository}/a")
-    assert isinstance(mounted, PushResult)
-    assert registry.read_blob(f"{repository}/b", DIGEST) == DATA
+def test_mount(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest, target: Any
+) -> None:
+    registry.upload_blob(f"{repository}/a", data)
+    mounted = registry.mount_blob(f"{repository}/b", digest, f"{repository}/a")
+    if target.can.mounts_blobs:
+        assert isinstance(mounted, PushResult)
+        assert digest in mounted.location
+    else:
+        assert isinstance(mounted, Upload)
+        registry.finish_upload(registry.upload_chunk(mounted, data), digest)
+    assert registry.read_blob(f"{repository}/b", digest) == data
 
 
-def test_mount_unknown(registry: RegistryClient, repository: str, target: Any) -> None:
+def test_mount_unknown(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
     """If the blob cannot be mounted, the client gets an upload for it."""
-    begun = registry.mount_blob(repository, DIGEST, f"{repository}/none")
-    if target.links_blobs:
-        assert isinstance(begun, PushResult)  # linked from another repository
-        return
+    begun = registry.mount_blob(repository, digest, f"{repository}/none")
     assert isinstance(begun, Upload)
-    registry.finish_upload(registry.upload_chunk(begun, DATA), DIGEST)
-    assert registry.blob_exists(repository, DIGEST)
+    registry.finish_upload(registry.upload_chunk(begun, data), digest)
+    assert registry.blob_exists(repository, digest)
 
 
-def test_delete_blob(registry: RegistryClient, repository: str) -> None:
-    registry.upload_blob(repository, DATA)
-    registry.delete_blob(repository, DIGEST)
-    assert not registry.blob_exists(repository, DIGEST)
+def test_delete_blob(
+    registry: RegistryClient, repository: str, data: bytes, digest: Digest
+) -> None:
+    registry.upload_blob(repository, data)
+    registry.delete_blob(repository, digest)
+    assert not registry.blob_exists(repository, digest)
 
 
 def test_results_serialise(registry: RegistryClient, repository: str, target: Any) -> None:
     upload = registry.start_upload(repository)
     assert json.loads(upload.model_dump_json())["repository"] == repository
-    if target.driver == "distribution" and not target.name.startswith("embedded"):
-        assert "_state=" in upload.location
-        assert "_state" not in repr(upload)
-    registry.cancel_upload(upload)
+    assert ("_state=" in upload.location) is target.can.signs_uploads
+    assert "_state" not in repr(upload)
+    if target.can.has_upload_status:
+        registry.cancel_upload(upload)

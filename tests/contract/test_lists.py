@@ -85,8 +85,8 @@ def test_tags_of_blobs_only(registry: RegistryClient, repository: str, target: A
         assert not target.name.startswith("embedded")
 
 
-def test_tags_after_deletion(registry: RegistryClient, repository: str) -> None:
+def test_tags_after_deletion(registry: RegistryClient, repository: str, target: Any) -> None:
     """Distribution 2.8 sends `null` for an empty list of tags, which is read as an empty list."""
     manifest = push_image(registry, repository, "v1")
     registry.delete_manifest(repository, manifest.digest)
-    assert list(registry.tags(repository)) == []
+    assert list(registry.tags(repository)) == ([] if target.can.untags else ["v1"])

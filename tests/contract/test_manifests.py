@@ -98,7 +98,7 @@ def test_put_bytes_unchanged(registry: RegistryClient, repository: str) -> None:
     got = registry.manifest(repository, "odd")
     assert got.raw == odd
     assert got.digest == result.digest
-    assert got.digest in result.location
+    assert f"/v2/{repository}/manifests/" in result.location
     assert (got.model_extra or {})["x-unknown"] == [1, None]
 
 
@@ -139,7 +139,11 @@ def test_put_with_missing_blob(registry: RegistryClient, repository: str, target
     manifest = push_image(registry, repository, "v1")
     layer = manifest.layers[0].model_copy(update={"digest": MISSING})
     broken = manifest.model_copy(update={"layers": (layer,)})
-    if not target.names_missing_blobs:
+    if not target.can.checks_manifests:
+        assert registry.put_manifest(repository, "broken", broken).digest == broken.digest
+        assert registry.manifest_exists(repository, "broken")
+        return
+    if not target.can.names_missing_blobs:
         with pytest.raises(ManifestInvalid):
             registry.put_manifest(repository, "broken", broken)
         assert not registry.manifest_exists(repository, "broken")
@@ -187,7 +191,7 @@ def test_delete_tag(registry: RegistryClient, repository: str, target: Any) -> N
     """Only the tag is deleted; if the registry cannot do that, nothing changes."""
     manifest = push_image(registry, repository, "v1")
     registry.put_manifest(repository, "v2", manifest)
-    if target.deletes_tags:
+    if target.can.deletes_tags:
         registry.delete_tag(repository, "v1")
         assert list(registry.tags(repository)) == ["v2"]
         with pytest.raises(ManifestUnknown):
@@ -199,14 +203,14 @@ def test_delete_tag(registry: RegistryClient, repository: str, target: Any) -> N
     assert registry.manifest(repository, manifest.digest).raw == manifest.raw
 
 
-def test_delete_manifest(registry: RegistryClient, repository: str) -> None:
-    """The manifest is deleted, with every tag that points to it."""
+def test_delete_manifest(registry: RegistryClient, repository: str, target: Any) -> None:
+    """The manifest is deleted, with every tag that points to it where the registry does that."""
     manifest = push_image(registry, repository, "v1")
     registry.put_manifest(repository, "v2", manifest)
     kept = push_image(registry, repository, "kept", architecture="arm64")
     registry.delete_manifest(repository, manifest.digest)
     assert not registry.manifest_exists(repository, manifest.digest)
-    assert list(registry.tags(repository)) == ["kept"]
+    assert set(registry.tags(repository)) == {"kept", *(() if target.can.untags else ("v1", "v2"))}
     assert registry.manifest(repository, "kept").digest == kept.digest
     with pytest.raises(ManifestUnknown):
         registry.delete_manifest(repository, manifest.digest)

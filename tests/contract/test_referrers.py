@@ -43,7 +43,7 @@ def test_referrers(registry: RegistryClient, repository: str, target: Any) -> No
     ]
     assert only[0].size == len(sbom.raw)
     fallback = image.digest.replace(":", "-")
-    assert registry.manifest_exists(repository, fallback) is not target.has_referrers
+    assert registry.manifest_exists(repository, fallback) is not target.can.has_referrers
 
 
 def test_referrers_pushed_again(registry: RegistryClient, repository: str) -> None:

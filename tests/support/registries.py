@@ -222,6 +222,19 @@ def zot(
 
 
 @contextmanager
+def crane_registry(folder: Path) -> Iterator[str]:
+    """Run the registry of the program `crane`, which keeps everything in memory; provide its URL.
+
+    Args:
+        folder: the folder for its log.
+    """
+    binary = program("crane", "install Go, and `make live` builds it")
+    command = [binary, "registry", "serve", "--address", "127.0.0.1:0"]
+    with _running(command, folder) as (process, log):
+        yield f"http://127.0.0.1:{_reported_port(process, log)}"
+
+
+@contextmanager
 def _running(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run a registry with `folder` as its home; provide its process and the path of its log.
 
@@ -297,8 +310,8 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _reported_port(process: subprocess.Popen[bytes], log: Path) -> int:
-    """Wait until Distribution has written its port to its log, and return the port."""
-    pattern = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
+    """Wait until a registry has written its port to its log, and return the port."""
+    pattern = re.compile(r"(?:listening on 127\.0\.0\.1:|serving on port )(\d+)")
     _poll(lambda: pattern.search(log.read_text()) is not None, process, log)
     found = pattern.search(log.read_text())
     assert found is not None

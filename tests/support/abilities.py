@@ -1,0 +1,63 @@
+"""The table of abilities: what each registry of the contract suite can do.
+
+If a registry lacks an ability, its test checks the result or the error that the client gives there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+__all__ = ["ABILITIES", "Abilities"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """The abilities in which registries differ.
+
+    Attributes:
+        has_logins: whether the registry can demand a user name and a password.
+        has_tokens: whether the registry can demand tokens.
+        pages_catalog: whether the list of repositories has pages.
+        has_referrers: whether the registry has the referrers API.
+        deletes_tags: whether a tag can be deleted without its manifest.
+        untags: whether the tags of a manifest disappear when the manifest is deleted.
+        checks_manifests: whether the registry refuses a manifest that is not valid, or that names
+            a blob which is missing.
+        names_missing_blobs: whether the error for such a manifest names the missing blob.
+        mounts_blobs: whether the registry mounts blobs of other repositories.
+        has_upload_status: whether the registry has the status of an upload, and can cancel it.
+        signs_uploads: whether the URL of an upload contains a signed state, which is a secret.
+    """
+
+    has_logins: bool = True
+    has_tokens: bool = True
+    pages_catalog: bool = True
+    has_referrers: bool = True
+    deletes_tags: bool = True
+    untags: bool = True
+    checks_manifests: bool = True
+    names_missing_blobs: bool = True
+    mounts_blobs: bool = True
+    has_upload_status: bool = True
+    signs_uploads: bool = False
+
+
+_DISTRIBUTION = Abilities(has_referrers=False, signs_uploads=True)
+
+ABILITIES: dict[str, Abilities] = {
+    "embedded": Abilities(has_logins=False),
+    "distribution-2.8": replace(_DISTRIBUTION, deletes_tags=False),
+    "distribution-3.1": _DISTRIBUTION,
+    "zot": Abilities(names_missing_blobs=False),
+    "crane": Abilities(
+        has_logins=False,
+        has_tokens=False,
+        pages_catalog=False,
+        has_referrers=False,
+        untags=False,
+        checks_manifests=False,
+        mounts_blobs=False,
+        has_upload_status=False,
+    ),
+}
+"""The abilities of each registry, by the name that is also the folder of its cassettes."""
