@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from authority import USERS
-from dockhand_token_server.client_address import client_address, network_of
-from dockhand_token_server.failure_limiter import FailureLimiter
 
+from dockhand_core.server import FailureLimiter, client_address, network_of
 from dockhand_core.server.htpasswd import PasswordFile
 
 LIMIT = {"failures": 3, "seconds": 3600}

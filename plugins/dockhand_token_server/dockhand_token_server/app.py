@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dockhand_core import Plugins
-from dockhand_token_server.client_address import client_address
+from dockhand_core.server import client_address
 from dockhand_token_server.settings import Settings, load_settings
 from dockhand_token_server.token_issuer import IssuedToken, TokenIssuer
 from dockhand_token_server.token_requests import TokenRequestError, read_form, read_query

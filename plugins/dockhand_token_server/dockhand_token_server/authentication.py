@@ -17,9 +17,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from dockhand_core import Identity
+from dockhand_core.server import FailureLimiter, network_of
 from dockhand_core.server.htpasswd import PasswordFile
-from dockhand_token_server.client_address import network_of
-from dockhand_token_server.failure_limiter import FailureLimiter
 from dockhand_token_server.token_requests import TokenRequestError
 
 __all__ = ["Authentication", "Authenticator", "call_hook"]

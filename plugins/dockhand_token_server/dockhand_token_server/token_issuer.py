@@ -13,10 +13,9 @@ from dockhand_auth_jwt import Token
 
 from dockhand_core import Identity, PluginConflict, PluginError, PluginNotFound, Plugins, Scope
 from dockhand_core.config import did_you_mean
+from dockhand_core.server import FailureLimiter, network_of
 from dockhand_core.server.htpasswd import PasswordFile
 from dockhand_token_server.authentication import Authentication, Authenticator, call_hook
-from dockhand_token_server.client_address import network_of
-from dockhand_token_server.failure_limiter import FailureLimiter
 from dockhand_token_server.keys import KeyRing
 from dockhand_token_server.refresh_tokens import RefreshTokens
 from dockhand_token_server.rules import Rules, intersection
