@@ -15,11 +15,10 @@ from urllib.parse import urlencode
 
 import httpx
 
-from dockhand_core.auth import FETCH, SCOPES, AuthDriver
+from dockhand_core.auth import SCOPES, AuthDriver
 from dockhand_core.errors import (
     ConnectionFailed,
     DockhandError,
-    PluginError,
     ResponseInvalid,
     Timeout,
 )
@@ -34,6 +33,7 @@ from dockhand_core.flow import (
     Sleep,
     Until,
 )
+from dockhand_core.http.auth_flow import authenticate
 from dockhand_core.http.bodies import BodyCollector, ReplyStream, UploadBody
 from dockhand_core.http.error_replies import error_from_reply
 from dockhand_core.http.headers import retry_after
@@ -245,56 +245,9 @@ class RegistryEndpoint:
         return response
 
     def _authenticate(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
-        """Send a request with credentials, by running the auth driver's `auth_flow`.
-
-        The steps of `auth_flow` are the request itself, requests made with `fetch`, blocking calls,
-        and waits.
-        """
-        flow = self.auth.auth_flow(request)
-        target = request.url
-        response: httpx.Response | None = None
-        answer: Any = None
-        try:
-            step = self._step(flow.send, None)
-            while True:
-                if isinstance(step, Blocking | Until) or step.extensions.get(FETCH):
-                    try:
-                        aside = isinstance(step, Blocking | Until)
-                        answer = (yield step) if aside else (yield from self._fetch(step))
-                    except Exception as error:
-                        step = self._step(flow.throw, error)
-                        continue
-                elif step.url is not target and origin_of(str(step.url)) != self.origin:
-                    raise PluginError(
-                        f"{type(self.auth).__name__} sent the request to another origin, "
-                        f"{redacted_url(str(step.url))}: use fetch"
-                    )
-                else:
-                    if response is not None:
-                        yield Discard(ReplyStream(response))
-                    step.extensions = {**request.extensions, **step.extensions}
-                    answer = response = yield from self._send(step)
-                step = self._step(flow.send, answer)
-        except StopIteration:
-            if response is None:
-                raise PluginError(f"{type(self.auth).__name__} did not send the request") from None
-            return response
-        except BaseException:
-            if response is not None:
-                yield Discard(ReplyStream(response))
-            raise
-        finally:
-            flow.close()
-
-    def _step(self, resume: Callable[[Any], Any], answer: Any) -> Any:
-        """Resume the auth driver and return its next step; convert exceptions to `PluginError`."""
-        try:
-            return resume(answer)
-        except (StopIteration, DockhandError):
-            raise
-        except Exception as error:
-            name = type(self.auth).__name__
-            raise PluginError(f"{name}: {type(error).__name__}: {error}") from error
+        return authenticate(
+            self.auth, request, origin=self.origin, send=self._send, fetch=self._fetch
+        )
 
     def _fetch(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
         request.extensions = {**request.extensions, "timeout": self.timeouts}

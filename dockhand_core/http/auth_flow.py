@@ -1,0 +1,157 @@
+"""The authentication of one request: runs an auth driver's `auth_flow`, and checks its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import httpx
+
+from dockhand_core.auth import FETCH, AuthDriver
+from dockhand_core.errors import DockhandError, PluginError
+from dockhand_core.flow import Blocking, Discard, Until
+from dockhand_core.flow.checks import (
+    described,
+    dispose,
+    is_flow,
+    position_of,
+    yield_from_hint,
+)
+from dockhand_core.http.bodies import ReplyStream
+from dockhand_core.http.urls import Origin, one_line, origin_of, redacted_url
+
+__all__ = ["MAX_RESENDS", "authenticate"]
+
+MAX_RESENDS = 5  # of one request by `auth_flow`; one that never stops would never end
+
+Steps = Generator[Any, Any, httpx.Response]
+
+
+def authenticate(
+    auth: AuthDriver,
+    request: httpx.Request,
+    *,
+    origin: Origin,
+    send: Callable[[httpx.Request], Steps],
+    fetch: Callable[[httpx.Request], Steps],
+) -> Steps:
+    """Send a request with the credentials that an auth driver adds, and return the last response.
+
+    The steps of `auth_flow` are the request itself, requests made with `fetch`, blocking calls,
+    and waits.
+
+    Args:
+        auth: the auth driver.
+        request: the request.
+        origin: the only origin that `auth_flow` may send the request to.
+        send: sends a request to the registry.
+        fetch: sends a request of the driver's own, and reads the response's body.
+
+    Raises:
+        PluginError: `auth_flow` raised an exception that is not a `DockhandError`, or breaks one of
+            the rules for auth drivers; the message names the rule.
+    """
+    name = f"{type(auth).__qualname__}.auth_flow"
+    flow = _start(name, auth, request)
+    target = request.url
+    response: httpx.Response | None = None
+    resends = 0
+    try:
+        step = _resume(name, flow.send, None)
+        while True:
+            if not isinstance(step, httpx.Request | Blocking | Until):
+                raise _wrong_step(flow, step)
+            if not isinstance(step, httpx.Request) or step.extensions.get(FETCH):
+                try:
+                    aside = isinstance(step, httpx.Request)
+                    answer = (yield from fetch(step)) if aside else (yield step)
+                except Exception as error:
+                    step = _resume(name, flow.throw, error)
+                    continue
+            else:
+                if step.url is not target and origin_of(str(step.url)) != origin:
+                    raise PluginError(
+                        f"{name} sent the request to another origin, "
+                        f"{redacted_url(str(step.url))}: use fetch"
+                    )
+                if response is not None:
+                    resends += 1
+                    if resends > MAX_RESENDS:
+                        raise PluginError(
+                            f"{name} sent the request again more than {MAX_RESENDS} times; it has "
+                            "to end, for example if a new token is refused too"
+                        )
+                    yield Discard(ReplyStream(response))
+                step.extensions = {**request.extensions, **step.extensions}
+                answer = response = yield from send(step)
+            step = _resume(name, flow.send, answer)
+    except StopIteration:
+        if response is None:
+            raise PluginError(
+                f"{name} did not send the request; it has to `yield request` once"
+            ) from None
+        return response
+    except BaseException as error:
+        try:
+            if response is not None:
+                yield Discard(ReplyStream(response))
+        finally:
+            _close(name, flow, error)
+        raise
+
+
+def _start(name: str, auth: AuthDriver, request: httpx.Request) -> Generator[Any, Any, Any]:
+    try:
+        flow: Any = auth.auth_flow(request)
+    except DockhandError:
+        raise
+    except Exception as error:
+        raise _failure(name, error) from error
+    if not is_flow(flow):
+        dispose(flow)
+        raise PluginError(
+            f"{name} returned {described(flow)}; it has to be a generator, a plain `def` that says "
+            "`yield request`, for async clients too"
+        )
+    return flow  # type: ignore[no-any-return]  # `is_flow` was true
+
+
+def _resume(name: str, resume: Callable[[Any], Any], answer: Any) -> Any:
+    """Resume the auth driver and return its next step; convert exceptions to `PluginError`."""
+    try:
+        return resume(answer)
+    except (StopIteration, DockhandError):
+        raise
+    except Exception as error:
+        raise _failure(name, error) from error
+
+
+def _failure(name: str, error: Exception) -> PluginError:
+    text = f"{name}: {type(error).__name__}: {one_line(str(error))}"
+    # The class of a result that is used without `yield from`, as in "must be str, not YieldFrom".
+    hint = "YieldFrom" in text
+    return PluginError(
+        f"{text}; write `yield from` before self.fetch(…) and self.blocking(…)" if hint else text
+    )
+
+
+def _wrong_step(flow: Generator[Any, Any, Any], step: object) -> PluginError:
+    where = position_of(flow)
+    dispose(step)
+    return PluginError(
+        f"{where}: auth_flow yielded {described(step)}{yield_from_hint(step)}. It may yield the "
+        "request; self.fetch(…), self.blocking(…) and self.cached_token(…) need `yield from`"
+    )
+
+
+def _close(name: str, flow: Generator[Any, Any, Any], error: BaseException) -> None:
+    """Close a flow that did not end, because of an error."""
+    try:
+        flow.close()
+    except Exception as failure:
+        # A cancellation must stay one, and an error that names another mistake comes first.
+        if isinstance(error, Exception) and not isinstance(error, PluginError):
+            raise PluginError(
+                f"{name} cannot be closed: {type(failure).__name__}: {one_line(str(failure))}; "
+                "it must not yield or fail while it handles GeneratorExit"
+            ) from error
