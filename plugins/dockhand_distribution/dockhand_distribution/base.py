@@ -6,14 +6,16 @@ Documentation".
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal
+from urllib.parse import urlsplit
 
 from dockhand_core import Scope
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import BlobUnknown, DigestMismatch, ManifestUnknown, ResponseInvalid
 from dockhand_core.flow import Flow, Reply, call
-from dockhand_core.http.urls import one_line, redacted_url, resolve_url
-from dockhand_core.models import Digest
+from dockhand_core.http.urls import one_line, origin_of, redacted_url, resolve_url
+from dockhand_core.models import Digest, PushResult
 
 
 class DistributionBase(RegistryDriver):
@@ -42,6 +44,44 @@ class DistributionBase(RegistryDriver):
     def catalog_scopes(self) -> tuple[Scope, ...]:
         """The scopes that the list of all repositories requires."""
         return (Scope.catalog(),)
+
+    def content_url(self, repository: str, kind: Literal["blob", "manifest"], digest: str) -> str:
+        """The absolute URL of a blob or manifest, below the connection's `base_uri`."""
+        base = self.base_uri(self.settings).strip().rstrip("/").removesuffix("/v2").rstrip("/")
+        return f"{base}/v2/{repository}/{kind}s/{digest}"
+
+    def pushed(
+        self,
+        repository: str,
+        kind: Literal["blob", "manifest"],
+        digest: Digest,
+        reply: Reply | None = None,
+        *,
+        uploaded: bool = True,
+    ) -> PushResult:
+        """The result of a push, whose location is an absolute URL below `base_uri`.
+
+        The location is the reply's `Location`. If the header is missing, is not a URL or leads
+        elsewhere (a registry behind a proxy may not know its own host or path), the location is
+        `content_url`.
+
+        Args:
+            repository: the repository that has the content.
+            kind: the kind of the content.
+            digest: the digest of the content.
+            reply: the reply that confirmed the push, or None if there was none.
+            uploaded: whether the content was sent.
+        """
+        own = self.content_url(repository, kind, digest)
+        found = own
+        if reply is not None:
+            with suppress(ResponseInvalid):
+                found = location(reply, own)
+        base = own.removesuffix(f"{repository}/{kind}s/{digest}")
+        path, below = urlsplit(found).path, urlsplit(base).path
+        if origin_of(found) != origin_of(base) or not path.startswith(below):
+            found = own
+        return PushResult(digest=digest, location=found, uploaded=uploaded)
 
     def _delete_content(
         self, repository: str, kind: Literal["blob", "manifest"], reference: str

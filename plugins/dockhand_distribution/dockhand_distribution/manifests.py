@@ -15,7 +15,6 @@ from dockhand_core.errors import (
     Unsupported,
 )
 from dockhand_core.flow import BytesSource, Flow, Reply, call
-from dockhand_core.http.urls import resolve_url
 from dockhand_core.models import (
     Descriptor,
     Digest,
@@ -108,13 +107,12 @@ class Manifests(DistributionBase):
             headers={"Content-Type": media_type or document.media_type},
             body=BytesSource(raw),
             scopes=self.push_scopes(repository),
-            expect=frozenset({201}),
+            expect=frozenset({200, 201, 202, 204}),  # the specification's status is 201
             kind="manifest",
             repository=repository,
         )
         check_announced_digest(reply, digest, f"repository {repository}: the manifest")
-        location = resolve_url(reply.url, reply.headers.get("location", ""))
-        return PushResult(digest=digest, location=location), document, reply
+        return self.pushed(repository, "manifest", digest, reply), document, reply
 
     def delete_tag(self, repository: str, tag: str) -> Flow[None]:
         """Delete a tag.

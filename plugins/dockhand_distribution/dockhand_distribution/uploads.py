@@ -136,8 +136,7 @@ class Uploads(DistributionBase):
         except (ConnectionFailed, ServerError):
             if not (yield from self._exists_for_push(upload.repository, known)):
                 raise
-            base = upload.location.partition("/v2/")[0]
-            return _push_result(upload.repository, known, base=base)
+            return self.pushed(upload.repository, "blob", known)
 
     def _finish(
         self,
@@ -158,7 +157,7 @@ class Uploads(DistributionBase):
             progress=progress,
         )
         check_announced_digest(reply, digest, f"repository {upload.repository}: the blob")
-        return PushResult(digest=digest, location=location(reply, upload.location))
+        return self.pushed(upload.repository, "blob", digest, reply)
 
     def upload_status(self, upload: Upload) -> Flow[Upload]:
         """Get the offset of an upload with GET."""
@@ -199,7 +198,7 @@ class Uploads(DistributionBase):
             repository, source=source, query=[("mount", known), ("from", source)]
         )
         if reply.status == 201:
-            return PushResult(digest=known, location=location(reply), uploaded=False)
+            return self.pushed(repository, "blob", known, reply, uploaded=False)
         return _new_upload(repository, reply)
 
     # -- whole blobs -----------------------------------------------------------------------
@@ -226,7 +225,7 @@ class Uploads(DistributionBase):
         if known is not None:
             check_digest(known, actual, f"repository {repository}: the data")
         if (yield from self._exists_for_push(repository, actual)):
-            return _push_result(repository, actual, uploaded=False)
+            return self.pushed(repository, "blob", actual, uploaded=False)
         return (yield from self._upload_source(repository, source, actual, progress))
 
     def _exists_for_push(self, repository: str, digest: Digest) -> Flow[bool]:
@@ -264,7 +263,7 @@ class Uploads(DistributionBase):
                     yield from attempts.wait_after(error)
                     failure = error
                 if (yield from self._exists_for_push(repository, digest)):
-                    return _push_result(repository, digest)
+                    return self.pushed(repository, "blob", digest)
                 upload = yield from self._recover(upload, source, failure)
         except GeneratorExit:
             raise
@@ -303,7 +302,7 @@ class Uploads(DistributionBase):
             return _new_upload(repository, reply)
         if progress is not None:
             progress(source.size, source.size)
-        return PushResult(digest=digest, location=location(reply))
+        return self.pushed(repository, "blob", digest, reply)
 
     def _recover(
         self, upload: Upload | None, source: Source, error: Exception
@@ -343,7 +342,7 @@ class Uploads(DistributionBase):
     ) -> Flow[PushResult]:
         """Upload data that can be read only once, in chunks that are buffered for retries."""
         if digest is not None and (yield from self._exists_for_push(repository, digest)):
-            return _push_result(repository, digest, uploaded=False)
+            return self.pushed(repository, "blob", digest, uploaded=False)
         upload = BufferedUpload(self, repository, digest.algorithm if digest else "sha256")
         iterator = iterator_of(_blocks_of(data))
         try:
@@ -372,15 +371,6 @@ def _new_upload(repository: str, reply: Reply) -> Upload:
         repository=repository,
         location=location(reply),
         min_chunk=int(minimum) if minimum.isdecimal() and len(minimum) < 12 else 0,
-    )
-
-
-def _push_result(
-    repository: str, digest: Digest, *, base: str = "", uploaded: bool = True
-) -> PushResult:
-    """The result of a push if no reply contained the blob's location."""
-    return PushResult(
-        digest=digest, location=f"{base}/v2/{repository}/blobs/{digest}", uploaded=uploaded
     )
 
 

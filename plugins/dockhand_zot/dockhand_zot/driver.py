@@ -154,8 +154,7 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
         except (Denied, Unauthorized) as error:  # zot sends 401 to anonymous clients
             raw, _ = encode_manifest(manifest, media_type)
             if error.attempts > 1 and (yield from self._is_pushed(repository, reference, raw)):
-                digest = Digest.of(raw)
-                return PushResult(digest=digest, location=f"/v2/{repository}/manifests/{digest}")
+                return self.pushed(repository, "manifest", Digest.of(raw))
             raise
         except ManifestInvalid as error:
             if error.status != 415:
