@@ -311,7 +311,7 @@ class _Parts:
 
 def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> _Parts:
     """Check a connection's settings, and make the parts of its client."""
-    from dockhand_core.http.transports import TransportOptions, environment_proxy
+    from dockhand_core.http.transports import TransportOptions
 
     where = f"connection {name!r}"
     driver_class = plugins.driver("registry", table.driver)
@@ -354,7 +354,9 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
         verify=table.verify,
         client_cert=table.client_cert,
         client_key=table.client_key,
-        proxy=table.proxy.get_secret_value() if table.proxy else environment_proxy(uri),
+        proxy=table.proxy.get_secret_value() if table.proxy else None,
+        environment=True,
+        home=uri,
         max_connections=table.max_connections,
     )
     return _Parts(driver, endpoint, own, options, where)

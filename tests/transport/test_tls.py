@@ -74,7 +74,11 @@ def test_a_client_certificate_is_sent(
     with replying_server(
         OK_REPLY, authority.server_context(demand_client_certificate=True)
     ) as server:
-        files = {"client_cert": authority.cert, "client_key": authority.key}
+        files = {
+            "client_cert": authority.cert,
+            "client_key": authority.key,
+            "home": server.url,
+        }
         assert (
             make_client(verify=authority.bundle, **files).send(build_request(server.url))[1]
             == b"ok"

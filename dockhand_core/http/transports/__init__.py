@@ -9,23 +9,25 @@ Every transport behaves in the same way:
 - It sends a request once, and follows no redirects.
 - It stores no cookies, and adds no headers except those that HTTP/1.1 requires.
 - It sends the URL unchanged.
-- It takes the timeouts from ``request.extensions["timeout"]``.
+- It takes the timeouts from ``request.extensions["timeout"]``. The timeout `pool` applies to a wait
+  during which no other request makes progress.
+- It chooses the proxy for the URL of each request, and shows the client certificate to the
+  registry's origin only.
+- It connects only to addresses that the rule in ``request.extensions[ADDRESSES]`` allows, if there
+  is one, and raises the rule's error otherwise. If a proxy carries the request, only a URL that has
+  an IP address in place of a host name is checked.
 - It raises an `httpx.TransportError` if no complete reply arrives.
 """
 
 from __future__ import annotations
 
 # not `import httpx`: importing this package's own submodule `httpx` would overwrite that name
-from httpx import AsyncBaseTransport, BaseTransport, Limits
+from httpx import AsyncBaseTransport, BaseTransport
 
 from dockhand_core.errors import ConfigError
-from dockhand_core.http.transports.options import (
-    KEEPALIVE_SECONDS,
-    TransportOptions,
-    environment_proxy,
-    parse_proxy,
-    ssl_context,
-)
+from dockhand_core.http.transports.options import TransportOptions
+from dockhand_core.http.transports.proxies import environment_proxy
+from dockhand_core.http.transports.routes import Routes
 
 __all__ = [
     "ASYNC_TRANSPORTS",
@@ -57,11 +59,7 @@ def build_transport(options: TransportOptions) -> BaseTransport:
     from dockhand_core.http.transports.httpx import HttpxTransport
 
     _choose(options.name, SYNC_TRANSPORTS, "blocking")
-    return HttpxTransport(
-        verify=ssl_context(options),
-        proxy=parse_proxy(options),
-        limits=_limits(options, options.max_connections),
-    )
+    return HttpxTransport(Routes(options), options.max_connections)
 
 
 def build_async_transport(options: TransportOptions) -> AsyncBaseTransport:
@@ -72,15 +70,14 @@ def build_async_transport(options: TransportOptions) -> AsyncBaseTransport:
             read, or the proxy is not valid.
     """
     name = _choose(options.name, ASYNC_TRANSPORTS, "asynchronous")
-    context, proxy = ssl_context(options), parse_proxy(options)
+    routes = Routes(options)
     if name == "aiohttp":
         from dockhand_core.http.transports.aiohttp import AiohttpTransport
 
-        return AiohttpTransport(context, proxy, options.max_connections)
+        return AiohttpTransport(routes, options.max_connections)
     from dockhand_core.http.transports.httpx import AsyncHttpxTransport
 
-    limits = _limits(options, None)  # unlimited here: `Slots` limits the requests
-    return AsyncHttpxTransport(options.max_connections, verify=context, proxy=proxy, limits=limits)
+    return AsyncHttpxTransport(routes, options.max_connections)
 
 
 def _choose(name: str | None, offered: tuple[str, ...], kind: str) -> str:
@@ -91,11 +88,3 @@ def _choose(name: str | None, offered: tuple[str, ...], kind: str) -> str:
             f"transport {name!r} cannot carry {kind} clients; choose from: {', '.join(offered)}"
         )
     return name
-
-
-def _limits(options: TransportOptions, max_connections: int | None) -> Limits:
-    return Limits(
-        max_connections=max_connections,
-        max_keepalive_connections=options.max_connections,
-        keepalive_expiry=KEEPALIVE_SECONDS,
-    )

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 import httpx
 import yarl
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.abc import AbstractStreamWriter, ResolveResult
 from aiohttp.http_exceptions import HttpProcessingError
 
+from dockhand_core.http.addresses import AddressRule, parse_address, refusals
 from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
-from dockhand_core.http.transports.slots import Slots
+from dockhand_core.http.transports.routes import Routes
+from dockhand_core.http.transports.slots import AsyncSlots
 
 __all__ = ["AiohttpTransport"]
 
@@ -27,26 +30,67 @@ _MAX_HEADER_BYTES = 100 * 1024  # the same limit as in httpx
 _READ_BUFFER_BYTES = 256 * 1024
 
 
+class _Resolver(aiohttp.ThreadedResolver):
+    """Looks host names up, and refuses addresses that a rule does not allow."""
+
+    def __init__(self, rule: AddressRule | None) -> None:
+        super().__init__()
+        self._rule = rule
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        try:
+            found = await super().resolve(host, port, family)
+        except UnicodeError as error:  # a label that is too long
+            raise OSError(str(error)) from error
+        if self._rule is not None:
+            self._rule.check(host, [parse_address(each["host"]) for each in found])
+        return found
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A connector that never shows the client certificate to an https proxy.
+
+    Args:
+        plain: the TLS context for proxies.
+        options: arguments of `aiohttp.TCPConnector`.
+    """
+
+    def __init__(self, plain: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self._plain = plain
+        self.proxies: set[yarl.URL] = set()
+
+    def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
+        found = super()._get_ssl_context(req)
+        return self._plain if found is not None and req.url in self.proxies else found
+
+
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """A transport for one event loop; it behaves as `dockhand_core.http.transports` describes."""
+    """A transport for one event loop; it behaves as `dockhand_core.http.transports` describes.
 
-    def __init__(self, context: ssl.SSLContext, proxy: httpx.Proxy | None, limit: int) -> None:
-        self._context = context
-        self._proxy = None if proxy is None else str(proxy.url)
-        self._proxy_headers: dict[str, str] = {}
-        if proxy is not None and proxy.auth is not None:
-            secret = base64.b64encode(":".join(proxy.auth).encode()).decode("ascii")
-            self._proxy_headers["Proxy-Authorization"] = f"Basic {secret}"
-        self._slots = Slots(limit)
-        self._session: aiohttp.ClientSession | None = None
+    Args:
+        routes: chooses the route of each request.
+        limit: maximum number of requests in progress.
+    """
 
-    def _open(self) -> aiohttp.ClientSession:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=self._context,
-                limit=0,  # unlimited here: `Slots` limits the requests
+    def __init__(self, routes: Routes, limit: int) -> None:
+        self._routes = routes
+        self._slots = AsyncSlots(limit)
+        # one for each rule: connections that were made under another rule are not reused
+        self._sessions: dict[AddressRule | None, aiohttp.ClientSession] = {}
+
+    def _open(self, rule: AddressRule | None) -> aiohttp.ClientSession:
+        if rule in self._sessions:
+            return self._sessions[rule]
+        session = self._sessions[rule] = aiohttp.ClientSession(
+            connector=_Connector(
+                self._routes.plain,
+                ssl=self._routes.plain,
+                limit=0,  # unlimited here: `AsyncSlots` limits the requests
                 keepalive_timeout=KEEPALIVE_SECONDS,
-                resolver=aiohttp.ThreadedResolver(),  # the default is aiodns if it is installed
+                resolver=_Resolver(rule),  # aiohttp's default is aiodns if it is installed
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
@@ -57,19 +101,25 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             max_headers=1024,
         )
         # Turn off aiohttp's own retries: only the retry policy decides about retries.
-        self._session._retry_connection = False
-        return self._session
+        session._retry_connection = False
+        return session
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        session, url, codec = self._session or self._open(), request.url, request.headers.encoding
+        route = self._routes.choose(request)
+        session, url, codec = self._open(route.rule), request.url, request.headers.encoding
         timeout = request.extensions.get("timeout", {})
         headers = [
             (name.decode("ascii"), value.decode(codec))
             for name, value in request.headers.raw
             if name.lower() != b"transfer-encoding"
         ]
-        if url.scheme == "http":  # for https, aiohttp sends the proxy headers with CONNECT
-            headers += self._proxy_headers.items()
+        proxy, proxy_headers = None, {}
+        if route.proxy is not None:
+            proxy = yarl.URL(str(route.proxy.url), encoded=True)
+            cast("_Connector", session.connector).proxies.add(proxy)
+            proxy_headers = _proxy_headers(route.proxy)
+            if url.scheme == "http":  # for https, aiohttp sends these headers with CONNECT
+                headers += proxy_headers.items()
         # not str(url): yarl would quote it again, and aiohttp would turn userinfo into a header
         target = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
         # not request.content, which does not change when `request.stream` is replaced
@@ -77,18 +127,20 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         upload = None if empty else _RequestBody(request, timeout.get("write"))
         await self._slots.take(timeout.get("pool"))
         try:
-            response = await session.request(
-                request.method,
-                yarl.URL(target, encoded=True),
-                headers=headers,
-                data=None if upload is None else _Payload(upload),
-                allow_redirects=False,
-                proxy=self._proxy,
-                proxy_headers=self._proxy_headers,
-                timeout=aiohttp.ClientTimeout(
-                    sock_connect=timeout.get("connect"), sock_read=timeout.get("read")
-                ),
-            )
+            with self._slots.working(), refusals(route.rule):
+                response = await session.request(
+                    request.method,
+                    yarl.URL(target, encoded=True),
+                    headers=headers,
+                    data=None if upload is None else _Payload(upload),
+                    allow_redirects=False,
+                    ssl=route.context,
+                    proxy=proxy,
+                    proxy_headers=proxy_headers,
+                    timeout=aiohttp.ClientTimeout(
+                        sock_connect=timeout.get("connect"), sock_read=timeout.get("read")
+                    ),
+                )
         except BaseException as error:
             self._slots.release()
             if upload is not None:
@@ -109,7 +161,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             response.status,
             headers=list(response.raw_headers),
-            stream=_ReplyBody(response, timeout.get("read"), close),
+            stream=_ReplyBody(response, timeout.get("read"), self._slots, close),
             extensions={
                 "http_version": b"HTTP/1.0" if response.version == (1, 0) else b"HTTP/1.1",
                 "reason_phrase": (response.reason or "").encode("ascii", "replace"),
@@ -117,15 +169,27 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        while self._sessions:
+            await self._sessions.popitem()[1].close()
+
+
+def _proxy_headers(proxy: httpx.Proxy) -> dict[str, str]:
+    if proxy.auth is None:
+        return {}
+    secret = base64.b64encode(":".join(proxy.auth).encode()).decode("ascii")
+    return {"Proxy-Authorization": f"Basic {secret}"}
 
 
 class _ReplyBody(httpx.AsyncByteStream):
     def __init__(
-        self, response: aiohttp.ClientResponse, timeout: float | None, close: Callable[[], None]
+        self,
+        response: aiohttp.ClientResponse,
+        timeout: float | None,
+        slots: AsyncSlots,
+        close: Callable[[], None],
     ) -> None:
-        self._response, self._timeout, self._close = response, timeout, close
+        self._response, self._timeout, self._slots = response, timeout, slots
+        self._close = close
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -135,8 +199,9 @@ class _ReplyBody(httpx.AsyncByteStream):
                 # aiohttp (3.14.5) does not report parse errors in the body to a waiting reader, and
                 # its own read timeout is cancelled when the connection is lost. Without this
                 # timeout the reader would then wait without end.
-                async with asyncio.timeout(self._timeout):
-                    chunk = await content.readany()
+                with self._slots.working():
+                    async with asyncio.timeout(self._timeout):
+                        chunk = await content.readany()
                 if not chunk:
                     return
                 yield chunk

@@ -1,47 +1,196 @@
-"""A limit on the number of asynchronous requests in progress.
+"""Limits on the number of requests in progress, and the connections that are kept for later ones.
 
-The connection pools of httpcore and aiohttp have such a limit too, but theirs are not used: if a
-request is cancelled while it waits for a connection, httpcore 1.0 loses that connection's place in
-the pool permanently; and aiohttp has no timeout for the wait.
+The pools of httpcore and aiohttp have limits too, but these are not used. If an async request is
+cancelled while it waits for a connection, httpcore 1.0 loses that connection's place in the pool
+permanently. If threads share a pool, httpcore closes a connection that another thread was just
+given: it counts as idle until that thread sends its request. And aiohttp has no timeout for the
+wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 import httpx
 
-__all__ = ["Slots"]
+from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
+from dockhand_core.http.transports.routes import Route
+
+__all__ = ["AsyncSlots", "Kept", "Slots"]
+
+T = TypeVar("T")
 
 
-class Slots:
-    """Slots for requests: taken before a request is sent, released when its reply is closed.
+class _Activity:
+    """Tells a limit that is used up from one that is blocked.
+
+    A wait for a slot has no limit as long as the requests that hold the slots are being sent or
+    received. It times out if all of them only wait for their owners to read on: the owner may be
+    the thread or task that waits for one more slot.
+    """
+
+    def __init__(self) -> None:
+        self._at_work = 0
+        self._last = time.monotonic()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Mark that a request is being sent or received."""
+        with self._lock:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_work -= 1
+                self._last = time.monotonic()
+
+    def remaining(self, started: float, timeout: float) -> float:
+        """The time in seconds until a wait times out, if nothing is sent or received until then.
+
+        Args:
+            started: when the wait began.
+            timeout: seconds without any activity after which it times out.
+        """
+        if self._at_work:
+            return timeout
+        return max(started, self._last) + timeout - time.monotonic()
+
+
+def _blocked(count: int) -> httpx.PoolTimeout:
+    return httpx.PoolTimeout(
+        f"every connection is in use (max_connections = {count}), and nothing is read from them: "
+        "close the readers and writers that are open, or raise max_connections"
+    )
+
+
+class Slots(_Activity):
+    """Slots for the requests of threads: taken before a request is sent, released at its end.
 
     Args:
         count: the number of slots.
     """
 
     def __init__(self, count: int) -> None:
-        self._free = asyncio.Semaphore(count)
+        super().__init__()
+        self._count = self._free = count
+        self._released = threading.Condition()
 
-    async def take(self, timeout: float | None) -> None:
+    def take(self, timeout: float | None) -> None:
         """Wait for a free slot.
 
         Args:
-            timeout: maximum time to wait in seconds; None for no limit.
+            timeout: maximum time in seconds during which no other request may make progress; None
+                for no limit.
 
         Raises:
             httpx.PoolTimeout: no slot became free in time.
         """
+        started = time.monotonic()
+        with self._released:
+            while not self._free:
+                left = None if timeout is None else self.remaining(started, timeout)
+                if left is not None and left <= 0:
+                    raise _blocked(self._count)
+                self._released.wait(left)
+            self._free -= 1
+
+    def release(self) -> None:
+        """Release one slot."""
+        with self._released:
+            self._free += 1
+            self._released.notify()
+
+
+class AsyncSlots(_Activity):
+    """Slots for the requests of tasks; see `Slots`."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._count = count
+        self._free = asyncio.Semaphore(count)
+
+    async def take(self, timeout: float | None) -> None:
+        """Wait for a free slot; see `Slots.take`."""
         if not self._free.locked():
             await self._free.acquire()
             return
-        try:
-            async with asyncio.timeout(timeout):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise httpx.PoolTimeout("every connection is in use") from error
+        started = time.monotonic()
+        while True:
+            left = None if timeout is None else self.remaining(started, timeout)
+            if left is not None and left <= 0:
+                raise _blocked(self._count)
+            try:
+                async with asyncio.timeout(left):
+                    await self._free.acquire()
+                return
+            except TimeoutError:
+                continue
 
     def release(self) -> None:
         """Release one slot."""
         self._free.release()
+
+
+class Kept(Generic[T]):
+    """Connections that no request uses, for later requests with the same route.
+
+    A connection belongs to one request at a time, so that threads never share one. Its user calls
+    the methods of this class from one thread at a time.
+
+    Args:
+        count: maximum number of connections, including those in use.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._idle: list[tuple[float, Route, T]] = []  # the one that was used last is at the end
+        self._used: set[T] = set()
+
+    def take(self, route: Route) -> tuple[T | None, list[T]]:
+        """Find a connection for a request that has a slot.
+
+        Returns:
+            a connection with this route, or None; and the connections to close, because they are
+            too old or their place is needed.
+        """
+        oldest = time.monotonic() - KEEPALIVE_SECONDS
+        closing = [each for since, _, each in self._idle if since < oldest]
+        self._idle = [entry for entry in self._idle if entry[0] >= oldest]
+        for position in range(len(self._idle) - 1, -1, -1):
+            if self._idle[position][1] == route:
+                found = self._idle.pop(position)[2]
+                self._used.add(found)
+                return found, closing
+        if self._idle and len(self._idle) + len(self._used) >= self._count:
+            closing.append(self._idle.pop(0)[2])
+        return None, closing
+
+    def use(self, connection: T) -> None:
+        """Add a new connection, which a request uses."""
+        self._used.add(connection)
+
+    def keep(self, connection: T, route: Route) -> bool:
+        """Take a connection back; False if it was dropped meanwhile, so that it must be closed."""
+        if connection not in self._used:
+            return False
+        self._used.discard(connection)
+        self._idle.append((time.monotonic(), route, connection))
+        return True
+
+    def drop(self, connection: T) -> None:
+        """Forget a connection that a request used."""
+        self._used.discard(connection)
+
+    def drop_all(self) -> list[T]:
+        """Forget all connections, and return them, to be closed."""
+        found = [*self._used, *(each for _, _, each in self._idle)]
+        self._used.clear()
+        self._idle.clear()
+        return found

@@ -1,0 +1,80 @@
+"""Routes: the proxy, the certificate and the rule for addresses, chosen for each request."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+import httpx
+
+from dockhand_core.http.addresses import ADDRESSES, AddressRule, refusals
+from dockhand_core.http.transports.options import TransportOptions, ssl_context
+from dockhand_core.http.transports.proxies import EnvironmentProxies, Proxies
+from dockhand_core.http.urls import origin_of
+
+__all__ = ["Route", "Routes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How the target of a request is reached. Requests share connections only if routes are equal.
+
+    Attributes:
+        origin: scheme, host and port of the target.
+        context: the TLS context for the target. Only the context for the registry's origin has the
+            client certificate.
+        proxy: the proxy; None for a direct connection.
+        rule: the rule for the addresses that are connected to; None for any address. With a proxy
+            there is none: the proxy looks the host up, and a local look-up may differ or fail.
+    """
+
+    origin: tuple[str, bytes, int | None]
+    context: ssl.SSLContext
+    proxy: httpx.Proxy | None
+    rule: AddressRule | None
+
+
+class Routes:
+    """Chooses the route of each request.
+
+    Args:
+        options: the options of the transport.
+
+    Attributes:
+        plain: the TLS context without the client certificate, which is also for https proxies.
+
+    Raises:
+        ConfigError: a certificate or key file cannot be read, or the proxy is not valid.
+    """
+
+    def __init__(self, options: TransportOptions) -> None:
+        environment = EnvironmentProxies.read() if options.environment else None
+        self._proxies = Proxies(options.proxy, environment)
+        self.plain = ssl_context(options, certificate=False)
+        self._own = self.plain
+        if options.client_cert is not None or options.client_key is not None:
+            self._own = ssl_context(options)
+        self._home = None if options.home is None else origin_of(options.home)
+        if options.home is not None:
+            self._proxies.choose(options.home)  # an invalid proxy is reported now
+
+    def choose(self, request: httpx.Request) -> Route:
+        """The route of a request.
+
+        Raises:
+            ConfigError: the environment's proxy for this target is not valid.
+            DockhandError: the request's rule refuses the host, which is itself an IP address.
+        """
+        url = request.url
+        target = f"{url.scheme}://{url.netloc.decode('ascii')}/"
+        rule: AddressRule | None = request.extensions.get(ADDRESSES)
+        proxy = self._proxies.choose(target)
+        if rule is not None:
+            with refusals(rule):
+                rule.check_host(url.raw_host.decode("ascii"))
+        return Route(
+            (url.scheme, url.raw_host, url.port),
+            self._own if origin_of(target) == self._home else self.plain,
+            proxy,
+            rule if proxy is None else None,
+        )
