@@ -11,6 +11,7 @@ from httpx import Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from dockhand_core.flow import Blocking
+from dockhand_core.http.addresses import ADDRESSES, AddressRule
 from dockhand_core.scope import Scope
 from dockhand_core.tokens import Obtain, TokenCache
 
@@ -93,6 +94,7 @@ class AuthDriver(httpx.Auth):
         params: Mapping[str, str] | list[tuple[str, str]] | None = None,
         data: Mapping[str, str] | None = None,
         json: Any = None,
+        addresses: AddressRule | None = None,
     ) -> Generator[Any, Any, Response]:
         """Send a request of the auth driver itself, such as one to a token endpoint.
 
@@ -106,6 +108,9 @@ class AuthDriver(httpx.Auth):
             params: parameters of the URL's query.
             data: fields of a form to send as the body.
             json: value to send as a JSON body.
+            addresses: rule for the IP addresses that the request may be sent to; None for any. Give
+                one if the URL comes from the registry. If a proxy carries the request, the rule
+                applies only to a URL with an IP address in place of a host name.
 
         Returns:
             The response, of any status, with its body read.
@@ -113,6 +118,7 @@ class AuthDriver(httpx.Auth):
         Raises:
             ConnectionFailed: no complete response arrived.
             ResponseTooLarge: the response's body exceeds 8 MiB.
+            DockhandError: the error of the rule, if it refuses an address.
         """
         request = Request(
             method,
@@ -121,7 +127,7 @@ class AuthDriver(httpx.Auth):
             params=params,  # type: ignore[arg-type]  # httpx's list type is invariant
             data=data,
             json=json,
-            extensions={FETCH: True},
+            extensions={FETCH: True, ADDRESSES: addresses},
         )
         response: Response = yield request
         return response

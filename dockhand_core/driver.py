@@ -84,7 +84,9 @@ class RegistryDriver:
     def transport(cls, settings: Any) -> httpx.BaseTransport | None:
         """A transport of the driver's own, which replaces network connections, or None.
 
-        To support the async client, it must also be an `httpx.AsyncBaseTransport`.
+        To support the async client, it must also be an `httpx.AsyncBaseTransport`. A transport that
+        opens sockets applies the `AddressRule` in ``request.extensions[ADDRESSES]``, see the module
+        `dockhand_core.http.addresses`.
         """
         return None
 

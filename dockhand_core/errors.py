@@ -124,9 +124,12 @@ class ConnectionFailed(DockhandError):
 
     Attributes:
         unsent: True if no connection was made, so the request cannot have had an effect.
+        local: True if this process is the cause: all connections are held by open readers and
+            writers. Such a failure is not retried.
     """
 
     unsent: bool = False
+    local: bool = False
 
 
 class Timeout(ConnectionFailed):

@@ -348,6 +348,7 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
         headers={key: value.get_secret_value() for key, value in table.headers.items()},
         timeout=table.timeout,
         retry=driver.retry,
+        upload_origins=table.upload_origins,
     )
     options = TransportOptions(
         name=table.transport,

@@ -16,11 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from dockhand_core.config.environment import apply_environment, expand_variables
 from dockhand_core.config.validation import did_you_mean, validate_table
 from dockhand_core.errors import ConfigError
+from dockhand_core.http.urls import PORTS, origin_of
 from dockhand_core.logs import LogSettings
 
 __all__ = ["AuthConfig", "ConnectionConfig", "DockhandConfig", "load_config", "read_toml"]
@@ -30,6 +31,14 @@ def _refuse_boolean(value: object) -> object:
     """Refuse a boolean, which pydantic would accept as a number."""
     if isinstance(value, bool):
         raise ValueError("a number is expected")
+    return value
+
+
+def _origin(value: str) -> str:
+    """Check that a string is the URL of an origin."""
+    scheme, host, _ = origin_of(value)
+    if scheme not in PORTS or not host:
+        raise ValueError("each entry is an origin, such as https://uploads.example.com")
     return value
 
 
@@ -64,12 +73,16 @@ class ConnectionConfig(BaseModel):
         timeout: timeout in seconds, which applies to connecting, sending and receiving separately.
         verify: whether to check the registry's certificate; or the path of a file or folder with
             the CA certificates to check it against.
-        client_cert, client_key: PEM files of the client's certificate and its private key.
-        proxy: URL of an HTTP proxy; by default the one in the environment, such as `HTTPS_PROXY`.
+        client_cert, client_key: PEM files of the client's certificate and its private key. Only the
+            registry's own origin is shown the certificate.
+        proxy: URL of an HTTP proxy for all requests; by default the environment (`HTTPS_PROXY`,
+            `NO_PROXY` …) chooses the proxy for the URL of each request.
         retries: how often a failed request is repeated; for a transfer, how often it may fail
             without progress in between.
         max_connections: maximum number of sockets in use at a time, and of idle sockets kept open.
         headers: HTTP headers to add to every request to the registry, but not to other origins.
+        upload_origins: origins to which the registry may direct uploads although they are on a
+            private, loopback or link-local address, such as `["https://uploads.example.com"]`.
         transport: HTTP library to use: `httpx`, or for async clients `aiohttp`; None for the
             default.
     """
@@ -89,6 +102,7 @@ class ConnectionConfig(BaseModel):
     retries: Annotated[int, Field(ge=0, le=100), BeforeValidator(_refuse_boolean)] = 3
     max_connections: Annotated[int, Field(ge=1), BeforeValidator(_refuse_boolean)] = 32
     headers: dict[str, SecretStr] = Field(default_factory=dict)
+    upload_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
     transport: str | None = None
 
     @property

@@ -47,7 +47,8 @@ class RetryPolicy:
     def repeats_failure(self, error: ConnectionFailed, *, repeatable: bool = True) -> bool:
         """Whether a request that got no complete reply can be repeated.
 
-        It is not repeated after an invalid certificate, which would be invalid again.
+        It is not repeated after an invalid certificate, which would be invalid again, and not if
+        this process is the cause (`error.local`).
 
         Args:
             error: the failure.
@@ -55,7 +56,7 @@ class RetryPolicy:
                 sent (`error.unsent`), this does not matter.
         """
         refused = "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate verify" in str(error)
-        return (repeatable or error.unsent) and not refused
+        return (repeatable or error.unsent) and not refused and not error.local
 
     def wait(self, attempt: int, asked: float | None = None) -> float | None:
         """The time to wait after a failed attempt, in seconds, or None to give up.
@@ -100,6 +101,6 @@ class Attempts:
         """
         self._failed += 1
         wait = self._policy.wait(self._failed)
-        if wait is None:
+        if wait is None or (isinstance(error, ConnectionFailed) and error.local):
             raise error
         yield Sleep(wait)

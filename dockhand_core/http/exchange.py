@@ -33,11 +33,17 @@ from dockhand_core.flow import (
     Sleep,
     Until,
 )
+from dockhand_core.http.addresses import ADDRESSES
 from dockhand_core.http.auth_flow import authenticate
 from dockhand_core.http.bodies import BodyCollector, ReplyStream, UploadBody
 from dockhand_core.http.error_replies import error_from_reply
 from dockhand_core.http.headers import retry_after
-from dockhand_core.http.redirects import MAX_REDIRECTS, check_target, redirect_target
+from dockhand_core.http.redirects import (
+    MAX_REDIRECTS,
+    check_target,
+    redirect_target,
+    target_addresses,
+)
 from dockhand_core.http.urls import is_relative, one_line, origin_of, redacted_url, resolve_url
 from dockhand_core.logs import RequestLog
 
@@ -85,6 +91,7 @@ class RegistryEndpoint:
             that is read into memory may take four times as long in total, plus the time that its
             size requires (see `BodyCollector`).
         retry: the retry policy.
+        upload_origins: URLs of other origins that may receive uploads, whatever their addresses.
 
     Attributes:
         auth: the auth driver.
@@ -98,12 +105,13 @@ class RegistryEndpoint:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
     timeout: float = 30.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    upload_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.auth = self.make_auth()
         self.origin = origin_of(self.base)
-        # No timeout for the wait for a free connection: this process causes it, not the registry.
-        self.timeouts = httpx.Timeout(self.timeout, pool=None).as_dict()
+        self._upload_origins = frozenset(map(origin_of, self.upload_origins))
+        self.timeouts = httpx.Timeout(self.timeout).as_dict()
         self._always = [
             ("User-Agent", self.user_agent),
             ("Accept-Encoding", "identity"),  # a compressed body would not match its digest
@@ -197,6 +205,10 @@ class RegistryEndpoint:
                 call, url, self.base, self.origin
             )
             request = self._request(call, url, own_origin)
+            if not own_origin:
+                request.extensions[ADDRESSES] = target_addresses(
+                    call, url, self.base, self._upload_origins
+                )
             with translated_errors(call.method, url, request):
                 with_credentials = own_origin and not call.anonymous
                 steps = self._authenticate(request) if with_credentials else self._send(request)
@@ -280,4 +292,5 @@ def translated_errors(
             failed = ConnectionFailed(f"{where}: {reason}")
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
         failed.unsent = unsent
+        failed.local = isinstance(error, httpx.PoolTimeout)
         raise failed from None

@@ -2,20 +2,30 @@
 
 Credentials and the connection's own headers are sent to the connection's origin only, and https
 never becomes http. `exchange` applies these rules to every URL.
+
+A request that changes something (POST, PUT, PATCH, DELETE) is not sent to a private address, unless
+the registry is there itself or the setting `upload_origins` has the origin. Otherwise a hostile
+registry could make the client change things in a network that only the client can reach. GET and
+HEAD may be sent there: they change nothing, and registries in private networks redirect downloads
+to a storage beside them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import httpx
 
-from dockhand_core.errors import ResponseInvalid
+from dockhand_core.errors import DockhandError, ResponseInvalid
 from dockhand_core.flow import Call
+from dockhand_core.http.addresses import AddressRule, host_of
 from dockhand_core.http.urls import PORTS, Origin, origin_of, redacted_url
 
-__all__ = ["MAX_REDIRECTS", "check_target", "redirect_target"]
+__all__ = ["MAX_REDIRECTS", "check_target", "redirect_target", "target_addresses"]
 
 MAX_REDIRECTS = 5
 
+_READ_METHODS = frozenset({"GET", "HEAD"})
 _READ_STATUSES = frozenset({301, 302, 303, 307, 308})
 _WRITE_STATUSES = frozenset({307, 308})  # the others would turn the request into a GET
 
@@ -46,12 +56,43 @@ def check_target(call: Call, url: str, base: str, origin: Origin) -> bool:
     return origin_of(url) == origin
 
 
+def target_addresses(
+    call: Call, url: str, base: str, allowed: Collection[Origin]
+) -> AddressRule | None:
+    """The rule for the addresses of a URL at another origin, which the registry chose.
+
+    Args:
+        call: the call.
+        url: the URL: of a redirect, or an upload's `Location`.
+        base: the connection's URL.
+        allowed: the origins of the setting `upload_origins`, which may have any address.
+
+    Returns:
+        the rule; None if any address may be connected to.
+    """
+    origin = origin_of(url)
+    if call.method in _READ_METHODS or origin in allowed:
+        return None
+
+    def error(why: str) -> DockhandError:
+        scheme, host, port = origin
+        named = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        return ResponseInvalid(
+            f"{call.method}: the registry at {base} leads to {redacted_url(url)}, to which nothing "
+            f"is sent: {why}; if it may receive uploads, set in the connection: "
+            f'upload_origins = ["{named}"]',
+            repository=call.repository,
+        )
+
+    return AddressRule(host_of(base), error)
+
+
 def redirect_target(call: Call, response: httpx.Response) -> str | None:
     """The `Location` of a redirect that is followed, or None for any other response.
 
     A status that the call expects is never a redirect.
     """
-    statuses = _READ_STATUSES if call.method in ("GET", "HEAD") else _WRITE_STATUSES
+    statuses = _READ_STATUSES if call.method in _READ_METHODS else _WRITE_STATUSES
     if response.status_code not in statuses or response.status_code in call.expect:
         return None
     target: str | None = response.headers.get("location")

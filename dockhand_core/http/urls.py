@@ -6,6 +6,8 @@ import re
 from typing import TypeAlias
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit, urlunsplit
 
+import httpx
+
 from dockhand_core.errors import ResponseInvalid
 
 __all__ = ["PORTS", "Origin", "is_relative", "one_line", "origin_of", "redacted_url", "resolve_url"]
@@ -34,14 +36,19 @@ def redacted_url(url: str) -> str:
 
 
 def origin_of(url: str) -> Origin:
-    """The origin of a URL: scheme and host in lower case, and port."""
+    """The origin of a URL: scheme and host in lower case, and port. IDNA encodes the host."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return "", url, None  # an invalid URL: without a scheme it differs from every valid origin
-    scheme = parts.scheme.lower()
-    return scheme, (parts.hostname or "").lower(), port or PORTS.get(scheme)
+    scheme, host = parts.scheme.lower(), (parts.hostname or "").lower()
+    if not host.isascii():
+        try:  # encoded as in the request, so that one host has one name
+            host = httpx.URL(scheme="https", host=host).raw_host.decode("ascii")
+        except httpx.InvalidURL:
+            return "", url, None
+    return scheme, host, port or PORTS.get(scheme)
 
 
 def is_relative(path: str) -> bool:

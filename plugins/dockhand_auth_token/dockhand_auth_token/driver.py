@@ -238,8 +238,8 @@ class TokenAuth(AuthDriver):
         """Send a request to a realm and follow redirects; check each URL with `check_realm`."""
         url = realm
         for _ in range(_MAX_REQUESTS):
-            yield from self.blocking(check_realm, url, registry, self.settings.realms)
-            reply: Response = yield from self.fetch(method, url, **options)
+            rule = check_realm(url, registry, self.settings.realms)
+            reply: Response = yield from self.fetch(method, url, addresses=rule, **options)
             target = reply.headers.get("location")
             if reply.status_code not in {301, 302, 303, 307, 308} or not target:
                 return reply

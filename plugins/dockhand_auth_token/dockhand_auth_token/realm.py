@@ -8,19 +8,14 @@ Mitigation").
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Sequence
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 from dockhand_auth_token.errors import RealmNotAllowed
-from dockhand_core import ConnectionFailed
+from dockhand_core.http.addresses import AddressRule, host_of, refusals
 from dockhand_core.http.urls import one_line, origin_of, redacted_url
 
 __all__ = ["check_realm", "origin_text"]
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def origin_text(url: str) -> str:
@@ -29,11 +24,11 @@ def origin_text(url: str) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def check_realm(realm: str, registry: str, allowed: Sequence[str] | None) -> None:
+def check_realm(realm: str, registry: str, allowed: Sequence[str] | None) -> AddressRule | None:
     """Raise an error if a realm must not receive credentials.
 
-    An http realm is refused unless the registry's URL is also http. The function blocks while the
-    host name of the realm is resolved.
+    An http realm is refused unless the registry's URL is also http. Host names are not looked up
+    here: the rule that is returned applies to the addresses that the request is sent to.
 
     Args:
         realm: the URL of the token endpoint, named by the registry or by a redirect.
@@ -42,14 +37,18 @@ def check_realm(realm: str, registry: str, allowed: Sequence[str] | None) -> Non
             realm on a private address is refused unless the registry is on the same host (the
             same name or address; all loopback addresses count as one host).
 
+    Returns:
+        the rule for the addresses of the realm, for `AuthDriver.fetch`; None if `allowed` has the
+        realm, which may then have any address.
+
     Raises:
         RealmNotAllowed: the realm is refused.
-        ConnectionFailed: the host name cannot be resolved.
     """
     try:
         parts = urlsplit(realm)
-        scheme, host = parts.scheme.lower(), (parts.hostname or "").lower()
-        port = parts.port
+        scheme, host = parts.scheme.lower(), parts.hostname
+        if scheme in {"http", "https"} and host:
+            host = host_of(realm)
     except ValueError:
         raise RealmNotAllowed(
             "the token endpoint that the registry names is not a URL", realm=""
@@ -60,57 +59,19 @@ def check_realm(realm: str, registry: str, allowed: Sequence[str] | None) -> Non
             f"{one_line(redacted_url(realm))!r}",
             realm="",
         )
-    registry_parts = urlsplit(registry)
-    if scheme == "http" and registry_parts.scheme.lower() != "http":
-        _refuse(realm, registry, "credentials must not go from https to http", hint=False)
+    if scheme == "http" and urlsplit(registry).scheme.lower() != "http":
+        raise _refusal(realm, registry, "credentials must not go from https to http", hint=False)
     if allowed is not None:
         if origin_text(realm) not in {origin_text(each) for each in allowed}:
-            _refuse(realm, registry, "it is not among the connection's realms")
-        return
-    registry_host = registry_parts.hostname or ""
-    if host == registry_host.lower():
-        return
-    private = [each for each in _resolve(host, port) if not each.is_global or each.is_multicast]
-    if not private:
-        return
-    registry_addresses = _literal_addresses(registry_host)
-    on_loopback = any(each.is_loopback for each in registry_addresses)
-    if all(each in registry_addresses or (each.is_loopback and on_loopback) for each in private):
-        return
-    _refuse(realm, registry, "it is on a private address, and the registry is not on that host")
+            raise _refusal(realm, registry, "it is not among the connection's realms")
+        return None
+    rule = AddressRule(host_of(registry), lambda why: _refusal(realm, registry, why))
+    with refusals(rule):
+        rule.check_host(host)
+    return rule
 
 
-def _literal_addresses(host: str) -> set[Address]:
-    """The address of a host that is `localhost` or an IP address; empty for any other name.
-
-    Other names are not resolved: the owner of a hostile registry controls the registry's DNS, and
-    could make such a name resolve to any private address.
-    """
-    if host.lower() == "localhost":
-        return {_parse_address("127.0.0.1")}
-    try:
-        return {_parse_address(host)}
-    except ValueError:
-        return set()
-
-
-def _resolve(host: str, port: int | None) -> set[Address]:
-    try:
-        found = socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ConnectionFailed(
-            f"the address of the token endpoint {one_line(host)} cannot be looked up: {error}"
-        ) from None
-    return {_parse_address(str(each[4][0])) for each in found}
-
-
-def _parse_address(text: str) -> Address:
-    address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
-
-
-def _refuse(realm: str, registry: str, why: str, *, hint: bool = True) -> NoReturn:
+def _refusal(realm: str, registry: str, why: str, *, hint: bool = True) -> RealmNotAllowed:
     origin = origin_text(realm)
     message = (
         f"the registry at {origin_text(registry)} refers to the token endpoint {origin}, which "
@@ -118,4 +79,4 @@ def _refuse(realm: str, registry: str, why: str, *, hint: bool = True) -> NoRetu
     )
     if hint:
         message += f'; if it may receive them, set in the auth table: realms = ["{origin}"]'
-    raise RealmNotAllowed(message, realm=origin)
+    return RealmNotAllowed(message, realm=origin)
