@@ -125,7 +125,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         # not request.content, which does not change when `request.stream` is replaced
         empty = isinstance(request.stream, httpx.ByteStream) and not any(request.stream)
         upload = None if empty else _RequestBody(request, timeout.get("write"))
-        await self._slots.take(timeout.get("pool"))
+        holder = await self._slots.take(timeout.get("pool"))
         try:
             with self._slots.working(), refusals(route.rule):
                 response = await session.request(
@@ -142,7 +142,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                     ),
                 )
         except BaseException as error:
-            self._slots.release()
+            self._slots.release(holder)
             if upload is not None:
                 upload.stop()
                 if upload.error is not None:
@@ -156,7 +156,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             response.close()
             if upload is not None:
                 upload.stop()
-            self._slots.release()
+            self._slots.release(holder)
 
         return httpx.Response(
             response.status,

@@ -1,7 +1,7 @@
-"""Transports that send requests with httpcore, the library below httpx.
+"""Transports that send requests with httpx.
 
-Each request uses a connection of its own until its reply is closed, see the module `slots`. Errors
-of httpcore, h11 and ssl become httpx errors.
+Each request uses a transport of httpx by itself until its reply is closed, see the module `slots`.
+Errors of h11 and ssl become httpx errors.
 """
 
 from __future__ import annotations
@@ -21,40 +21,20 @@ import httpx
 from dockhand_core.http.addresses import AddressRule, parse_address, refusals
 from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
 from dockhand_core.http.transports.routes import Route, Routes
-from dockhand_core.http.transports.slots import AsyncSlots, Kept, Slots
+from dockhand_core.http.transports.slots import AsyncSlots, Holder, Kept, Slots
 
 __all__ = ["AsyncHttpxTransport", "HttpxTransport"]
 
 
 @contextmanager
 def _as_httpx_errors() -> Iterator[None]:
-    """Convert errors of httpcore, and those of h11 and ssl that it lets through, to httpx errors.
-
-    Most exceptions of httpcore have the name of the httpx exception that they become.
-    """
+    """Convert errors of h11 and ssl, which httpx 0.28 does not convert, to httpx errors."""
     try:
         yield
     except h11.LocalProtocolError as error:
         raise httpx.LocalProtocolError(str(error)) from error
     except ssl.SSLError as error:
         raise httpx.ReadError(str(error)) from error
-    except Exception as error:
-        for kind in type(error).__mro__:
-            mapped = getattr(httpx, kind.__name__, None)
-            if kind.__module__.startswith("httpcore") and mapped is not None:
-                raise mapped(str(error) or type(error).__name__) from error
-        raise
-
-
-def _as_httpcore(request: httpx.Request) -> httpcore.Request:
-    url = request.url
-    return httpcore.Request(
-        request.method,
-        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-        headers=request.headers.raw,
-        content=cast("Any", request.stream),
-        extensions=request.extensions,
-    )
 
 
 def _pool_options(route: Route, plain: ssl.SSLContext) -> dict[str, Any]:
@@ -110,6 +90,20 @@ def _checked(rule: AddressRule, host: str, found: Iterable[Any]) -> list[str]:
     return addresses
 
 
+class _Connection(httpx.HTTPTransport):
+    """A transport of httpx with one connection, for one request at a time.
+
+    httpx has no argument for the network backend, so its pool is replaced. The tools that record
+    and replay requests, such as vcrpy, know the classes of httpx.
+    """
+
+    def __init__(self, route: Route, plain: ssl.SSLContext) -> None:
+        super().__init__(verify=route.context)
+        self._pool = httpcore.ConnectionPool(
+            network_backend=_Backend(route.rule), **_pool_options(route, plain)
+        )
+
+
 class HttpxTransport(httpx.BaseTransport):
     """A transport for threads; every failure raises an `httpx.TransportError`.
 
@@ -121,66 +115,63 @@ class HttpxTransport(httpx.BaseTransport):
     def __init__(self, routes: Routes, limit: int) -> None:
         self._routes = routes
         self._slots = Slots(limit)
-        self._kept: Kept[httpcore.ConnectionPool] = Kept(limit)
+        self._kept: Kept[_Connection] = Kept(limit)
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and return its response with the body unread."""
         route = self._routes.choose(request)
-        self._slots.take(request.extensions.get("timeout", {}).get("pool"))
-        pool: httpcore.ConnectionPool | None = None
+        holder = self._slots.take(request.extensions.get("timeout", {}).get("pool"))
+        connection: _Connection | None = None
         try:
-            pool = self._take(route)
+            connection = self._take(route)
             with self._slots.working(), _as_httpx_errors(), refusals(route.rule):
-                response = pool.handle_request(_as_httpcore(request))
+                response = connection.handle_request(request)
         except BaseException:
             try:
-                if pool is not None:
+                if connection is not None:
                     with self._lock:
-                        self._kept.drop(pool)
-                    _close_pool(pool)
+                        self._kept.drop(connection)
+                    _close(connection)
             finally:
-                self._slots.release()
+                self._slots.release(holder)
             raise
         stream = cast("httpx.SyncByteStream", response.stream)
-        return httpx.Response(
-            response.status,
-            headers=response.headers,
-            stream=_ReplyBody(stream, self._slots, lambda: self._give_back(pool, route)),
-            extensions=response.extensions,
+        response.stream = _ReplyBody(
+            stream, self._slots, lambda: self._give_back(connection, route, holder)
         )
+        return response
 
-    def _take(self, route: Route) -> httpcore.ConnectionPool:
+    def _take(self, route: Route) -> _Connection:
         with self._lock:
-            pool, closing = self._kept.take(route)
-            if pool is None:
-                pool = httpcore.ConnectionPool(
-                    network_backend=_Backend(route.rule),
-                    **_pool_options(route, self._routes.plain),
-                )
-                self._kept.use(pool)
+            connection, closing = self._kept.take(route)
+            if connection is None:
+                connection = _Connection(route, self._routes.plain)
+                self._kept.use(connection)
         for each in closing:
-            _close_pool(each)
-        return pool
+            _close(each)
+        return connection
 
-    def _give_back(self, pool: httpcore.ConnectionPool, route: Route) -> None:
-        with self._lock:
-            kept = self._kept.keep(pool, route)
-        if not kept:  # the transport was closed meanwhile
-            _close_pool(pool)
-        self._slots.release()
+    def _give_back(self, connection: _Connection, route: Route, holder: Holder) -> None:
+        try:
+            with self._lock:
+                kept = self._kept.keep(connection, route)
+            if not kept:  # the transport was closed meanwhile
+                _close(connection)
+        finally:
+            self._slots.release(holder)
 
     def close(self) -> None:
         """Close all connections, those in use too."""
         with self._lock:
             closing = self._kept.drop_all()
         for each in closing:
-            _close_pool(each)
+            _close(each)
 
 
-def _close_pool(pool: httpcore.ConnectionPool) -> None:
+def _close(connection: _Connection) -> None:
     with suppress(OSError, ssl.SSLError, httpcore.NetworkError):  # closed already, or broken
-        pool.close()
+        connection.close()
 
 
 class _ReplyBody(httpx.SyncByteStream):
@@ -238,63 +229,68 @@ class _AsyncBackend(httpcore.AnyIOBackend):
         raise failed
 
 
+class _AsyncConnection(httpx.AsyncHTTPTransport):
+    """A transport of httpx with one connection; see `_Connection`."""
+
+    def __init__(self, route: Route, plain: ssl.SSLContext) -> None:
+        super().__init__(verify=route.context)
+        self._pool = httpcore.AsyncConnectionPool(
+            network_backend=_AsyncBackend(route.rule), **_pool_options(route, plain)
+        )
+
+
 class AsyncHttpxTransport(httpx.AsyncBaseTransport):
     """A transport for tasks; see `HttpxTransport`."""
 
     def __init__(self, routes: Routes, limit: int) -> None:
         self._routes = routes
         self._slots = AsyncSlots(limit)
-        self._kept: Kept[httpcore.AsyncConnectionPool] = Kept(limit)
+        self._kept: Kept[_AsyncConnection] = Kept(limit)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and return its response with the body unread."""
         route = self._routes.choose(request)
-        await self._slots.take(request.extensions.get("timeout", {}).get("pool"))
-        pool: httpcore.AsyncConnectionPool | None = None
+        holder = await self._slots.take(request.extensions.get("timeout", {}).get("pool"))
+        connection: _AsyncConnection | None = None
         try:
-            pool, closing = self._kept.take(route)
-            if pool is None:
-                pool = httpcore.AsyncConnectionPool(
-                    network_backend=_AsyncBackend(route.rule),
-                    **_pool_options(route, self._routes.plain),
-                )
-                self._kept.use(pool)
+            connection, closing = self._kept.take(route)
+            if connection is None:
+                connection = _AsyncConnection(route, self._routes.plain)
+                self._kept.use(connection)
             for each in closing:
-                await _aclose_pool(each)
+                await _aclose(each)
             with self._slots.working(), _as_httpx_errors(), refusals(route.rule):
-                response = await pool.handle_async_request(_as_httpcore(request))
+                response = await connection.handle_async_request(request)
         except BaseException:
             try:
-                if pool is not None:
-                    self._kept.drop(pool)
-                    await _aclose_pool(pool)
+                if connection is not None:
+                    self._kept.drop(connection)
+                    await _aclose(connection)
             finally:
-                self._slots.release()
+                self._slots.release(holder)
             raise
         stream = cast("httpx.AsyncByteStream", response.stream)
-        return httpx.Response(
-            response.status,
-            headers=response.headers,
-            stream=_AsyncReplyBody(stream, self._slots, lambda: self._give_back(pool, route)),
-            extensions=response.extensions,
+        response.stream = _AsyncReplyBody(
+            stream, self._slots, lambda: self._give_back(connection, route, holder)
         )
+        return response
 
-    async def _give_back(self, pool: httpcore.AsyncConnectionPool, route: Route) -> None:
+    async def _give_back(self, connection: _AsyncConnection, route: Route, holder: Holder) -> None:
         try:
-            if not self._kept.keep(pool, route):  # the transport was closed meanwhile
-                await _aclose_pool(pool)
+            if not self._kept.keep(connection, route):  # the transport was closed meanwhile
+                await _aclose(connection)
         finally:
-            self._slots.release()
+            self._slots.release(holder)
 
     async def aclose(self) -> None:
         """Close all connections, those in use too."""
         for each in self._kept.drop_all():
-            await _aclose_pool(each)
+            await _aclose(each)
 
 
-async def _aclose_pool(pool: httpcore.AsyncConnectionPool) -> None:
+async def _aclose(connection: _AsyncConnection) -> None:
     with suppress(OSError, ssl.SSLError, httpcore.NetworkError):  # closed already, or broken
-        await pool.aclose()
+        await connection.aclose()
 
 
 class _AsyncReplyBody(httpx.AsyncByteStream):

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import httpx
 
@@ -26,15 +26,24 @@ __all__ = ["AsyncSlots", "Kept", "Slots"]
 T = TypeVar("T")
 
 
-class _Activity:
-    """Tells a limit that is used up from one that is blocked.
+_OTHERS = 10
+"""How many times longer a wait may be if the slots are held by other threads or tasks."""
 
-    A wait for a slot has no limit as long as the requests that hold the slots are being sent or
-    received. It times out if all of them only wait for their owners to read on: the owner may be
-    the thread or task that waits for one more slot.
+Holder: TypeAlias = threading.Thread | asyncio.Task[Any] | None
+
+
+class _Activity:
+    """Tells slots that are in use from slots that are blocked.
+
+    A wait for a slot goes on as long as the requests that hold the slots are being sent or
+    received. It times out if they only wait for their owners to read on. This happens soon if the
+    waiting thread or task is itself the owner, or if the owners have ended; other owners may be
+    busy elsewhere meanwhile, for example with an upload to another registry.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._holders: list[Holder] = []
         self._at_work = 0
         self._last = time.monotonic()
         self._lock = threading.Lock()
@@ -51,23 +60,35 @@ class _Activity:
                 self._at_work -= 1
                 self._last = time.monotonic()
 
-    def remaining(self, started: float, timeout: float) -> float:
-        """The time in seconds until a wait times out, if nothing is sent or received until then.
+    def _remaining(self, me: Holder, started: float, timeout: float | None) -> float | None:
+        """The time in seconds until the wait for a slot must be checked again; None for no limit.
 
         Args:
+            me: the thread or task that waits.
             started: when the wait began.
-            timeout: seconds without any activity after which it times out.
+            timeout: seconds without any activity after which the wait times out.
+
+        Raises:
+            httpx.PoolTimeout: the wait has timed out.
         """
-        if self._at_work:
+        if timeout is None or self._at_work:
             return timeout
-        return max(started, self._last) + timeout - time.monotonic()
+        idle = time.monotonic() - max(started, self._last)
+        limit = timeout
+        if not all(each is me or _ended(each) for each in self._holders):
+            limit *= _OTHERS
+        if idle >= limit:
+            raise httpx.PoolTimeout(
+                f"every connection is in use (max_connections = {self._count}), and nothing is "
+                "read from them: close readers and writers that are open, or raise max_connections"
+            )
+        return min(limit - idle, timeout)
 
 
-def _blocked(count: int) -> httpx.PoolTimeout:
-    return httpx.PoolTimeout(
-        f"every connection is in use (max_connections = {count}), and nothing is read from them: "
-        "close the readers and writers that are open, or raise max_connections"
-    )
+def _ended(holder: Holder) -> bool:
+    if isinstance(holder, threading.Thread):
+        return not holder.is_alive()
+    return holder is None or holder.done()
 
 
 class Slots(_Activity):
@@ -78,33 +99,33 @@ class Slots(_Activity):
     """
 
     def __init__(self, count: int) -> None:
-        super().__init__()
-        self._count = self._free = count
+        super().__init__(count)
         self._released = threading.Condition()
 
-    def take(self, timeout: float | None) -> None:
+    def take(self, timeout: float | None) -> Holder:
         """Wait for a free slot.
 
         Args:
-            timeout: maximum time in seconds during which no other request may make progress; None
-                for no limit.
+            timeout: maximum time in seconds without progress of the requests that hold the slots,
+                if this thread started them all; ten times as long otherwise. None for no limit.
+
+        Returns:
+            the argument for `release`.
 
         Raises:
             httpx.PoolTimeout: no slot became free in time.
         """
-        started = time.monotonic()
+        started, me = time.monotonic(), threading.current_thread()
         with self._released:
-            while not self._free:
-                left = None if timeout is None else self.remaining(started, timeout)
-                if left is not None and left <= 0:
-                    raise _blocked(self._count)
-                self._released.wait(left)
-            self._free -= 1
+            while len(self._holders) >= self._count:
+                self._released.wait(self._remaining(me, started, timeout))
+            self._holders.append(me)
+        return me
 
-    def release(self) -> None:
+    def release(self, holder: Holder) -> None:
         """Release one slot."""
         with self._released:
-            self._free += 1
+            self._holders.remove(holder)
             self._released.notify()
 
 
@@ -112,29 +133,27 @@ class AsyncSlots(_Activity):
     """Slots for the requests of tasks; see `Slots`."""
 
     def __init__(self, count: int) -> None:
-        super().__init__()
-        self._count = count
+        super().__init__(count)
         self._free = asyncio.Semaphore(count)
 
-    async def take(self, timeout: float | None) -> None:
+    async def take(self, timeout: float | None) -> Holder:
         """Wait for a free slot; see `Slots.take`."""
-        if not self._free.locked():
-            await self._free.acquire()
-            return
-        started = time.monotonic()
-        while True:
-            left = None if timeout is None else self.remaining(started, timeout)
-            if left is not None and left <= 0:
-                raise _blocked(self._count)
+        started, me = time.monotonic(), asyncio.current_task()
+        while self._free.locked():
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(self._remaining(me, started, timeout)):
                     await self._free.acquire()
-                return
+                break
             except TimeoutError:
                 continue
+        else:
+            await self._free.acquire()  # does not wait
+        self._holders.append(me)
+        return me
 
-    def release(self) -> None:
+    def release(self, holder: Holder) -> None:
         """Release one slot."""
+        self._holders.remove(holder)
         self._free.release()
 
 
