@@ -159,8 +159,11 @@ class SyncRunner:
     def _close_transport(self) -> None:
         with self._lock:
             transport, self._transport = self._transport, None
+        errors = CloseErrors()
         if transport is not None:
-            transport.close()
+            with errors.collected(type(transport).__name__):
+                transport.close()
+        errors.raise_first()
 
     def reset(self) -> None:
         """Close the sockets and forget cached tokens; the next request connects again."""
@@ -285,8 +288,11 @@ class AsyncRunner:
 
     async def _close_transport(self) -> None:
         transport = self._transports.pop(asyncio.get_running_loop(), None)
+        errors = CloseErrors()
         if transport is not None:
-            await transport.aclose()
+            with errors.collected(type(transport).__name__):
+                await transport.aclose()
+        errors.raise_first()
 
     async def reset(self) -> None:
         """Close this event loop's sockets and forget cached tokens; the next request reconnects."""
