@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import trustme
+from fake_dns import FakeDNS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scripted_server import ReceivedRequest, ScriptedServer, reply, scripted_server
 
-from dockhand_core import Digest, DockhandError, RegistryClient, ResponseInvalid
+from dockhand_core import ConfigError, Digest, DockhandError, RegistryClient, ResponseInvalid
 from dockhand_core.http.urls import origin_of, resolve_url
 from dockhand_core.models import media
 
@@ -25,6 +26,11 @@ MANIFEST = b'{"schemaVersion":2,"manifests":[]}'
 BASIC = {"driver": "basic", "username": "alice", "password": "s3cret-s3cret"}
 OWN = {"X-Team": "registry-only", "Cookie": "session=registry-only"}
 TAGS = b'{"tags":["v1"]}'
+
+
+@pytest.fixture
+def dns(monkeypatch: pytest.MonkeyPatch) -> FakeDNS:
+    return FakeDNS(monkeypatch)
 
 
 @pytest.fixture
@@ -160,6 +166,102 @@ def test_an_upload_location_at_another_origin(
     assert {one.method for one in other.requests} == {"PUT", "PATCH", "GET", "DELETE"}
     assert_without_credentials(*other.requests)
     assert_with_credentials(*server.requests)
+
+
+@pytest.mark.parametrize("how", ["upload", "redirect"])
+@pytest.mark.parametrize("name", ["127.0.0.1", "inside.test", "localhost", "2130706433"])
+def test_uploads_to_private_addresses(
+    make_client: MakeClient,
+    server: ScriptedServer,
+    other: ScriptedServer,
+    dns: FakeDNS,
+    name: str,
+    how: str,
+) -> None:
+    """A registry with a host name cannot direct a PUT to an address in the client's network.
+
+    It may direct a GET there, which changes nothing.
+    """
+    dns.add("registry.test", ["127.0.0.1"])
+    dns.add("inside.test", ["127.0.0.1"])
+    port = urlsplit(other.url).port
+    place = f"http://{name}:{port}/up/1?_state=s"
+    server.handler = lambda request: {
+        "HEAD": reply(404),
+        "POST": reply(202, Location=place),
+    }.get(request.method, reply(307, Location=place))
+    other.handler = lambda request: {
+        "PUT": reply(201, Location="/x"),
+        "PATCH": reply(202, Location=place),
+        "DELETE": reply(202),
+    }.get(request.method, reply(200, DATA))
+    base = f"http://registry.test:{urlsplit(server.url).port}"
+    registry = make_client(base, auth=BASIC, headers=OWN)
+    operations: list[Callable[[RegistryClient], object]] = [
+        lambda client: client.upload_blob("a/b", DATA),
+        lambda client: client.upload_blob("a/b", iter([DATA])),
+        lambda client: client.cancel_upload(client.start_upload("a/b")),
+    ]
+    if how == "redirect":
+        operations = [
+            lambda client: client.put_manifest("a/b", "v1", MANIFEST),
+            lambda client: client.delete_blob("a/b", DIGEST),
+        ]
+    setting = f"http://{name}:{port}"
+    for operation in operations:
+        with pytest.raises(ResponseInvalid, match="private address") as caught:
+            operation(registry)
+        assert f'upload_origins = ["{setting}"]' in str(caught.value)
+    assert other.requests == []
+    if name != "2130706433":  # aiohttp refuses this spelling
+        assert registry.read_blob("a/b", DIGEST) == DATA
+        allowed = make_client(base, auth=BASIC, headers=OWN, upload_origins=[setting])
+        for operation in operations:
+            operation(allowed)
+        assert {one.method for one in other.requests} >= {"PUT", "DELETE", "GET"}
+        assert_without_credentials(*other.requests)
+
+
+def test_an_upload_to_another_port_of_the_registry_is_allowed(
+    make_client: MakeClient, server: ScriptedServer, other: ScriptedServer, dns: FakeDNS
+) -> None:
+    dns.add("registry.test", ["127.0.0.1"])
+    place = f"http://registry.test:{urlsplit(other.url).port}/up/1"
+    server.handler = lambda request: (
+        reply(404) if request.method == "HEAD" else reply(202, Location=place)
+    )
+    other.handler = lambda request: reply(201, Location="/x")
+    registry = make_client(f"http://registry.test:{urlsplit(server.url).port}")
+    registry.upload_blob("a/b", DATA)
+    assert [one.method for one in other.requests] == ["PUT"]
+
+
+def test_the_origins_of_uploads_are_checked(make_client: MakeClient) -> None:
+    for wrong in ("uploads.test", "ftp://uploads.test", "https://"):
+        with pytest.raises(ConfigError, match=r"upload_origins.*each entry is an origin"):
+            make_client("http://registry.test", upload_origins=[wrong])
+
+
+def test_a_proxy_of_the_environment_is_chosen_for_each_url(
+    make_client: MakeClient,
+    server: ScriptedServer,
+    other: ScriptedServer,
+    dns: FakeDNS,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The registry is reached without a proxy, and the storage of its blobs through one."""
+    dns.add("registry.test", ["127.0.0.1"])
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HTTP_PROXY", other.url)
+    monkeypatch.setenv("NO_PROXY", "registry.test")
+    server.handler = lambda request: reply(307, Location="http://storage.test/x")
+    registry = make_client(f"http://registry.test:{urlsplit(server.url).port}", auth=BASIC)
+    assert registry.read_blob("a/b", DIGEST) == DATA
+    assert_without_credentials(*other.requests)
+    assert [one.target for one in other.requests] == ["http://storage.test/x"]
+    assert [one.target for one in server.requests] == [f"/v2/a/b/blobs/{DIGEST}"]
 
 
 @pytest.mark.parametrize("link", ["<{}/next>; rel=next", '<{}/next?last=v1&n=1>; rel="next"'])

@@ -1,16 +1,19 @@
-"""One sync client, used by many threads while connections break."""
+"""One sync client, used by many threads; and readers that hold all connections."""
 
 from __future__ import annotations
 
 import os
 import random
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from scripted_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
 
-from dockhand_core import Digest, connect
+from dockhand_core import Digest, RegistryClient, Timeout, connect
 from dockhand_core.flow import RetryPolicy
 
 BLOBS = {Digest.of(data): data for data in (os.urandom(40_000) for _ in range(16))}
@@ -78,3 +81,75 @@ def test_sixteen_threads_on_four_connections(server: ScriptedServer, tmp_path: P
             list(pool.map(work, range(16)))
     assert upstream.cut_replies > 20  # of about 400
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4])
+def test_more_threads_than_connections_to_two_origins(
+    server: ScriptedServer, other: ScriptedServer, limit: int
+) -> None:
+    """No connection is closed while another thread is about to use it.
+
+    Every reply comes at once and is small, and half of the requests are redirected, so connections
+    change their owner, and their origin, all the time.
+    """
+    digest, data = next(iter(BLOBS.items()))
+    other.handler = lambda request: reply(200, data)
+    server.handler = lambda request: (
+        reply(307, Location=f"{other.url}/x")
+        if request.path.startswith("/v2/away")
+        else reply(200, data)
+    )
+    with connect(
+        server.url, max_connections=limit, timeout=5.0, retries=0, logging={"driver": "null"}
+    ) as registry:
+
+        def work(number: int) -> float:
+            slowest = 0.0
+            for turn in range(60):
+                started = time.monotonic()
+                repository = "away/a" if (number + turn) % 2 else "home/a"
+                assert registry.read_blob(repository, digest) == data
+                slowest = max(slowest, time.monotonic() - started)
+            return slowest
+
+        with ThreadPoolExecutor(8) as pool:
+            assert max(pool.map(work, range(8))) < 4
+    assert len(other.requests) == 240
+
+
+def test_readers_that_hold_all_connections(
+    make_client: Callable[..., RegistryClient], server: ScriptedServer
+) -> None:
+    """One more request fails once, with the reason, instead of waiting without end."""
+    digest, data = next(iter(BLOBS.items()))
+    server.handler = lambda request: reply(200, data)
+    registry = make_client(server.url, max_connections=2, timeout=0.5)
+    with registry.open_blob("a/b", digest) as first, registry.open_blob("a/b", digest) as second:
+        for blob in (first, second):
+            assert blob.read(10) == data[:10]
+        started = time.monotonic()
+        with pytest.raises(Timeout, match=r"max_connections = 2.*close"):
+            registry.ping()
+        assert 0.4 < time.monotonic() - started < 5
+        assert first.read() + second.read() == data[10:] * 2
+    registry.ping()
+
+
+def test_a_wait_for_other_threads_is_longer(server: ScriptedServer) -> None:
+    """A reader of another thread may be idle for longer than `timeout`."""
+    digest, data = next(iter(BLOBS.items()))
+    server.handler = lambda request: reply(200, data)
+    with connect(server.url, max_connections=1, timeout=0.3, logging={"driver": "null"}) as client:
+        opened = threading.Event()
+
+        def hold() -> None:
+            with client.open_blob("a/b", digest) as blob:
+                opened.set()
+                time.sleep(1.0)
+                assert blob.read() == data
+
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(hold)
+            assert opened.wait(30)
+            client.ping()
+            held.result(30)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -45,3 +45,17 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     issued.private_key_pem.write_to_path(str(made.key))
     trustme.CA().cert_pem.write_to_path(str(folder / "other.pem"))
     return made
+
+
+@pytest.fixture
+def set_variables(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Unset the proxy variables, and provide a function that sets environment variables."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def put(**names: str) -> None:
+        for name, value in names.items():
+            monkeypatch.setenv(name, value)
+
+    return put

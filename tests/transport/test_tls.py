@@ -192,20 +192,6 @@ def test_a_transport_does_not_read_the_environment(
         assert make_client().send(build_request(server.url))[1] == b"ok"
 
 
-@pytest.fixture
-def set_variables(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Unset the proxy variables, and provide a function that sets environment variables."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-    def put(**names: str) -> None:
-        for name, value in names.items():
-            monkeypatch.setenv(name, value)
-
-    return put
-
-
 def test_the_proxy_from_the_environment(set_variables: Callable[..., None]) -> None:
     assert environment_proxy("http://registry.test/") is None
     set_variables(HTTP_PROXY="http://u:p@plain:1", HTTPS_PROXY="secure:2")
