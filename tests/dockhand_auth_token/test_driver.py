@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from dockhand_auth_token import RealmNotAllowed, TokenEndpointFailed
+from fake_dns import FakeDNS
+from http_cassettes import BlockingAsyncClient
 
 from dockhand_core import (
     ConfigError,
@@ -312,6 +314,69 @@ def test_a_private_realm_is_refused(site: Site) -> None:
     with pytest.raises(RealmNotAllowed, match=r"10\.1\.2\.3.*realms = "):
         tags(site)
     assert site.token_requests == []
+
+
+def named_client(mode: str, site: Site, **settings: Any) -> Any:
+    """Make a client of the site under the name registry.test."""
+    url = f"http://registry.test:{site.server_port}"
+    settings = {"auth": ALICE, "logging": QUIET, "retries": 0, "timeout": 5.0, **settings}
+    if mode == "sync":
+        return connect(url, **settings)
+    return BlockingAsyncClient(url, transport=mode, **settings)
+
+
+@pytest.mark.parametrize("mode", ["sync", "aiohttp", "httpx"])
+def test_a_realm_that_resolves_to_a_private_address_is_refused(
+    site: Site, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address that is judged is the one of the request, so there is one look-up."""
+    dns = FakeDNS(monkeypatch)
+    dns.add("registry.test", ["127.0.0.1"])
+    site.challenge = f'Bearer realm="http://auth.test:{site.server_port}/token",service="reg"'
+    for answer in (["127.0.0.1"], ["93.184.216.34", "127.0.0.1"], ["64:ff9b::7f00:1"]):
+        dns.add("auth.test", answer)
+        dns.lookups.clear()
+        with (
+            pytest.raises(RealmNotAllowed, match=r"private address.*realms = ") as caught,
+            named_client(mode, site) as registry,
+        ):
+            list(registry.tags("a/b"))
+        assert caught.value.realm == f"http://auth.test:{site.server_port}"
+        assert dns.lookups.count("auth.test") == 1
+    assert site.token_requests == []
+    dns.add("auth.test", ["127.0.0.1"])
+    realms = [f"http://auth.test:{site.server_port}"]
+    with named_client(mode, site, auth={**ALICE, "realms": realms}) as registry:
+        assert list(registry.tags("a/b")) == ["v1"]
+
+
+@pytest.mark.parametrize("mode", ["sync", "aiohttp", "httpx"])
+def test_a_realm_behind_a_proxy_is_not_looked_up(
+    site: Site, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dns = FakeDNS(monkeypatch)
+    dns.add("registry.test", ["127.0.0.1"])
+    dns.add("auth.test", [])
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    proxy = Site()
+    try:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "registry.test")
+        proxy.token = site.grant
+        site.challenge = 'Bearer realm="http://auth.test/token",service="reg"'
+        with named_client(mode, site) as registry:
+            assert list(registry.tags("a/b")) == ["v1"]
+        assert len(proxy.token_requests) == 1
+        assert "auth.test" not in dns.lookups
+        site.challenge = 'Bearer realm="http://0xa.1/token",service="reg"'
+        with pytest.raises(RealmNotAllowed), named_client(mode, site) as registry:
+            list(registry.tags("c/d"))
+        assert len(proxy.token_requests) == 1
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
 
 
 @pytest.mark.parametrize(

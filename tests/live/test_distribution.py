@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -297,3 +299,26 @@ def test_skopeo(make_client: MakeClient, url: str, tmp_path: Path, request: Any)
     assert copied.digest == index.digest
     image = registry.image(f"{repository}/copied", "v2", platform="linux/arm64")
     assert str(registry.image_config(f"{repository}/copied", image).platform) == "linux/arm64"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4])
+def test_more_threads_than_connections(url: str, limit: int) -> None:
+    """No thread gets a connection that another one closes: a stall would last for `timeout`."""
+
+    def work(number: int) -> float:
+        slowest = 0.0
+        for _ in range(10):
+            started = time.monotonic()
+            data = os.urandom(2000 + number)
+            digest = registry.upload_blob(f"threads/{number % 3}", data).digest
+            assert registry.read_blob(f"threads/{number % 3}", digest) == data
+            slowest = max(slowest, time.monotonic() - started)
+        return slowest
+
+    settings = {"timeout": 10.0, "retries": 0, "logging": {"driver": "null"}}
+    for _ in range(3):
+        with (
+            connect(url, max_connections=limit, **settings) as registry,
+            ThreadPoolExecutor(8) as pool,
+        ):
+            assert max(pool.map(work, range(8))) < 9
