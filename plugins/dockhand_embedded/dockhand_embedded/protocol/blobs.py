@@ -68,8 +68,8 @@ class BlobHandlers:
         if self._storage.blob_size(name, digest) is None:
             raise _blob_unknown(digest)
         # Locked, so that no blob vanishes while a manifest that names it is being pushed.
-        with self._storage.edit_index(name) as index:
-            if digest in index.manifests:
+        with self._storage.edit_index(name) as edit:
+            if edit.manifest(digest) is not None:
                 # In a layout, a manifest is stored as a blob. If the blob were deleted here,
                 # index.json would name a missing file.
                 raise RequestRejectedError(

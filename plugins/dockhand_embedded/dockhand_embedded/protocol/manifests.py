@@ -7,17 +7,14 @@ Referrers", "Content Management".
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 from dockhand_embedded.protocol.manifest_parser import (
     INDEX_TYPES,
     MANIFEST_TYPES,
     OCI_INDEX,
-    DescriptorRef,
     ParsedManifest,
     parse_manifest,
 )
@@ -34,21 +31,20 @@ from dockhand_embedded.protocol.messages import (
     not_modified,
 )
 from dockhand_embedded.protocol.names import check_digest, check_name, check_reference, check_tag
+from dockhand_embedded.protocol.pagination import next_link, requested_page_size
+from dockhand_embedded.protocol.relation_scanner import RelationScanner
 from dockhand_embedded.storage.base import Storage
-from dockhand_embedded.storage.index import RepositoryIndex, StoredManifest
+from dockhand_embedded.storage.index import RepositoryIndex
+from dockhand_embedded.storage.relations import ManifestRelations, StoredManifest
 
-_CACHE_SIZE = 8192  # entries
-_MAX_CACHED_CHILDREN = 64
-# Bytes. Other tools may put any file into a layout; a larger file is not read as a manifest.
-_READ_LIMIT = 32 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Relations:
-    """The manifests that a manifest points to: its subject, and its children if it is an index."""
-
-    subject: str | None
-    children: tuple[DescriptorRef, ...]
+# Limits of one page of referrers. The size of a manifest is an upper limit of the size of its
+# descriptor, which repeats its annotations. Clients read at most 4 MiB (oras) or 8 MiB of a reply.
+_MAX_REFERRERS = 1000
+_MAX_REFERRERS_SIZE = 2 * 1024 * 1024  # bytes
+# The number of errors in one reply.
+_MAX_ERRORS = 100
+# The number of tags in a push by digest. Each tag is an entry of the index and an event.
+_MAX_TAGS = 50
 
 
 class ManifestHandlers:
@@ -58,10 +54,7 @@ class ManifestHandlers:
         """Accept manifests of at most `limit` bytes."""
         self._storage = storage
         self._limit = limit
-        # A cache for all repositories. The keys are digest and media type, so entries never become
-        # stale.
-        self._relations: OrderedDict[tuple[str, str], _Relations] = OrderedDict()
-        self._lock = threading.Lock()
+        self._scanner = RelationScanner(storage)
 
     def get(self, request: RegistryRequest, name: str, reference: str) -> RegistryReply:
         """Answer GET and HEAD with the stored manifest, regardless of `Accept`."""
@@ -92,6 +85,13 @@ class ManifestHandlers:
         # A push by digest can set several tags: not yet in the specification 1.1, but in its main
         # branch.
         tags = [check_tag(value) for key, value in request.query if key == "tag"]
+        if len(tags) > _MAX_TAGS:
+            raise RequestRejectedError(
+                414,
+                "TAG_INVALID",
+                f"a push can set at most {_MAX_TAGS} tags, and this one has {len(tags)}: push the "
+                "manifest again with the remaining tags",
+            )
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type not in MANIFEST_TYPES | INDEX_TYPES:
             raise RequestRejectedError(
@@ -114,10 +114,11 @@ class ManifestHandlers:
         # The blobs are checked twice: before the lock, so that a failing push does not create a
         # repository; and under the lock, so that they still exist when the manifest is stored.
         self._check_blobs(name, parsed)
-        with self._storage.edit_index(name) as index:
+        relations = ManifestRelations(parsed.subject, parsed.artifact_type, parsed.children)
+        with self._storage.edit_index(name) as edit:
             self._check_blobs(name, parsed)
             self._storage.write_blob(name, digest, data)
-            index.put(StoredManifest(digest, media_type, len(data)), tags)
+            edit.put(StoredManifest(digest, media_type, len(data)), tags, relations)
         headers = [
             ("Location", f"/v2/{name}/manifests/{digest}"),
             ("Docker-Content-Digest", digest),
@@ -151,6 +152,8 @@ class ManifestHandlers:
             if self._storage.blob_size(name, digest) is not None:
                 continue
             error = "MANIFEST_BLOB_UNKNOWN", "a blob of the manifest is not in the repository"
+            if rejection and len(rejection.errors) >= _MAX_ERRORS:
+                break
             if rejection:
                 rejection.add(*error, {"digest": digest})
             else:
@@ -165,10 +168,10 @@ class ManifestHandlers:
         index = self._storage.index(name)
         if index is None or self._find_manifest(name, digest, index) is None:
             raise manifest_unknown(digest)
-        with self._storage.edit_index(name) as index:
-            if self._find_manifest(name, digest, index) is None:
+        with self._storage.edit_index(name) as edit:
+            if self._find_manifest(name, digest, edit.index) is None:
                 raise manifest_unknown(digest)
-            tags = index.delete_manifest(digest)
+            tags = edit.delete_manifest(digest)
         self._delete_bytes(name, digest)
         deleted = [RegistryAction("delete", name, digest)]
         deleted += [RegistryAction("delete", name, tag=tag) for tag in tags]
@@ -180,38 +183,57 @@ class ManifestHandlers:
         The index is written first, so that a crash in between leaves only an unused blob. In the
         other order, it would leave an index that lists a missing manifest.
         """
-        with self._storage.edit_index(name) as index:
-            if digest not in index.manifests:  # else it was pushed again in the meantime
+        with self._storage.edit_index(name) as edit:
+            if edit.manifest(digest) is None:  # else it was pushed again in the meantime
                 self._storage.delete_blob(name, digest)
+                edit.index.relations.remove(digest)
 
     def referrers(self, request: RegistryRequest, name: str, digest: str) -> RegistryReply:
-        """Answer GET with the manifests whose subject has this digest, or with an empty list."""
+        """Answer GET with the manifests whose subject has this digest, or with an empty list.
+
+        A long list is returned in pages, with a `Link` header. The parameters `n` and `last` are
+        those of the list of tags; the specification has only the `Link`.
+        """
         check_name(name)
         check_digest(digest)
-        wanted = request.param("artifactType")
-        found = []
+        wanted = request.param("artifactType") or None
+        size = min(requested_page_size(request, _MAX_REFERRERS), _MAX_REFERRERS)
         index = self._storage.index(name)
-        for stored in self._walk_manifests(name, index) if index else ():
-            if self._relations_of(name, stored).subject != digest:
-                continue
+        candidates = []
+        if index is not None and size:
+            last = request.param("last") or ""
+            candidates = self._scanner.referrers(name, index, digest, last, wanted, size + 1)
+        entries: list[dict[str, Any]] = []
+        total, position = 0, 0
+        for stored in candidates[:size]:
+            total += stored.size
+            if total > _MAX_REFERRERS_SIZE and position:
+                break
+            position += 1
             entry = self._referrer_entry(name, stored)
-            if entry and (not wanted or entry.get("artifactType") == wanted):
-                found.append(entry)
+            if entry:
+                entries.append(entry)
+        headers = [("OCI-Filters-Applied", "artifactType")] if wanted else []
+        if position < len(candidates):
+            query = {"last": candidates[position - 1].digest, "n": str(size)}
+            if wanted:
+                query["artifactType"] = wanted
+            headers.append(next_link(request, query))
         return json_reply(
-            {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found},
+            {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries},
             media_type=OCI_INDEX,
-            headers=[("OCI-Filters-Applied", "artifactType")] if wanted else (),
+            headers=headers,
         )
 
     def _referrer_entry(self, name: str, stored: StoredManifest) -> dict[str, Any] | None:
-        data = self._read_manifest(name, stored.digest)
-        if data is None:
+        read = self._scanner.read(name, stored)
+        if read is None:
             return None
-        parsed = parse_manifest(data, stored.media_type, strict=False)
+        parsed, size = read
         entry: dict[str, Any] = {
             "mediaType": stored.media_type,
             "digest": stored.digest,
-            "size": len(data),
+            "size": size,
         }
         if parsed.artifact_type:
             entry["artifactType"] = parsed.artifact_type
@@ -227,61 +249,4 @@ class ManifestHandlers:
         stored = index.manifests.get(reference)
         if stored or self._storage.blob_size(name, reference) is None:
             return stored
-        # In layouts of other tools, index.json may list only tagged manifests. The others are found
-        # through the image indexes that list them.
-        return next(
-            (found for found in self._walk_manifests(name, index) if found.digest == reference),
-            None,
-        )
-
-    def _walk_manifests(self, name: str, index: RepositoryIndex) -> Iterator[StoredManifest]:
-        """Iterate over the manifests of a repository, including those that its indexes list."""
-        seen = set(index.manifests)
-        waiting = list(index.manifests.values())
-        while waiting:
-            stored = waiting.pop()
-            yield stored
-            for child in self._relations_of(name, stored).children:
-                if child.digest in seen or child.media_type not in MANIFEST_TYPES | INDEX_TYPES:
-                    continue
-                seen.add(child.digest)
-                size = self._stored_size(name, child.digest)
-                if size is not None:
-                    waiting.append(StoredManifest(child.digest, child.media_type, size))
-
-    def _relations_of(self, name: str, stored: StoredManifest) -> _Relations:
-        key = stored.digest, stored.media_type
-        with self._lock:
-            known = self._relations.get(key)
-            if known:
-                self._relations.move_to_end(key)
-                return known
-        data = self._read_manifest(name, stored.digest)
-        if data is None:
-            return _Relations(None, ())
-        try:
-            parsed = parse_manifest(data, stored.media_type, strict=False)
-        except RequestRejectedError:  # another tool has stored a file that is not a manifest
-            return _Relations(None, ())
-        relations = _Relations(parsed.subject, parsed.children)
-        # An index with thousands of children is not cached, since it would take too much memory.
-        if len(relations.children) <= _MAX_CACHED_CHILDREN:
-            with self._lock:
-                self._relations[key] = relations
-                while len(self._relations) > _CACHE_SIZE:
-                    self._relations.popitem(last=False)
-        return relations
-
-    def _stored_size(self, name: str, digest: str) -> int | None:
-        try:
-            return self._storage.blob_size(name, check_digest(digest))
-        except RequestRejectedError:  # the registry stores no blobs with this digest algorithm
-            return None
-
-    def _read_manifest(self, name: str, digest: str) -> bytes | None:
-        file = self._storage.open_blob(name, digest)
-        if file is None:
-            return None
-        with file:
-            data = file.read(_READ_LIMIT)
-        return data if len(data) < _READ_LIMIT else None
+        return self._scanner.find_unlisted(name, index, reference)

@@ -138,7 +138,7 @@ class Registry:
             return json_reply({})
         if kind == "catalog":
             _check_method(method, *_READ_METHODS)
-            return page_reply(request, "repositories", self.storage.repositories(), {})
+            return page_reply(request, "repositories", self.storage.repository_page, {})
         if kind == "uploads":
             _check_method(method, "POST")
             return self._uploads.start(request, name)

@@ -39,7 +39,7 @@ class TagHandlers:
         index = self._storage.index(name)
         if index is None:
             raise RequestRejectedError(404, "NAME_UNKNOWN", "no such repository", {"name": name})
-        return page_reply(request, "tags", index.tags(), {"name": name})
+        return page_reply(request, "tags", index.tag_page, {"name": name})
 
     def delete(self, name: str, tag: str) -> RegistryReply:
         """Answer DELETE: remove the tag, and keep the manifest and its other tags."""
@@ -48,7 +48,7 @@ class TagHandlers:
         index = self._storage.index(name)
         if index is None or index.tagged(tag) is None:
             raise manifest_unknown(tag)
-        with self._storage.edit_index(name) as index:
-            if not index.delete_tag(tag):
+        with self._storage.edit_index(name) as edit:
+            if not edit.delete_tag(tag):
                 raise manifest_unknown(tag)
         return empty_reply(202, actions=[RegistryAction("delete", name, tag=tag)])

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import BinaryIO, ClassVar
 
-from dockhand_embedded.storage.index import RepositoryIndex
+from dockhand_embedded.storage.index import IndexEdit, RepositoryIndex, page_of
 
 
 class UploadMissingError(Exception):
@@ -76,19 +76,24 @@ class Storage(ABC):
     def repositories(self) -> list[str]:
         """Names of the repositories that have manifests, in ASCII order."""
 
+    def repository_page(self, last: str | None, size: int | None) -> tuple[list[str], bool]:
+        """A part of `repositories`, as `RepositoryIndex.tag_page` is a part of the tags."""
+        return page_of(self.repositories(), last, size)
+
     @abstractmethod
     def index(self, repository: str) -> RepositoryIndex | None:
         """The current index of a repository; None if there is no such repository.
 
-        The index is shared with other threads: do not modify it.
+        The index is shared with other threads, and changes when an edit is applied.
         """
 
     @abstractmethod
-    def edit_index(self, repository: str) -> AbstractContextManager[RepositoryIndex]:
-        """Lock a repository, and yield its index, which can be modified.
+    def edit_index(self, repository: str) -> AbstractContextManager[IndexEdit]:
+        """Lock a repository, and yield a change of its index.
 
-        A missing repository is created. A modified index is stored durably if the block ends
-        without an exception.
+        If the block ends without an exception, a missing repository is created, and the change is
+        stored durably and then applied. The time that this takes does not depend on the number of
+        manifests.
         """
 
     @abstractmethod

@@ -100,7 +100,7 @@ def _collect_repository(
     report: GarbageReport,
     removed_links: dict[tuple[int, int], int],
 ) -> None:
-    index = storage.load_index(repository)
+    index = storage.index(repository)
     if index is None:
         return
     unused: list[tuple[str, Path, os.stat_result]] = []

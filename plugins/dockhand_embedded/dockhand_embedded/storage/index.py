@@ -4,47 +4,57 @@ The index has an entry for each tag, with the annotation `org.opencontainers.ima
 entry without this annotation for each manifest without tags. Storage in memory and storage in a
 folder use the same class `RepositoryIndex`, so they behave alike.
 
+An index is changed through an `IndexEdit`, whose cost does not depend on the number of manifests.
+
 Follows: OCI Image Specification 1.1, "OCI Image Layout", "index.json file".
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dockhand_embedded.protocol.manifest_parser import OCI_INDEX, OCI_MANIFEST
 from dockhand_embedded.protocol.names import is_digest, is_tag
+from dockhand_embedded.storage.relations import (
+    ManifestRelations,
+    RepositoryRelations,
+    StoredManifest,
+)
+
+__all__ = ["REF_NAME", "IndexEdit", "RepositoryIndex", "StoredManifest", "page_of"]
 
 REF_NAME = "org.opencontainers.image.ref.name"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredManifest:
-    """The digest, media type and size of a manifest in the index."""
-
-    digest: str
-    media_type: str
-    size: int
 
 
 class RepositoryIndex:
     """The manifests and tags of a repository.
 
-    A stored index is shared between threads and never modified; modify a `copy()`. Fields and
-    annotations that another tool wrote are preserved.
+    An index is shared between threads. Only `IndexEdit.apply` changes it, after the change was
+    stored. Fields and annotations that another tool wrote are preserved.
+
+    Attributes:
+        manifests: the manifests by digest. Do not modify it, and iterate over a copy.
+        entries: the descriptors in `index.json`. The key is a tag (which has no colon), or the
+            digest of a manifest without tags.
+        unparsed: entries without a valid digest; they are written back unchanged, never dropped.
+        other_fields: the fields of `index.json` other than `manifests`.
+        relations: the subjects and children of the manifests, as far as they were read.
     """
 
     def __init__(self) -> None:
         """Create an index without manifests."""
-        self.changed = False
         self.manifests: dict[str, StoredManifest] = {}
-        self._other_fields: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX}
-        self._tagged: dict[str, dict[str, Any]] = {}
-        self._untagged: dict[str, dict[str, Any]] = {}
-        # Entries without a valid digest are written back unchanged, never dropped.
-        self._unparsed: list[Any] = []
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.unparsed: list[Any] = []
+        self.other_fields: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX}
+        self.relations = RepositoryRelations()
+        self._tags_of: dict[str, set[str]] = {}
+        self._sorted_tags: list[str] | None = None
+        self._lock = threading.Lock()
 
     @classmethod
     def parse(cls, data: bytes) -> RepositoryIndex:
@@ -58,17 +68,154 @@ class RepositoryIndex:
         if not isinstance(entries, list):
             raise ValueError("index.json has no list of manifests")
         index = cls()
-        index._other_fields = {key: value for key, value in document.items() if key != "manifests"}
+        index.other_fields = {key: value for key, value in document.items() if key != "manifests"}
+        edit = index.edit()
         for entry in entries:
-            index._add_entry(entry)
+            edit.add_entry(entry)
+        edit.apply()
         return index
 
-    def _add_entry(self, entry: Any) -> None:
+    def edit(self) -> IndexEdit:
+        """Begin a change. The caller must ensure that an index has one edit at a time."""
+        return IndexEdit(self)
+
+    def document(self, edit: IndexEdit) -> dict[str, Any]:
+        """The content of `index.json` after an edit."""
+        entries = dict(self.entries)
+        for key, entry in edit.entries.items():
+            entries.pop(key, None)
+            if entry is not None:
+                entries[key] = entry
+        return {**self.other_fields, "manifests": [*self.unparsed, *entries.values()]}
+
+    def tag_count(self, digest: str) -> int:
+        """The number of tags of a manifest."""
+        return len(self._tags_of.get(digest, ()))
+
+    def tags_of(self, digest: str) -> list[str]:
+        """The tags of a manifest, in ASCII order."""
+        with self._lock:
+            return sorted(self._tags_of.get(digest, ()))
+
+    def tags(self) -> list[str]:
+        """All tags, in ASCII order."""
+        return self.tag_page(None, None)[0]
+
+    def tag_page(self, last: str | None, size: int | None) -> tuple[list[str], bool]:
+        """A part of the list of tags in ASCII order.
+
+        Args:
+            last: the tag before the page, which need not exist; None to begin at the first tag.
+            size: the largest number of tags; None for all that remain.
+
+        Returns:
+            the tags, and whether more tags follow.
+        """
+        with self._lock:
+            if self._sorted_tags is None:
+                self._sorted_tags = sorted(key for key in self.entries if ":" not in key)
+            return page_of(self._sorted_tags, last, size)
+
+    def tagged(self, tag: str) -> StoredManifest | None:
+        """The manifest that a tag points to; None if there is no such tag."""
+        entry = self.entries.get(tag) if ":" not in tag else None
+        return None if entry is None else self.manifests.get(str(entry["digest"]))
+
+    def _apply(
+        self,
+        entries: Mapping[str, dict[str, Any] | None],
+        manifests: Mapping[str, StoredManifest | None],
+    ) -> None:
+        with self._lock:
+            for key, entry in entries.items():
+                old = self.entries.pop(key, None)
+                if ":" not in key:
+                    self._move_tag(key, old, entry)
+                if entry is not None:
+                    self.entries[key] = entry
+            for digest, manifest in manifests.items():
+                if manifest is None:
+                    self.manifests.pop(digest, None)
+                else:
+                    self.manifests[digest] = manifest
+
+    def _move_tag(self, tag: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+        if old is not None:
+            tags = self._tags_of[str(old["digest"])]
+            tags.discard(tag)
+            if not tags:
+                del self._tags_of[str(old["digest"])]
+        if new is not None:
+            self._tags_of.setdefault(str(new["digest"]), set()).add(tag)
+        if self._sorted_tags is None or (old is None) == (new is None):
+            return
+        if old is None:
+            insort(self._sorted_tags, tag)
+        else:
+            del self._sorted_tags[bisect_left(self._sorted_tags, tag)]
+
+
+class IndexEdit:
+    """A change of an index, which other threads do not see before `apply`.
+
+    Attributes:
+        index: the index, without the change.
+        entries: the new descriptors by their keys in `RepositoryIndex.entries`; None for a
+            descriptor that is removed.
+    """
+
+    def __init__(self, index: RepositoryIndex) -> None:
+        """Begin a change of `index`."""
+        self.index = index
+        self.entries: dict[str, dict[str, Any] | None] = {}
+        self._manifests: dict[str, StoredManifest | None] = {}
+        self._relations: dict[str, ManifestRelations] = {}
+        self._unparsed: list[Any] = []
+        self._tagged_here: dict[str, set[str]] = {}  # tags in `entries`, by digest
+
+    @property
+    def changed(self) -> bool:
+        """Whether `index.json` has to be written."""
+        return bool(self.entries)
+
+    def apply(self) -> None:
+        """Change the index, after the change was stored."""
+        self.index._apply(self.entries, self._manifests)
+        self.index.unparsed += self._unparsed
+        for digest, manifest in self._manifests.items():
+            if manifest is None:
+                self.index.relations.remove(digest)
+            else:
+                self.index.relations.add(manifest, self._relations.get(digest))
+
+    def manifest(self, digest: str) -> StoredManifest | None:
+        """A manifest, with this change; None if the index does not have it."""
+        if digest in self._manifests:
+            return self._manifests[digest]
+        return self.index.manifests.get(digest)
+
+    def _entry(self, key: str) -> dict[str, Any] | None:
+        return self.entries[key] if key in self.entries else self.index.entries.get(key)
+
+    def _set(self, key: str, entry: dict[str, Any] | None) -> None:
+        old = self.entries.get(key)
+        if ":" not in key:
+            if old is not None:
+                self._tagged_here[str(old["digest"])].discard(key)
+            if entry is not None:
+                self._tagged_here.setdefault(str(entry["digest"]), set()).add(key)
+        if entry == self.index.entries.get(key):  # also if both are None
+            self.entries.pop(key, None)
+        else:
+            self.entries[key] = entry
+
+    def add_entry(self, entry: Any) -> None:
+        """Add a descriptor of an `index.json`, as another tool may have written it."""
         if not isinstance(entry, dict) or not is_digest(str(entry.get("digest"))):
             self._unparsed.append(entry)
             return
         digest, size = str(entry["digest"]), entry.get("size")
-        self.manifests[digest] = StoredManifest(
+        self._manifests[digest] = StoredManifest(
             digest,
             str(entry.get("mediaType") or OCI_MANIFEST),
             size if isinstance(size, int) else 0,
@@ -77,80 +224,84 @@ class RepositoryIndex:
         tag = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
         # Some tools write a full image name instead of a tag: the manifest then has no tag here.
         if isinstance(tag, str) and is_tag(tag):
-            if tag in self._tagged:
-                self._remove_tag(tag)
-            self._tagged[tag] = entry
-            return
-        self._untagged.setdefault(digest, entry)
+            self._remove_tag(tag)
+            self._set(tag, entry)
+        elif self._entry(digest) is None:
+            self._set(digest, entry)
 
-    def serialize(self) -> bytes:
-        """The bytes of `index.json`."""
-        entries = [*self._unparsed, *self._tagged.values(), *self._untagged.values()]
-        # No `indent`, because with it `json` uses its slow encoder in pure Python.
-        return json.dumps({**self._other_fields, "manifests": entries}).encode()
-
-    def copy(self) -> RepositoryIndex:
-        """A copy that can be modified. It shares the entries, since no method modifies an entry."""
-        other = RepositoryIndex()
-        other._other_fields = self._other_fields
-        other.manifests = self.manifests.copy()
-        other._tagged = self._tagged.copy()
-        other._untagged = self._untagged.copy()
-        other._unparsed = self._unparsed
-        return other
-
-    def tags(self) -> list[str]:
-        """All tags, in ASCII order."""
-        return sorted(self._tagged)
-
-    def tagged(self, tag: str) -> StoredManifest | None:
-        """The manifest that a tag points to; None if there is no such tag."""
-        entry = self._tagged.get(tag)
-        return None if entry is None else self.manifests[str(entry["digest"])]
-
-    def put(self, manifest: StoredManifest, tags: Sequence[str]) -> None:
+    def put(
+        self,
+        manifest: StoredManifest,
+        tags: Sequence[str],
+        relations: ManifestRelations | None = None,
+    ) -> None:
         """Add a manifest and point tags to it. A tag's previous manifest stays, without the tag."""
-        self.changed = True
         entry: dict[str, Any] = {
             "mediaType": manifest.media_type,
             "digest": manifest.digest,
             "size": manifest.size,
         }
-        known = manifest.digest in self.manifests
-        self.manifests[manifest.digest] = manifest
+        known = self.manifest(manifest.digest) is not None
+        self._manifests[manifest.digest] = manifest
+        if relations:
+            self._relations[manifest.digest] = relations
         for tag in tags:
-            if tag in self._tagged:
+            new = {**entry, "annotations": {REF_NAME: tag}}
+            if self._entry(tag) != new:
                 self._remove_tag(tag)
-            self._tagged[tag] = {**entry, "annotations": {REF_NAME: tag}}
+                self._set(tag, new)
         if tags:
-            self._untagged.pop(manifest.digest, None)
+            self._set(manifest.digest, None)
         elif not known:
-            self._untagged[manifest.digest] = entry
+            self._set(manifest.digest, entry)
 
     def delete_tag(self, tag: str) -> bool:
         """Remove a tag, and keep its manifest; return False if there is no such tag."""
-        if tag not in self._tagged:
-            return False
-        self.changed = True
-        self._remove_tag(tag)
-        return True
+        return self._remove_tag(tag)
 
     def delete_manifest(self, digest: str) -> list[str]:
         """Remove a manifest and its tags, if the index has the manifest; return the tags."""
-        if self.manifests.pop(digest, None) is None:
+        if self.manifest(digest) is None:
             return []
-        self.changed = True
-        self._untagged.pop(digest, None)
-        tags = [tag for tag, entry in self._tagged.items() if entry["digest"] == digest]
+        self._manifests[digest] = None
+        self._set(digest, None)
+        tags = {tag for tag in self.index.tags_of(digest) if tag not in self.entries}
+        tags |= self._tagged_here.get(digest, set())
         for tag in tags:
-            del self._tagged[tag]
-        return tags
+            self._set(tag, None)
+        return sorted(tags)
 
-    def _remove_tag(self, tag: str) -> None:
-        entry = self._tagged.pop(tag)
+    def _remove_tag(self, tag: str) -> bool:
+        entry = self._entry(tag)
+        if entry is None:
+            return False
+        self._set(tag, None)
         digest = str(entry["digest"])
-        if digest in self._untagged or any(e["digest"] == digest for e in self._tagged.values()):
-            return
-        annotations = {key: value for key, value in entry["annotations"].items() if key != REF_NAME}
-        rest = {key: value for key, value in entry.items() if key != "annotations"}
-        self._untagged[digest] = {**rest, "annotations": annotations} if annotations else rest
+        if self._entry(digest) is None and not self._has_tag(digest):
+            annotations = {
+                key: value for key, value in entry["annotations"].items() if key != REF_NAME
+            }
+            rest = {key: value for key, value in entry.items() if key != "annotations"}
+            self._set(digest, {**rest, "annotations": annotations} if annotations else rest)
+        return True
+
+    def _has_tag(self, digest: str) -> bool:
+        if self._tagged_here.get(digest):
+            return True
+        if not self.index.tag_count(digest):
+            return False
+        moved = sum(
+            1
+            for key in self.entries
+            if (old := self.index.entries.get(key)) is not None
+            and ":" not in key
+            and old["digest"] == digest
+        )
+        return self.index.tag_count(digest) > moved
+
+
+def page_of(items: list[str], last: str | None, size: int | None) -> tuple[list[str], bool]:
+    """The items of a sorted list after `last`, at most `size`; and whether more items follow."""
+    start = bisect_right(items, last) if last else 0
+    end = len(items) if size is None else min(start + size, len(items))
+    return items[start:end], end < len(items)

@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import stat
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -35,7 +37,8 @@ from typing import BinaryIO, ClassVar
 from dockhand_embedded.protocol.names import is_name
 from dockhand_embedded.storage.base import OutsideRootError, Storage, UploadWriter
 from dockhand_embedded.storage.files import link_file, make_folder, sync_folder, write_file
-from dockhand_embedded.storage.index import RepositoryIndex
+from dockhand_embedded.storage.index import IndexEdit, RepositoryIndex
+from dockhand_embedded.storage.index_file import FileStamp, IndexFile, file_stamp
 from dockhand_embedded.storage.upload_files import UPLOAD_AGE, UploadFiles
 
 _LAYOUT_NAMES = frozenset({"blobs", "index.json", "oci-layout"})
@@ -48,6 +51,13 @@ TOUCH_INTERVAL = 600
 _CLOCK_TICK = 50_000_000
 
 
+# Limits of the indexes in memory: their number, and the number of their manifests and tags.
+_CACHED_INDEXES = 1024
+_CACHED_ENTRIES = 200_000
+# Number of repositories whose previous index file is kept (`index_file.IndexFile`).
+_KEPT_INDEX_FILES = 64
+
+
 @dataclass(frozen=True, slots=True)
 class _CachedIndex:
     """The content of an `index.json` when it was last read or written.
@@ -55,13 +65,15 @@ class _CachedIndex:
     Attributes:
         stamp: values that identify the file's content; None if a later change could have the same
             values, so that the bytes have to be compared.
-        data: the bytes of the file.
+        data_hash: a hash of the bytes of the file; empty if this process wrote the file.
         index: the parsed index.
+        size: the number of its entries when it was read or written.
     """
 
-    stamp: tuple[int, int, int] | None
-    data: bytes
+    stamp: FileStamp | None
+    data_hash: bytes
     index: RepositoryIndex
+    size: int
 
 
 class LayoutStorage(Storage):
@@ -81,7 +93,10 @@ class LayoutStorage(Storage):
         self.root = uploads.parent.resolve()
         self._upload_files = UploadFiles(self.root / ".uploads", self._store_upload)
         self._upload_files.remove_stale(upload_age)
-        self._cache: dict[str, _CachedIndex] = {}
+        self._cache: OrderedDict[str, _CachedIndex] = OrderedDict()
+        self._cached_entries = 0
+        self._cache_lock = threading.Lock()
+        self._index_files: OrderedDict[str, IndexFile] = OrderedDict()
         # Locks between threads, in addition to flock: a network file system may turn flock into a
         # lock of the whole process. The number of locks is fixed, since clients can invent any
         # number of repository names.
@@ -142,41 +157,59 @@ class LayoutStorage(Storage):
 
     def index(self, repository: str) -> RepositoryIndex | None:
         """The index of a repository, which is read again if the file has changed."""
-        path = self.folder(repository) / "index.json"
+        return self._cached_index(repository, self.folder(repository) / "index.json")[0]
+
+    def _cached_index(
+        self, repository: str, path: Path
+    ) -> tuple[RepositoryIndex | None, FileStamp | None]:
         cached = self._cache.get(repository)
         if cached and cached.stamp:
             try:
-                if cached.stamp == _file_stamp(path.stat()):
-                    return cached.index
-            except FileNotFoundError:
+                if cached.stamp == file_stamp(path.stat()):
+                    return cached.index, cached.stamp
+            except (FileNotFoundError, NotADirectoryError):
                 pass
         return self._read_index(repository, path)
 
-    def load_index(self, repository: str) -> RepositoryIndex | None:
-        """Read the index from the disk. The caller must have locked the repository."""
-        return self._read_index(repository, self.folder(repository) / "index.json")
-
-    def _read_index(self, repository: str, path: Path) -> RepositoryIndex | None:
+    def _read_index(
+        self, repository: str, path: Path
+    ) -> tuple[RepositoryIndex | None, FileStamp | None]:
         try:
             with path.open("rb") as file:
                 status = os.fstat(file.fileno())
                 data = file.read()
         except (FileNotFoundError, NotADirectoryError):
-            self._cache.pop(repository, None)
-            return None
+            self._cache_index(repository, None)
+            return None, None
+        data_hash = hashlib.blake2b(data).digest()
         cached = self._cache.get(repository)
-        if cached and cached.data == data:
+        if cached and cached.data_hash == data_hash:
             index = cached.index
         else:
             try:
                 index = RepositoryIndex.parse(data)
             except (ValueError, RecursionError) as error:
                 raise OSError(f"index.json of {repository} cannot be read: {error}") from error
+            if cached:
+                index.relations.adopt(cached.index.relations)
         settled = time.time_ns() - status.st_mtime_ns > _CLOCK_TICK
-        self._cache[repository] = _CachedIndex(
-            _file_stamp(status) if settled else None, data, index
-        )
-        return index
+        stamp = file_stamp(status) if settled else None
+        self._cache_index(repository, _CachedIndex(stamp, data_hash, index, len(index.entries)))
+        return index, stamp
+
+    def _cache_index(self, repository: str, cached: _CachedIndex | None) -> None:
+        """Keep an index in memory, and forget the ones that were not used for the longest time."""
+        with self._cache_lock:
+            old = self._cache.pop(repository, None)
+            self._cached_entries -= old.size if old else 0
+            if cached is None:
+                return
+            self._cache[repository] = cached
+            self._cached_entries += cached.size
+            while len(self._cache) > 1 and (
+                len(self._cache) > _CACHED_INDEXES or self._cached_entries > _CACHED_ENTRIES
+            ):
+                self._cached_entries -= self._cache.popitem(last=False)[1].size
 
     @contextmanager
     def lock_repository(self, repository: str) -> Iterator[Path]:
@@ -197,22 +230,41 @@ class LayoutStorage(Storage):
                 os.close(fd)
 
     @contextmanager
-    def edit_index(self, repository: str) -> Iterator[RepositoryIndex]:
-        """Lock a repository, and yield a copy of its index, which is written if it is modified."""
+    def edit_index(self, repository: str) -> Iterator[IndexEdit]:
+        """Lock a repository, and yield a change of its index, which is then stored durably."""
         make_folder(self.folder(repository))
         with self.lock_repository(repository) as folder:
             path = folder / "index.json"
-            index = self.load_index(repository)
+            index, stamp = self._cached_index(repository, path)
             missing = index is None
-            index = index.copy() if index else RepositoryIndex()
-            yield index
+            index = index or RepositoryIndex()
+            edit = index.edit()
+            yield edit
             if not (folder / "oci-layout").exists():
                 write_file(folder / "oci-layout", _LAYOUT_FILE, self._upload_files.temporary_path())
-            if index.changed or missing:
-                data = index.serialize()
-                write_file(path, data, self._upload_files.temporary_path())
-                # So that the next push need not parse the file that was written here.
-                self._cache[repository] = _CachedIndex(None, data, index)
+            if edit.changed or missing:
+                stamp = self._index_file(repository, path).write(
+                    index,
+                    edit,
+                    stamp,
+                    self._upload_files.temporary_path(),
+                    self._upload_files.temporary_path(),
+                )
+                edit.apply()
+                self._cache_index(repository, _CachedIndex(stamp, b"", index, len(index.entries)))
+            else:
+                edit.apply()
+
+    def _index_file(self, repository: str, path: Path) -> IndexFile:
+        with self._cache_lock:
+            file = self._index_files.pop(repository, None) or IndexFile(path)
+            self._index_files[repository] = file
+            oldest = None
+            if len(self._index_files) > _KEPT_INDEX_FILES:
+                oldest = self._index_files.popitem(last=False)[1]
+        if oldest:
+            oldest.drop()
+        return file
 
     # Blobs
 
@@ -335,8 +387,3 @@ class LayoutStorage(Storage):
 
 def _open_file(path: str, _: int) -> int:
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def _file_stamp(status: os.stat_result) -> tuple[int, int, int]:
-    """Values that change whenever a file is replaced or rewritten."""
-    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -18,7 +18,7 @@ from dockhand_embedded.storage.base import (
     UploadMissingError,
     UploadWriter,
 )
-from dockhand_embedded.storage.index import RepositoryIndex
+from dockhand_embedded.storage.index import IndexEdit, RepositoryIndex
 
 
 @dataclass(slots=True)
@@ -61,13 +61,16 @@ class MemoryStorage(Storage):
         return stored.index if stored else None
 
     @contextmanager
-    def edit_index(self, repository: str) -> Iterator[RepositoryIndex]:
-        """Yield a copy of the index; if it was changed, it replaces the index after the block."""
+    def edit_index(self, repository: str) -> Iterator[IndexEdit]:
+        """Lock all repositories, and yield a change of an index, which is applied after the block.
+
+        All repositories can be locked, since no holder of the lock waits for a disk.
+        """
         with self._lock:
-            index = (self.index(repository) or RepositoryIndex()).copy()
-            yield index
-            if index.changed:
-                self._repository(repository).index = index
+            edit = (self.index(repository) or RepositoryIndex()).edit()
+            yield edit
+            self._repository(repository).index = edit.index
+            edit.apply()
 
     def _repository(self, name: str) -> _Repository:
         with self._lock:
