@@ -69,11 +69,33 @@ class RepositoryIndex:
             raise ValueError("index.json has no list of manifests")
         index = cls()
         index.other_fields = {key: value for key, value in document.items() if key != "manifests"}
-        edit = index.edit()
         for entry in entries:
-            edit.add_entry(entry)
-        edit.apply()
+            index._load(entry)
+        index.relations.add_unread(index.manifests.values())
         return index
+
+    def _load(self, entry: Any) -> None:
+        digest = entry.get("digest") if isinstance(entry, dict) else None
+        if not isinstance(digest, str) or not is_digest(digest):
+            self.unparsed.append(entry)
+            return
+        size = entry.get("size")
+        self.manifests[digest] = StoredManifest(
+            digest,
+            str(entry.get("mediaType") or OCI_MANIFEST),
+            size if isinstance(size, int) else 0,
+        )
+        annotations = entry.get("annotations")
+        tag = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
+        # Some tools write a full image name instead of a tag: the manifest then has no tag here.
+        if not isinstance(tag, str) or not is_tag(tag):
+            self.entries.setdefault(digest, entry)
+            return
+        old = self.entries.pop(tag, None)
+        self._move_tag(tag, old, entry)
+        self.entries[tag] = entry
+        if old is not None and old["digest"] not in self._tags_of:
+            self.entries.setdefault(old["digest"], _without_tag(old))
 
     def edit(self) -> IndexEdit:
         """Begin a change. The caller must ensure that an index has one edit at a time."""
@@ -170,7 +192,6 @@ class IndexEdit:
         self.entries: dict[str, dict[str, Any] | None] = {}
         self._manifests: dict[str, StoredManifest | None] = {}
         self._relations: dict[str, ManifestRelations] = {}
-        self._unparsed: list[Any] = []
         self._tagged_here: dict[str, set[str]] = {}  # tags in `entries`, by digest
 
     @property
@@ -181,7 +202,6 @@ class IndexEdit:
     def apply(self) -> None:
         """Change the index, after the change was stored."""
         self.index._apply(self.entries, self._manifests)
-        self.index.unparsed += self._unparsed
         for digest, manifest in self._manifests.items():
             if manifest is None:
                 self.index.relations.remove(digest)
@@ -208,26 +228,6 @@ class IndexEdit:
             self.entries.pop(key, None)
         else:
             self.entries[key] = entry
-
-    def add_entry(self, entry: Any) -> None:
-        """Add a descriptor of an `index.json`, as another tool may have written it."""
-        if not isinstance(entry, dict) or not is_digest(str(entry.get("digest"))):
-            self._unparsed.append(entry)
-            return
-        digest, size = str(entry["digest"]), entry.get("size")
-        self._manifests[digest] = StoredManifest(
-            digest,
-            str(entry.get("mediaType") or OCI_MANIFEST),
-            size if isinstance(size, int) else 0,
-        )
-        annotations = entry.get("annotations")
-        tag = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
-        # Some tools write a full image name instead of a tag: the manifest then has no tag here.
-        if isinstance(tag, str) and is_tag(tag):
-            self._remove_tag(tag)
-            self._set(tag, entry)
-        elif self._entry(digest) is None:
-            self._set(digest, entry)
 
     def put(
         self,
@@ -278,11 +278,7 @@ class IndexEdit:
         self._set(tag, None)
         digest = str(entry["digest"])
         if self._entry(digest) is None and not self._has_tag(digest):
-            annotations = {
-                key: value for key, value in entry["annotations"].items() if key != REF_NAME
-            }
-            rest = {key: value for key, value in entry.items() if key != "annotations"}
-            self._set(digest, {**rest, "annotations": annotations} if annotations else rest)
+            self._set(digest, _without_tag(entry))
         return True
 
     def _has_tag(self, digest: str) -> bool:
@@ -298,6 +294,12 @@ class IndexEdit:
             and old["digest"] == digest
         )
         return self.index.tag_count(digest) > moved
+
+
+def _without_tag(entry: dict[str, Any]) -> dict[str, Any]:
+    annotations = {key: value for key, value in entry["annotations"].items() if key != REF_NAME}
+    rest = {key: value for key, value in entry.items() if key != "annotations"}
+    return {**rest, "annotations": annotations} if annotations else rest
 
 
 def page_of(items: list[str], last: str | None, size: int | None) -> tuple[list[str], bool]:

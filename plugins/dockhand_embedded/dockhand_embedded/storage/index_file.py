@@ -165,6 +165,7 @@ class IndexFile:
         """Write the file at `path`."""
         self._path = path
         self._written: _Written | None = None
+        self._last_stamp: FileStamp | None = None
 
     def drop(self) -> None:
         """Delete the kept file; the next change writes the whole file."""
@@ -201,7 +202,9 @@ class IndexFile:
         try:
             if written and written.layout.removed <= max(PATCH_THRESHOLD, written.layout.size // 2):
                 return self._write_patches(written, edit, temporary, kept)
-            return self._write_whole(index, edit, temporary)
+            # If processes take turns in writing, a layout would seldom be of use.
+            again = stamp is not None and stamp == self._last_stamp
+            return self._write_whole(index, edit, temporary, with_layout=again)
         except BaseException:
             for path in (temporary, kept):
                 path.unlink(missing_ok=True)
@@ -210,11 +213,13 @@ class IndexFile:
             if written and self._written is not written:
                 written.drop()
 
-    def _write_whole(self, index: RepositoryIndex, edit: IndexEdit, temporary: Path) -> FileStamp:
+    def _write_whole(
+        self, index: RepositoryIndex, edit: IndexEdit, temporary: Path, *, with_layout: bool
+    ) -> FileStamp:
         layout = None
         # No `indent`, because with it `json` uses its slow encoder in pure Python.
         data = json.dumps(index.document(edit)).encode()
-        if len(data) >= PATCH_THRESHOLD:
+        if with_layout and len(data) >= PATCH_THRESHOLD:
             layout = _Layout(index, edit)
             data, layout.data = layout.data, b""
         fd = _create(temporary)
@@ -224,6 +229,7 @@ class IndexFile:
             os.close(fd)
         temporary.replace(self._path)
         sync_folder(self._path.parent)
+        self._last_stamp = stamp
         if layout:
             self._written = _Written(stamp, layout, [])
         return stamp

@@ -89,6 +89,15 @@ class RepositoryRelations:
             else:
                 self._read.add(manifest.digest)
 
+    def add_unread(self, manifests: Iterable[StoredManifest]) -> None:
+        """Add the manifests of an index that was just parsed."""
+        with self._lock:
+            for each in manifests:
+                unread = (
+                    self._unread_indexes if each.media_type in INDEX_TYPES else self._unread_images
+                )
+                unread[each.digest] = each.media_type
+
     def remove(self, digest: str) -> None:
         """Remove a manifest that was deleted."""
         with self._lock:
