@@ -6,6 +6,7 @@ import http.server
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -285,3 +286,96 @@ def test_events_parse_as_distribution_events(receiver: NotificationReceiver) -> 
     assert (mounted.repository, mounted.from_repository) == ("team/other", "team/app")
     assert [type(event) for event in events[-2:]] == [ManifestDeleted, TagDeleted]
     assert any(isinstance(event, BlobPushed) for event in events)
+
+
+def test_references_too_large_for_an_event_are_left_out(receiver: NotificationReceiver) -> None:
+    """The event itself arrives, and is small enough for every receiver."""
+    with connect_with_notifications(receiver) as registry:
+        layer = registry.upload_blob("a", b"layer").digest
+        descriptor = {"mediaType": "x/" + "y" * 200, "digest": str(layer), "size": 5}
+        for count, tag in ((100, "small"), (2048, "large")):
+            document = {"schemaVersion": 2, "config": descriptor, "layers": [descriptor] * count}
+            registry.put_manifest(
+                "a",
+                tag,
+                json.dumps(document).encode(),
+                media_type="application/vnd.oci.image.manifest.v1+json",
+            )
+    targets = {e["target"].get("tag"): e["target"] for e in receiver.events}
+    assert len(targets["small"]["references"]) == 101
+    assert "references" not in targets["large"]
+    assert max(int(headers["Content-Length"]) for headers, _ in receiver.received) < 200_000
+    parsed = EventParsers(Plugins()).parse(
+        receiver.received[-1][0], json.dumps(receiver.received[-1][1]).encode()
+    )
+    assert any(isinstance(event, ManifestPushed) for event in parsed)
+
+
+def test_platforms_in_references_have_known_fields_only(receiver: NotificationReceiver) -> None:
+    with connect_with_notifications(receiver) as registry:
+        child = push_image(registry, "a", "v1")
+        platform = {"os": "linux", "architecture": "arm64", "own": {"deep": [[[1]]]}}
+        entry = {**json.loads(child.descriptor().model_dump_json(by_alias=True, exclude_none=True))}
+        document = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [{**entry, "platform": platform}],
+        }
+        data = json.dumps(document).encode()
+        kind = "application/vnd.oci.image.index.v1+json"
+        registry.put_manifest("a", "all", data, media_type=kind)
+    [event] = [e for e in receiver.events if e["target"].get("tag") == "all"]
+    assert event["target"]["references"][0]["platform"] == {
+        "os": "linux",
+        "architecture": "arm64",
+    }
+
+
+def test_waiting_events_take_limited_memory(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an endpoint is down, the oldest events are dropped; the log says how many."""
+    import tracemalloc
+
+    from dockhand_embedded import Headers, RegistryRequest, notifications
+    from dockhand_embedded.protocol.messages import RegistryAction
+
+    monkeypatch.setattr(notifications, "_MAX_QUEUED", 1 << 20)
+    targets = [
+        notifications.NotificationTarget(url=f"http://127.0.0.1:{free_port()}/") for _ in range(3)
+    ]
+    notifier = notifications.Notifier(targets)
+    digest = "sha256:" + "0" * 64
+    descriptor = {"mediaType": "x/y", "digest": digest, "size": 1}
+    document = {"schemaVersion": 2, "config": descriptor, "layers": [descriptor] * 900}
+    manifest = json.dumps(document).encode()
+    request = RegistryRequest("PUT", "/v2/a/manifests/x", (), Headers([("User-Agent", "x" * 9999)]))
+    action = RegistryAction("push", "a", digest, "x/y", 7, "v1", manifest=manifest)
+    tracemalloc.start()
+    started = time.monotonic()
+    try:
+        for _ in range(4):
+            notifier.notify(request, [action] * 50)
+        used = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+        notifier.close(0)
+    assert used < 3 << 20  # the three queues share the bytes
+    messages = [r.message for r in caplog.records if "events of 1 MiB are waiting" in r.message]
+    assert messages
+    assert len(messages) <= 3 * (time.monotonic() - started + 1)
+
+
+def test_newest_events_are_kept(
+    receiver: NotificationReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dockhand_embedded import notifications
+
+    monkeypatch.setattr(notifications, "_MAX_QUEUED", 10_000)
+    monkeypatch.setattr(notifications, "_MIN_BACKOFF", 1.0)
+    receiver.reject_next = 1
+    with connect_with_notifications(receiver) as registry:
+        digests = [str(registry.upload_blob("a", str(n).encode()).digest) for n in range(40)]
+    pushed = [digest for action, _, digest, _ in receiver.summaries() if action == "push"]
+    assert 0 < len(pushed) < 40
+    assert pushed == digests[-len(pushed) :]

@@ -2,7 +2,8 @@
 
 Each endpoint gets every event after the action has succeeded, one event per envelope, in order. An
 event that an endpoint does not accept is sent again until the endpoint accepts it, and later events
-wait. Waiting events are kept in memory. As with Distribution, they are lost when the process ends.
+wait. Waiting events are kept in memory, of which they take a limited amount: while an endpoint is
+down, the oldest events are dropped. As with Distribution, they are lost when the process ends.
 
 Follows: Distribution's "Work with Notifications" (the envelope of Distribution 3).
 """
@@ -31,7 +32,15 @@ __all__ = ["NotificationTarget", "Notifier"]
 
 CONTENT_TYPE = "application/vnd.docker.distribution.events.v2+json"
 _log = logging.getLogger("dockhand_embedded")
-_MAX_QUEUED = 100_000  # events for each endpoint; an event takes about a kilobyte
+# Bytes of waiting events for each endpoint; an event takes about a kilobyte. The endpoints share
+# the bytes of an event.
+_MAX_QUEUED = 32 * 1024 * 1024
+_EVENT_OVERHEAD = 128  # bytes of memory for an event in addition to its content
+# Bytes of the descriptors in an event. Receivers limit what they accept; ours parses 1 MiB.
+_MAX_REFERENCES = 128 * 1024
+_MAX_TEXT = 1024  # characters of texts that a client chooses freely, such as its user agent
+_LOG_INTERVAL = 1.0  # seconds between two messages about dropped events
+_PLATFORM_FIELDS = frozenset({"architecture", "os", "os.version", "os.features", "variant"})
 _MIN_BACKOFF, _MAX_BACKOFF = 0.2, 30.0  # seconds
 
 
@@ -73,18 +82,23 @@ class Notifier:
         request_fields = {
             "id": str(uuid.uuid4()),
             "addr": request.client,
-            "host": request.headers.get("host", ""),
+            "host": request.headers.get("host", "")[:_MAX_TEXT],
             "method": request.method,
-            "useragent": request.headers.get("user-agent", ""),
+            "useragent": request.headers.get("user-agent", "")[:_MAX_TEXT],
         }
+        # The actions of a push with several tags have the same manifest.
+        manifest = next((action.manifest for action in actions if action.manifest), None)
+        references = _references(json.loads(manifest)) if manifest else None
         for action in actions:
             event = {
                 "id": str(uuid.uuid4()),
                 "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
                 "action": action.kind,
-                "target": _event_target(action, request.origin),
+                "target": _event_target(
+                    action, request.origin, references if action.manifest else None
+                ),
                 "request": request_fields,
-                "actor": {"name": request.user} if request.user else {},
+                "actor": {"name": request.user[:_MAX_TEXT]} if request.user else {},
                 "source": self._source,
             }
             body = json.dumps({"events": [event]}).encode()
@@ -112,24 +126,21 @@ class _EndpointQueue:
         self._process = os.getpid()
         self._bodies: deque[bytes] = deque()
         self._changed = threading.Condition()
+        self._size = 0  # bytes of memory that `_bodies` takes
         self._running = False
-        self._lost = 0
+        self._dropped = 0  # events since the last message about dropped events
+        self._next_message = 0.0
 
     def put(self, body: bytes) -> None:
         if self._process != os.getpid():
             self._reset()  # after a fork: the parent process still sends the queued events
         with self._changed:
-            if len(self._bodies) >= _MAX_QUEUED:
-                # An event must be lost; the new one is dropped, since that is easier to count.
-                self._lost += 1
-                if self._lost == 1:
-                    _log.error(
-                        "%s: %d events are queued; further events are lost",
-                        self._endpoint.url,
-                        _MAX_QUEUED,
-                    )
-                return
             self._bodies.append(body)
+            self._size += len(body) + _EVENT_OVERHEAD
+            while self._size > _MAX_QUEUED and len(self._bodies) > 1:
+                self._remove_first()
+                self._dropped += 1
+            self._log_dropped()
             if not self._running:
                 thread = threading.Thread(target=self._run, name="notifications", daemon=True)
                 try:
@@ -139,6 +150,22 @@ class _EndpointQueue:
                 else:
                     self._running = True
 
+    def _remove_first(self) -> None:
+        self._size -= len(self._bodies.popleft()) + _EVENT_OVERHEAD
+
+    def _log_dropped(self) -> None:
+        now = time.monotonic()
+        if not self._dropped or now < self._next_message:
+            return
+        _log.error(
+            "%s: events of %d MiB are waiting; the oldest %d of them are lost",
+            self._endpoint.url,
+            _MAX_QUEUED >> 20,
+            self._dropped,
+        )
+        self._dropped = 0
+        self._next_message = now + _LOG_INTERVAL
+
     def close(self, until: float) -> None:
         with self._changed:
             while self._bodies and self._process == os.getpid():
@@ -146,6 +173,7 @@ class _EndpointQueue:
                 if left <= 0 or not self._changed.wait(left):
                     _log.warning("%s: %d events are lost", self._endpoint.url, len(self._bodies))
                     self._bodies.clear()
+                    self._size = 0
                     self._changed.notify_all()
 
     def _run(self) -> None:
@@ -157,6 +185,7 @@ class _EndpointQueue:
         with httpx.Client(timeout=self._endpoint.timeout, headers=headers, trust_env=False) as http:
             while True:
                 with self._changed:
+                    self._log_dropped()
                     if not self._bodies:
                         self._running = False
                         return
@@ -165,8 +194,8 @@ class _EndpointQueue:
                 if problem is None:
                     backoff = _MIN_BACKOFF
                     with self._changed:
-                        if self._bodies and self._bodies[0] is body:  # else `close` dropped it
-                            self._bodies.popleft()
+                        if self._bodies and self._bodies[0] is body:  # else it was dropped
+                            self._remove_first()
                         self._changed.notify_all()
                     continue
                 if backoff == _MIN_BACKOFF:
@@ -186,7 +215,9 @@ class _EndpointQueue:
             return str(error) or type(error).__name__
 
 
-def _event_target(action: RegistryAction, origin: str) -> dict[str, Any]:
+def _event_target(
+    action: RegistryAction, origin: str, references: list[dict[str, Any]] | None
+) -> dict[str, Any]:
     target: dict[str, Any] = {
         "mediaType": action.media_type,
         "digest": action.digest,
@@ -202,17 +233,27 @@ def _event_target(action: RegistryAction, origin: str) -> dict[str, Any]:
         target["tag"] = action.tag
     if action.source:
         target["fromRepository"] = action.source
-    if action.manifest:
-        target["references"] = _references(json.loads(action.manifest))
+    if references is not None:
+        target["references"] = references
     return target
 
 
-def _references(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The descriptors in a manifest or index, with the fields that an event contains."""
+def _references(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The descriptors in a manifest or index, with the fields that an event contains.
+
+    Returns:
+        None if the descriptors are too large for an event. The receiver can read the manifest.
+    """
     descriptors = [document.get("config"), *(document.get("layers") or ())]
     descriptors += document.get("manifests") or ()
-    return [
-        {key: entry[key] for key in ("mediaType", "digest", "size", "platform") if key in entry}
-        for entry in descriptors
-        if isinstance(entry, dict) and "digest" in entry
-    ]
+    found = []
+    for entry in descriptors:
+        if not isinstance(entry, dict) or "digest" not in entry:
+            continue
+        reference = {key: entry[key] for key in ("mediaType", "digest", "size") if key in entry}
+        if isinstance(entry.get("platform"), dict):
+            reference["platform"] = {
+                key: value for key, value in entry["platform"].items() if key in _PLATFORM_FIELDS
+            }
+        found.append(reference)
+    return found if len(json.dumps(found)) <= _MAX_REFERENCES else None

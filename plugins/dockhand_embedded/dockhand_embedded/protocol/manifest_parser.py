@@ -13,6 +13,7 @@ from typing import Any
 
 from dockhand_embedded.protocol.messages import RequestRejectedError
 from dockhand_embedded.protocol.names import is_digest
+from dockhand_embedded.protocol.strict_json import check_names, parse_strict
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -27,6 +28,32 @@ _NONDISTRIBUTABLE = re.compile(
 )
 # A descriptor may have a digest of any algorithm; the registry stores only sha256 and sha512.
 _ANY_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+# Real images have up to 130 layers, and artifacts a few hundred. Each layer is looked up while the
+# repository is locked.
+MAX_LAYERS = 2048
+MAX_MANIFESTS = 8192
+# Characters; RFC 6838, 4.2, allows 127 on each side of the slash.
+_MAX_MEDIA_TYPE = 255
+_MAX_DIGEST = 512
+# Bytes. A list of referrers repeats the annotations of each referrer; clients read at most 4 MiB
+# of a list (oras).
+MAX_REFERRER_ANNOTATIONS = 1024 * 1024
+
+
+def _by_folded_name(*names: str) -> dict[str, str]:
+    return {name.casefold(): name for name in names}
+
+
+_DOCUMENT_FIELDS = _by_folded_name(
+    "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject",
+    "annotations", "fsLayers",
+)  # fmt: skip
+_DESCRIPTOR_FIELDS = _by_folded_name(
+    "mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"
+)
+_PLATFORM_FIELDS = _by_folded_name(
+    "architecture", "os", "os.version", "os.features", "variant", "features"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +96,9 @@ def parse_manifest(data: bytes, media_type: str, *, strict: bool = True) -> Pars
         RequestRejectedError: 400 MANIFEST_INVALID, if the data is not a valid manifest.
     """
     try:
-        # `json.loads` would also accept bytes in UTF-16, which clients cannot read.
-        document = json.loads(data.decode())
+        document = parse_strict(data) if strict else json.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        raise _invalid("the manifest is not JSON") from error
+        raise _invalid(f"the manifest {error if strict else 'is not JSON'}") from error
     if not isinstance(document, dict):
         raise _invalid("the manifest is not a JSON object")
     is_index = media_type in INDEX_TYPES
@@ -82,7 +108,7 @@ def parse_manifest(data: bytes, media_type: str, *, strict: bool = True) -> Pars
     children: list[DescriptorRef] = []
     config_type = None
     if is_index:
-        for entry in _list_field(document, "manifests", strict=strict):
+        for entry in _list_field(document, "manifests", MAX_MANIFESTS, strict=strict):
             child = _descriptor(entry, "manifests", strict=strict)
             if child:
                 children.append(child)
@@ -91,7 +117,7 @@ def parse_manifest(data: bytes, media_type: str, *, strict: bool = True) -> Pars
         if config:
             blobs[config.digest] = None
             config_type = config.media_type
-        for entry in _list_field(document, "layers", strict=strict):
+        for entry in _list_field(document, "layers", MAX_LAYERS, strict=strict):
             layer = _descriptor(entry, "layers", strict=strict)
             if layer and not (_NONDISTRIBUTABLE.fullmatch(layer.media_type) or entry.get("urls")):
                 blobs[layer.digest] = None
@@ -118,11 +144,33 @@ def _check_fields(document: dict[str, Any], media_type: str, *, is_index: bool) 
         raise _invalid(f"the body's mediaType differs from the Content-Type {media_type}")
     # Clients would disagree about a document that is both a manifest and an index
     # (CVE-2021-41190).
-    for name in ("config", "layers") if is_index else ("manifests",):
+    for name in ("config", "layers", "fsLayers") if is_index else ("manifests", "fsLayers"):
         if document.get(name) is not None:
             raise _invalid(f"a document of type {media_type} cannot have {name!r}")
+    _check_spelling(document, _DOCUMENT_FIELDS, "the manifest")
+    _check_text(document.get("artifactType"), "artifactType")
     if "annotations" in document and not _is_annotations(document["annotations"]):
         raise _invalid("annotations must map strings to strings")
+    if (
+        document.get("subject") is not None
+        and len(json.dumps(document.get("annotations"))) > MAX_REFERRER_ANNOTATIONS
+    ):
+        raise _invalid(
+            "the annotations of a manifest with a subject are larger than the limit of "
+            f"{MAX_REFERRER_ANNOTATIONS} bytes: put them into a layer"
+        )
+
+
+def _check_spelling(value: dict[str, Any], known: dict[str, str], where: str) -> None:
+    try:
+        check_names(value, known, where)
+    except ValueError as error:
+        raise _invalid(str(error)) from None
+
+
+def _check_text(value: Any, where: str) -> None:
+    if value is not None and not (isinstance(value, str) and len(value) <= _MAX_MEDIA_TYPE):
+        raise _invalid(f"{where} must be a media type of at most {_MAX_MEDIA_TYPE} characters")
 
 
 def _is_annotations(value: Any) -> bool:
@@ -131,9 +179,11 @@ def _is_annotations(value: Any) -> bool:
     )
 
 
-def _list_field(document: dict[str, Any], name: str, *, strict: bool) -> list[Any]:
+def _list_field(document: dict[str, Any], name: str, limit: int, *, strict: bool) -> list[Any]:
     value = document.get(name)
     if isinstance(value, list):
+        if strict and len(value) > limit:
+            raise _invalid(f"{name!r} has {len(value)} descriptors; the limit is {limit}")
         return value
     if strict:
         raise _invalid(f"{name!r} must be a list")
@@ -145,19 +195,53 @@ def _descriptor(value: Any, where: str, *, strict: bool) -> DescriptorRef | None
         digest, kind, size = value.get("digest"), value.get("mediaType"), value.get("size")
         valid = (
             isinstance(digest, str)
+            and len(digest) <= _MAX_DIGEST
             and _ANY_DIGEST.fullmatch(digest) is not None
             # The digest of a known algorithm must have the right number of digits.
             and (is_digest(digest) or not digest.startswith(("sha256:", "sha512:")))
             and isinstance(kind, str)
-            and kind != ""
+            and 0 < len(kind) <= _MAX_MEDIA_TYPE
             and type(size) is int
             and size >= 0
         )
         if valid:
+            if strict:
+                _check_optional_fields(value, where)
             return DescriptorRef(str(digest), str(kind))
     if strict:
         raise _invalid(f"{where!r}: a descriptor needs mediaType, digest and size")
     return None
+
+
+def _check_optional_fields(value: dict[str, Any], where: str) -> None:
+    if len(value) == 3:  # it has only the required fields
+        return
+    _check_spelling(value, _DESCRIPTOR_FIELDS, f"a descriptor in {where!r}")
+    _check_text(value.get("artifactType"), f"{where!r}: artifactType")
+    if not _is_annotations(value.get("annotations")):
+        raise _invalid(f"{where!r}: annotations must map strings to strings")
+    if not isinstance(value.get("data"), str | None):
+        raise _invalid(f"{where!r}: data must be a string")
+    if not _is_texts(value.get("urls")):
+        raise _invalid(f"{where!r}: urls must be a list of strings")
+    platform = value.get("platform")
+    if platform is None:
+        return
+    if not isinstance(platform, dict):
+        raise _invalid(f"{where!r}: platform must be an object")
+    _check_spelling(platform, _PLATFORM_FIELDS, f"a platform in {where!r}")
+    for name in _PLATFORM_FIELDS.values():
+        field = platform.get(name)
+        is_list = name in {"os.features", "features"}
+        if not (_is_texts(field) if is_list else isinstance(field, str | None)):
+            expected = "a list of strings" if is_list else "a string"
+            raise _invalid(f"{where!r}: {name} of a platform must be {expected}")
+
+
+def _is_texts(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list) and all(isinstance(text, str) for text in value)
+    )
 
 
 def _nonempty_text(value: Any) -> str | None:

@@ -7,6 +7,7 @@ Referrers", "Content Management".
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from dockhand_embedded.protocol.manifest_parser import (
     INDEX_TYPES,
     MANIFEST_TYPES,
+    MAX_REFERRER_ANNOTATIONS,
     OCI_INDEX,
     ParsedManifest,
     parse_manifest,
@@ -37,10 +39,11 @@ from dockhand_embedded.storage.base import Storage
 from dockhand_embedded.storage.index import RepositoryIndex
 from dockhand_embedded.storage.relations import ManifestRelations, StoredManifest
 
-# Limits of one page of referrers. The size of a manifest is an upper limit of the size of its
-# descriptor, which repeats its annotations. Clients read at most 4 MiB (oras) or 8 MiB of a reply.
+# Limits of one page of referrers: their number, and the bytes of their manifests, which are read
+# for the page. A descriptor repeats the annotations of its manifest, so this limits the reply, too;
+# clients read at most 4 MiB of it (oras).
 _MAX_REFERRERS = 1000
-_MAX_REFERRERS_SIZE = 2 * 1024 * 1024  # bytes
+_MAX_REFERRERS_SIZE = 1024 * 1024
 # The number of errors in one reply.
 _MAX_ERRORS = 100
 # The number of tags in a push by digest. Each tag is an entry of the index and an event.
@@ -237,7 +240,8 @@ class ManifestHandlers:
         }
         if parsed.artifact_type:
             entry["artifactType"] = parsed.artifact_type
-        if parsed.annotations:
+        # Another tool may have stored larger annotations than a push can have.
+        if parsed.annotations and len(json.dumps(parsed.annotations)) <= MAX_REFERRER_ANNOTATIONS:
             entry["annotations"] = parsed.annotations
         return entry
 
