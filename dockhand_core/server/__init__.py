@@ -4,27 +4,31 @@ The module `htpasswd` is imported separately, because it needs bcrypt.
 """
 
 from dockhand_core.server.basic_auth import basic_credentials
-from dockhand_core.server.client_address import client_address, network_of
+from dockhand_core.server.client_networks import client_address, network_of
 from dockhand_core.server.failure_limiter import FailureLimiter
+from dockhand_core.server.http_limits import HttpLimits
 from dockhand_core.server.options import (
     add_listening_options,
-    add_plain_http_option,
     is_loopback,
+    limits_of,
     positive_int,
+    positive_seconds,
     refuse_plain_http,
 )
 from dockhand_core.server.run import listen, program, serve, serve_options
 
 __all__ = [
     "FailureLimiter",
+    "HttpLimits",
     "add_listening_options",
-    "add_plain_http_option",
     "basic_credentials",
     "client_address",
+    "limits_of",
     "is_loopback",
     "listen",
     "network_of",
     "positive_int",
+    "positive_seconds",
     "program",
     "refuse_plain_http",
     "serve",

@@ -1,55 +1,100 @@
-"""A size limit on request headers, for uvicorn's httptools protocol.
+"""Limits of the servers on connections and request heads, and a check of request heads.
 
-Without this limit, a client could make httptools collect a request line and headers of any size in
-memory. h11, the other HTTP parser of uvicorn, has such a limit but is slower.
+`http_protocols` and `connections` enforce the limits on time, bytes and connections. This module
+needs no HTTP library.
 """
 
 from __future__ import annotations
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-__all__ = ["HeaderLimitProtocol"]
+__all__ = ["HttpLimits", "RequestHeadCheck", "error_reply"]
 
-_LIMIT = 64 << 10  # bytes; the maximum size of a request's line and headers together
-_TOO_LARGE = b"\r\n".join(
-    [
-        b"HTTP/1.1 431 Request Header Fields Too Large",
-        b"Content-Length: 0",
-        b"Connection: close",
-        b"",
-        b"",
-    ]
-)
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_REASONS = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
 
 
-class HeaderLimitProtocol(HttpToolsProtocol):
-    """uvicorn's httptools protocol, with a limit on the size of a request's line and headers.
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """The limits of a server on its clients.
 
-    If a request exceeds the limit, the server replies with status 431 and closes the connection.
+    Attributes:
+        head_timeout: seconds in which the TLS handshake, and then the line and headers of a
+            request, must arrive, counted from the start of the connection or, on a connection that
+            is kept alive, from the first byte of the request.
+        stall_timeout: seconds without a byte after which a connection is closed: of a request's
+            body while the server reads it, or of a reply that the client does not read.
+        max_head: bytes of a request's line and headers together. Trailers and chunk extensions
+            have the same limit.
+        max_connections: connections that may be open at once.
+        backlog: connections that the operating system queues before the server accepts them.
     """
 
-    _reading_headers = False
-    _header_bytes = 0
+    head_timeout: float = 30.0
+    stall_timeout: float = 60.0
+    max_head: int = 64 << 10
+    max_connections: int = 512
+    backlog: int = 128
 
-    def on_message_begin(self) -> None:
-        """Start counting bytes, because a request begins."""
-        self._reading_headers, self._header_bytes = True, 0
-        super().on_message_begin()
 
-    def on_headers_complete(self) -> None:
-        """Stop counting bytes, because the headers end; the application limits the body."""
-        self._reading_headers = False
-        super().on_headers_complete()
+def error_reply(status: int) -> bytes:
+    """The bytes of a reply without a body, after which the connection is closed."""
+    head = f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    return head.encode()
 
-    def data_received(self, data: bytes) -> None:
-        """Parse the data, then check the limit.
 
-        Headers that arrive complete in one read are not checked. Their size is bounded by the size
-        of a read, at most 256 KiB in asyncio and uvloop.
-        """
-        super().data_received(data)
-        if self._reading_headers:
-            self._header_bytes += len(data)
-            if self._header_bytes > _LIMIT and not self.transport.is_closing():
-                self.transport.write(_TOO_LARGE)
-                self.transport.close()
+class RequestHeadCheck:
+    """An ASGI application that refuses requests with an ambiguous or too large head.
+
+    The connection is closed after such a request, since the end of its body may be a matter of
+    opinion: what a proxy takes for a body, the server could take for a further request.
+
+    Args:
+        app: the ASGI application that gets all other requests.
+        max_head: maximum number of bytes of a request's line and headers.
+
+    Follows: RFC 9112, sections 3.2 (Host), 6.1 (Transfer-Encoding) and 6.3 (the length of bodies).
+    """
+
+    def __init__(self, app: AsgiApp, max_head: int) -> None:
+        self._app, self._max_head = app, max_head
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Refuse the request, or pass it on."""
+        if scope["type"] == "http" and (status := self._refusal(scope)):
+            headers = [(b"content-length", b"0"), (b"connection", b"close")]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body"})
+            return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Message) -> int | None:
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        size = len(scope["raw_path"]) + len(scope["query_string"])
+        size += sum(len(name) + len(value) + 4 for name, value in headers)
+        if size > self._max_head:
+            return 431
+        hosts, codings, has_length = 0, [], False
+        for name, value in headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                codings.append(value.strip().lower())
+            elif name == b"content-length":
+                has_length = True
+        has_wrong_coding = codings and (
+            codings != [b"chunked"] or has_length or scope["http_version"] == "1.0"
+        )
+        has_wrong_host = hosts > 1 or (not hosts and scope["http_version"] != "1.0")
+        return 400 if has_wrong_coding or has_wrong_host else None

@@ -6,11 +6,14 @@ import argparse
 import ipaddress
 import sys
 
+from dockhand_core.server.http_limits import HttpLimits
+
 __all__ = [
     "add_listening_options",
-    "add_plain_http_option",
+    "limits_of",
     "is_loopback",
     "positive_int",
+    "positive_seconds",
     "refuse_plain_http",
 ]
 
@@ -36,8 +39,23 @@ def positive_int(text: str) -> int:
     return number
 
 
+def positive_seconds(text: str) -> float:
+    """Parse the value of an option that is a number of seconds above 0.
+
+    Raises:
+        ValueError: the text is not a number.
+        argparse.ArgumentTypeError: the number is 0, negative or infinite.
+    """
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError("must be more than 0 seconds")
+    return number
+
+
 def add_listening_options(parser: argparse.ArgumentParser, port: int) -> argparse._ArgumentGroup:
-    """Add options for the host, the port and TLS, which `serve_options` reads.
+    """Add options for the host, the port, TLS and the limits of connections.
+
+    `refuse_plain_http`, `limits_of` and `serve_options` read these options.
 
     Args:
         parser: parser of the server's command line.
@@ -55,15 +73,55 @@ def add_listening_options(parser: argparse.ArgumentParser, port: int) -> argpars
         "--tls-certificate", metavar="FILE", help="serve HTTPS with this certificate chain, PEM"
     )
     group.add_argument("--tls-key", metavar="FILE", help="private key of the certificate, PEM")
-    return group
-
-
-def add_plain_http_option(group: argparse._ArgumentGroup) -> None:
-    """Add the option `--plain-http`, for servers that receive secrets; see `refuse_plain_http`."""
     group.add_argument(
         "--plain-http",
         action="store_true",
         help="allow a --host that is not loopback without TLS, behind a proxy that terminates TLS",
+    )
+    limits = parser.add_argument_group("limits of connections")
+    usual = HttpLimits()
+    limits.add_argument(
+        "--head-timeout",
+        type=positive_seconds,
+        default=usual.head_timeout,
+        metavar="SECONDS",
+        help="close a connection if the TLS handshake, or the line and headers of a request, take "
+        f"longer ({usual.head_timeout:g})",
+    )
+    limits.add_argument(
+        "--stall-timeout",
+        type=positive_seconds,
+        default=usual.stall_timeout,
+        metavar="SECONDS",
+        help="close a connection if no byte of a request's body arrives, or no byte of a reply is "
+        f"read, for this long ({usual.stall_timeout:g})",
+    )
+    limits.add_argument(
+        "--max-connections",
+        type=positive_int,
+        default=usual.max_connections,
+        metavar="N",
+        help="connections that may be open at once; a further one replaces one that waits for a "
+        f"request, or is refused with 503 ({usual.max_connections})",
+    )
+    limits.add_argument(
+        "--backlog",
+        type=positive_int,
+        default=usual.backlog,
+        metavar="N",
+        help="connections that the operating system queues before the server accepts them "
+        f"({usual.backlog})",
+    )
+    return group
+
+
+def limits_of(options: argparse.Namespace) -> HttpLimits:
+    """The limits in a parsed command line with the options of `add_listening_options`."""
+    return HttpLimits(
+        head_timeout=options.head_timeout,
+        stall_timeout=options.stall_timeout,
+        max_connections=options.max_connections,
+        backlog=options.backlog,
     )
 
 
@@ -71,8 +129,7 @@ def refuse_plain_http(options: argparse.Namespace, secrets: str) -> None:
     """Exit with a message if clients would send secrets over the network unencrypted.
 
     Args:
-        options: parsed command line, with the options that `add_listening_options` and
-            `add_plain_http_option` add.
+        options: parsed command line, with the options that `add_listening_options` adds.
         secrets: kind of the secrets, for the message, such as `passwords`.
     """
     if not (is_loopback(options.host) or options.tls_certificate or options.plain_http):

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockhand_core.errors import DockhandError
+from dockhand_core.server.http_limits import HttpLimits, RequestHeadCheck
+from dockhand_core.server.options import limits_of, refuse_plain_http
 
 if TYPE_CHECKING:
     import argparse
@@ -22,15 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ["listen", "program", "serve", "serve_options"]
 
-_BACKLOG = 2048
 
-
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, backlog: int = 128) -> socket.socket:
     """Open a TCP socket that listens; connections queue until the server accepts them.
 
     Args:
         host: host name or address, IPv4 or IPv6.
         port: port number; 0 for any free port.
+        backlog: connections that the operating system queues.
 
     Raises:
         OSError: the address is not an address of this machine, or it is in use.
@@ -46,7 +47,7 @@ def listen(host: str, port: int) -> socket.socket:
         if os.name == "posix":  # on Windows this option would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        listener.listen(backlog)
     except BaseException:
         listener.close()
         raise
@@ -61,6 +62,8 @@ def serve(
     package: str,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
+    limits: HttpLimits | None = None,
+    prefer_h11: bool = False,
     **settings: Any,
 ) -> None:
     """Serve an ASGI application until SIGINT or SIGTERM.
@@ -76,45 +79,59 @@ def serve(
             uvicorn is missing.
         certificate: PEM file of the certificate chain, to serve HTTPS.
         key: PEM file of the certificate's private key.
+        limits: limits of connections and request heads; the defaults of `HttpLimits` unless given.
+        prefer_h11: parse HTTP with h11, even if the faster httptools is installed.
         settings: more arguments of `uvicorn.Config`.
     """
     try:
         import uvicorn
+
+        from dockhand_core.server.connections import LimitedServer
+        from dockhand_core.server.http_protocols import limited_protocol
     except ImportError:
         sys.exit(f'uvicorn is not installed: pip install "{package}[server]"')
+    limits = limits or HttpLimits()
     if bool(certificate) != bool(key):
         sys.exit("--tls-certificate and --tls-key belong together")
+    # uvicorn logs a warning for each malformed request, which any client could repeat endlessly.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
-        app,
+        RequestHeadCheck(app, limits.max_head),
         log_config=None,
         access_log=False,
         server_header=False,
         ws="none",
         ssl_certfile=certificate,
         ssl_keyfile=str(key) if key else None,
-        **{"http": _http_protocol(), **settings},
+        http=limited_protocol(limits, prefer_h11=prefer_h11),
+        h11_max_incomplete_event_size=limits.max_head,
+        **settings,
     )
     try:
         config.load()
     except OSError as error:  # includes ssl.SSLError, for a file that is not PEM
         sys.exit(f"--tls-certificate {certificate}, --tls-key: {error}")
-    with _listen_or_exit(host, port) as listener:
+    with _listen_or_exit(host, port, limits.backlog) as listener:
         authority = f"[{host}]" if ":" in host else host
         scheme = "https" if certificate else "http"
         url = f"{scheme}://{authority}:{listener.getsockname()[1]}"
-        asyncio.run(_serve_until_signal(uvicorn.Server(config), listener, url))
+        asyncio.run(_serve_until_signal(LimitedServer(config, limits), listener, url))
 
 
 def serve_options(app: Any, options: argparse.Namespace, *, package: str, **settings: Any) -> None:
     """Serve an ASGI application with the options of `add_listening_options`; see `serve`.
+
+    Exits with a message if the options would expose the application without TLS. A program that
+    creates something before it serves calls `refuse_plain_http` first.
 
     Args:
         app: ASGI application.
         options: parsed command line.
         package: name of the package whose extra `server` contains uvicorn, for the message if
             uvicorn is missing.
-        settings: more arguments of `uvicorn.Config`.
+        settings: more arguments of `serve`, and of `uvicorn.Config`.
     """
+    refuse_plain_http(options, "requests")
     serve(
         app,
         host=options.host,
@@ -122,7 +139,7 @@ def serve_options(app: Any, options: argparse.Namespace, *, package: str, **sett
         package=package,
         certificate=options.tls_certificate,
         key=options.tls_key,
-        **settings,
+        **{"limits": limits_of(options), **settings},
     )
 
 
@@ -148,19 +165,10 @@ def program(*errors: type[Exception], verbose: bool = False) -> Iterator[None]:
         sys.exit(str(error))
 
 
-def _http_protocol() -> Any:
-    """Return uvicorn's HTTP protocol: the faster httptools if it is installed, otherwise h11."""
-    try:
-        from dockhand_core.server.http_limits import HeaderLimitProtocol
-    except ImportError:
-        return "h11"
-    return HeaderLimitProtocol
-
-
-def _listen_or_exit(host: str, port: int) -> socket.socket:
+def _listen_or_exit(host: str, port: int, backlog: int) -> socket.socket:
     """Open a listening socket, or exit with a message if the address cannot be used."""
     try:
-        return listen(host, port)
+        return listen(host, port, backlog)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         sys.exit(f"cannot listen on {host}:{port}: {reason}; --port 0 takes one that is free")

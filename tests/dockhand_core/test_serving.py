@@ -13,7 +13,7 @@ import pytest
 from registries import embedded
 
 from dockhand_core import ConfigError
-from dockhand_core.server import add_listening_options, program, run, serve_options
+from dockhand_core.server import HttpLimits, add_listening_options, program, run, serve_options
 
 HEADER_LIMIT = 64 << 10
 
@@ -70,6 +70,8 @@ def test_serve_options_passes_options_and_settings_on(monkeypatch: pytest.Monkey
     parser = argparse.ArgumentParser()
     add_listening_options(parser, 5000)
     arguments = ["--host", "::1", "--tls-certificate", "chain.pem", "--tls-key", "key.pem"]
+    arguments += ["--head-timeout", "5", "--stall-timeout", "6", "--max-connections", "7"]
+    arguments += ["--backlog", "8"]
     serve_options("app", parser.parse_args(arguments), package="dockhand-x", lifespan="off")
     assert served == [
         (
@@ -80,6 +82,7 @@ def test_serve_options_passes_options_and_settings_on(monkeypatch: pytest.Monkey
                 "package": "dockhand-x",
                 "certificate": "chain.pem",
                 "key": "key.pem",
+                "limits": HttpLimits(5, 6, max_connections=7, backlog=8),
                 "lifespan": "off",
             },
         )

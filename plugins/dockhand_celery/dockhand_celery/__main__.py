@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from dockhand_webhook import Dispatcher, Inbox
-from dockhand_webhook.cli import (
-    add_handler_options,
-    backoff_of,
-    positive_seconds,
-    run_until_signal,
-)
+from dockhand_webhook.cli import add_handler_options, backoff_of, run_until_signal
 
 from dockhand_celery.executor import CeleryExecutor
 from dockhand_core import ConfigError, Plugins
 from dockhand_core.events import event_handlers
-from dockhand_core.server import program
+from dockhand_core.server import positive_seconds, program
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from dockhand_core.server import (
     is_loopback,
     positive_int,
     program,
+    refuse_plain_http,
     serve_options,
 )
 from dockhand_embedded.storage.garbage_collection import GRACE, collect_garbage
@@ -181,6 +182,7 @@ def _serve(options: argparse.Namespace) -> None:
             f"--host {options.host} is reachable from other machines without access control: give "
             "--htpasswd FILE or --token-realm URL, or --anonymous to allow that"
         )
+    refuse_plain_http(options, "passwords and tokens" if has_authentication else "requests")
     serve_options(_application(options), options, package="dockhand-embedded")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sqlite3
 import sys
 from collections.abc import Sequence
 
 from dockhand_core.server import (
     add_listening_options,
-    add_plain_http_option,
+    limits_of,
     program,
     refuse_plain_http,
     serve_options,
@@ -32,7 +33,6 @@ def _argument_parser() -> argparse.ArgumentParser:
         "--config", default=_CONFIG, metavar="FILE", help=f"the settings file ({_CONFIG})"
     )
     listening = add_listening_options(parser, 5001)
-    add_plain_http_option(listening)
     listening.add_argument(
         "--verbose", action="store_true", help="log every issued token on standard error"
     )
@@ -97,19 +97,20 @@ def _print_refresh_tokens(tokens: RefreshTokens) -> None:
 def _check_or_serve(options: argparse.Namespace, settings: Settings) -> None:
     from dockhand_token_server.app import create_app
 
+    if not options.check:
+        refuse_plain_http(options, "passwords")
     app = create_app(settings)
     if options.check:
         print(f"{options.config}: the settings are valid")
         return
-    refuse_plain_http(options, "passwords")
     serve_options(
         app,
         options,
         package="dockhand-token-server",
         lifespan="off",
         proxy_headers=False,  # the application reads X-Forwarded-For itself
-        http="h11",  # its limit on the size of headers is configurable
-        h11_max_incomplete_event_size=_MAX_HEAD,
+        prefer_h11=True,  # httptools is not a dependency of this package
+        limits=dataclasses.replace(limits_of(options), max_head=_MAX_HEAD),
     )
 
 

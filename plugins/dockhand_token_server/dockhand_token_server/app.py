@@ -52,7 +52,7 @@ def create_app(
     elif not isinstance(settings, Settings):
         settings = Settings.parse(settings)
     handlers = _RequestHandlers(settings, TokenIssuer(settings, plugins or Plugins()))
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/token", handlers.token, methods=["GET", "POST"]),
             Route("/.well-known/jwks.json", handlers.jwks, methods=["GET"]),
@@ -62,6 +62,10 @@ def create_app(
             HTTPException: _http_exception_response,
         },
     )
+    # Behind a proxy that terminates TLS, a redirect to the path with another slash is to http, and
+    # clients would send their password there.
+    app.router.redirect_slashes = False
+    return app
 
 
 class _RequestHandlers:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from dockhand_core.server import (
     add_listening_options,
-    add_plain_http_option,
     program,
     refuse_plain_http,
     serve_options,
@@ -30,7 +29,6 @@ def _arguments() -> argparse.ArgumentParser:
     listening.add_argument(
         "--anonymous", action="store_true", help="accept notifications without a token"
     )
-    add_plain_http_option(listening)
     handlers = parser.add_argument_group("calling handlers")
     handlers.add_argument(
         "--no-dispatch",
@@ -53,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _serve(options: argparse.Namespace) -> None:
     from dockhand_webhook.app import create_app
 
+    refuse_plain_http(options, "tokens")
     app = create_app(
         inbox=options.inbox,
         anonymous=options.anonymous,
@@ -62,7 +61,6 @@ def _serve(options: argparse.Namespace) -> None:
         backoff=cli.backoff_of(options),
         lease=options.lease,
     )
-    refuse_plain_http(options, "tokens")
     serve_options(
         app,
         options,

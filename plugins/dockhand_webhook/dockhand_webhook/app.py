@@ -157,6 +157,9 @@ class Receiver(Starlette):
         routes.append(Route("/healthz", self._health, methods=["GET"]))
         routes.append(Route("/metrics", self._metrics, methods=["GET"]))
         super().__init__(routes=routes, lifespan=self.lifespan)
+        # Behind a proxy that terminates TLS, a redirect to the path with another slash is to http,
+        # and clients would send their token there.
+        self.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; start the dispatcher first if no lifespan has done so."""

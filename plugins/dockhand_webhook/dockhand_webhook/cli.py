@@ -11,7 +11,7 @@ from typing import Any
 
 from dockhand_core import ConfigError, EventInvalid, Plugins
 from dockhand_core.events import EventParsers, event_handlers
-from dockhand_core.server import positive_int
+from dockhand_core.server import positive_int, positive_seconds
 from dockhand_webhook import environment, snippets
 from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcessExecutor
 from dockhand_webhook.errors import DeadLetterError
@@ -23,7 +23,6 @@ __all__ = [
     "add_commands",
     "add_handler_options",
     "backoff_of",
-    "positive_seconds",
     "run_until_signal",
 ]
 
@@ -85,14 +84,6 @@ def add_handler_options(group: argparse._ArgumentGroup, *, inherit: bool = False
 def backoff_of(options: argparse.Namespace) -> Backoff:
     """Create the `Backoff` that the options of `add_handler_options` describe."""
     return Backoff(attempts=options.attempts, first=options.retry_after)
-
-
-def positive_seconds(text: str) -> float:
-    """Parse a number of seconds above 0 from the command line; for argparse's `type`."""
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError("must be more than 0 seconds")
-    return number
 
 
 def add_commands(commands: Any) -> None:

@@ -1,0 +1,171 @@
+"""A uvicorn server that limits its connections: how many are open, and how long each may wait."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+
+from dockhand_core.server.http_limits import HttpLimits, error_reply
+from dockhand_core.server.http_protocols import LimitedProtocol
+
+__all__ = ["LimitedServer"]
+
+_TLS_SHUTDOWN = 5.0  # seconds that a client may take to confirm the end of TLS
+_ACCEPT_PAUSE = 0.1  # seconds, if the process or the system has no free file descriptor
+_log = logging.getLogger("dockhand.server")
+
+
+class LimitedServer(uvicorn.Server):
+    """A server whose connections are accepted within the limits of `HttpLimits`.
+
+    Above the limit, a new connection takes the place of one that waits for a request. If there is
+    none, the new connection is refused with 503.
+
+    Args:
+        config: uvicorn's configuration, with a protocol of `limited_protocol`.
+        limits: the limits.
+    """
+
+    def __init__(self, config: uvicorn.Config, limits: HttpLimits) -> None:
+        super().__init__(config)
+        self._limits = limits
+        self._handshakes: dict[asyncio.Task[None], socket.socket] = {}
+        self._report = _OncePerSecond()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application's lifespan, and accept connections."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        self.servers = []
+        for listener in sockets or []:
+            listener.setblocking(False)
+            self.servers.append(_Acceptor(self._accept_connections(listener)))  # type: ignore[arg-type]
+        self._checks = asyncio.create_task(self._check_connections())
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the open requests; deadlines still hold, so that no client delays the end."""
+        for task in list(self._handshakes):
+            task.cancel()
+        await super().shutdown(sockets)
+        self._checks.cancel()
+
+    async def _accept_connections(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except ConnectionError:  # the client closed the connection in the backlog
+                continue
+            except OSError as error:
+                self._report("no connection can be accepted: %s", error.strerror)
+                await asyncio.sleep(_ACCEPT_PAUSE)
+                continue
+            if self._make_room():
+                task = loop.create_task(self._start(connection))
+                self._handshakes[task] = connection
+                task.add_done_callback(functools.partial(self._end_handshake, connection))
+            else:
+                with suppress(OSError):
+                    if not self.config.is_ssl:
+                        connection.send(error_reply(503))
+                connection.close()
+
+    async def _start(self, connection: socket.socket) -> None:
+        """Do the TLS handshake, if any, and create the connection's protocol."""
+        config = self.config
+
+        def protocol() -> Any:
+            return config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        timeouts: dict[str, Any] = {}
+        if config.ssl:
+            timeouts["ssl_handshake_timeout"] = self._limits.head_timeout
+            timeouts["ssl_shutdown_timeout"] = _TLS_SHUTDOWN
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                protocol, connection, ssl=config.ssl, **timeouts
+            )
+        except OSError:  # the handshake failed, or took too long
+            connection.close()
+
+    def _end_handshake(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._handshakes.pop(task, None)
+        if task.cancelled():  # possibly before it began
+            connection.close()
+
+    def _make_room(self) -> bool:
+        """Close a waiting connection if there are too many; return False if none is waiting."""
+        open_ = [each for each in self._connections() if not each.transport.is_closing()]
+        if len(open_) + len(self._handshakes) < self._limits.max_connections:
+            return True
+        ranked = [(rank, each) for each in open_ if (rank := each.idle_rank) is not None]
+        rank, waiting = min(ranked, key=lambda pair: pair[0], default=(None, None))
+        closed = True
+        if self._handshakes and (rank is None or rank.has_been_used):
+            oldest = next(iter(self._handshakes))
+            self._handshakes.pop(oldest)
+            oldest.cancel()
+        elif waiting is not None:
+            waiting.transport.abort()
+        else:
+            closed = False
+        self._report(
+            "there are %d connections, the maximum (--max-connections); %s",
+            self._limits.max_connections,
+            "one that waited for a request was closed" if closed else "a new one was refused",
+        )
+        return closed
+
+    def _connections(self) -> list[LimitedProtocol]:
+        return [each for each in self.server_state.connections if isinstance(each, LimitedProtocol)]
+
+    async def _check_connections(self) -> None:
+        loop = asyncio.get_running_loop()
+        shortest = min(self._limits.head_timeout, self._limits.stall_timeout)
+        while True:
+            await asyncio.sleep(min(0.5, shortest / 4))
+            for connection in self._connections():
+                connection.check(loop.time())
+
+
+class _Acceptor:
+    """A listener in the form in which uvicorn closes its servers."""
+
+    def __init__(self, accepting: Any) -> None:
+        self._task = asyncio.create_task(accepting)
+
+    def close(self) -> None:
+        self._task.cancel()
+
+    async def wait_closed(self) -> None:
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+
+class _OncePerSecond:
+    """Log errors, at most one in a second, with the number of those that were left out."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._next, self._left_out = clock, 0.0, 0
+
+    def __call__(self, message: str, *arguments: object) -> None:
+        now = self._clock()
+        if now < self._next:
+            self._left_out += 1
+            return
+        _log.error(f"{message} (and %d more since the last such line)", *arguments, self._left_out)
+        self._next, self._left_out = now + 1.0, 0
