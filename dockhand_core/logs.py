@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from dockhand_core.errors import ConfigError, ConnectionFailed, DockhandError
 from dockhand_core.flow import Call
 from dockhand_core.http.urls import redacted_url
+from dockhand_core.text import printable
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -115,12 +116,18 @@ def make_logger(
             *first,
             redact,
             structlog.contextvars.merge_contextvars,
+            _escape_values,
             structlog.stdlib.add_log_level,
             *processors,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_number(settings.level)),
         cache_logger_on_first_use=True,
     )
+
+
+def _escape_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escape control characters of other machines, so that no terminal interprets them."""
+    return {key: printable(v) if isinstance(v, str) else v for key, v in event.items()}
 
 
 def _number(level: str) -> int:

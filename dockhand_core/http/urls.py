@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, urljoin, urlsplit, urlunsplit
 import httpx
 
 from dockhand_core.errors import ResponseInvalid
+from dockhand_core.text import printable
 
 __all__ = ["PORTS", "Origin", "is_relative", "one_line", "origin_of", "redacted_url", "resolve_url"]
 
@@ -32,7 +33,7 @@ def redacted_url(url: str) -> str:
         for k, v in pairs
     )
     host = parts.netloc.rpartition("@")[2]
-    return _printable(urlunsplit((parts.scheme, host, parts.path, query, "")))
+    return printable(urlunsplit((parts.scheme, host, parts.path, query, "")))
 
 
 def origin_of(url: str) -> Origin:
@@ -83,10 +84,5 @@ def one_line(text: str) -> str:
     """
     flat = _QUOTED_URL.sub(lambda found: redacted_url(found[0]), text[:1000])
     flat = " ".join(flat.split(" ")).replace("\n", " ").replace("\r", " ")
-    flat = _printable(flat).rstrip()
+    flat = printable(flat).rstrip()
     return flat if len(flat) <= 300 else f"{flat[:299]}…"
-
-
-def _printable(text: str) -> str:
-    """Replace control characters, which a terminal would interpret."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dockhand_core.errors import DockhandError
 from dockhand_core.server.http_limits import HttpLimits, RequestHeadCheck
 from dockhand_core.server.options import limits_of, refuse_plain_http
+from dockhand_core.text import printable, printable_lines
 
 if TYPE_CHECKING:
     import argparse
@@ -155,14 +156,29 @@ def program(*errors: type[Exception], verbose: bool = False) -> Iterator[None]:
         verbose: also log messages of level INFO from the logger `dockhand`. If false, only warnings
             and errors are logged.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LineFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     if verbose:
         logging.getLogger("dockhand").setLevel(logging.INFO)
     with_message: tuple[type[Exception], ...] = (DockhandError, *errors)
     try:
         yield
     except with_message as error:
-        sys.exit(str(error))
+        sys.exit(printable_lines(str(error)))
+
+
+class _LineFormatter(logging.Formatter):
+    """A formatter that lets no text of a client look like a line of the log or control a terminal.
+
+    A record is one line; lines of a traceback are indented.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
 
 
 def _listen_or_exit(host: str, port: int, backlog: int) -> socket.socket:

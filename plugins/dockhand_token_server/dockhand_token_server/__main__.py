@@ -15,6 +15,7 @@ from dockhand_core.server import (
     refuse_plain_http,
     serve_options,
 )
+from dockhand_core.text import printable
 from dockhand_token_server.refresh_tokens import RefreshTokens
 from dockhand_token_server.settings import Settings, load_settings
 
@@ -87,11 +88,11 @@ def _refresh_tokens(settings: Settings) -> RefreshTokens:
 def _print_refresh_tokens(tokens: RefreshTokens) -> None:
     print("id                user                  service               issued      expires")
     for record in tokens.list_valid():
-        print(
+        line = (
             f"{record.id}  {record.identity.name:20}  {record.service:20}  "
-            f"{record.issued_at:%Y-%m-%d}  {record.expires_at:%Y-%m-%d}  "
-            f"{record.client_id}".rstrip()
+            f"{record.issued_at:%Y-%m-%d}  {record.expires_at:%Y-%m-%d}  {record.client_id}"
         )
+        print(printable(line.rstrip()))
 
 
 def _check_or_serve(options: argparse.Namespace, settings: Settings) -> None:

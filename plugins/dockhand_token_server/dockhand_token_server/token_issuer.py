@@ -15,6 +15,7 @@ from dockhand_core import Identity, PluginConflict, PluginError, PluginNotFound,
 from dockhand_core.config import did_you_mean
 from dockhand_core.server import FailureLimiter, network_of
 from dockhand_core.server.htpasswd import PasswordFile
+from dockhand_core.text import printable
 from dockhand_token_server.authentication import Authentication, Authenticator, call_hook
 from dockhand_token_server.keys import KeyRing
 from dockhand_token_server.refresh_tokens import RefreshTokens
@@ -128,7 +129,7 @@ class TokenIssuer:
             )
         _log.info(
             "token for %r from %s: %s: %s", identity.name, address, service,
-            " ".join(map(str, scopes)) or "nothing",
+            printable(" ".join(map(str, scopes))) or "nothing",
         )  # fmt: skip
         return IssuedToken(token, scopes, issued_at, lifetime, refresh_token)
 

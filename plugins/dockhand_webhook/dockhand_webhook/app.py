@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -29,6 +30,7 @@ from dockhand_webhook.metrics import CONTENT_TYPE_LATEST, exposition
 
 __all__ = ["Receiver", "create_app"]
 
+_PROBE_INTERVAL = 1.0  # seconds
 _log = logging.getLogger("dockhand.webhook")
 
 
@@ -150,6 +152,8 @@ class Receiver(Starlette):
         self._dispatcher: Dispatcher | None = None
         self._starting = asyncio.Lock()
         self._started = False
+        self._probe: asyncio.Task[None] | None = None
+        self._probed_at = 0.0  # of `time.monotonic`
         routes = []
         if path is not None:
             routes.append(Route(path, endpoint, methods=["POST"]))
@@ -205,9 +209,29 @@ class Receiver(Starlette):
         """
         return self.inbox.counts()
 
+    async def _probe_inbox(self) -> None:
+        """Check that the inbox can be written, at most once a second.
+
+        Anybody may ask without a token, and each check writes to the disk. Requests share a check,
+        and its success holds for a second. After a failure, the next check waits for its second.
+        """
+        loop, now, probe = asyncio.get_running_loop(), time.monotonic(), self._probe
+        if probe is None or probe.get_loop() is not loop:
+            probe = self._probe = loop.create_task(self._probe_after(0.0))
+        elif probe.done():
+            wait = self._probed_at + _PROBE_INTERVAL - now
+            if wait <= 0 or probe.cancelled() or probe.exception() is not None:
+                probe = self._probe = loop.create_task(self._probe_after(wait))
+        await asyncio.shield(probe)
+
+    async def _probe_after(self, wait: float) -> None:
+        await asyncio.sleep(max(0.0, wait))
+        self._probed_at = time.monotonic()
+        await self.inbox.database.probe()
+
     async def _health(self, _: Request) -> Response:
         try:
-            await self.inbox.database.probe()
+            await self._probe_inbox()
         except InboxError as error:
             _log.error("not healthy: %s", error)
             return JSONResponse({"status": "the inbox cannot be written"}, 503)

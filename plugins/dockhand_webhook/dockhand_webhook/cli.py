@@ -12,6 +12,7 @@ from typing import Any
 from dockhand_core import ConfigError, EventInvalid, Plugins
 from dockhand_core.events import EventParsers, event_handlers
 from dockhand_core.server import positive_int, positive_seconds
+from dockhand_core.text import printable
 from dockhand_webhook import environment, snippets
 from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcessExecutor
 from dockhand_webhook.errors import DeadLetterError
@@ -179,7 +180,7 @@ def _notify_token(options: argparse.Namespace) -> None:
 def _dead(options: argparse.Namespace) -> None:
     inbox = Inbox(options.inbox)
     if options.show is not None:
-        print(json.dumps(_as_json(inbox.dead_letters.get(options.show)), indent=2))
+        _print_json(_as_json(inbox.dead_letters.get(options.show)))
     elif options.drop is not None:
         for letter_id in options.drop:
             inbox.dead_letters.drop(letter_id)
@@ -191,8 +192,9 @@ def _dead(options: argparse.Namespace) -> None:
     else:
         for letter in _all_dead_letters(inbox):
             source = letter.handler or f"route of {letter.connection or 'no connection'}"
-            print(f"{letter.id}  {letter.died:%Y-%m-%d %H:%M:%S}  {source}  {letter.summary}")
-            print(f"    {letter.reason.splitlines()[0] if letter.reason else ''}")
+            line = f"{letter.id}  {letter.died:%Y-%m-%d %H:%M:%S}  {source}  {letter.summary}"
+            print(printable(line))
+            print(f"    {printable(letter.reason.splitlines()[0]) if letter.reason else ''}")
 
 
 def _all_dead_letters(inbox: Inbox) -> list[DeadLetter]:
@@ -210,14 +212,20 @@ def _replay(inbox: Inbox, letter_ids: list[int]) -> None:
             inbox.dead_letters.replay(letter_id, parsers)
         except DeadLetterError as error:
             failed += 1
-            print(error, file=sys.stderr)
+            print(printable(str(error)), file=sys.stderr)
         except EventInvalid as error:
             failed += 1
-            print(f"{letter_id}: still cannot be read: {error}", file=sys.stderr)
+            problem = printable(str(error))
+            print(f"{letter_id}: still cannot be read: {problem}", file=sys.stderr)
         else:
             print(f"{letter_id}: replayed")
     if failed:
         sys.exit(1)
+
+
+def _print_json(value: Any) -> None:
+    # JSON escapes all control characters but DEL.
+    print(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:
@@ -252,7 +260,7 @@ def _stats(options: argparse.Namespace) -> None:
         handler: {name: getattr(of_handler, name) for name in per_handler}
         for handler, of_handler in counts.handlers.items()
     }
-    print(json.dumps(shown, indent=2))
+    _print_json(shown)
 
 
 def _forget(options: argparse.Namespace) -> None:

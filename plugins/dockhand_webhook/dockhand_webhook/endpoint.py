@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from dockhand_core import EventInvalid
 from dockhand_core.events import EventHeaders, EventParsers
+from dockhand_core.text import printable
 from dockhand_webhook.errors import InboxError
 from dockhand_webhook.inbox.dead_letters import UnreadableNotification
 from dockhand_webhook.inbox.inbox import Inbox, is_connection_name
@@ -127,7 +128,9 @@ class NotificationEndpoint:
                 )
             await self._inbox.store(connection, self._parsers.parse(public, body))
         except EventInvalid as error:
-            _log.error("a notification of %d bytes on %r: %s", size, connection, error)
+            _log.error(
+                "a notification of %d bytes on %r: %s", size, connection, printable(str(error))
+            )
             notification = UnreadableNotification(dict(public), body[:_MAX_KEPT], size)
             await self._inbox.store_unreadable(connection, notification, error)
 

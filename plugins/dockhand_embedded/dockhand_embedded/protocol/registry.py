@@ -121,7 +121,7 @@ class Registry:
         except OSError as error:
             # Raised by the storage: an error of the body is raised outside of this generator. The
             # message may contain a path, so it is logged and not sent to the client.
-            _log.exception("%s %s failed", request.method, request.path)
+            _log.exception("%s %r failed", request.method, request.path)
             status = 507 if error.errno in _DISK_FULL else 500
             reply = RequestRejectedError(status, "UNKNOWN", "the registry's storage failed").reply()
         reply.headers.append(("Docker-Distribution-Api-Version", "registry/2.0"))

@@ -253,7 +253,7 @@ class Dispatcher:
 
         def on_hang() -> None:
             _log.error(
-                "handler %s still runs after %.0f s with event %d; later events of %s wait for it",
+                "handler %s still runs after %.0f s with event %d; later events of %r wait for it",
                 delivery.handler, time.monotonic() - started, delivery.sequence,
                 delivery.partition,
             )  # fmt: skip

@@ -1,0 +1,23 @@
+"""Text from other machines, made safe for a terminal and for one line of a log."""
+
+from __future__ import annotations
+
+__all__ = ["printable", "printable_lines"]
+
+
+def printable(text: str) -> str:
+    r"""Escape all characters that are not printable, as in a Python string literal.
+
+    These are control characters such as ESC, which terminals interpret, line separators, characters
+    that change the direction of text (U+202E), and lone surrogates: `\x1b`, `\n`, `\u202e`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """As `printable`, but keep the line feeds, for text that may have several lines."""
+    return "\n".join(map(printable, text.split("\n")))
