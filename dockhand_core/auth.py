@@ -11,6 +11,7 @@ from httpx import Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from dockhand_core.flow import Blocking
+from dockhand_core.flow.checks import check_blocking, needs_yield_from
 from dockhand_core.http.addresses import ADDRESSES, AddressRule
 from dockhand_core.scope import Scope
 from dockhand_core.tokens import Obtain, TokenCache
@@ -85,6 +86,7 @@ class AuthDriver(httpx.Auth):
         found: tuple[Scope, ...] = request.extensions.get(SCOPES, ())
         return found
 
+    @needs_yield_from
     def fetch(
         self,
         method: str,
@@ -132,11 +134,14 @@ class AuthDriver(httpx.Auth):
         response: Response = yield request
         return response
 
+    @needs_yield_from
     def blocking(self, function: Callable[..., T], *args: Any) -> Generator[Any, Any, T]:
         """Call a function that blocks; the async client calls it in a thread."""
+        check_blocking(function)
         result: T = yield Blocking(lambda: function(*args))
         return result
 
+    @needs_yield_from
     def cached_token(
         self, key: Hashable, obtain: Obtain, *, refused: str | None = None
     ) -> Generator[Any, Any, str]:

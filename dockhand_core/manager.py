@@ -6,12 +6,12 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, ExitStack
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
+from typing import Any, Generic, Self, TypeVar, overload
 from urllib.parse import urlsplit
 
 from dockhand_core.async_client import AsyncRegistryClient
@@ -19,17 +19,19 @@ from dockhand_core.auth import AuthDriver
 from dockhand_core.client import RegistryClient
 from dockhand_core.config import ConnectionConfig, DockhandConfig, load_config
 from dockhand_core.config.validation import validate_table
+from dockhand_core.connection_parts import ConnectionParts, settings_errors
 from dockhand_core.driver import RegistryDriver
+from dockhand_core.driver_checks import (
+    call_plugin,
+    check_logger,
+    construct,
+    guard_operations,
+)
 from dockhand_core.errors import ConfigError, DockhandError, DriverMismatch, PluginError
 from dockhand_core.flow import RetryPolicy
+from dockhand_core.flow.checks import described
 from dockhand_core.http.exchange import RegistryEndpoint
-from dockhand_core.http.runners import AsyncRunner, SyncRunner
 from dockhand_core.plugins import Plugins
-
-if TYPE_CHECKING:
-    import httpx
-
-    from dockhand_core.http.transports import TransportOptions
 
 __all__ = ["AsyncDockhand", "Dockhand", "async_connect", "connect"]
 
@@ -66,7 +68,7 @@ class _Manager(Generic[AnyClient]):
         self._closed = False
         _managers.add(self)
 
-    def _make(self, parts: _Parts, name: str) -> AnyClient:
+    def _make(self, parts: ConnectionParts, name: str) -> AnyClient:
         raise NotImplementedError
 
     def _client(self, name: str | None, kind: type | None) -> AnyClient:
@@ -151,8 +153,8 @@ class Dockhand(_Manager[RegistryClient]):
         if client is not None:
             client.reset()
 
-    def _make(self, parts: _Parts, name: str) -> RegistryClient:
-        return parts.driver.client(parts.driver, SyncRunner(parts.endpoint, parts.transport), name)
+    def _make(self, parts: ConnectionParts, name: str) -> RegistryClient:
+        return parts.client(name)
 
     def close(self) -> None:
         """Close every connection; the manager cannot be used afterwards.
@@ -206,9 +208,8 @@ class AsyncDockhand(_Manager[AsyncRegistryClient]):
         if client is not None:
             await client.reset()
 
-    def _make(self, parts: _Parts, name: str) -> AsyncRegistryClient:
-        runner = AsyncRunner(parts.endpoint, parts.async_transport)
-        return parts.driver.async_client(parts.driver, runner, name)
+    def _make(self, parts: ConnectionParts, name: str) -> AsyncRegistryClient:
+        return parts.async_client(name)
 
     async def close(self) -> None:
         """Close every connection; the manager cannot be used afterwards.
@@ -253,8 +254,7 @@ def connect(base_uri: str, *, driver: str = "distribution", **settings: Any) -> 
     """
     plugins = Plugins()
     table = _single(plugins, base_uri, driver, settings)
-    parts = _parts(plugins, "default", table, Path.cwd())
-    return parts.driver.client(parts.driver, SyncRunner(parts.endpoint, parts.transport))
+    return _parts(plugins, "default", table, Path.cwd()).client("default")
 
 
 def async_connect(
@@ -263,10 +263,7 @@ def async_connect(
     """Make an async client for one registry; see `connect`. The call is not awaited."""
     plugins = Plugins()
     table = _single(plugins, base_uri, driver, settings)
-    parts = _parts(plugins, "default", table, Path.cwd())
-    return parts.driver.async_client(
-        parts.driver, AsyncRunner(parts.endpoint, parts.async_transport)
-    )
+    return _parts(plugins, "default", table, Path.cwd()).async_client("default")
 
 
 def _single(
@@ -278,66 +275,48 @@ def _single(
     return DockhandConfig.parse({"connections": {"default": table}}).connection()[1]
 
 
-class _Parts:
-    """The parts that a sync or an async client is made of."""
-
-    def __init__(
-        self,
-        driver: RegistryDriver,
-        endpoint: RegistryEndpoint,
-        own: Any,
-        options: TransportOptions,
-        where: str,
-    ) -> None:
-        self.driver, self.endpoint = driver, endpoint
-        self._own, self._options, self._where = own, options, where
-
-    def transport(self) -> httpx.BaseTransport:
-        if self._own:
-            return cast("httpx.BaseTransport", self._own)
-        from dockhand_core.http.transports import build_transport
-
-        with _naming_connection(self._where):
-            return build_transport(self._options)
-
-    def async_transport(self) -> httpx.AsyncBaseTransport:
-        if self._own:
-            return cast("httpx.AsyncBaseTransport", self._own)
-        from dockhand_core.http.transports import build_async_transport
-
-        with _naming_connection(self._where):
-            return build_async_transport(self._options)
-
-
-def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> _Parts:
+def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> ConnectionParts:
     """Check a connection's settings, and make the parts of its client."""
     from dockhand_core.http.transports import TransportOptions
 
     where = f"connection {name!r}"
     driver_class = plugins.driver("registry", table.driver)
-    settings = validate_table(
-        driver_class.Settings,
-        table.options,
-        where=where,
-        base=base,
-        also=ConnectionConfig.model_fields,
-    )
+    registry = f"{where}: registry driver {table.driver!r}"
+    with settings_errors(registry, driver_class):
+        settings = validate_table(
+            driver_class.Settings,
+            table.options,
+            where=where,
+            base=base,
+            also=ConnectionConfig.model_fields,
+        )
     auth_class = plugins.driver("auth", table.auth.driver)
-    auth_settings = validate_table(
-        auth_class.Settings, table.auth.options, where=f"{where}: auth", base=base, also=["driver"]
-    )
+    auth_name = f"{where}: auth driver {table.auth.driver!r}"
+    with settings_errors(auth_name, auth_class):
+        auth_settings = validate_table(
+            auth_class.Settings,
+            table.auth.options,
+            where=f"{where}: auth",
+            base=base,
+            also=["driver"],
+        )
     make_logger = plugins.driver("log", table.logging.driver)
-    with _plugin_errors(f"{where}: registry driver {table.driver!r}"):
-        driver = driver_class(settings)
-        uri = base_url(driver_class.base_uri(settings), where)
-        own = driver_class.transport(settings)
+    driver: RegistryDriver = construct(registry, driver_class, settings, needs="the settings")
     driver.name, driver.retry = table.driver, RetryPolicy(table.retries)
-    with _plugin_errors(f"{where}: log driver {table.logging.driver!r}"):
-        log = make_logger(table.logging, name).bind(connection=name, driver=table.driver)
+    guard_operations(driver)
+    method = f"{registry}: {driver_class.__name__}"
+    uri = call_plugin(f"{method}.base_uri", driver_class.base_uri, settings)
+    if not isinstance(uri, str):
+        raise PluginError(f"{method}.base_uri returned {described(uri)}, not a string")
+    uri = base_url(uri, where)
+    own = call_plugin(f"{method}.transport", driver_class.transport, settings)
+    log_name = f"{where}: log driver {table.logging.driver!r}"
+    needs = "the settings and the connection's name"
+    log = construct(log_name, make_logger, table.logging, name, needs=needs)
+    log = check_logger(log_name, log, connection=name, driver=table.driver)
 
     def make_auth() -> AuthDriver:
-        with _plugin_errors(f"{where}: auth driver {table.auth.driver!r}"):
-            auth: AuthDriver = auth_class(auth_settings)
+        auth: AuthDriver = construct(auth_name, auth_class, auth_settings, needs="the settings")
         return auth
 
     endpoint = RegistryEndpoint(
@@ -360,27 +339,7 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
         home=uri,
         max_connections=table.max_connections,
     )
-    return _Parts(driver, endpoint, own, options, where)
-
-
-@contextmanager
-def _naming_connection(where: str) -> Iterator[None]:
-    """Add the connection's name to a `ConfigError` of the transport."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error.__cause__
-
-
-@contextmanager
-def _plugin_errors(what: str) -> Iterator[None]:
-    """Convert a plugin's exception to a `PluginError`, unless it is a `DockhandError`."""
-    try:
-        yield
-    except DockhandError:
-        raise
-    except Exception as error:
-        raise PluginError(f"{what}: {type(error).__name__}: {error}") from error
+    return ConnectionParts(driver, endpoint, own, options, where)
 
 
 def base_url(uri: str, where: str) -> str:

@@ -7,8 +7,11 @@ raised when a connection uses this driver.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import importlib
+import inspect
 import os
 import re
 import threading
@@ -21,11 +24,14 @@ from typing import Any
 import pluggy
 
 from dockhand_core import hookspecs, logs
-from dockhand_core.auth import AuthDriver, NullAuth
+from dockhand_core.auth import NullAuth
 from dockhand_core.config.validation import did_you_mean
-from dockhand_core.driver import RegistryDriver
+from dockhand_core.driver_checks import check_driver
 from dockhand_core.errors import PluginConflict, PluginError, PluginNotFound
+from dockhand_core.flow.checks import described
+from dockhand_core.hook_checks import check_hooks
 from dockhand_core.hookspecs import GROUP, hookimpl
+from dockhand_core.plugin_failures import reason_of, warn
 
 __all__ = ["PluginInfo", "Plugins"]
 
@@ -39,7 +45,6 @@ _HOOKS = {
     "auth": "dockhand_auth_drivers",
     "log": "dockhand_log_drivers",
 }
-_BASES: dict[str, type] = {"registry": RegistryDriver, "auth": AuthDriver}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,40 @@ class CorePlugin:
         return [DistributionParser(), ZotParser()]
 
 
+class _Entry:
+    """An entry point of the group; its plugin is imported on first use, once per process.
+
+    Attributes:
+        name: the entry point's name.
+        package: the distribution package, or the module if the package is unknown.
+        version: the package's version, if it is known.
+        reported: the failures that were logged.
+    """
+
+    def __init__(self, entry: metadata.EntryPoint) -> None:
+        self._entry = entry
+        self.name, self.package = entry.name, entry.value.partition(":")[0]
+        self.version: str | None = None
+        self.reported: set[str] = set()
+        with contextlib.suppress(Exception):  # metadata that is damaged: only the name is lost
+            if entry.dist is not None:
+                # Python 3.12 and later warn if a missing field is read, so fields are tested first.
+                fields = entry.dist.metadata
+                self.package = fields["Name"] if "Name" in fields else self.package  # noqa: SIM401  # has no get()
+                self.version = fields["Version"] if "Version" in fields else None  # noqa: SIM401
+
+    @functools.cached_property
+    def found(self) -> _Found:
+        plugin, error = None, None
+        try:
+            plugin = self._entry.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # an import may raise any exception, even SystemExit
+            error = reason_of(raised)
+        return _Found(self.name, self.package, self.version, plugin, error, self)
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """A plugin with its name and package, or the reason why its entry point was not loaded."""
@@ -98,42 +137,42 @@ class _Found:
     version: str | None
     plugin: Any = None
     error: str | None = None
+    entry: _Entry | None = None
 
 
 @functools.cache
-def _installed() -> tuple[_Found, ...]:
-    """Load all entry points of the group; done once per process."""
-    return tuple(_load(entry) for entry in metadata.entry_points(group=GROUP))
-
-
-def _load(entry: metadata.EntryPoint) -> _Found:
-    package, version = entry.value.partition(":")[0], None
-    try:
-        if entry.dist is not None:
-            # Python 3.12 and later warn if a missing field is read, so each field is tested first.
-            fields = entry.dist.metadata
-            package = fields["Name"] if "Name" in fields else package  # noqa: SIM401  # has no get()
-            version = fields["Version"] if "Version" in fields else None  # noqa: SIM401
-        return _Found(entry.name, package, version, plugin=entry.load())
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # importing a plugin may raise any exception, even SystemExit
-        return _Found(entry.name, package, version, error=_reason(error))
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+def _installed() -> tuple[_Entry, ...]:
+    """Find all entry points of the group; done once per process."""
+    return tuple(_Entry(entry) for entry in metadata.entry_points(group=GROUP))
 
 
 def _with_declared_arguments(implementation: pluggy.HookImpl) -> Callable[..., Any]:
     """Wrap an implementation of a hook in a function that passes only the declared arguments."""
-    wanted = implementation.argnames
+    function = implementation.function
+    declared = inspect.signature(function).parameters.values()
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in declared)
+    wanted = {each.name for each in declared}
 
-    @functools.wraps(implementation.function)  # so that `async` can be detected
+    @functools.wraps(function)  # so that `async` can be detected
     def call(**arguments: Any) -> Any:
-        return implementation.function(**{name: arguments[name] for name in wanted})
+        return function(**{n: value for n, value in arguments.items() if takes_all or n in wanted})
 
     return call
+
+
+def _imported(where: str, driver: Any) -> Any:
+    """Import a driver, if it is given as `"package.module:Class"`."""
+    if not isinstance(driver, str):
+        return driver
+    module, _, attribute = driver.partition(":")
+    try:
+        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise PluginError(
+            f"{where} cannot be imported from {driver!r}: {reason_of(error)}"
+        ) from error
 
 
 def _normal(name: str) -> str:
@@ -156,12 +195,12 @@ class Plugins:
         self._lock = threading.RLock()
         self._infos: list[PluginInfo] = []
         self._names: dict[str, str] = {}
-        self._drivers: dict[str, dict[str, list[tuple[str, Any]]]] = {k: {} for k in _HOOKS}
+        self._drivers: dict[str, dict[str, list[tuple[_Found, Any]]]] = {k: {} for k in _HOOKS}
         core = metadata.version("dockhand-core")
         self._add(CorePlugin(), _Found("core", "dockhand-core", core))
-        for found in _installed():
-            if self._disabled.isdisjoint({_normal(found.name), _normal(found.package)}):
-                self._add(found.plugin, found)
+        for entry in _installed():
+            if self._disabled.isdisjoint({_normal(entry.name), _normal(entry.package)}):
+                self._report(entry, self._add(entry.found.plugin, entry.found))
 
     def register(self, plugin: Any, name: str | None = None) -> None:
         """Register a plugin on this manager only.
@@ -201,13 +240,13 @@ class Plugins:
         error, provides = found.error, {}
         if error is None:
             try:
+                functions = check_hooks(plugin, self._manager)
                 self._manager.register(plugin, key)
-                self._manager.check_pending()
-                provides = self._collect_drivers(plugin, found)
+                provides = self._collect_drivers(functions, found)
             except KeyboardInterrupt:
                 raise
             except BaseException as raised:
-                error = _reason(raised)
+                error = str(raised) if isinstance(raised, PluginError) else reason_of(raised)
                 if self._manager.has_plugin(key):
                     self._manager.unregister(name=key)
         self._names[key] = found.name
@@ -215,21 +254,55 @@ class Plugins:
         self._infos.append(info)
         return info
 
-    def _collect_drivers(self, plugin: Any, found: _Found) -> dict[str, tuple[str, ...]]:
+    def _collect_drivers(
+        self, functions: Mapping[str, Callable[[], Any]], found: _Found
+    ) -> dict[str, tuple[str, ...]]:
         answers: dict[str, dict[str, Any]] = {}
         for kind, hook in _HOOKS.items():
-            implementation = getattr(plugin, hook, None)
-            if implementation is None:
+            if hook not in functions:
                 continue
-            answer = implementation()
-            if not isinstance(answer, Mapping) or not all(isinstance(n, str) for n in answer):
-                raise TypeError(f"{hook} must return a mapping of names to drivers")
+            answer = functions[hook]()
+            if not isinstance(answer, Mapping):
+                raise TypeError(
+                    f"{hook} must return a mapping of names to drivers, not {described(answer)}"
+                )
+            wrong = next((name for name in answer if not isinstance(name, str) or not name), None)
+            if wrong is not None or None in answer:
+                raise TypeError(
+                    f"{hook} must return a mapping of names to drivers; the name of a driver is a "
+                    f"string, not {described(wrong)}"
+                )
             answers[kind] = dict(answer)
         # In a second loop, so that no driver is added if any hook returned something invalid.
         for kind, drivers in answers.items():
             for name, driver in drivers.items():
-                self._drivers[kind].setdefault(name, []).append((found.package, driver))
+                self._drivers[kind].setdefault(name, []).append((found, driver))
         return {kind: tuple(sorted(drivers)) for kind, drivers in answers.items() if drivers}
+
+    @property
+    def failures(self) -> tuple[PluginInfo, ...]:
+        """The plugins that could not be loaded, each with the reason as its `error`."""
+        return tuple(info for info in self._infos if info.error)
+
+    def import_drivers(self) -> None:
+        """Import every driver, which otherwise happens on first use; `failures` has the errors."""
+        for kind, drivers in self._drivers.items():
+            for name in drivers:
+                with contextlib.suppress(PluginError):
+                    self.driver(kind, name)
+
+    def _report(self, entry: _Entry | None, info: PluginInfo) -> None:
+        """Log the failure of an installed plugin, once per process."""
+        if info.error and entry is not None and info.error not in entry.reported:
+            entry.reported.add(info.error)
+            warn(str(info))
+
+    def _record_failure(self, found: _Found, error: str) -> None:
+        """Add the failure of a driver to the plugin's `PluginInfo`."""
+        for position, info in enumerate(self._infos):
+            if (info.name, info.package) == (found.name, found.package) and not info.error:
+                self._infos[position] = dataclasses.replace(info, error=error)
+                self._report(found.entry, self._infos[position])
 
     def __iter__(self) -> Iterator[PluginInfo]:
         """Iterate over all plugins, including those that could not be loaded."""
@@ -275,32 +348,18 @@ class Plugins:
         if not providers:
             raise PluginNotFound(self._not_found_message(kind, name))
         if len(providers) > 1:
-            packages = " and ".join(sorted(package for package, _ in providers))
+            packages = " and ".join(sorted(found.package for found, _ in providers))
             raise PluginConflict(
                 f"{kind} driver {name!r} is provided by {packages}; uninstall one of them, or "
                 "name it in DOCKHAND_DISABLE_PLUGINS"
             )
-        package, driver = providers[0]
-        where = f"{kind} driver {name!r} of {package}"
-        if isinstance(driver, str):
-            place = driver
-            module, _, attribute = place.partition(":")
-            try:
-                driver = importlib.import_module(module)
-                driver = functools.reduce(getattr, attribute.split("."), driver)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                raise PluginError(
-                    f"{where} cannot be imported from {place!r}: {_reason(error)}"
-                ) from error
-        base = _BASES.get(kind)
-        if base is None:
-            if not callable(driver):
-                raise PluginError(f"{where} is not callable: {driver!r}")
-        elif not (isinstance(driver, type) and issubclass(driver, base)):
-            raise PluginError(f"{where} is not a subclass of {base.__name__}: {driver!r}")
-        return driver
+        found, driver = providers[0]
+        where = f"{kind} driver {name!r} of {found.package}"
+        try:
+            return check_driver(kind, where, _imported(where, driver))
+        except PluginError as error:
+            self._record_failure(found, str(error))
+            raise
 
     def _not_found_message(self, kind: str, name: str) -> str:
         text = f"{kind} driver {name!r} is not installed; installed: "
@@ -308,9 +367,8 @@ class Plugins:
         text += did_you_mean(name, self.names(kind))
         if name in _EXTRAS.get(kind, ()):
             text += f'; pip install "dockhand-core[{name}]" brings it'
-        broken = [str(info) for info in self._infos if info.error]
-        if broken:
-            text += f"; not loaded: {'; '.join(broken)}"
+        if self.failures:
+            text += f"; not loaded: {'; '.join(map(str, self.failures))}"
         if self._disabled:
             text += f"; disabled: {', '.join(sorted(self._disabled))}"
         return text

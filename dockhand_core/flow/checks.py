@@ -17,6 +17,8 @@ from dockhand_core.errors import PluginError
 
 __all__ = [
     "YieldFrom",
+    "caller",
+    "check_blocking",
     "described",
     "dispose",
     "is_flow",
@@ -67,7 +69,7 @@ class YieldFrom(Generator[Any, Any, T]):
         self._steps.close()
 
     def _refuse(self, *_: Any) -> NoReturn:
-        raise PluginError(f"{_caller()}: {self._name}(…) is used without `yield from` before it")
+        raise PluginError(f"{caller()}: {self._name}(…) is used without `yield from` before it")
 
     __str__ = __bytes__ = __format__ = __bool__ = __getitem__ = __add__ = __radd__ = _refuse
 
@@ -91,7 +93,20 @@ def needs_yield_from(function: F) -> F:
     return cast("F", make)
 
 
-def _caller() -> str:
+def check_blocking(function: object) -> None:
+    """Refuse an argument of `blocking` that is not a plain function."""
+    if not callable(function):
+        raise PluginError(
+            f"{caller()}: blocking(…) was given {described(function)}; give it the function and "
+            "its arguments, and do not call the function"
+        )
+    if inspect.iscoroutinefunction(function):
+        raise PluginError(
+            f"{caller()}: blocking(…) was given an `async def`; it calls plain functions only"
+        )
+
+
+def caller() -> str:
     """The name of the function that is running, outside Dockhand and the libraries it uses."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -103,7 +118,7 @@ def _caller() -> str:
 
 def is_flow(value: object) -> bool:
     """Whether a value is a generator, as flows and an auth driver's `auth_flow` are."""
-    return isinstance(value, GeneratorType | Generator)
+    return isinstance(value, (GeneratorType, Generator))  # faster than a union
 
 
 def described(value: object) -> str:

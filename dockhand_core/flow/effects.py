@@ -37,6 +37,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from dockhand_core.errors import ResponseInvalid
+from dockhand_core.flow.checks import check_blocking, needs_yield_from
 from dockhand_core.flow.sources import Progress, Source
 from dockhand_core.http.urls import one_line, redacted_url
 from dockhand_core.scope import Scope
@@ -300,6 +301,7 @@ Effect: TypeAlias = Call | Parallel | Blocking | Until | Sleep | Drain | Discard
 Flow: TypeAlias = Generator[Effect, Any, T]
 
 
+@needs_yield_from
 def call(method: str, path: str, **options: Unpack[CallOptions]) -> Flow[Reply]:
     """Send a request and return its reply; `Call` describes the arguments.
 
@@ -311,6 +313,7 @@ def call(method: str, path: str, **options: Unpack[CallOptions]) -> Flow[Reply]:
     return reply
 
 
+@needs_yield_from
 def parallel(flows: Iterable[Flow[T]], *, limit: int = 8) -> Flow[list[T]]:
     """Run flows concurrently, at most `limit` at a time, and return their results in order.
 
@@ -320,27 +323,33 @@ def parallel(flows: Iterable[Flow[T]], *, limit: int = 8) -> Flow[list[T]]:
     return results
 
 
+@needs_yield_from
 def blocking(function: Callable[..., T], *args: Any) -> Flow[T]:
     """Call a function that blocks, and return its result; an async client uses a thread."""
+    check_blocking(function)
     result: T = yield Blocking(lambda: function(*args))
     return result
 
 
+@needs_yield_from
 def drain(stream: Stream, sink: Callable[[bytes], object]) -> Flow[None]:
     """Pass the rest of a streamed body to a function, block by block, and close the body."""
     yield Drain(stream, sink)
 
 
+@needs_yield_from
 def discard(stream: Stream) -> Flow[None]:
     """Close a streamed body without reading the rest."""
     yield Discard(stream)
 
 
+@needs_yield_from
 def pause(seconds: float) -> Flow[None]:
     """Wait for a number of seconds."""
     yield Sleep(seconds)
 
 
+@needs_yield_from
 def take(iterator: Iterator[T] | AsyncIterator[T]) -> Flow[T | None]:
     """Get the next item of an iterator that the caller passed in, or None at its end."""
     item: T | None = yield Take(iterator)

@@ -18,7 +18,8 @@ from dockhand_core.flow.checks import (
     yield_from_hint,
 )
 from dockhand_core.http.bodies import ReplyStream
-from dockhand_core.http.urls import Origin, one_line, origin_of, redacted_url
+from dockhand_core.http.urls import Origin, origin_of, redacted_url
+from dockhand_core.plugin_failures import reason_of
 
 __all__ = ["MAX_RESENDS", "authenticate"]
 
@@ -63,8 +64,10 @@ def authenticate(
                 raise _wrong_step(flow, step)
             if not isinstance(step, httpx.Request) or step.extensions.get(FETCH):
                 try:
-                    aside = isinstance(step, httpx.Request)
-                    answer = (yield from fetch(step)) if aside else (yield step)
+                    if isinstance(step, httpx.Request):
+                        answer = yield from fetch(step)
+                    else:
+                        answer = yield step
                 except Exception as error:
                     step = _resume(name, flow.throw, error)
                     continue
@@ -127,7 +130,7 @@ def _resume(name: str, resume: Callable[[Any], Any], answer: Any) -> Any:
 
 
 def _failure(name: str, error: Exception) -> PluginError:
-    text = f"{name}: {type(error).__name__}: {one_line(str(error))}"
+    text = f"{name.removesuffix('.auth_flow')}: {reason_of(error)} (in auth_flow)"
     # The class of a result that is used without `yield from`, as in "must be str, not YieldFrom".
     hint = "YieldFrom" in text
     return PluginError(
@@ -152,6 +155,6 @@ def _close(name: str, flow: Generator[Any, Any, Any], error: BaseException) -> N
         # A cancellation must stay one, and an error that names another mistake comes first.
         if isinstance(error, Exception) and not isinstance(error, PluginError):
             raise PluginError(
-                f"{name} cannot be closed: {type(failure).__name__}: {one_line(str(failure))}; "
+                f"{name} cannot be closed: {reason_of(failure)}; "
                 "it must not yield or fail while it handles GeneratorExit"
             ) from error

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import aclosing, closing
@@ -36,6 +36,7 @@ from dockhand_core.flow import (
 )
 from dockhand_core.http.closing import CloseErrors, closers, wrapped_logger
 from dockhand_core.http.exchange import Receive, RegistryEndpoint, Send
+from dockhand_core.http.flow_loop import NotAnEffect, run_async, run_sync
 
 __all__ = ["AsyncRunner", "SyncRunner", "run_async", "run_sync"]
 
@@ -55,50 +56,6 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def run_sync(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
-    """Run a flow to its end and return its result.
-
-    Args:
-        flow: the flow.
-        perform: performs an effect and returns its result.
-    """
-    try:
-        effect = next(flow)
-        while True:
-            try:
-                result = perform(effect)
-            except BaseException as error:
-                effect = flow.throw(error)
-            else:
-                effect = flow.send(result)
-    except StopIteration as end:
-        value: T = end.value
-        return value
-
-
-async def run_async(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
-    """Run a flow to its end and return its result.
-
-    If the task is cancelled, `CancelledError` is raised in the flow, so that the flow can clean up.
-
-    Args:
-        flow: the flow.
-        perform: performs an effect; returns an awaitable of its result.
-    """
-    try:
-        effect = next(flow)
-        while True:
-            try:
-                result = await perform(effect)
-            except BaseException as error:
-                effect = flow.throw(error)
-            else:
-                effect = flow.send(result)
-    except StopIteration as end:
-        value: T = end.value
-        return value
 
 
 class SyncRunner:
@@ -138,7 +95,11 @@ class SyncRunner:
 
     def perform(self, effect: Any) -> Any:
         """Perform one effect and return its result."""
-        return self._effects[type(effect)](effect)
+        try:
+            performer = self._effects[type(effect)]
+        except KeyError:
+            raise NotAnEffect from None
+        return performer(effect)
 
     def _open(self) -> httpx.BaseTransport:
         if self._transport is not None:
@@ -270,7 +231,11 @@ class AsyncRunner:
 
     def perform(self, effect: Any) -> Any:
         """Start one effect and return an awaitable of its result."""
-        return self._effects[type(effect)](effect)
+        try:
+            performer = self._effects[type(effect)]
+        except KeyError:
+            raise NotAnEffect from None
+        return performer(effect)
 
     def _open(self) -> httpx.AsyncBaseTransport:
         if self._closed:

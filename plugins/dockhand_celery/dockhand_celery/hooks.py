@@ -1,4 +1,12 @@
 """The entry point of this package, so that Dockhand lists it among the installed plugins.
 
-This module implements no hook. The Celery workers call the event hooks of other plugins.
+The Celery workers call the event hooks of other plugins.
 """
+
+from dockhand_core import hookimpl
+
+
+@hookimpl
+def dockhand_registry_drivers() -> dict[str, str]:
+    """Provide no driver; a plugin without any hook would be reported as broken."""
+    return {}

@@ -1,0 +1,172 @@
+"""Checks of a plugin's hook functions: names, decorators, arguments and `self`.
+
+pluggy ignores a function without `hookimpl`, and passes nothing to an argument that has a default,
+so many mistakes would go unnoticed until an event does not arrive.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import pluggy
+
+from dockhand_core import hookspecs
+from dockhand_core.config.validation import did_you_mean
+from dockhand_core.errors import PluginError
+
+__all__ = ["check_hooks"]
+
+_PREFIX = "dockhand_"
+_MARKER = "dockhand_impl"
+_HOOKS: dict[str, tuple[str, ...]] = {
+    name: tuple(inspect.signature(hook).parameters)
+    for name, hook in vars(hookspecs).items()
+    if name.startswith(_PREFIX)
+}
+# These are called at start, outside any event loop.
+_AT_START = frozenset(
+    {
+        "dockhand_auth_drivers",
+        "dockhand_event_parsers",
+        "dockhand_log_drivers",
+        "dockhand_registry_drivers",
+    }
+)
+_MAY_YIELD = _AT_START | {"dockhand_authorize"}  # an iterable is a valid result of these
+
+
+def check_hooks(plugin: Any, manager: pluggy.PluginManager) -> dict[str, Callable[[], Any]]:
+    """Check all hook functions of a plugin.
+
+    Args:
+        plugin: the plugin, an object or a module.
+        manager: the plugin manager that finds decorated functions.
+
+    Returns:
+        the plugin's functions by hook.
+
+    Raises:
+        PluginError: the plugin has no hook function, or one of them is wrong; the message names
+            the function and, if there is one, the most similar valid name.
+    """
+    found: dict[str, Callable[[], Any]] = {}
+    for name in dir(plugin):
+        options = manager.parse_hookimpl_opts(plugin, name)
+        if options is None:
+            if name.startswith(_PREFIX):
+                _check_undecorated(plugin, name)
+            continue
+        hook = options.get("specname") or name
+        if hook not in _HOOKS:
+            if options.get("optionalhook"):
+                continue
+            raise PluginError(f"{name}: unknown hook {hook!r}{did_you_mean(hook, _HOOKS)}")
+        function = getattr(plugin, name)
+        if options.get("wrapper") or options.get("hookwrapper"):
+            raise PluginError(f"{name} is a hook wrapper, which Dockhand does not call")
+        _check_kind(hook, name, function)
+        _check_self(plugin, hook, name)
+        _check_arguments(hook, name, function)
+        found[hook] = function
+    if not found:
+        kind = plugin.__name__ if isinstance(plugin, type) else type(plugin).__name__
+        raise PluginError(
+            f"the plugin, a {kind}, has no function that is decorated with dockhand_core.hookimpl"
+        )
+    return found
+
+
+def _check_undecorated(plugin: Any, name: str) -> None:
+    """Refuse a function that looks like a hook, but would never be called."""
+    function = getattr(plugin, name, None)
+    if not inspect.isroutine(function) or hasattr(function, "dockhand_spec"):
+        return
+    similar = difflib.get_close_matches(
+        name.removeprefix(_PREFIX), [hook.removeprefix(_PREFIX) for hook in _HOOKS], n=1, cutoff=0.7
+    )
+    if not similar:
+        return  # a function of the plugin's own
+    right = _PREFIX + similar[0]
+    hint = "" if right == name else f"; did you mean {right!r}?"
+    others = [
+        attribute.removesuffix("_impl")
+        for attribute, value in vars(inspect.unwrap(function)).items()
+        if attribute.endswith("_impl") and isinstance(value, dict)
+    ]
+    if others:
+        raise PluginError(
+            f"{name} is decorated with the hookimpl of {others[0]!r}; use "
+            f"`from dockhand_core import hookimpl`{hint}"
+        )
+    raise PluginError(f"{name} is not decorated with @hookimpl, so it would never be called{hint}")
+
+
+def _check_kind(hook: str, name: str, function: Callable[..., Any]) -> None:
+    plain = inspect.unwrap(function)
+    if hook in _AT_START and inspect.iscoroutinefunction(plain):
+        raise PluginError(f"{name} is `async def`; it has to be a plain function")
+    if inspect.isasyncgenfunction(plain) or (
+        inspect.isgeneratorfunction(plain) and hook not in _MAY_YIELD
+    ):
+        raise PluginError(f"{name} has a `yield`, so that a call of it would do nothing")
+
+
+def _check_self(plugin: Any, hook: str, name: str) -> None:
+    """Refuse a method of a class that was registered itself, and one without `self`."""
+    raw = inspect.getattr_static(plugin, name, None)
+    if not isinstance(raw, FunctionType):
+        return
+    parameters = _parameters(raw)
+    first = parameters[0] if parameters else None
+    if isinstance(plugin, type):
+        if first is not None and first.name not in _HOOKS[hook] and _is_required(first):
+            raise PluginError(
+                f"{name} is a method, but {plugin.__name__} was registered itself: register an "
+                f"instance, {plugin.__name__}()"
+            )
+    elif name in getattr(plugin, "__dict__", ()):
+        return  # a module's function, or one that was set on the instance
+    elif first is None or first.name in _HOOKS[hook]:
+        raise PluginError(f"{name} is a method without `self`; write {_signature(hook, name)}")
+
+
+def _check_arguments(hook: str, name: str, function: Callable[..., Any]) -> None:
+    """Refuse arguments that the hook does not have. Fewer arguments than it has are right."""
+    parameters = _parameters(function)
+    valid = _HOOKS[hook]
+    for parameter in parameters:
+        if parameter.name not in valid:
+            if not _is_required(parameter):
+                continue
+            has = ", ".join(valid) or "none"
+            raise PluginError(
+                f"{name}: Argument(s) {{{parameter.name!r}}} are not known to the hook"
+                f"{did_you_mean(parameter.name, valid)} (the hook's arguments: {has})"
+            )
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise PluginError(f"{name}: {parameter.name!r} must not be positional-only")
+    if valid and [parameter.kind for parameter in parameters] == [inspect.Parameter.VAR_POSITIONAL]:
+        raise PluginError(
+            f"{name} takes only *{parameters[0].name}; the hook's arguments are "
+            f"passed by name: {', '.join(valid)}"
+        )
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    variadic = (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in variadic
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # such as a function that is written in C
+        return []
+
+
+def _signature(hook: str, name: str) -> str:
+    return f"def {name}({', '.join(('self', *_HOOKS[hook]))})"

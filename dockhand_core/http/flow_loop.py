@@ -1,0 +1,138 @@
+"""The loops that run a flow to its end, sync and async."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from dockhand_core.errors import PluginError
+from dockhand_core.flow.checks import (
+    caller,
+    described,
+    dispose,
+    is_flow,
+    position_of,
+    yield_from_hint,
+)
+from dockhand_core.plugin_failures import reason_of
+
+__all__ = ["NotAnEffect", "run_async", "run_sync"]
+
+T = TypeVar("T")
+
+# Exceptions that never leave a public method. If a flow raises one itself, its author made a
+# mistake, such as a model made of a wrong value.
+_INTERNAL = (ValidationError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
+
+
+class NotAnEffect(Exception):  # never leaves this module
+    """Raised by the function `perform` for a value that is no effect."""
+
+
+def run_sync(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
+    """Run a flow to its end and return its result.
+
+    Args:
+        flow: the flow.
+        perform: performs an effect and returns its result.
+
+    Raises:
+        PluginError: `flow` is not a generator, or it yields a value that is no effect.
+    """
+    if not is_flow(flow):
+        _refuse(flow)
+    thrown: BaseException | None = None
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                result = perform(effect)
+            except NotAnEffect:
+                _refuse_effect(flow, effect)
+            except BaseException as error:
+                thrown = error
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(result)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    except _INTERNAL as error:
+        _raise_own(flow, error, thrown)
+    finally:
+        thrown = None  # its traceback refers to this frame
+
+
+async def run_async(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
+    """Run a flow to its end and return its result.
+
+    If the task is cancelled, `CancelledError` is raised in the flow, so that the flow can clean up.
+
+    Args:
+        flow: the flow.
+        perform: performs an effect; returns an awaitable of its result.
+
+    Raises:
+        PluginError: `flow` is not a generator, or it yields a value that is no effect.
+    """
+    if not is_flow(flow):
+        _refuse(flow)
+    thrown: BaseException | None = None
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                result = await perform(effect)
+            except NotAnEffect:
+                _refuse_effect(flow, effect)
+            except BaseException as error:
+                thrown = error
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(result)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    except _INTERNAL as error:
+        _raise_own(flow, error, thrown)
+    finally:
+        thrown = None  # its traceback refers to this frame
+
+
+def _refuse(value: object) -> NoReturn:
+    """Refuse to run what is not a flow."""
+    dispose(value)
+    raise PluginError(
+        f"{caller()}: a flow is due, not {described(value)}; an operation of a driver has to be a "
+        "generator function, a plain `def` with `yield from`, for async clients too"
+    )
+
+
+def _refuse_effect(flow: Generator[Any, Any, Any], effect: object) -> NoReturn:
+    """End a flow that has yielded a wrong value.
+
+    The error is not raised at the flow's `yield`: the flow might take it for a failed request.
+    """
+    where = position_of(flow)
+    dispose(effect)
+    with suppress(Exception):
+        flow.close()
+    raise PluginError(
+        f"{where}: the flow yielded {described(effect)}, which is no effect"
+        f"{yield_from_hint(effect)}. A flow does everything with `yield from`, such as "
+        "`yield from call(…)`"
+    )
+
+
+def _raise_own(
+    flow: Generator[Any, Any, Any], error: Exception, thrown: BaseException | None
+) -> NoReturn:
+    """Raise an exception of an effect again, and one of the flow's own code as `PluginError`."""
+    if error is thrown:
+        raise error
+    name = getattr(flow, "__qualname__", "a flow")
+    raise PluginError(f"{name}: {reason_of(error)}") from error

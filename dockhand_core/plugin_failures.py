@@ -1,0 +1,64 @@
+"""The reasons why plugins could not be loaded, and the warnings about them on standard error."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+
+from pydantic import ValidationError
+
+from dockhand_core.http.urls import one_line
+
+__all__ = ["reason_of", "warn"]
+
+_log = logging.getLogger("dockhand.plugins")
+_USER_IN_URL = re.compile(r"(?<=://)[^/\s@'\"]*@")
+
+
+def reason_of(error: BaseException) -> str:
+    """Describe an exception in one line without control characters.
+
+    Credentials in URLs and the input that a pydantic model refused are left out.
+    """
+    try:
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            text = f"{error.title}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        else:
+            text = str(error)
+    except Exception:  # the exception of a plugin may not even be printable
+        text = ""
+    flat = one_line(_USER_IN_URL.sub("", text))
+    return f"{type(error).__name__}: {flat}" if flat else type(error).__name__
+
+
+def warn(text: str) -> None:
+    """Log a warning, and make sure that it is on standard error.
+
+    The logger is `dockhand.plugins`. If the application has set up logging to another place, or not
+    at all, the warning is written to standard error, too: otherwise a plugin that does nothing
+    would be noticed by nobody. The level `ERROR` for that logger silences both.
+    """
+    if not _log.isEnabledFor(logging.WARNING):
+        return
+    handlers = _handlers()
+    if handlers:
+        _log.warning("%s", text)
+    if sys.stderr is not None and not any(_is_stderr(handler) for handler in handlers):
+        sys.stderr.write(f"WARNING {_log.name}: {text}\n")
+
+
+def _handlers() -> list[logging.Handler]:
+    """The handlers that get the logger's records; `NullHandler`s write nothing and do not count."""
+    found: list[logging.Handler] = []
+    logger: logging.Logger | None = _log
+    while logger is not None:
+        found += [each for each in logger.handlers if not isinstance(each, logging.NullHandler)]
+        logger = logger.parent if logger.propagate else None
+    return found
+
+
+def _is_stderr(handler: logging.Handler) -> bool:
+    stream = getattr(handler, "stream", None)
+    return stream in (sys.stderr, sys.__stderr__) and handler.level <= logging.WARNING
