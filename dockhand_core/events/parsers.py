@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
-from dockhand_core.errors import EventInvalid
+from dockhand_core.errors import EventInvalid, PluginError
 from dockhand_core.events.classes import RegistryBaseEvent
+from dockhand_core.flow.checks import described, dispose
+from dockhand_core.plugin_failures import reason_of
 from dockhand_core.plugins import Plugins
 
-__all__ = ["EventHeaders", "EventParser", "EventParsers"]
+__all__ = ["EventHeaders", "EventParser", "EventParserFailed", "EventParsers"]
 
 _log = logging.getLogger("dockhand.events")
 
@@ -53,20 +56,31 @@ class EventParser(Protocol):
         """
 
 
+class EventParserFailed(EventInvalid, PluginError):
+    """A plugin's event parser raised an exception, or returned something other than events.
+
+    The notification is unreadable until the parser has been fixed, so this is an `EventInvalid`.
+    """
+
+
 class EventParsers:
     """All event parsers of a manager; the plugins' parsers are tried before the core's.
 
     Args:
-        plugins: the plugins of the manager. If a plugin's hook raises an exception, the exception
-            is logged and the plugin's parsers are left out.
+        plugins: the plugins of the manager. If a plugin's hook raises an exception, or returns
+            something other than parsers, this is logged and the plugin's parsers are left out.
     """
 
     def __init__(self, plugins: Plugins) -> None:
+        self._plugins = plugins
+        self._left_out: list[str] = []
         self._parsers: list[tuple[str, EventParser]] = []
         for name, parsers in reversed(plugins.implementations("dockhand_event_parsers")):
             try:
-                self._parsers += [(name, parser) for parser in parsers()]
-            except Exception:
+                self._parsers += [(name, _checked(parser)) for parser in _listed(parsers())]
+            except Exception as error:
+                reason = str(error) if isinstance(error, PluginError) else reason_of(error)
+                self._left_out.append(f"{name}: {reason}")
                 _log.exception(
                     "plugin %r: dockhand_event_parsers failed; its parsers are left out", name
                 )
@@ -79,29 +93,91 @@ class EventParsers:
             body: body of the request.
 
         Raises:
-            EventInvalid: no parser matches the headers, or the matching parser fails.
+            EventInvalid: no parser matches the headers, or the matching parser fails. If no parser
+                matches, the message names the plugins that could not be loaded. If a plugin's
+                parser fails, the exception is a `PluginError`, too.
         """
         headers = headers if isinstance(headers, EventHeaders) else EventHeaders(headers)
         for name, parser in self._parsers:
             try:
-                if not parser.matches(headers):
-                    continue
+                matches = parser.matches(headers)
+                if inspect.isawaitable(matches):
+                    dispose(matches)
+                    raise TypeError(f"matches returned {described(matches)}, not a bool")
             except Exception:
                 _log.exception(
                     "plugin %r: matches() of an event parser failed; it is skipped", name
                 )
                 continue
-            try:
-                events = list(parser.parse(headers, body))
-            except EventInvalid:
-                raise
-            except Exception as error:
-                raise EventInvalid(
-                    f"the event parser of plugin {name!r} failed: {type(error).__name__}: {error}"
-                ) from error
-            if not all(isinstance(event, RegistryBaseEvent) for event in events):
-                raise EventInvalid(
-                    f"the event parser of plugin {name!r} returned an object that is not an event"
+            if matches:
+                return self._events(name, parser, headers, body)
+        raise EventInvalid(
+            "no parser knows the format of a notification with these headers" + self._missing()
+        )
+
+    def _events(
+        self, name: str, parser: EventParser, headers: Mapping[str, str], body: bytes
+    ) -> list[RegistryBaseEvent]:
+        where = f"the event parser of plugin {name!r}"
+        method = f"{type(parser).__name__}.parse"
+        try:
+            found: Any = parser.parse(headers, body)
+            if not isinstance(found, Iterable) or isinstance(found, RegistryBaseEvent):
+                dispose(found)
+                raise EventParserFailed(
+                    f"{where} failed: {method} returned {described(found)}, not a list of events"
                 )
-            return events
-        raise EventInvalid("no parser knows the format of a notification with these headers")
+            events = list(found)
+        except EventInvalid:
+            raise
+        except Exception as error:
+            raise EventParserFailed(f"{where} failed: {reason_of(error)}") from error
+        wrong = next((each for each in events if not isinstance(each, RegistryBaseEvent)), events)
+        if wrong is not events:
+            raise EventParserFailed(
+                f"{where} returned an object that is not an event: {method} returned a list with "
+                f"{described(wrong)}"
+            )
+        return events
+
+    def _missing(self) -> str:
+        """Describe the plugins that may have the right parser, but do not work."""
+        text = ""
+        if self._plugins.failures:
+            text = f"; plugins that could not be loaded: {_joined(self._plugins.failures)}"
+        if self._left_out:
+            text += f"; parsers that were left out: {_joined(self._left_out)}"
+        return text
+
+
+def _joined(parts: Iterable[object]) -> str:
+    return "; ".join(map(str, parts))
+
+
+def _listed(answer: Any) -> Iterable[Any]:
+    """Check that the hook returned a list of parsers, or another iterable."""
+    if isinstance(answer, str | bytes | Mapping) or not isinstance(answer, Iterable):
+        raise PluginError(
+            f"dockhand_event_parsers returned {described(answer)}; it has to return a list of "
+            "event parsers"
+        )
+    return answer
+
+
+def _checked(parser: Any) -> EventParser:
+    """Check that an object has the methods of an event parser."""
+    if isinstance(parser, type):
+        raise PluginError(
+            f"dockhand_event_parsers returned {described(parser)}; add {parser.__name__}()"
+        )
+    for name in ("matches", "parse"):
+        method = getattr(parser, name, None)
+        if not callable(method):
+            raise PluginError(
+                f"dockhand_event_parsers returned {described(parser)}, which has no method {name}"
+            )
+        if inspect.iscoroutinefunction(method):
+            raise PluginError(
+                f"{type(parser).__name__}.{name} is `async def`; it has to be a plain function"
+            )
+    return parser  # type: ignore[no-any-return]  # it has the protocol's methods

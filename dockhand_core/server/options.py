@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dockhand_core.plugins import Plugins
 
 from dockhand_core.server.http_limits import HttpLimits
 
 __all__ = [
     "add_listening_options",
     "limits_of",
+    "add_strict_option",
     "is_loopback",
+    "load_plugins",
     "positive_int",
     "positive_seconds",
     "refuse_plain_http",
@@ -138,3 +144,44 @@ def refuse_plain_http(options: argparse.Namespace, secrets: str) -> None:
             "unencrypted: give --tls-certificate and --tls-key, or --plain-http if a proxy "
             "terminates TLS"
         )
+
+
+def add_strict_option(parser: argparse._ActionsContainer, *, default: Any = False) -> None:
+    """Add the option `--strict`, which `load_plugins` reads.
+
+    Args:
+        parser: parser, or group of its options.
+        default: value without the option; `argparse.SUPPRESS` for a command of a program that has
+            the option, too.
+    """
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        default=default,
+        help="do not start if an installed plugin cannot be loaded; without it, such a plugin is "
+        "left out with a warning",
+    )
+
+
+def load_plugins(options: argparse.Namespace) -> Plugins:
+    """Load the installed plugins, with a warning for each one that cannot be loaded.
+
+    With `--strict`, all drivers are imported, too, and the program exits with status 2 if a plugin
+    cannot be loaded.
+
+    Args:
+        options: parsed command line, with the option that `add_strict_option` adds.
+    """
+    from dockhand_core.plugins import Plugins
+
+    plugins = Plugins()
+    if options.strict:
+        plugins.import_drivers()
+        if plugins.failures:
+            print(
+                f"--strict: not started, because of {'; '.join(map(str, plugins.failures))}. "
+                "Repair or uninstall the package, or name it in DOCKHAND_DISABLE_PLUGINS",
+                file=sys.stderr,
+            )
+            sys.exit(2)
+    return plugins

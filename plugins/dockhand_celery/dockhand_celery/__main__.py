@@ -15,9 +15,9 @@ from dockhand_webhook import Dispatcher, Inbox
 from dockhand_webhook.cli import add_handler_options, backoff_of, run_until_signal
 
 from dockhand_celery.executor import CeleryExecutor
-from dockhand_core import ConfigError, Plugins
+from dockhand_core import ConfigError
 from dockhand_core.events import event_handlers
-from dockhand_core.server import positive_seconds, program
+from dockhand_core.server import add_strict_option, load_plugins, positive_seconds, program
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -44,6 +44,7 @@ def _arguments() -> argparse.ArgumentParser:
         "--queue", metavar="NAME", help="the Celery queue (the application's default)"
     )
     add_handler_options(parser.add_argument_group("calling handlers"))
+    add_strict_option(parser)
     return parser
 
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _arguments().parse_args(arguments)
     with program():
         app = _application(options.app)
-        handlers = event_handlers(Plugins())
+        handlers = event_handlers(load_plugins(options))
         if not handlers:
             raise ConfigError(
                 "no installed plugin handles events, so there is nothing to hand out; install the "

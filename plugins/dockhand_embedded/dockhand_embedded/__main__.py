@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from dockhand_core import ConfigError
 from dockhand_core.server import (
     add_listening_options,
+    add_strict_option,
     is_loopback,
+    load_plugins,
     positive_int,
     program,
     refuse_plain_http,
@@ -40,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the folder, created if it does not exist; ':memory:' stores nothing on disk "
         "(default: ./registry)",
     )
-    add_listening_options(parser, 5000)
+    add_strict_option(add_listening_options(parser, 5000))
     access = parser.add_argument_group("access control")
     access.add_argument(
         "--htpasswd",
@@ -183,6 +185,7 @@ def _serve(options: argparse.Namespace) -> None:
             "--htpasswd FILE or --token-realm URL, or --anonymous to allow that"
         )
     refuse_plain_http(options, "passwords and tokens" if has_authentication else "requests")
+    load_plugins(options)
     serve_options(_application(options), options, package="dockhand-embedded")
 
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from dockhand_core.server import (
     add_listening_options,
+    add_strict_option,
     limits_of,
+    load_plugins,
     program,
     refuse_plain_http,
     serve_options,
@@ -34,6 +36,7 @@ def _argument_parser() -> argparse.ArgumentParser:
         "--config", default=_CONFIG, metavar="FILE", help=f"the settings file ({_CONFIG})"
     )
     listening = add_listening_options(parser, 5001)
+    add_strict_option(listening)
     listening.add_argument(
         "--verbose", action="store_true", help="log every issued token on standard error"
     )
@@ -101,6 +104,7 @@ def _check_or_serve(options: argparse.Namespace, settings: Settings) -> None:
     if not options.check:
         refuse_plain_http(options, "passwords")
     app = create_app(settings)
+    app = create_app(settings, plugins=load_plugins(options))
     if options.check:
         print(f"{options.config}: the settings are valid")
         return

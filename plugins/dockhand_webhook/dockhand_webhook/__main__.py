@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
+from dockhand_core.events import event_handlers
 from dockhand_core.server import (
     add_listening_options,
+    add_strict_option,
+    load_plugins,
     program,
     refuse_plain_http,
     serve_options,
@@ -29,6 +33,7 @@ def _arguments() -> argparse.ArgumentParser:
     listening.add_argument(
         "--anonymous", action="store_true", help="accept notifications without a token"
     )
+    add_strict_option(listening)
     handlers = parser.add_argument_group("calling handlers")
     handlers.add_argument(
         "--no-dispatch",
@@ -52,7 +57,9 @@ def _serve(options: argparse.Namespace) -> None:
     from dockhand_webhook.app import create_app
 
     refuse_plain_http(options, "tokens")
+    plugins = load_plugins(options)
     app = create_app(
+        plugins,
         inbox=options.inbox,
         anonymous=options.anonymous,
         dispatch=not options.no_dispatch,
@@ -61,6 +68,11 @@ def _serve(options: argparse.Namespace) -> None:
         backoff=cli.backoff_of(options),
         lease=options.lease,
     )
+    refuse_plain_http(options, "tokens")
+    handlers = "called by other processes"
+    if not options.no_dispatch:
+        handlers = ", ".join(sorted(event_handlers(plugins))) or "none"
+    print(f"handlers: {handlers}", file=sys.stderr)
     serve_options(
         app,
         options,

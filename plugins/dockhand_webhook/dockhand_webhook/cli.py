@@ -11,7 +11,7 @@ from typing import Any
 
 from dockhand_core import ConfigError, EventInvalid, Plugins
 from dockhand_core.events import EventParsers, event_handlers
-from dockhand_core.server import positive_int, positive_seconds
+from dockhand_core.server import add_strict_option, load_plugins, positive_int, positive_seconds
 from dockhand_core.text import printable
 from dockhand_webhook import environment, snippets
 from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcessExecutor
@@ -145,6 +145,7 @@ def add_commands(commands: Any) -> None:
         "Several processes can do so for one inbox.",
     )
     add_handler_options(work.add_argument_group("calling handlers"), inherit=True)
+    add_strict_option(work, default=argparse.SUPPRESS)
     work.set_defaults(command=_work)
 
 
@@ -269,7 +270,7 @@ def _forget(options: argparse.Namespace) -> None:
 
 
 def _work(options: argparse.Namespace) -> None:
-    handlers = event_handlers(Plugins())
+    handlers = event_handlers(load_plugins(options))
     if not handlers:
         raise ConfigError(
             "no installed plugin handles events: install a package with an entry point in the "
