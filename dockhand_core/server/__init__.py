@@ -6,7 +6,9 @@ The module `htpasswd` is imported separately, because it needs bcrypt.
 from dockhand_core.server.basic_auth import basic_credentials
 from dockhand_core.server.client_networks import client_address, network_of
 from dockhand_core.server.failure_limiter import FailureLimiter
+from dockhand_core.server.file_state import FileState
 from dockhand_core.server.http_limits import HttpLimits
+from dockhand_core.server.login_limiter import LoginLimiter
 from dockhand_core.server.options import (
     add_listening_options,
     add_strict_option,
@@ -22,6 +24,8 @@ from dockhand_core.server.run import listen, program, serve, serve_options
 __all__ = [
     "FailureLimiter",
     "HttpLimits",
+    "FileState",
+    "LoginLimiter",
     "add_listening_options",
     "add_strict_option",
     "basic_credentials",

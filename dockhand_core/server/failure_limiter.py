@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -10,13 +11,16 @@ from collections.abc import Callable
 
 __all__ = ["FailureLimiter"]
 
-_MAX_KEYS = 20_000  # beyond this number, the keys of the oldest failures are dropped
+_MAX_KEYS = 20_000  # beyond this number, a key with few failures is dropped for each new one
+_DROP_CANDIDATES = 16
 
 
 class FailureLimiter:
     """Counts failures for each key, such as a user or a network, and limits further attempts.
 
-    The limiter is a leaky bucket: the count of a key decreases steadily with time.
+    The limiter is a leaky bucket: the count of a key decreases steadily with time. The number of
+    keys is bounded. Of the oldest keys, the one with the lowest count is dropped first, so that
+    failures with many other keys cannot reset the count of a key that is being guessed at.
 
     Args:
         failures: the count at which further attempts have to wait.
@@ -55,4 +59,5 @@ class FailureLimiter:
             if level:
                 self._levels[key] = level, self._clock()
                 while len(self._levels) > _MAX_KEYS:
-                    self._levels.popitem(last=False)
+                    oldest = itertools.islice(self._levels, _DROP_CANDIDATES)
+                    del self._levels[min(oldest, key=self._level)]

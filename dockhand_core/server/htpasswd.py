@@ -20,13 +20,14 @@ from pathlib import Path
 import bcrypt
 
 from dockhand_core.errors import ConfigError
+from dockhand_core.server.file_state import FileState
 
 __all__ = ["PasswordFile"]
 
 _HASH = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
-# Passwords are truncated to 72 bytes, as by `htpasswd`: the bcrypt algorithm uses no more, and the
-# library refuses longer passwords.
-_PASSWORD_BYTES = 72
+# bcrypt uses the first 72 bytes of a password, up to the first NUL. So a longer password would be
+# accepted with any other end.
+_MAX_PASSWORD = 72
 _MAX_VERIFIED = 1024
 _log = logging.getLogger("dockhand.htpasswd")
 
@@ -61,8 +62,9 @@ class PasswordFile:
         self._key = secrets.token_bytes(32)
         self._verified: OrderedDict[bytes, float] = OrderedDict()  # keyed hash to expiry time
         self._lock = threading.Lock()
-        self._file_version: tuple[int, int, int] | None = None
+        self._file_state: FileState | None = None
         self._users: dict[str, bytes] = {}
+        self._changes = 0  # how often the users changed
         self._dummy_hash = b""
         try:
             self._load()
@@ -71,13 +73,16 @@ class PasswordFile:
 
     def _load(self) -> None:
         with self._path.open("rb") as file:
-            status = os.fstat(file.fileno())
+            state = FileState.of(os.fstat(file.fileno()))
             text = file.read().decode()
         users = _parse(text)
         costs = [int(value.split(b"$")[2]) for value in users.values()]
         with self._lock:
-            self._file_version = status.st_ino, status.st_mtime_ns, status.st_size
+            self._file_state = state
+            if users == self._users and self._dummy_hash:
+                return  # the verified passwords are still right
             self._users = users
+            self._changes += 1
             # Unknown users are checked against this hash, which no password matches, so that the
             # check takes as long as for known users.
             self._dummy_hash = bcrypt.gensalt(max(costs, default=10)) + b"." * 31
@@ -86,9 +91,7 @@ class PasswordFile:
     def reload(self) -> None:
         """Read the file again if it changed; on failure, log an error and keep the old users."""
         try:
-            status = self._path.stat()
-            version = status.st_ino, status.st_mtime_ns, status.st_size
-            if version != self._file_version:
+            if not FileState.of(self._path.stat()).shows_no_change_since(self._file_state):
                 self._load()
         except (OSError, ValueError) as error:
             _log.error("htpasswd: %s: %s; keeping the users read before", self._path, error)
@@ -118,24 +121,25 @@ class PasswordFile:
         """Whether the file lists the user with this password.
 
         Unless the password is remembered, a bcrypt hash is computed, even for users that the file
-        does not list. That takes many milliseconds: do not call this in an event loop.
+        does not list. That takes many milliseconds: do not call this in an event loop. A password
+        of more than 72 bytes, or with a NUL byte, is wrong for every user, because bcrypt would
+        compare only its beginning.
         """
+        if len(password) > _MAX_PASSWORD or b"\0" in password:
+            _log.info("htpasswd: a password of more than %d bytes, or with NUL", _MAX_PASSWORD)
+            return False
         # The caller has asked `remembers` before, but a concurrent request may have verified the
         # same password since then.
         if self.remembers(user, password):
             return True
         with self._lock:
-            version, listed = self._file_version, self._users.get(user)
+            changes, listed = self._changes, self._users.get(user)
             expected = listed or self._dummy_hash
-        try:
-            matches = bcrypt.checkpw(password[:_PASSWORD_BYTES], expected)
-        except ValueError:  # bcrypt refuses a password that contains a NUL byte
-            matches = False
-        if not matches or listed is None:
+        if not bcrypt.checkpw(password, expected) or listed is None:
             return False
         with self._lock:
-            # If the file was read again in the meantime, the user may have been removed.
-            if self._file_version == version:
+            # If the users changed in the meantime, the user may have been removed.
+            if self._changes == changes:
                 self._verified[self._keyed_hash(user, password)] = self._clock() + self._remember
                 while len(self._verified) > _MAX_VERIFIED:
                     self._verified.popitem(last=False)

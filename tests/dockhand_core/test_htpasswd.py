@@ -6,13 +6,14 @@ import os
 import time
 from base64 import b64encode
 from pathlib import Path
+from types import SimpleNamespace
 
 import bcrypt
 import pytest
 from registries import HTPASSWD, PASSWORD
 
 from dockhand_core import ConfigError
-from dockhand_core.server import basic_credentials
+from dockhand_core.server import FileState, basic_credentials
 from dockhand_core.server.htpasswd import PasswordFile
 
 RIGHT_PASSWORD = PASSWORD.encode()
@@ -64,6 +65,57 @@ def test_reload_applies_changes_and_survives_errors(
     users.reload()
     assert "line 1 is not user:bcrypt-hash" in caplog.text
     assert users.verify("bob", b"other")
+
+
+@pytest.mark.parametrize("size", [71, 72, 73, 500])
+def test_passwords_that_bcrypt_would_cut_are_refused(
+    password_file: Path, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    password = b"p" * size
+    hashed = bcrypt.hashpw(password[:72], bcrypt.gensalt(4)).decode()
+    password_file.write_text(f"alice:{hashed}\n")
+    users = PasswordFile(password_file)
+    assert users.verify("alice", password) is (size <= 72)
+    assert not users.verify("alice", password + b"\0")
+    assert not users.verify("alice", b"\0")
+    assert "more than 72 bytes, or with NUL" in caplog.text
+    assert "ppp" not in caplog.text
+
+
+def test_a_rewrite_of_the_same_size_within_a_tick_is_noticed(password_file: Path) -> None:
+    salt = bcrypt.gensalt(4)
+    now = time.time_ns()
+
+    def write(password: bytes) -> None:
+        password_file.write_text(f"alice:{bcrypt.hashpw(password, salt).decode()}\n")
+        os.utime(password_file, ns=(now, now))  # as if both writes were in one tick
+
+    write(b"one")
+    users = PasswordFile(password_file)
+    assert users.verify("alice", b"one")
+    users.reload()
+    assert users.remembers("alice", b"one")  # the file did not change
+    write(b"two")
+    users.reload()
+    assert not users.verify("alice", b"one")
+    assert users.verify("alice", b"two")
+
+
+def test_the_state_of_a_file(password_file: Path) -> None:
+    def at(seconds: int, **changes: int) -> FileState:
+        values = {"st_ino": 1, "st_mtime_ns": seconds * 10**9, "st_ctime_ns": 0, "st_size": 5}
+        return FileState.of(SimpleNamespace(**values | changes))  # type: ignore[arg-type]
+
+    old, new = at(1000), at(int(time.time()))
+    assert at(1000).shows_no_change_since(old)
+    assert not at(1000).shows_no_change_since(None)
+    for changed in (
+        at(1001), at(1000, st_ino=2), at(1000, st_size=6), at(1000, st_ctime_ns=1),
+    ):  # fmt: skip
+        assert not changed.shows_no_change_since(old)
+    assert not at(new.modified // 10**9).shows_no_change_since(new)
+    assert FileState.of(password_file.stat()).size == len(password_file.read_bytes())
 
 
 def test_unknown_users_take_as_long_as_known_ones(password_file: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,21 @@ def test_a_replaced_key_stays_in_the_jwks(endpoint: Any, monkeypatch: pytest.Mon
     assert (key_id(before), key_id(after)) == (endpoint.key.thumbprint, new.thumbprint)
     assert is_verified_by_jwks(endpoint, before)
     assert is_verified_by_jwks(endpoint, after)
+
+
+def test_a_key_replaced_within_a_tick_of_the_clock(
+    endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new file has the size and the time of the old one."""
+    monkeypatch.setattr("dockhand_token_server.keys._CHECK_INTERVAL", 0)
+    file, now = endpoint.folder / "private.pem", time.time_ns()
+    os.utime(file, ns=(now, now))
+    endpoint.serve()
+    new = SigningKey.generate()
+    assert len(new.private_pem()) == file.stat().st_size
+    file.write_bytes(new.private_pem())
+    os.utime(file, ns=(now, now))
+    assert key_id(endpoint.get(user="alice").json()["token"]) == new.thumbprint
 
 
 def test_a_retired_key_leaves_the_jwks_when_its_tokens_have_expired(

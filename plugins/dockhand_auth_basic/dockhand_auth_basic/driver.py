@@ -37,6 +37,14 @@ class BasicAuth(AuthDriver):
                 raise ValueError("a user name with a colon cannot be sent (RFC 7617)")
             return value
 
+        @field_validator("password")
+        @classmethod
+        def _no_nul(cls, value: SecretStr) -> SecretStr:
+            # bcrypt, by which registries check passwords, stops at a NUL
+            if "\0" in value.get_secret_value():
+                raise ValueError("a password with a NUL cannot be sent (RFC 7617)")
+            return value
+
     def __init__(self, settings: Settings) -> None:
         pair = f"{settings.username}:{settings.password.get_secret_value()}"
         self._header = f"Basic {b64encode(pair.encode()).decode()}"

@@ -20,6 +20,7 @@ from dockhand_auth_jwt.keys import (
 from dockhand_auth_jwt.pem import load_public_keys
 
 from dockhand_core import ConfigError
+from dockhand_core.server import FileState
 from dockhand_token_server.settings import Settings
 
 __all__ = ["KeyRing"]
@@ -27,7 +28,7 @@ __all__ = ["KeyRing"]
 _CHECK_INTERVAL = 1.0  # seconds between checks whether the key files changed
 _LEEWAY = 60  # seconds; registries accept tokens this long after expiry
 _log = logging.getLogger("dockhand.token_server")
-FileStates = tuple[tuple[int, int, int], ...]
+FileStates = tuple[FileState, ...]
 
 
 class KeyRing:
@@ -58,14 +59,13 @@ class KeyRing:
             raise ConfigError(_error_text(error)) from None
 
     def _file_states(self) -> FileStates:
-        """Inode, modification time and size of each file; these values show when a file changed."""
-        states = []
+        """The state of each file, which shows when the file changed."""
+        states: list[FileState] = []
         for setting, file in self._files:
             try:
-                status = file.stat()
+                states.append(FileState.of(file.stat()))
             except OSError as error:
                 raise KeyInvalid(f"{setting}: {file}: {error.strerror}") from None
-            states.append((status.st_ino, status.st_mtime_ns, status.st_size))
         return tuple(states)
 
     def _load(self) -> tuple[SigningKey, list[PublicKey]]:
@@ -101,7 +101,8 @@ class KeyRing:
         )
         try:
             states = self._file_states()
-            if states != self._loaded_states:
+            pairs = zip(states, self._loaded_states, strict=True)
+            if not all(new.shows_no_change_since(loaded) for new, loaded in pairs):
                 key, others = await asyncio.to_thread(self._load)
                 if thumbprint(key.public) != thumbprint(self._signing_key.public):
                     until = self._clock() + self._settings.token_lifetime + _LEEWAY
