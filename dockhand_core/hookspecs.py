@@ -46,6 +46,7 @@ __all__ = [
     "dockhand_blob_pushed",
     "dockhand_event",
     "dockhand_event_parsers",
+    "dockhand_identify",
     "dockhand_image_lint_failed",
     "dockhand_image_scanned",
     "dockhand_log_drivers",
@@ -115,6 +116,31 @@ def dockhand_authenticate(
     Returns:
         the identity, whose name the endpoint's rules refer to; None if this plugin does not know
         the user, or if the password is wrong.
+    """
+    return None
+
+
+@hookspec
+def dockhand_identify(username: str, service: str) -> Identity | Awaitable[Identity | None] | None:
+    """Identify a user without a password; called by the token endpoint at each refresh.
+
+    A client may store a refresh token instead of the password. Whenever it uses the refresh token,
+    the endpoint calls this hook of the plugin whose `dockhand_authenticate` confirmed the password,
+    so that a deleted account, or a change of its groups, takes effect at once. The users of a
+    plugin without this hook get no refresh tokens.
+
+    If the plugin raises an exception, takes longer than ten seconds, or returns another object,
+    the refresh is refused, and may succeed later. The function may be `async`; a plain function
+    runs in a thread.
+
+    Args:
+        username: user name as the client sent it at the login.
+        service: name of the registry that the token is for.
+
+    Returns:
+        the identity, with the present groups, and with the same name that `dockhand_authenticate`
+        returned; None if the account no longer exists or is disabled. With None the refresh token
+        ends, and the user has to log in again.
     """
     return None
 

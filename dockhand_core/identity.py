@@ -21,6 +21,8 @@ class Identity:
     groups: AbstractSet[str] = frozenset()
 
     def __post_init__(self) -> None:
+        if isinstance(self.groups, str | bytes):
+            raise TypeError("groups must be a set of names, not one text")
         object.__setattr__(self, "groups", frozenset(self.groups))
 
     @property

@@ -6,10 +6,11 @@ import asyncio
 from ipaddress import ip_network
 from typing import Any
 
+import bcrypt
 import pytest
 from authority import USERS
 
-from dockhand_core.server import FailureLimiter, client_address, network_of
+from dockhand_core.server import FailureLimiter, LoginLimiter, client_address, network_of
 from dockhand_core.server.htpasswd import PasswordFile
 
 LIMIT = {"failures": 3, "seconds": 3600}
@@ -64,6 +65,88 @@ def test_too_many_failures_for_one_user(endpoint: Any) -> None:
     # failures from other addresses do not block an address where alice logged in before
     assert endpoint.get(user="alice", peer="192.0.2.99").status_code == 200
     assert endpoint.get(user="bob", peer="192.0.2.3").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "spelling", ["ALICE", "Alice", " alice", "al ice", "ａｌｉｃｅ", "álice", "alice\ufe0f"]
+)
+def test_all_spellings_of_a_user_name_share_one_limit(endpoint: Any, spelling: str) -> None:
+    """A directory may take each of these for alice."""
+    endpoint.serve(login_limit=LIMIT)
+    for number, name in enumerate(["alice", spelling, "alice"]):
+        peer = f"192.0.2.{number}"
+        endpoint.assert_refused(endpoint.get(user=name, password="wrong", peer=peer), 401)
+    for name in ("alice", spelling):
+        reply = endpoint.get(user=name, password="wrong", peer="192.0.2.9")
+        endpoint.assert_refused(reply, 429)
+    assert endpoint.get(user="bob", peer="192.0.2.9").status_code == 200
+
+
+def test_unknown_users_are_limited_as_known_ones(endpoint: Any) -> None:
+    endpoint.serve(login_limit=LIMIT)
+    replies: dict[str, list[tuple[int, bytes]]] = {}
+    for name in ("alice", "nobody"):
+        for number in range(5):
+            reply = endpoint.get(user=name, password="wrong", peer=f"198.51.{len(name)}.{number}")
+            replies.setdefault(name, []).append((reply.status_code, reply.content))
+    assert replies["alice"] == replies["nobody"]
+    assert [status for status, _ in replies["alice"]] == [401] * 3 + [429] * 2
+
+
+def test_a_user_behind_the_attackers_address(endpoint: Any) -> None:
+    """Failures for other users behind one address do not lock out a user who logged in there."""
+    endpoint.serve(login_limit=LIMIT)
+    assert endpoint.get(user="alice").status_code == 200
+    for name in ("bob", "nobody", "root"):
+        endpoint.assert_refused(endpoint.get(user=name, password="wrong"), 401)
+    endpoint.assert_refused(endpoint.get(user="bob"), 429)
+    assert endpoint.get(user="alice").status_code == 200
+    # guesses at alice's password there have a limit of their own
+    for _ in range(3):
+        endpoint.assert_refused(endpoint.get(user="alice", password="wrong"), 401)
+    endpoint.assert_refused(endpoint.get(user="alice"), 429)
+    assert endpoint.get(user="alice", peer="192.0.2.2").status_code == 200
+
+
+def test_a_refresh_makes_an_address_known(endpoint: Any) -> None:
+    endpoint.serve(login_limit=LIMIT)
+    token = endpoint.get(user="alice", offline=True, peer="192.0.2.50").json()["refresh_token"]
+    reply = endpoint.post(grant_type="refresh_token", refresh_token=token)  # from 192.0.2.1
+    assert reply.status_code == 200
+    for number in range(3):
+        peer = f"198.51.100.{number}"
+        endpoint.assert_refused(endpoint.get(user="alice", password="wrong", peer=peer), 401)
+    endpoint.assert_refused(endpoint.get(user="alice", peer="198.51.100.9"), 429)
+    assert endpoint.get(user="alice", peer="192.0.2.1").status_code == 200
+
+
+def test_the_memory_of_the_limits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dockhand_core.server.failure_limiter._MAX_KEYS", 50)
+    monkeypatch.setattr("dockhand_core.server.login_limiter._MAX_REMEMBERED_LOGINS", 50)
+    failures = FailureLimiter(3, 3600, clock=lambda: 0.0)
+    limiter = LoginLimiter(failures)
+    victim = limiter.keys("192.0.2.1", "alice")
+    limiter.add(victim, 3)
+    for number in range(1000):  # cannot push the victim's count out
+        limiter.add(limiter.keys(f"network {number}", f"user {number}" + "x" * 9999))
+        limiter.remember_login(f"network {number}", f"user {number}")
+    assert limiter.seconds_to_wait(victim) == 1200
+    assert len(failures._levels) == 50
+    assert sum(map(len, failures._levels)) < 10_000
+    assert len(limiter._past_logins) == 50
+
+
+@pytest.mark.parametrize("tail", ["x", "\0x", "x" * 100])
+def test_bcrypt_does_not_cut_passwords(endpoint: Any, tail: str) -> None:
+    """bcrypt uses the first 72 bytes, so that a longer password would match any other end."""
+    password = "é" * 36
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+    endpoint.overwrite("htpasswd", f"alice:{hashed}\n".encode())
+    assert endpoint.get(user="alice", password=password).status_code == 200
+    endpoint.assert_refused(endpoint.get(user="alice", password=password + tail), 401)
+    form = {"grant_type": "password", "username": "alice"}
+    assert endpoint.post(**form, password=password).status_code == 200
+    assert endpoint.post(**form, password=password + tail).status_code in {400, 401}
 
 
 def test_concurrent_guesses_cannot_exceed_the_limit(endpoint: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -97,19 +99,190 @@ def test_disabled_refresh_tokens(endpoint: Any) -> None:
     endpoint.assert_refused(use_refresh_token(endpoint, "dhr_x"), 401)
 
 
-class AcceptsAnyUser:
+class Directory:
+    """A plugin with accounts, by user name; `answer` replaces its answer to dockhand_identify."""
+
+    def __init__(self, **accounts: Identity) -> None:
+        self.accounts = accounts
+        self.answer: Any = None
+        self.identified: list[tuple[str, str]] = []
+
     @hookimpl
     def dockhand_authenticate(self, username: str, password: SecretStr) -> Identity | None:
-        return Identity(username, frozenset({"readers"}))
+        return self.accounts.get(username)
+
+    def _identify(self, username: str, service: str) -> Any:
+        self.identified.append((username, service))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer if self.answer is not None else self.accounts.get(username)
 
 
-def test_a_user_of_a_plugin(endpoint: Any, another_endpoint: Any) -> None:
-    endpoint.plugins.register(AcceptsAnyUser(), name="ldap")
-    shared = "repository:alice/shared:pull"
+class SyncDirectory(Directory):
+    @hookimpl
+    def dockhand_identify(self, username: str, service: str) -> Any:
+        return self._identify(username, service)
+
+
+class AsyncDirectory(Directory):
+    @hookimpl
+    async def dockhand_identify(self, username: str, service: str) -> Any:
+        return self._identify(username, service)
+
+
+SHARED = "repository:alice/shared:pull"
+
+
+@pytest.mark.parametrize("kind", [SyncDirectory, AsyncDirectory])
+def test_the_plugin_is_asked_at_each_refresh(endpoint: Any, kind: type[Directory]) -> None:
+    plugin = kind(**{"Carol@Example": Identity("carol", frozenset({"readers"}))})
+    endpoint.plugins.register(plugin, name="ldap")
+    login = endpoint.get(user="Carol@Example", password="x", offline=True)
+    token = login.json()["refresh_token"]
+    assert plugin.identified == []
+    reply = use_refresh_token(endpoint, token, SHARED)
+    assert endpoint.granted_scopes(reply) == {SHARED}
+    assert endpoint.claims(reply).subject == "carol"
+    # the user name as it was sent at the login
+    assert plugin.identified == [("Carol@Example", SERVICE)]
+    plugin.accounts["Carol@Example"] = Identity("carol")  # has left the group
+    assert endpoint.granted_scopes(use_refresh_token(endpoint, token, SHARED)) == set()
+    removed = plugin.accounts.pop("Carol@Example")
+    endpoint.assert_refused(use_refresh_token(endpoint, token, SHARED), 401)
+    plugin.accounts["Carol@Example"] = removed  # another account of the same name
+    endpoint.assert_refused(use_refresh_token(endpoint, token, SHARED), 401)
+
+
+@pytest.mark.parametrize("kind", [SyncDirectory, AsyncDirectory])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        RuntimeError("with s3cret"), "carol", True, {"name": "carol"}, Identity(""),
+        Identity("alice"), Identity("carol", frozenset({1})),  # type: ignore[arg-type]
+    ],
+)  # fmt: skip
+def test_a_refresh_is_refused_if_the_plugin_fails(
+    endpoint: Any, kind: type[Directory], answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugin = kind(carol=Identity("carol"))
+    endpoint.plugins.register(plugin, name="ldap")
     token = endpoint.get(user="carol", password="x", offline=True).json()["refresh_token"]
-    assert endpoint.granted_scopes(use_refresh_token(endpoint, token, shared)) == {shared}
-    # an endpoint without the plugin refuses the token
-    endpoint.assert_refused(use_refresh_token(another_endpoint(), token, shared), 401)
+    plugin.answer = answer
+    endpoint.assert_refused(use_refresh_token(endpoint, token), 401)
+    assert "plugin ldap: refresh token of 'carol' refused, dockhand_identify" in caplog.text
+    assert "s3cret" not in caplog.text
+    plugin.answer = None  # the failure was not the account's, which keeps its token
+    assert use_refresh_token(endpoint, token).status_code == 200
+
+
+def test_a_plugin_that_takes_too_long_refuses(
+    endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dockhand_token_server.authentication._HOOK_SECONDS", 0.05)
+
+    class Slow(Directory):
+        @hookimpl
+        async def dockhand_identify(self, username: str) -> Any:
+            await asyncio.Event().wait()
+
+    endpoint.plugins.register(Slow(carol=Identity("carol")), name="ldap")
+    token = endpoint.get(user="carol", password="x", offline=True).json()["refresh_token"]
+    endpoint.assert_refused(use_refresh_token(endpoint, token), 401)
+
+
+def test_failures_of_a_plugin_do_not_count_as_failed_logins(endpoint: Any) -> None:
+    plugin = SyncDirectory(carol=Identity("carol"))
+    endpoint.plugins.register(plugin, name="ldap")
+    endpoint.serve(login_limit={"failures": 2, "seconds": 3600})
+    token = endpoint.get(user="carol", password="x", offline=True).json()["refresh_token"]
+    plugin.answer = RuntimeError()
+    for _ in range(3):
+        endpoint.assert_refused(use_refresh_token(endpoint, token), 401)
+    assert endpoint.get(user="bob").status_code == 200
+
+
+def test_no_refresh_token_without_identify(
+    endpoint: Any, another_endpoint: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    accounts = {"carol": Identity("carol")}
+    endpoint.plugins.register(SyncDirectory(**accounts), name="ldap")
+    token = endpoint.get(user="carol", password="x", offline=True).json()["refresh_token"]
+    without = another_endpoint()
+    without.plugins.register(Directory(**accounts), name="ldap")
+    # a plugin of another name does not know the users of the first
+    without.plugins.register(SyncDirectory(**accounts), name="other")
+    reply = without.get(user="carol", password="x", offline=True)
+    assert reply.status_code == 200
+    assert "refresh_token" not in reply.json()
+    assert "no refresh tokens for the users of plugin ldap" in caplog.text
+    without.assert_refused(use_refresh_token(without, token), 401)
+    assert "refresh_token" in without.get(user="alice", offline=True).json()
+    # an endpoint without the plugin refuses the token, too
+    endpoint.assert_refused(use_refresh_token(another_endpoint(), token), 401)
+
+
+def test_the_htpasswd_file_takes_precedence_at_a_refresh(endpoint: Any) -> None:
+    plugin = SyncDirectory(carol=Identity("carol"))
+    endpoint.plugins.register(plugin, name="ldap")
+    token = endpoint.get(user="carol", password="x", offline=True).json()["refresh_token"]
+    hashed = bcrypt.hashpw(b"new", bcrypt.gensalt(4)).decode()
+    text = (endpoint.folder / "htpasswd").read_text()
+    endpoint.overwrite("htpasswd", f"{text}carol:{hashed}\n".encode())
+    endpoint.assert_refused(use_refresh_token(endpoint, token), 401)
+    assert plugin.identified == []
+
+
+def exchange(endpoint: Any, token: str) -> Any:
+    """Use a refresh token, and ask for a new one."""
+    return endpoint.post(
+        grant_type="refresh_token", refresh_token=token, access_type="offline", client_id="nerdctl"
+    )
+
+
+def test_a_client_that_asks_gets_a_new_refresh_token(
+    endpoint: Any, another_endpoint: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+    other_login = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+    reply = exchange(endpoint, first)
+    assert endpoint.claims(reply).subject == "alice"
+    second = reply.json()["refresh_token"]
+    third = exchange(another_endpoint(), second).json()["refresh_token"]
+    assert len({first, second, third, other_login}) == 4
+    assert use_refresh_token(endpoint, third).status_code == 200
+    assert "spent" not in caplog.text
+    # somebody else uses the first token, which the client has exchanged long ago
+    endpoint.assert_refused(use_refresh_token(another_endpoint(), first), 401)
+    assert "a spent refresh token of 'alice' was used again" in caplog.text
+    for token in (first, second, third):
+        endpoint.assert_refused(exchange(endpoint, token), 401)
+    assert use_refresh_token(endpoint, other_login).status_code == 200
+
+
+def test_a_lost_reply_costs_nothing(endpoint: Any) -> None:
+    first = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+
+    async def crossing() -> list[str]:
+        form = {
+            "grant_type": "refresh_token", "refresh_token": first, "access_type": "offline",
+            "service": SERVICE,
+        }  # fmt: skip
+        posts = (endpoint.request("POST", data=form) for _ in range(5))
+        return [reply.json()["refresh_token"] for reply in await asyncio.gather(*posts)]
+
+    found = endpoint.run(crossing())
+    assert len({first, *found}) == 6
+    assert [use_refresh_token(endpoint, token).status_code for token in found] == [200] * 5
+
+
+def test_the_tokens_of_a_login_end_together(endpoint: Any) -> None:
+    first = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+    second = exchange(endpoint, first).json()["refresh_token"]
+    store = RefreshTokens(endpoint.folder / "refresh_tokens.db", 60)
+    [record] = store.list_valid("alice")  # without the spent one
+    assert store.revoke(id=record.id) == 1
+    for token in (first, second):
+        endpoint.assert_refused(use_refresh_token(endpoint, token), 401)
 
 
 def test_records_and_expiry(tmp_path: Path) -> None:
@@ -130,6 +303,67 @@ def test_records_and_expiry(tmp_path: Path) -> None:
     store.issue(Identity("bob"), **LOGIN)
     with closing(sqlite3.connect(tmp_path / "new" / "tokens.db")) as database:
         assert database.execute("SELECT count(*) FROM refresh_tokens").fetchone() == (1,)
+
+
+def test_rotation_and_expiry(tmp_path: Path) -> None:
+    now = 1000.0
+    store = RefreshTokens(tmp_path / "tokens.db", 1000, clock=lambda: now)
+    first = store.issue(Identity("alice"), **LOGIN, login="ALICE")
+    now += 100
+    second = store.rotate(first, SERVICE)
+    assert second is not None
+    assert store.rotate(first, "other") is None
+    record = store.find(second, SERVICE)
+    assert record is not None
+    assert (record.login, record.generation, record.spent_at) == ("ALICE", 1, None)
+    assert record.expires_at.timestamp() == 2000  # as of the first: no one extends it for ever
+    now += 59
+    spent = store.find(first, SERVICE)
+    assert spent is not None
+    assert spent.spent_at is not None
+    assert spent.spent_at.timestamp() == 1100
+    now += 1
+    assert store.rotate(first, SERVICE) is None
+    assert store.find(second, SERVICE) is None
+    assert store.list_valid() == []
+
+
+def test_few_spent_tokens_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dockhand_token_server.refresh_tokens._MAX_SPENT", 3)
+    monkeypatch.setattr("dockhand_token_server.refresh_tokens._MAX_PER_USER", 2)
+    store = RefreshTokens(tmp_path / "tokens.db", 1000)
+    other = store.issue(Identity("alice"), **LOGIN)
+    token: str | None = store.issue(Identity("alice"), **LOGIN)
+    for _ in range(10):
+        assert token is not None
+        token = store.rotate(token, SERVICE)
+    with closing(sqlite3.connect(tmp_path / "tokens.db")) as database:
+        (count,) = database.execute("SELECT COUNT(*) FROM refresh_tokens").fetchone()
+    assert count == 5
+    assert store.find(other, SERVICE) is not None
+
+
+def test_a_file_of_version_1_is_upgraded(tmp_path: Path) -> None:
+    token = "dhr_old"
+    with closing(sqlite3.connect(tmp_path / "tokens.db")) as database, database:
+        database.execute(
+            "CREATE TABLE refresh_tokens (id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, user "
+            "TEXT NOT NULL, groups TEXT NOT NULL, source TEXT NOT NULL, stamp BLOB NOT NULL, "
+            "service TEXT NOT NULL, client TEXT NOT NULL, issued INTEGER NOT NULL, expires INTEGER "
+            "NOT NULL)"
+        )
+        database.execute(
+            "INSERT INTO refresh_tokens VALUES ('1', ?, 'alice', '[\"b\"]', 'ldap', x'', ?, "
+            "'docker', 0, 4000000000)",
+            (hashlib.sha256(token.encode()).digest(), SERVICE),
+        )
+        database.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        store = RefreshTokens(tmp_path / "tokens.db", 1000)
+        record = store.find(token, SERVICE)
+        assert record is not None
+        assert (record.login, record.family, record.source) == ("alice", "1", "ldap")
+    assert store.rotate(token, SERVICE) is not None
 
 
 def test_the_oldest_tokens_of_a_user_are_deleted(

@@ -7,26 +7,24 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import isawaitable, iscoroutinefunction, unwrap
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import SecretStr
 
 from dockhand_core import Identity
-from dockhand_core.server import FailureLimiter, network_of
+from dockhand_core.server import LoginLimiter, network_of
 from dockhand_core.server.htpasswd import PasswordFile
 from dockhand_token_server.token_requests import TokenRequestError
 
-__all__ = ["Authentication", "Authenticator", "call_hook"]
+__all__ = ["HTPASSWD_SOURCE", "Authentication", "Authenticator", "call_hook"]
 
-_HTPASSWD_SOURCE = "users"
+HTPASSWD_SOURCE = "users"
 _HOOK_SECONDS = 10  # the time that one call of a hook may take
 _MAX_PENDING = 256  # password checks in progress
-_MAX_REMEMBERED_LOGINS = 10_000
 _log = logging.getLogger("dockhand.token_server")
 
 
@@ -40,11 +38,13 @@ class Authentication:
             client.
         entry_hash: the hash of the user's entry in the htpasswd file; empty for other sources. It
             is stored with a refresh token, which becomes invalid when the entry changes.
+        login: the user name as the client sent it.
     """
 
     identity: Identity
     source: str
     entry_hash: bytes = b""
+    login: str = ""
 
 
 async def call_hook(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
@@ -67,6 +67,7 @@ class Authenticator:
     Args:
         users: the htpasswd file, or None. Plugins are not called for users that the file lists.
         plugins: the implementations of `dockhand_authenticate`, by plugin name.
+        identifiers: the implementations of `dockhand_identify`, by plugin name.
         limiter: counts the failed logins of each network and of each user.
     """
 
@@ -74,14 +75,13 @@ class Authenticator:
         self,
         users: PasswordFile | None,
         plugins: Mapping[str, Callable[..., Any]],
-        limiter: FailureLimiter,
+        identifiers: Mapping[str, Callable[..., Any]],
+        limiter: LoginLimiter,
     ) -> None:
         self._users, self._plugins, self._limiter = users, plugins, limiter
+        self._identifiers = identifiers
         self._digest_key = secrets.token_bytes(32)
         self._pending: dict[bytes, asyncio.Task[Authentication | None]] = {}
-        # The pairs of network and user name of successful logins. For these pairs, the limit per
-        # user does not apply, so failures from other networks cannot lock the user out.
-        self._past_logins: OrderedDict[tuple[str, str], None] = OrderedDict()
         # A separate pool, so that bcrypt does not use up the threads of asyncio.to_thread.
         self._bcrypt_threads = ThreadPoolExecutor(2, thread_name_prefix="bcrypt")
 
@@ -102,19 +102,21 @@ class Authenticator:
         # Concurrent requests with the same password share one check, and count as one failure.
         task = self._pending.get(digest)
         if task is None:
-            self.check_limit(network, username)
+            keys = self._limiter.keys(network, username)
+            self._check_limit(keys, network, username)
             if self._users is not None:
                 self._users.reload()
                 if self._users.remembers(username, secret):
-                    self._remember_login(network, username)
+                    self.remember_login(network, username)
                     return self._htpasswd_authentication(username)
             if len(self._pending) >= _MAX_PENDING:
                 raise _too_many_failures(1)
             # A failure is counted before the check, so that concurrent guesses cannot exceed the
             # limit. If the password is right, the failure is removed.
-            for key in (f"from {network}", f"user {username}"):
-                self._limiter.add(key)
-            task = asyncio.create_task(self._verify_and_uncount(username, secret, service, network))
+            self._limiter.add(keys)
+            task = asyncio.create_task(
+                self._verify_and_uncount(username, secret, service, network, keys)
+            )
             self._pending[digest] = task
             task.add_done_callback(lambda _: self._pending.pop(digest, None))
         authentication = await asyncio.shield(task)
@@ -125,51 +127,95 @@ class Authenticator:
             )
         return authentication
 
-    def check_limit(self, network: str, username: str | None = None) -> None:
-        """Raise `TokenRequestError` (429) if a network or a user has too many failed logins."""
-        wait = self._limiter.seconds_to_wait(f"from {network}")
-        if username is not None and (network, username) not in self._past_logins:
-            wait = max(wait, self._limiter.seconds_to_wait(f"user {username}"))
+    def check_limit(self, network: str) -> None:
+        """Raise `TokenRequestError` (429) if too many logins from a network failed.
+
+        This is the check for a secret without a user name, such as a refresh token.
+        """
+        self._check_limit(self._limiter.keys(network), network, None)
+
+    def _check_limit(self, keys: tuple[str, ...], network: str, username: str | None) -> None:
+        wait = self._limiter.seconds_to_wait(keys)
         if wait:
             _log.warning("too many failed logins: from %s, user %r", network, username)
             raise _too_many_failures(wait)
 
     def count_failure(self, network: str) -> None:
         """Count a failure without a user name, such as an invalid refresh token."""
-        self._limiter.add(f"from {network}")
+        self._limiter.add(self._limiter.keys(network))
 
-    def is_still_valid(self, authentication: Authentication) -> bool:
-        """Whether the authentication that is stored with a refresh token is still valid.
+    def remember_login(self, network: str, username: str) -> None:
+        """Remember a login, for the limit on failures; see `LoginLimiter`."""
+        self._limiter.remember_login(network, username)
+
+    def can_confirm(self, source: str) -> bool:
+        """Whether a source can be asked for its users again, as each use of a refresh token does.
+
+        Args:
+            source: see `Authentication`.
+        """
+        return source == HTPASSWD_SOURCE or source in self._identifiers
+
+    async def confirm(self, authentication: Authentication, service: str) -> Authentication | None:
+        """Ask the source of an authentication for the user again, without a password.
 
         An authentication by the htpasswd file is valid as long as the user's entry is unchanged.
-        An authentication by a plugin is valid as long as the plugin is installed.
+        For an authentication by a plugin, the plugin's `dockhand_identify` is called.
+
+        Returns:
+            the user with the present groups; None if the account is gone.
+
+        Raises:
+            TokenRequestError: the source cannot confirm the user, because the plugin is not
+                installed, does not implement `dockhand_identify`, or failed.
         """
-        if authentication.source != _HTPASSWD_SOURCE:
-            return authentication.source in self._plugins
-        if self._users is None:
-            return False
-        self._users.reload()
-        entry = self._users.entry(authentication.identity.name)
-        return entry is not None and hmac.compare_digest(
-            _entry_hash(entry), authentication.entry_hash
-        )
+        login, source = authentication.login, authentication.source
+        if self._users is not None:
+            self._users.reload()
+        entry = self._users.entry(login) if self._users is not None else None
+        if source == HTPASSWD_SOURCE:
+            is_unchanged = entry is not None and hmac.compare_digest(
+                _entry_hash(entry), authentication.entry_hash
+            )
+            return authentication if is_unchanged else None
+        if entry is not None:  # plugins are not asked for users that the htpasswd file lists
+            return None
+        function = self._identifiers.get(source)
+        if function is None:
+            _log.warning(
+                "refresh token of %r refused: plugin %s is not installed, or has no "
+                "dockhand_identify that confirms the account", login, source,
+            )  # fmt: skip
+            raise _not_confirmed()
+        arguments = {"username": login, "service": service}
+        try:
+            answer = await call_hook(function, arguments)
+        except Exception as error:  # a plugin may raise anything
+            _log.error(
+                "plugin %s: refresh token of %r refused, dockhand_identify raised %s",
+                source, login, type(error).__name__,
+            )  # fmt: skip
+            raise _not_confirmed() from None
+        if answer is None:
+            return None
+        if not _is_user_identity(answer) or answer.name != authentication.identity.name:
+            _log.error(
+                "plugin %s: refresh token of %r refused, dockhand_identify did not return the "
+                "Identity that dockhand_authenticate returned at the login",
+                source, login,
+            )  # fmt: skip
+            raise _not_confirmed()
+        return replace(authentication, identity=answer)
 
     async def _verify_and_uncount(
-        self, username: str, secret: bytes, service: str, network: str
+        self, username: str, secret: bytes, service: str, network: str, keys: tuple[str, ...]
     ) -> Authentication | None:
         """Verify a password; if it is right, remove the failure that was counted in advance."""
         authentication = await self._verify(username, secret, service)
         if authentication is not None:
-            for key in (f"from {network}", f"user {username}"):
-                self._limiter.add(key, -1)
-            self._remember_login(network, username)
+            self._limiter.add(keys, -1)
+            self.remember_login(network, username)
         return authentication
-
-    def _remember_login(self, network: str, username: str) -> None:
-        self._past_logins[network, username] = None
-        self._past_logins.move_to_end((network, username))
-        while len(self._past_logins) > _MAX_REMEMBERED_LOGINS:
-            self._past_logins.popitem(last=False)
 
     async def _verify(self, username: str, secret: bytes, service: str) -> Authentication | None:
         if self._users is not None:
@@ -193,27 +239,38 @@ class Authenticator:
                 return None
             if answer is None:
                 continue
-            if not isinstance(answer, Identity) or not _is_username(answer.name):
+            if not _is_user_identity(answer):
                 _log.error(
                     "plugin %s: login of %r refused, dockhand_authenticate returned no Identity "
-                    "with a printable name of 1 to 255 characters",
+                    "with a printable name of 1 to 255 characters, and groups that are texts",
                     plugin, username,
                 )  # fmt: skip
                 return None
-            return Authentication(answer, plugin)
+            return Authentication(answer, plugin, login=username)
         return None
 
     def _htpasswd_authentication(self, username: str) -> Authentication:
         entry = self._users.entry(username) if self._users is not None else None
-        return Authentication(Identity(username), _HTPASSWD_SOURCE, _entry_hash(entry or b""))
+        hashed = _entry_hash(entry or b"")
+        return Authentication(Identity(username), HTPASSWD_SOURCE, hashed, login=username)
 
 
 def _entry_hash(entry: bytes) -> bytes:
     return hashlib.sha256(entry).digest()
 
 
-def _is_username(name: object) -> bool:
-    return isinstance(name, str) and 0 < len(name) <= 255 and name.isprintable()
+def _is_user_identity(answer: object) -> TypeGuard[Identity]:
+    if not isinstance(answer, Identity) or not isinstance(answer.name, str):
+        return False
+    has_valid_name = 0 < len(answer.name) <= 255 and answer.name.isprintable()
+    return has_valid_name and all(isinstance(group, str) for group in answer.groups)
+
+
+def _not_confirmed() -> TokenRequestError:
+    return TokenRequestError(
+        401, "UNAUTHORIZED",
+        "the account cannot be confirmed; try again later, or log in again", "invalid_grant",
+    )  # fmt: skip
 
 
 def _too_many_failures(wait: int) -> TokenRequestError:

@@ -3,13 +3,19 @@
 A refresh token is random. The file contains only hashes of tokens, so a reader of the file gets no
 usable token. Each operation opens the file anew, so several processes on one machine can share it.
 
-Follows: Distribution's "Docker Registry v2 authentication using OAuth2".
+The refresh tokens that follow from one login are a family. A client may exchange its refresh token
+for a new one; the old one is then spent. If a spent token is used once more, two clients have the
+tokens of one login, so one of them stole its token: the whole family is revoked.
+
+Follows: Distribution's "Docker Registry v2 authentication using OAuth2"; RFC 9700, section 4.14.2
+("Refresh token rotation").
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import secrets
 import sqlite3
@@ -19,17 +25,23 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from dockhand_core import ConfigError, Identity
 
 __all__ = ["RefreshTokenRecord", "RefreshTokens"]
 
+_log = logging.getLogger("dockhand.token_server")
 _PREFIX = "dhr_"  # lets secret scanners recognize a leaked token
 _RANDOM_BYTES = 32
 _MAX_LENGTH = 128  # characters; a longer text is not a refresh token
 _MAX_PER_USER = 1000
+_MAX_SPENT = 100  # spent tokens that are kept for each family, to notice when one is used again
+# Seconds for which a spent token can be exchanged once more: the reply may have been lost, or two
+# requests of one client may have crossed.
+_GRACE = 60
 _BUSY_TIMEOUT = 5.0  # seconds; the time to wait for another process's lock on the file
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS refresh_tokens (
     id TEXT PRIMARY KEY,
@@ -41,10 +53,28 @@ CREATE TABLE IF NOT EXISTS refresh_tokens (
     service TEXT NOT NULL,
     client TEXT NOT NULL,
     issued INTEGER NOT NULL,
-    expires INTEGER NOT NULL
+    expires INTEGER NOT NULL,
+    login TEXT,
+    family TEXT,
+    generation INTEGER,
+    spent INTEGER
 );
 CREATE INDEX IF NOT EXISTS refresh_tokens_user ON refresh_tokens (user, issued);
+CREATE INDEX IF NOT EXISTS refresh_tokens_family ON refresh_tokens (family);
 """
+# In files of version 1, each token is a family of its own.
+_UPGRADE = """
+ALTER TABLE refresh_tokens ADD COLUMN login TEXT;
+ALTER TABLE refresh_tokens ADD COLUMN family TEXT;
+ALTER TABLE refresh_tokens ADD COLUMN generation INTEGER;
+ALTER TABLE refresh_tokens ADD COLUMN spent INTEGER;
+UPDATE refresh_tokens SET login = user, family = id, generation = 0;
+CREATE INDEX refresh_tokens_family ON refresh_tokens (family);
+"""
+_SELECT = (
+    "SELECT id, user, groups, source, stamp, service, client, issued, expires, login, family, "
+    "generation, spent FROM refresh_tokens "
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +89,13 @@ class RefreshTokenRecord:
         entry_hash: the hash of the user's entry in the htpasswd file at the login. The token
             becomes invalid when the entry changes.
         service: the name of the registry that the token is for.
-        client_id: the name of the client program.
-        issued_at, expires_at: times in UTC.
+        client_id: the name of the client program that asked for the token.
+        issued_at: the time at which the token was issued.
+        expires_at: the time at which the token expires. All tokens of a family expire together.
+        login: the user name as the client sent it at the login.
+        family: the `id` of the token that was issued at the login.
+        generation: the number of exchanges since the login.
+        spent_at: the time at which the token was exchanged for another one; None if it was not.
     """
 
     id: str
@@ -71,15 +106,18 @@ class RefreshTokenRecord:
     client_id: str
     issued_at: datetime
     expires_at: datetime
+    login: str = ""
+    family: str = ""
+    generation: int = 0
+    spent_at: datetime | None = None
 
 
 class RefreshTokens:
-    """Issues, finds and revokes refresh tokens in an SQLite file.
+    """The refresh tokens of a token endpoint, in an SQLite file.
 
     Args:
-        path: the SQLite file. If the file does not exist, it is created, and only its owner can
-            read it.
-        lifetime: the lifetime of new tokens, in seconds.
+        path: the SQLite file, created if it does not exist; only its owner can read it then.
+        lifetime: the lifetime of refresh tokens, in seconds.
         clock: returns the time, in seconds since 1970.
 
     Raises:
@@ -91,16 +129,8 @@ class RefreshTokens:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            with self._open() as database:
-                (version,) = database.execute("PRAGMA user_version").fetchone()
-                if version not in {0, _VERSION}:
-                    raise ConfigError(
-                        f"refresh_tokens: {path}: written by a newer version of "
-                        "dockhand-token-server; upgrade this one, or name another file"
-                    )
-                if not version:
-                    database.executescript(_SCHEMA)
-                    database.execute(f"PRAGMA user_version = {_VERSION}")
+            with self._writing() as database:
+                self._prepare(database)
         except (OSError, sqlite3.Error) as error:
             reason = getattr(error, "strerror", None) or error
             raise ConfigError(
@@ -108,13 +138,45 @@ class RefreshTokens:
                 "refresh_tokens = false"
             ) from None
 
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version not in {0, 1, _VERSION}:
+            raise ConfigError(
+                f"refresh_tokens: {self._path}: written by a newer version of "
+                "dockhand-token-server; upgrade this one, or name another file"
+            )
+        if version != _VERSION:
+            for statement in (_UPGRADE if version else _SCHEMA).split(";\n"):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {_VERSION}")
+
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT)) as database, database:
+        connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None)
+        with closing(connection) as database:
             yield database
 
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Open the file in one transaction, which no other writer can interrupt."""
+        with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+
     def issue(
-        self, identity: Identity, *, source: str, entry_hash: bytes, service: str, client_id: str
+        self,
+        identity: Identity,
+        *,
+        source: str,
+        entry_hash: bytes,
+        service: str,
+        client_id: str,
+        login: str | None = None,
     ) -> str:
         """Create and store a new refresh token, and return the token.
 
@@ -122,68 +184,171 @@ class RefreshTokens:
 
         Args:
             identity, source, entry_hash, service, client_id: see `RefreshTokenRecord`.
+            login: see `RefreshTokenRecord`; the identity's name by default.
         """
-        token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         now = int(self._clock())
-        row = (
-            secrets.token_hex(8), _hash(token), identity.name, json.dumps(sorted(identity.groups)),
-            source, entry_hash, service, client_id, now, now + self._lifetime,
-        )  # fmt: skip
-        with self._open() as database:
+        with self._writing() as database:
             database.execute("DELETE FROM refresh_tokens WHERE expires <= ?", (now,))
-            database.execute("INSERT INTO refresh_tokens VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+            values = (
+                identity.name, json.dumps(sorted(identity.groups)), source, entry_hash, service,
+                client_id, now, now + self._lifetime, login or identity.name,
+            )  # fmt: skip
+            token = _insert(database, values)
             database.execute(
-                "DELETE FROM refresh_tokens WHERE id IN (SELECT id FROM refresh_tokens "
-                "WHERE user = ? ORDER BY issued DESC, rowid DESC LIMIT -1 OFFSET ?)",
+                "DELETE FROM refresh_tokens WHERE family IN (SELECT family FROM "
+                "refresh_tokens WHERE user = ? AND spent IS NULL "
+                "ORDER BY issued DESC, rowid DESC LIMIT -1 OFFSET ?)",
                 (identity.name, _MAX_PER_USER),
             )
         return token
 
+    def rotate(self, token: str, service: str) -> str | None:
+        """Exchange a refresh token for a new one of its family, and mark the old one as spent.
+
+        A spent token can be exchanged again within a minute, until a token that it was exchanged
+        for is exchanged itself: the client may not have received the new token, or may have sent
+        two requests at once. A later use means that the token was stolen, and its family is
+        revoked; `find` does the same.
+
+        Returns:
+            the new token, which expires when the old one would have; None if the old one is
+            unknown, expired, for another registry, or spent.
+        """
+        now = int(self._clock())
+        with self._writing() as database:
+            record = self._find_unspent(database, token, service)
+            if record is None:
+                return None
+            values = (
+                record.identity.name, json.dumps(sorted(record.identity.groups)), record.source,
+                record.entry_hash, service, record.client_id, now,
+                int(record.expires_at.timestamp()), record.login,
+            )  # fmt: skip
+            database.execute(
+                "UPDATE refresh_tokens SET spent = COALESCE(spent, ?) WHERE id = ?",
+                (now, record.id),
+            )
+            new = _insert(database, values, record.family, record.generation + 1)
+            database.execute(
+                "DELETE FROM refresh_tokens WHERE id IN (SELECT id FROM refresh_tokens WHERE "
+                "family = ? AND spent IS NOT NULL ORDER BY spent DESC, rowid DESC "
+                "LIMIT -1 OFFSET ?)",
+                (record.family, _MAX_SPENT),
+            )
+        return new
+
     def find(self, token: str, service: str) -> RefreshTokenRecord | None:
-        """Find a token's record; None if the token is unknown, expired or for another registry."""
+        """Find a token's record.
+
+        Returns:
+            the record; None if the token is unknown, expired, for another registry, or spent. A
+            token that was spent a moment ago is still found; see `rotate`.
+        """
+        with self._open() as database:
+            found = self._select(database, token, service)
+        if found is None or found.spent_at is None:
+            return found
+        with self._writing() as database:
+            return self._find_unspent(database, token, service)
+
+    def _find_unspent(
+        self, database: sqlite3.Connection, token: str, service: str
+    ) -> RefreshTokenRecord | None:
+        """Find a token's record, or revoke its family if the token was spent too long ago."""
+        found = self._select(database, token, service)
+        if found is None or found.spent_at is None:
+            return found
+        later = database.execute(
+            "SELECT 1 FROM refresh_tokens WHERE family = ? AND generation > ? "
+            "AND spent IS NOT NULL",
+            (found.family, found.generation),
+        ).fetchone()
+        if later is None and self._clock() < found.spent_at.timestamp() + _GRACE:
+            return found
+        database.execute("DELETE FROM refresh_tokens WHERE family = ?", (found.family,))
+        _log.warning(
+            "a spent refresh token of %r was used again: all tokens of that login are revoked",
+            found.identity.name,
+        )
+        return None
+
+    def _select(
+        self, database: sqlite3.Connection, token: str, service: str
+    ) -> RefreshTokenRecord | None:
         if not token.startswith(_PREFIX) or len(token) > _MAX_LENGTH:
             return None
         # A lookup by hash is safe against timing attacks: its time does not depend on how much of
         # the token was guessed.
-        found = self._select("hash = ? AND service = ?", _hash(token), service)
-        return found[0] if found else None
+        row = database.execute(
+            _SELECT + "WHERE hash = ? AND service = ? AND expires > ?",
+            (_hash(token), service, int(self._clock())),
+        ).fetchone()
+        return _record(row) if row is not None else None
 
     def list_valid(self, user: str | None = None) -> list[RefreshTokenRecord]:
-        """List the records of unexpired tokens, of one user or of all users, oldest first."""
-        return self._select("user = ?", user) if user is not None else self._select("1")
+        """List the records of valid tokens, of one user or of all users, oldest first.
 
-    def _select(self, condition: str, *values: object) -> list[RefreshTokenRecord]:
+        Expired and spent tokens are not listed.
+        """
         with self._open() as database:
             rows = database.execute(
-                "SELECT id, user, groups, source, stamp, service, client, issued, expires "  # noqa: S608  # the condition is a constant of this class
-                f"FROM refresh_tokens WHERE {condition} AND expires > ? ORDER BY issued, rowid",
-                (*values, int(self._clock())),
+                _SELECT + "WHERE expires > ? AND spent IS NULL "
+                "AND (? IS NULL OR user = ?) ORDER BY issued, rowid",
+                (int(self._clock()), user, user),
             ).fetchall()
-        return [
-            RefreshTokenRecord(
-                id=row[0],
-                identity=Identity(row[1], frozenset(json.loads(row[2]))),
-                source=row[3],
-                entry_hash=row[4],
-                service=row[5],
-                client_id=row[6],
-                issued_at=datetime.fromtimestamp(row[7], UTC),
-                expires_at=datetime.fromtimestamp(row[8], UTC),
-            )
-            for row in rows
-        ]
+        return [_record(row) for row in rows]
 
     def revoke(self, *, id: str | None = None, user: str | None = None) -> int:  # noqa: A002
         """Revoke refresh tokens, and return the number of revoked tokens.
 
         Args:
-            id: the `RefreshTokenRecord.id` of the token to revoke.
+            id: the `RefreshTokenRecord.id` of the token to revoke. All tokens of its family are
+                revoked.
             user: the name of a user, to revoke all tokens of this user.
         """
-        with self._open() as database:
-            return database.execute(
-                "DELETE FROM refresh_tokens WHERE id = ? OR user = ?", (id, user)
-            ).rowcount
+        with self._writing() as database:
+            found = database.execute(
+                "SELECT id, spent FROM refresh_tokens WHERE user = ? OR family IN "
+                "(SELECT family FROM refresh_tokens WHERE id = ?)",
+                (user, id),
+            ).fetchall()
+            database.executemany(
+                "DELETE FROM refresh_tokens WHERE id = ?", [(found_id,) for found_id, _ in found]
+            )
+        return sum(spent is None for _, spent in found)
+
+
+def _insert(
+    database: sqlite3.Connection,
+    values: tuple[object, ...],
+    family: str | None = None,
+    generation: int = 0,
+) -> str:
+    """Store a new token, of a new family unless one is given, and return the token."""
+    token, id_ = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES), secrets.token_hex(8)
+    database.execute(
+        "INSERT INTO refresh_tokens (id, hash, family, generation, user, groups, source, stamp, "
+        "service, client, issued, expires, login) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        (id_, _hash(token), family or id_, generation, *values),
+    )
+    return token
+
+
+def _record(row: tuple[Any, ...]) -> RefreshTokenRecord:
+    return RefreshTokenRecord(
+        id=row[0],
+        identity=Identity(row[1], frozenset(json.loads(row[2]))),
+        source=row[3],
+        entry_hash=row[4],
+        service=row[5],
+        client_id=row[6],
+        issued_at=datetime.fromtimestamp(row[7], UTC),
+        expires_at=datetime.fromtimestamp(row[8], UTC),
+        login=row[9],
+        family=row[10],
+        generation=row[11],
+        spent_at=datetime.fromtimestamp(row[12], UTC) if row[12] is not None else None,
+    )
 
 
 def _hash(token: str) -> bytes:

@@ -13,10 +13,15 @@ from dockhand_auth_jwt import Token
 
 from dockhand_core import Identity, PluginConflict, PluginError, PluginNotFound, Plugins, Scope
 from dockhand_core.config import did_you_mean
-from dockhand_core.server import FailureLimiter, network_of
+from dockhand_core.server import FailureLimiter, LoginLimiter, network_of
 from dockhand_core.server.htpasswd import PasswordFile
 from dockhand_core.text import printable
-from dockhand_token_server.authentication import Authentication, Authenticator, call_hook
+from dockhand_token_server.authentication import (
+    HTPASSWD_SOURCE,
+    Authentication,
+    Authenticator,
+    call_hook,
+)
 from dockhand_token_server.keys import KeyRing
 from dockhand_token_server.refresh_tokens import RefreshTokens
 from dockhand_token_server.rules import Rules, intersection
@@ -70,10 +75,13 @@ class TokenIssuer:
         self._backend = self._remove_backend_from_authorizers(plugins)
         limit = settings.login_limit
         users = PasswordFile(settings.users) if settings.users is not None else None
+        authenticators = _hook_implementations(plugins, "dockhand_authenticate")
+        identifiers = _hook_implementations(plugins, "dockhand_identify")
         self._authenticator = Authenticator(
             users,
-            _hook_implementations(plugins, "dockhand_authenticate"),
-            FailureLimiter(limit.failures, limit.seconds),
+            authenticators,
+            identifiers,
+            LoginLimiter(FailureLimiter(limit.failures, limit.seconds)),
         )
         self.keys = KeyRing(settings)
         self._refresh_tokens = (
@@ -81,6 +89,12 @@ class TokenIssuer:
             if settings.refresh_tokens
             else None
         )
+        without = sorted(authenticators.keys() - identifiers.keys())
+        if without and self._refresh_tokens is not None:
+            _log.warning(
+                "no refresh tokens for the users of plugin %s, which has no dockhand_identify",
+                ", ".join(without),
+            )
 
     def _remove_backend_from_authorizers(self, plugins: Plugins) -> Callable[..., Any] | None:
         name = self._settings.backend
@@ -117,21 +131,42 @@ class TokenIssuer:
         # in whole seconds, like the times in the token
         issued_at = datetime.now(UTC).replace(microsecond=0)
         token = await self._sign(identity, scopes, service)
-        refresh_token = None
-        if request.offline and self._refresh_tokens is not None and not identity.anonymous:
-            refresh_token = await asyncio.to_thread(
-                self._refresh_tokens.issue,
-                authentication.identity,
-                source=authentication.source,
-                entry_hash=authentication.entry_hash,
-                service=service,
-                client_id=request.client_id,
-            )
+        refresh_token = await self._new_refresh_token(request, authentication, service)
         _log.info(
             "token for %r from %s: %s: %s", identity.name, address, service,
             printable(" ".join(map(str, scopes))) or "nothing",
         )  # fmt: skip
         return IssuedToken(token, scopes, issued_at, lifetime, refresh_token)
+
+    async def _new_refresh_token(
+        self, request: TokenRequest, authentication: Authentication, service: str
+    ) -> str | None:
+        """Issue the refresh token that a client asked for; None if it gets none.
+
+        A client that sent a refresh token, and asks for one, gets a new one in exchange: by asking
+        it shows that it stores the new one. docker, crane, skopeo and containerd keep their refresh
+        token, and do not ask, so theirs stays valid.
+        """
+        tokens = self._refresh_tokens
+        if not request.offline or tokens is None:
+            return None
+        if request.refresh_token is not None:
+            old = request.refresh_token.get_secret_value()
+            new = await asyncio.to_thread(tokens.rotate, old, service)
+            if new is None:  # revoked a moment ago
+                raise _invalid_refresh_token()
+            return new
+        if not self._authenticator.can_confirm(authentication.source):
+            return None
+        return await asyncio.to_thread(
+            tokens.issue,
+            authentication.identity,
+            source=authentication.source,
+            entry_hash=authentication.entry_hash,
+            service=service,
+            client_id=request.client_id,
+            login=authentication.login,
+        )
 
     def _requested_service(self, request: TokenRequest) -> str:
         services = self._settings.services
@@ -168,15 +203,20 @@ class TokenIssuer:
         if self._refresh_tokens is not None:
             record = await asyncio.to_thread(self._refresh_tokens.find, token, service)
             if record is not None:
-                authentication = Authentication(record.identity, record.source, record.entry_hash)
-                if self._authenticator.is_still_valid(authentication):
-                    return authentication
+                stored = Authentication(
+                    record.identity, record.source, record.entry_hash, record.login
+                )
+                confirmed = await self._authenticator.confirm(stored, service)
+                if confirmed is not None:
+                    self._authenticator.remember_login(network, confirmed.login)
+                    return confirmed
+                _log.warning("the account of a refresh token is gone: %r", record.login)
+                if record.source != HTPASSWD_SOURCE:
+                    # another account may get the same name later
+                    await asyncio.to_thread(self._refresh_tokens.revoke, id=record.id)
         self._authenticator.count_failure(network)
         _log.warning("invalid refresh token from %s", address)
-        raise TokenRequestError(
-            401, "UNAUTHORIZED", "the refresh token is unknown, expired or revoked; log in again",
-            "invalid_grant",
-        )  # fmt: skip
+        raise _invalid_refresh_token()
 
     async def _granted_scopes(
         self, identity: Identity, scopes: tuple[Scope, ...], service: str
@@ -206,6 +246,13 @@ class TokenIssuer:
         if key.algorithm.startswith("RS"):  # RSA takes milliseconds: do not block the event loop
             return await asyncio.to_thread(token.sign, key)
         return token.sign(key)
+
+
+def _invalid_refresh_token() -> TokenRequestError:
+    return TokenRequestError(
+        401, "UNAUTHORIZED", "the refresh token is unknown, expired or revoked; log in again",
+        "invalid_grant",
+    )  # fmt: skip
 
 
 async def _call_authorizer(
