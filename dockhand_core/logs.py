@@ -22,11 +22,13 @@ from pydantic import BaseModel, ConfigDict
 
 from dockhand_core.errors import ConfigError, ConnectionFailed, DockhandError
 from dockhand_core.flow import Call
-from dockhand_core.http.urls import redacted_url
+from dockhand_core.http.urls import is_relative, redacted_url
 from dockhand_core.text import printable
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
+
+    from dockhand_core.http.secrets import Secrets
 
 __all__ = ["ALLOWED", "BUILTIN", "LogSettings", "RequestLog", "make_logger", "redact"]
 
@@ -213,11 +215,20 @@ class RequestLog:
     """Logs one line for a request, when its reply was read or closed, or when the request failed.
 
     The line's field `bytes` is the size of the request's body plus the bytes received.
+
+    Args:
+        log: a structlog logger.
+        call: the request.
+        url: the URL of the request.
+        attempt: the number of times that the request was sent, including this time.
+        secrets: the connection's secrets, which are removed from the values.
     """
 
-    def __init__(self, log: Any, call: Call, url: str, attempt: int) -> None:
-        self._log, self._attempt, self._call = log, attempt, call
+    def __init__(self, log: Any, call: Call, url: str, attempt: int, secrets: Secrets) -> None:
+        self._log, self._attempt, self._call, self._secrets = log, attempt, call, secrets
         self._path = redacted_url(urlsplit(url).path)
+        if not is_relative(call.path):  # the registry chose the URL, which may quote secrets
+            self._path = secrets.text(self._path)
         self._start = time.perf_counter()
         self._logged = False
 
@@ -243,4 +254,6 @@ class RequestLog:
         if self._logged:
             return
         again = {} if wait is None else {"wait": round(wait, 2)}
-        self._log.warning("request failed", error=str(error), **again, **self._fields())
+        self._log.warning(
+            "request failed", error=self._secrets.text(str(error)), **again, **self._fields()
+        )

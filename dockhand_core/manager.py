@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import urllib.request
 import weakref
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
@@ -13,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 from dockhand_core.async_client import AsyncRegistryClient
 from dockhand_core.auth import AuthDriver
@@ -31,6 +34,7 @@ from dockhand_core.errors import ConfigError, DockhandError, DriverMismatch, Plu
 from dockhand_core.flow import RetryPolicy
 from dockhand_core.flow.checks import described
 from dockhand_core.http.exchange import RegistryEndpoint
+from dockhand_core.http.secrets import Secrets, secrets_of
 from dockhand_core.plugins import Plugins
 
 __all__ = ["AsyncDockhand", "Dockhand", "async_connect", "connect"]
@@ -328,6 +332,8 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
         timeout=table.timeout,
         retry=driver.retry,
         upload_origins=table.upload_origins,
+        secrets=Secrets(secrets_of([table, settings, auth_settings, _environment_proxies()])),
+        rate_limit_timeout=table.rate_limit_timeout,
     )
     options = TransportOptions(
         name=table.transport,
@@ -340,6 +346,11 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
         max_connections=table.max_connections,
     )
     return ConnectionParts(driver, endpoint, own, options, where)
+
+
+def _environment_proxies() -> list[SecretStr]:
+    """The proxies that the environment names, whose URLs may have a password."""
+    return [SecretStr(url) for url in urllib.request.getproxies().values() if "@" in url]
 
 
 def base_url(uri: str, where: str) -> str:

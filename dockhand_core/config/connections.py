@@ -79,6 +79,8 @@ class ConnectionConfig(BaseModel):
             `NO_PROXY` …) chooses the proxy for the URL of each request.
         retries: how often a failed request is repeated; for a transfer, how often it may fail
             without progress in between.
+        rate_limit_timeout: total time in seconds that a request may wait because the registry
+            limits the rate of requests (429), apart from `retries`; 0 for no such waits.
         max_connections: maximum number of sockets in use at a time, and of idle sockets kept open.
         headers: HTTP headers to add to every request to the registry, but not to other origins.
         upload_origins: origins to which the registry may direct uploads although they are on a
@@ -100,6 +102,9 @@ class ConnectionConfig(BaseModel):
     client_key: Path | None = None
     proxy: SecretStr | None = None
     retries: Annotated[int, Field(ge=0, le=100), BeforeValidator(_refuse_boolean)] = 3
+    rate_limit_timeout: Annotated[
+        float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_refuse_boolean)
+    ] = 300.0
     max_connections: Annotated[int, Field(ge=1), BeforeValidator(_refuse_boolean)] = 32
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     upload_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from dockhand_core import errors
 from dockhand_core.http.headers import parse_challenges, retry_after
+from dockhand_core.http.secrets import Secrets
 from dockhand_core.http.urls import one_line, redacted_url
+from dockhand_core.http.xml_errors import xml_error
 
-__all__ = ["error_from_reply"]
+__all__ = ["ERROR_LIMIT", "decoded_body", "error_from_reply"]
+
+ERROR_LIMIT = 64 << 10  # bytes; a longer body of an error reply is cut
+_SHOWN = 4096  # characters; the rest of a body that is plain text or HTML is ignored
 
 _REQUEST_ID = ("x-request-id", "docker-request-id", "x-amzn-requestid", "x-goog-request-id")
 
@@ -42,6 +49,7 @@ def error_from_reply(
     headers: Mapping[str, str],
     body: bytes,
     attempts: int = 1,
+    secrets: Secrets | None = None,
 ) -> errors.RegistryError:
     """Make the exception for an error reply.
 
@@ -57,12 +65,16 @@ def error_from_reply(
         headers: the headers of the reply.
         body: the body of the reply.
         attempts: number of times that the request was sent.
+        secrets: the connection's secrets; removed from everything that the reply says.
 
     Follows: OCI Distribution Specification 1.1, "Error Codes".
     """
-    entries = _entries(body)
-    codes = [str(entry["code"]) for entry in entries]
-    known = next((code for code in codes if code in errors.RegistryError.by_code), None)
+    body = decoded_body(headers, body, ERROR_LIMIT)
+    text = body.decode("utf-8-sig", "replace")
+    entries, request_id = _entries(text), None
+    if not entries and text.lstrip()[:1] == "<":
+        entries, request_id = xml_error(text)
+    known = next((e["code"] for e in entries if e["code"] in errors.RegistryError.by_code), None)
     found: type[errors.RegistryError]
     if status >= 500:
         found = errors.ServerError
@@ -76,19 +88,24 @@ def error_from_reply(
         found = errors.ResponseInvalid
     else:
         found = _BY_STATUS.get(status, errors.RegistryError)
+    # Before the text is cut: a part of a secret is harder to find.
+    secrets = secrets or Secrets()
+    headers = {name: secrets.text(headers[name], reply=True) for name in headers}
+    entries = secrets.value(entries, reply=True)
     first = entries[0] if entries else {}
-    request_id = next((headers[h] for h in _REQUEST_ID if h in headers), None)
-    said = _registry_message(entries, headers, body)
+    sent_id = next((headers[h] for h in _REQUEST_ID if h in headers), request_id)
+    request_id = one_line(secrets.text(sent_id, reply=True)) if sent_id else None
+    said = _registry_message(entries, headers, secrets.text(text[:_SHOWN], reply=True))
     wanted = _wanted_schemes(headers) if status == 401 else ""
     aside = [f"repository {repository}" if repository else "", wanted]
-    aside += [f"request id {one_line(request_id)}" if request_id else ""]
+    aside += [f"request id {request_id}" if request_id else ""]
     message = f"{method} {redacted_url(url)}: {status}{said}"
     if any(aside):
         message += f" ({'; '.join(part for part in aside if part)})"
     return found(
         message,
         status=status,
-        code=codes[0] if codes else None,
+        code=first.get("code"),
         detail=first.get("detail"),
         errors=entries,
         request_id=request_id,
@@ -98,13 +115,32 @@ def error_from_reply(
     )
 
 
-def _entries(body: bytes) -> list[dict[str, Any]]:
+def decoded_body(headers: Mapping[str, str], body: bytes, limit: int) -> bytes:
+    """The body without its `Content-Encoding`, cut to `limit` bytes.
+
+    Some servers compress although `identity` was asked for. A body in an unknown or broken encoding
+    is returned as it is.
+
+    Follows: RFC 9110, section 8.4.
+    """
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        return body
+    for window in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):  # some servers send bare deflate
+        try:
+            return zlib.decompressobj(window).decompress(body, limit)
+        except zlib.error:
+            continue
+    return body
+
+
+def _entries(text: str) -> list[dict[str, Any]]:
     """The entries of the body's `errors` that have an error code.
 
     zot answers a failed login with a single entry as the whole body, which is accepted too.
     """
     try:
-        parsed = json.loads(body)
+        parsed = json.loads(text)
     except (ValueError, RecursionError):
         return []
     if not isinstance(parsed, dict):
@@ -115,18 +151,19 @@ def _entries(body: bytes) -> list[dict[str, Any]]:
     return [e for e in found[:100] if isinstance(e, dict) and isinstance(e.get("code"), str)]
 
 
-def _registry_message(
-    entries: list[dict[str, Any]], headers: Mapping[str, str], body: bytes
-) -> str:
+def _registry_message(entries: list[dict[str, Any]], headers: Mapping[str, str], text: str) -> str:
     """The registry's own error codes and messages, on one line."""
     parts = [f" {e['code']}" + (f": {e['message']}" if e.get("message") else "") for e in entries]
     if parts:
         more = f" (and {len(parts) - 3} more)" if len(parts) > 3 else ""
         return one_line(";".join(parts[:3])) + more
-    text = body[:4096].decode("utf-8", "replace")
+    coding = headers.get("content-encoding", "").strip().lower()
+    if text.count("\N{REPLACEMENT CHARACTER}") > 8:  # not text
+        return f" a body encoded as {one_line(coding)[:40]}" if coding else " a binary body"
     if "html" in headers.get("content-type", "") or text.lstrip()[:1] == "<":
-        title = re.search(r"<title>([^<]{1,200})</title>", text, re.IGNORECASE)
-        return " an HTML page" + (f", {one_line(title[1]).strip()!r}" if title else "")
+        title = re.search(r"<(title|h1)>([^<]{1,200})</", text, re.IGNORECASE)
+        page = " an XML document" if text.lstrip().startswith("<?xml") else " an HTML page"
+        return page + (f", {one_line(html.unescape(title[2])).strip()!r}" if title else "")
     return f": {one_line(text)}" if text.strip() else ""
 
 

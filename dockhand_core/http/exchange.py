@@ -36,20 +36,20 @@ from dockhand_core.flow import (
 from dockhand_core.http.addresses import ADDRESSES
 from dockhand_core.http.auth_flow import authenticate
 from dockhand_core.http.bodies import BodyCollector, ReplyStream, UploadBody
-from dockhand_core.http.error_replies import error_from_reply
+from dockhand_core.http.error_replies import ERROR_LIMIT, decoded_body, error_from_reply
 from dockhand_core.http.headers import retry_after
+from dockhand_core.http.rate_limits import TOO_MANY_REQUESTS, RateLimits, Turns
 from dockhand_core.http.redirects import (
     MAX_REDIRECTS,
     check_target,
     redirect_target,
     target_addresses,
 )
+from dockhand_core.http.secrets import Secrets
 from dockhand_core.http.urls import is_relative, one_line, origin_of, redacted_url, resolve_url
 from dockhand_core.logs import RequestLog
 
 __all__ = ["Exchange", "Receive", "RegistryEndpoint", "Send"]
-
-ERROR_LIMIT = 64 << 10  # bytes; a longer body of an error reply is cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,14 @@ class RegistryEndpoint:
             size requires (see `BodyCollector`).
         retry: the retry policy.
         upload_origins: URLs of other origins that may receive uploads, whatever their addresses.
+        secrets: the secrets of the settings; those that are sent or received are added.
+        rate_limit_timeout: total time in seconds that a call may wait because of replies with
+            status 429; 0 to raise each of them as an error.
 
     Attributes:
         auth: the auth driver.
         origin: scheme, host and port of `base`.
+        limits: the pauses after replies with status 429.
     """
 
     base: str
@@ -106,12 +110,15 @@ class RegistryEndpoint:
     timeout: float = 30.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     upload_origins: tuple[str, ...] = ()
+    secrets: Secrets = field(default_factory=Secrets)
+    rate_limit_timeout: float = 300.0
 
     def __post_init__(self) -> None:
         self.auth = self.make_auth()
         self.origin = origin_of(self.base)
         self._upload_origins = frozenset(map(origin_of, self.upload_origins))
         self.timeouts = httpx.Timeout(self.timeout).as_dict()
+        self.limits = RateLimits(self.rate_limit_timeout)
         self._always = [
             ("User-Agent", self.user_agent),
             ("Accept-Encoding", "identity"),  # a compressed body would not match its digest
@@ -128,17 +135,22 @@ class RegistryEndpoint:
 
     def exchange(self, call: Call) -> Exchange:
         """Send a call, with retries, and return its reply or raise its error."""
-        url = self._url(call)
-        attempt = 0
+        url = place = self._url(call)
+        turns = Turns(self.limits, self.retry, wait=not call.once)
+        sent = failed = 0
         while True:
-            attempt += 1
-            record = RequestLog(self.log, call, url, attempt)
+            yield from turns.take(place)
+            sent += 1
+            record = RequestLog(self.log, call, url, sent, self.secrets)
+            wait: float | None
             try:
-                response = yield from self._follow(call, url)
+                response = yield from self._follow(call, url, turns)
                 stream = ReplyStream(response, record.done)
                 status, headers = response.status_code, response.headers
+                place = str(response.request.url)
+                limited = turns.repeats(place, status, headers)
                 if status in call.expect:
-                    reply = Reply(status, headers, str(response.request.url), attempts=attempt)
+                    reply = Reply(status, headers, place, attempts=sent)
                     if headers.get("content-encoding", "identity") != "identity":
                         yield Discard(ReplyStream(response))
                         raise ResponseInvalid(
@@ -150,13 +162,21 @@ class RegistryEndpoint:
                     else:
                         reply.body = yield Receive(stream, call.limit)
                     return reply
-                asked = retry_after(headers)
                 again = self.retry.repeats_status(status, repeatable=call.repeatable)
-                wait = self.retry.wait(attempt, asked) if again and not call.once else None
+                if limited:
+                    wait = 0.0  # `turns` waits
+                elif status == TOO_MANY_REQUESTS or not again or call.once:
+                    wait = None
+                else:
+                    failed += 1
+                    wait = self.retry.wait(failed, retry_after(headers))
+                    place = url
                 body = yield Receive(stream, ERROR_LIMIT, cut=True)
             except ConnectionFailed as error:
                 again = self.retry.repeats_failure(error, repeatable=call.repeatable)
-                wait = self.retry.wait(attempt) if again and not call.once else None
+                failed += 1
+                wait = self.retry.wait(failed) if again and not call.once else None
+                place = url
                 record.failed(error, wait)
                 if wait is None:
                     raise
@@ -167,24 +187,16 @@ class RegistryEndpoint:
                 if wait is None:
                     raise error_from_reply(
                         method=call.method,
-                        url=str(response.request.url),
+                        url=place,
                         kind=call.kind,
                         repository=call.repository,
                         status=status,
                         headers=headers,
-                        body=self._without_secrets(body, response.request),
-                        attempts=attempt,
+                        body=body,
+                        attempts=sent,
+                        secrets=self.secrets,
                     )
             yield Sleep(wait)
-
-    def _without_secrets(self, body: bytes, request: httpx.Request) -> bytes:
-        """Remove the request's credentials from an error reply's body, which may repeat them."""
-        for name in ("Authorization", *self.headers):
-            value = request.headers.get(name, "")
-            for secret in (value, value.partition(" ")[2]):
-                if len(secret) >= 4:
-                    body = body.replace(secret.encode(), b"...")
-        return body
 
     def _url(self, call: Call) -> str:
         path = call.path
@@ -199,19 +211,25 @@ class RegistryEndpoint:
             url += ("&" if "?" in url else "?") + urlencode(call.query)
         return url
 
-    def _follow(self, call: Call, url: str) -> Generator[Any, Any, httpx.Response]:
+    def _follow(self, call: Call, url: str, turns: Turns) -> Generator[Any, Any, httpx.Response]:
         for hop in range(MAX_REDIRECTS + 1):
             own_origin = (hop == 0 and is_relative(call.path)) or check_target(
                 call, url, self.base, self.origin
             )
+            if hop > 0 or not is_relative(call.path):  # a URL that the registry chose
+                self.secrets.remember_query(url)
+            if hop > 0:
+                yield from turns.take(url)
             request = self._request(call, url, own_origin)
             if not own_origin:
                 request.extensions[ADDRESSES] = target_addresses(
                     call, url, self.base, self._upload_origins
                 )
-            with translated_errors(call.method, url, request):
+            with translated_errors(call.method, url, request, self.secrets):
                 with_credentials = own_origin and not call.anonymous
-                steps = self._authenticate(request) if with_credentials else self._send(request)
+                steps = (
+                    self._authenticate(request, turns) if with_credentials else self._send(request)
+                )
                 response: httpx.Response = yield from steps
             target = redirect_target(call, response)
             if target is None:
@@ -256,23 +274,42 @@ class RegistryEndpoint:
         response.request = request
         return response
 
-    def _authenticate(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
-        return authenticate(
-            self.auth, request, origin=self.origin, send=self._send, fetch=self._fetch
-        )
+    def _authenticate(
+        self, request: httpx.Request, turns: Turns
+    ) -> Generator[Any, Any, httpx.Response]:
+        target, before = request.url, frozenset(request.headers.raw)
 
-    def _fetch(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
+        def send(step: httpx.Request) -> Generator[Any, Any, httpx.Response]:
+            self.secrets.remember_request(step, before)
+            if step.url != target:
+                self.secrets.remember_query(str(step.url), str(target.query))
+            return self._send(step)
+
+        def fetch(step: httpx.Request) -> Generator[Any, Any, httpx.Response]:
+            return self._fetch(step, turns)
+
+        return authenticate(self.auth, request, origin=self.origin, send=send, fetch=fetch)
+
+    def _fetch(self, request: httpx.Request, turns: Turns) -> Generator[Any, Any, httpx.Response]:
         request.extensions = {**request.extensions, "timeout": self.timeouts}
-        with translated_errors(request.method, str(request.url), request):
-            response = yield from self._send(request)
-            body = yield Receive(ReplyStream(response), JSON_LIMIT)
+        url = str(request.url)
+        self.secrets.remember_fetch(request)
+        while True:
+            yield from turns.take(url)
+            with translated_errors(request.method, url, request, self.secrets):
+                response = yield from self._send(request)
+                body = yield Receive(ReplyStream(response), JSON_LIMIT)
+            if not turns.repeats(url, response.status_code, response.headers):
+                break
+        body = decoded_body(response.headers, body, JSON_LIMIT)
+        self.secrets.remember_document(body)
         kept = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
         return httpx.Response(response.status_code, headers=kept, content=body, request=request)
 
 
 @contextmanager
 def translated_errors(
-    method: str, url: str, request: httpx.Request | None = None
+    method: str, url: str, request: httpx.Request, secrets: Secrets
 ) -> Iterator[None]:
     """Convert httpx's exceptions to `ConnectionFailed` or `Timeout`.
 
@@ -282,10 +319,10 @@ def translated_errors(
     try:
         yield
     except httpx.HTTPError as error:
-        body = request.stream if request is not None else None
+        body = request.stream
         if isinstance(body, UploadBody) and body.error is not None:
             raise body.error from None
-        reason = one_line(str(error)) or type(error).__name__
+        reason = one_line(secrets.text(str(error), reply=True)) or type(error).__name__
         if isinstance(error, httpx.TimeoutException):
             failed: ConnectionFailed = Timeout(f"{where}: no answer in time ({reason})")
         else:

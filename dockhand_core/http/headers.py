@@ -11,29 +11,38 @@ from email.utils import parsedate_to_datetime
 __all__ = ["Challenge", "next_link", "parse_challenges", "parse_link_header", "retry_after"]
 
 _HEADER_LIMIT = 16 << 10  # characters; the rest of a longer header is ignored
+_LONGEST_WAIT = 1e9  # seconds; a number that a reply may send to mean "never"
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """The time to wait that a reply asks for, in seconds, or None if no valid header does.
 
     `Retry-After` contains a number of seconds or a date. If it is missing, `Ratelimit-Reset` is
-    read in the same way: zot sends only that header.
+    read in the same way: zot sends only that header. A date is counted from the reply's own `Date`,
+    if there is one, because the clocks of the two sides may differ.
 
     Args:
         headers: the headers of the reply.
-        now: the time from which a date is counted; None for the current time.
+        now: the time from which a date is counted; None for `Date`, or else the current time.
 
     Follows: RFC 9110, section 10.2.3.
     """
     value = headers.get("retry-after", headers.get("ratelimit-reset", "")).strip()
-    if re.fullmatch(r"\d{1,9}", value):
-        return float(value)
+    if seconds := re.match(r"([0-9]+)(\.[0-9]+)?\s*(?:,|$)", value):
+        return min(float(seconds[1] + (seconds[2] or "")), _LONGEST_WAIT)
+    then = _date(value)
+    if then is None:
+        return None
+    now = now or _date(headers.get("date", "")) or datetime.now(UTC)
+    return min(max(0.0, (then - now).total_seconds()), _LONGEST_WAIT)
+
+
+def _date(value: str) -> datetime | None:
     try:
-        then = parsedate_to_datetime(value)
+        found = parsedate_to_datetime(value)
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 _LINK = re.compile(r'<([^<>]*)>((?:[^,"]|"[^"]*")*)')

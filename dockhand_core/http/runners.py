@@ -90,8 +90,12 @@ class SyncRunner:
         }
 
     def run(self, flow: Flow[T]) -> T:
-        """Run a flow to its end and return its result."""
-        return run_sync(flow, self.perform)
+        """Run a flow to its end and return its result; its errors show no secrets."""
+        try:
+            return run_sync(flow, self.perform)
+        except DockhandError as error:
+            self.endpoint.secrets.clean(error)
+            raise
 
     def perform(self, effect: Any) -> Any:
         """Perform one effect and return its result."""
@@ -114,6 +118,7 @@ class SyncRunner:
     def after_fork(self) -> None:
         """Drop the transports of the parent process without closing their sockets."""
         self._lock = threading.Lock()
+        self.endpoint.limits.after_fork()
         _inherited.append(self._transport)
         self._transport = None
 
@@ -226,8 +231,12 @@ class AsyncRunner:
         }
 
     async def run(self, flow: Flow[T]) -> T:
-        """Run a flow to its end and return its result."""
-        return await run_async(flow, self.perform)
+        """Run a flow to its end and return its result; its errors show no secrets."""
+        try:
+            return await run_async(flow, self.perform)
+        except DockhandError as error:
+            self.endpoint.secrets.clean(error)
+            raise
 
     def perform(self, effect: Any) -> Any:
         """Start one effect and return an awaitable of its result."""
@@ -248,6 +257,7 @@ class AsyncRunner:
 
     def after_fork(self) -> None:
         """Drop the transports of the parent process without closing their sockets."""
+        self.endpoint.limits.after_fork()
         _inherited.append(dict(self._transports))
         self._transports = weakref.WeakKeyDictionary()
 

@@ -11,12 +11,21 @@ import httpx
 from dockhand_core.errors import ResponseInvalid
 from dockhand_core.text import printable
 
-__all__ = ["PORTS", "Origin", "is_relative", "one_line", "origin_of", "redacted_url", "resolve_url"]
+__all__ = [
+    "PORTS",
+    "PUBLIC_QUERY",
+    "Origin",
+    "is_relative",
+    "one_line",
+    "origin_of",
+    "redacted_url",
+    "resolve_url",
+]
 
 Origin: TypeAlias = tuple[str, str, int | None]  # scheme, host and port
 
 PORTS = {"http": 80, "https": 443}
-_PUBLIC_QUERY = {"n", "last", "digest", "mount", "from", "artifactType", "service", "scope"}
+PUBLIC_QUERY = {"n", "last", "digest", "mount", "from", "artifactType", "service", "scope"}
 _QUOTED_URL = re.compile(r"(?:https?:/)?/[^\s'\"<>?]*\?[^\s'\"<>]+")
 
 
@@ -29,7 +38,7 @@ def redacted_url(url: str) -> str:
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     query = "&".join(
         # the name of a parameter without a value may itself be the secret
-        (f"{quote(k)}={quote(v, safe='/:') if k in _PUBLIC_QUERY else '…'}" if v else "…")
+        (f"{quote(k)}={quote(v, safe='/:') if k in PUBLIC_QUERY else '…'}" if v else "…")
         for k, v in pairs
     )
     host = parts.netloc.rpartition("@")[2]

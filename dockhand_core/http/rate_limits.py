@@ -1,0 +1,170 @@
+"""Rate limits: after a 429, the requests of a connection pause, and then go on spread out.
+
+Each origin (scheme, host and port) has a pace of its own: a 429 of the registry pauses the
+connection's requests to the registry, one of a token endpoint those to the token endpoint, and one
+of a storage those to the storage. All threads and tasks of a client share the paces.
+
+A 503 with `Retry-After` pauses only its own request, and uses up one of its retries: registries
+also send it for a single endpoint or blob that is not ready.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+
+from dockhand_core.flow import RetryPolicy, Sleep
+from dockhand_core.http.headers import retry_after
+from dockhand_core.http.urls import Origin, origin_of
+
+__all__ = ["TOO_MANY_REQUESTS", "Pace", "RateLimits", "Turns"]
+
+TOO_MANY_REQUESTS = 429
+
+_MAX_ORIGINS = 64
+# seconds between the starts of two requests
+_FIRST_INTERVAL, _MIN_INTERVAL, _MAX_INTERVAL = 0.1, 0.01, 2.0
+_FASTER = 0.985  # factor of the interval after each request that the server accepts
+_IDLE = 60.0  # seconds without a request, after which requests are no longer spread out
+
+
+class Pace:
+    """The times at which requests to one origin may be sent. Threads may share it.
+
+    Args:
+        clock: returns seconds from any starting point, such as `time.monotonic`.
+
+    Attributes:
+        pauses: the number of pauses so far.
+        refusals: the number of pauses since the server last accepted a request.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._paused_until = 0.0
+        self._interval = 0.0
+        self._next = 0.0  # the earliest time for the next request
+        self.pauses = 0
+        self.refusals = 0
+
+    def reserve(self) -> float:
+        """Reserve a time for a request, and return the time to wait for it, in seconds."""
+        if not self._interval and not self._paused_until:  # no 429 yet, or long ago
+            return 0.0
+        with self._lock:
+            now = self._clock()
+            if now > max(self._next, self._paused_until) + _IDLE:
+                self._interval = self._paused_until = 0.0
+                return 0.0
+            start = max(now, self._paused_until, self._next)
+            self._next = start + self._interval * random.uniform(0.8, 1.2)
+            return start - now
+
+    def accepted(self) -> None:
+        """Note that the server accepted a request."""
+        if not self._interval and not self.refusals:
+            return
+        with self._lock:
+            self.refusals = 0
+            self._interval *= _FASTER
+            if self._interval < _MIN_INTERVAL:
+                self._interval = 0.0
+
+    def refused(self, seconds: float, pauses: int) -> None:
+        """Begin or prolong a pause after a 429.
+
+        Of several requests that were sent before the same pause, only the first one makes the
+        interval between requests longer.
+
+        Args:
+            seconds: the duration of the pause.
+            pauses: the value of `pauses` when the request was sent.
+        """
+        with self._lock:
+            until = self._clock() + seconds
+            self._paused_until = max(self._paused_until, until)
+            if pauses == self.pauses:
+                self.pauses += 1
+                self.refusals += 1
+                self._interval = min(_MAX_INTERVAL, max(self._interval * 2, _FIRST_INTERVAL))
+                self._next = self._paused_until
+
+
+class RateLimits:
+    """The paces of the origins to which a connection sends requests.
+
+    Args:
+        timeout: the time in seconds that a request may spend in total waiting after a 429; 0 to
+            raise each 429 as an error.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self._paces: dict[Origin, Pace] = {}
+
+    def pace(self, url: str) -> Pace:
+        """The pace of a URL's origin."""
+        origin = origin_of(url)
+        found = self._paces.get(origin)
+        if found is None:
+            for oldest in list(self._paces)[: 1 - _MAX_ORIGINS]:
+                self._paces.pop(oldest, None)
+            found = self._paces.setdefault(origin, Pace())
+        return found
+
+    def after_fork(self) -> None:
+        """Forget all paces: a thread of the parent process may have held a lock."""
+        self._paces = {}
+
+
+class Turns:
+    """The turns of one call: when its requests, and their repetitions, may be sent.
+
+    Args:
+        limits: the connection's rate limits.
+        retry: the retry policy, for the duration of a pause that the server does not state.
+        wait: whether to wait. If false, requests are sent at once, and a 429 is not repeated.
+    """
+
+    def __init__(self, limits: RateLimits, retry: RetryPolicy, *, wait: bool) -> None:
+        self._limits, self._retry = limits, retry
+        self._wait = wait and limits.timeout > 0
+        self._pauses: dict[Pace, int] = {}
+        self._deadline: float | None = None
+
+    def take(self, url: str) -> Generator[Sleep, None, None]:
+        """Wait until a request to this URL may be sent."""
+        pace = self._limits.pace(url)
+        while True:
+            pauses = self._pauses[pace] = pace.pauses
+            seconds = pace.reserve() if self._wait else 0.0
+            if seconds > 0:
+                yield Sleep(seconds)
+            if pauses == pace.pauses or not self._wait:  # else another pause began meanwhile
+                return
+
+    def repeats(self, url: str, status: int, headers: Mapping[str, str]) -> bool:
+        """Note how the server answered, and whether the request is repeated because of a 429.
+
+        Args:
+            url: the URL of the request, for which `take` was called before.
+            status: the HTTP status of the reply.
+            headers: the headers of the reply.
+        """
+        pace = self._limits.pace(url)
+        if status != TOO_MANY_REQUESTS:
+            pace.accepted()
+            return False
+        asked = retry_after(headers)
+        if asked is None:
+            asked = min(self._retry.cap, self._retry.base * 2**pace.refusals)
+        if not self._wait or asked > self._limits.timeout:
+            return False
+        pace.refused(asked, self._pauses.get(pace, 0))
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + self._limits.timeout
+        return now + asked <= self._deadline
