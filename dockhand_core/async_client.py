@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from dockhand_core.async_blob_io import AsyncBlobReader, AsyncBlobWriter
+from dockhand_core.async_blob_client import AsyncBlobClient, copy_docstrings
 from dockhand_core.blob_io import PageCursor
-from dockhand_core.client import READ_LIMIT, RegistryClient
-from dockhand_core.driver import AnyBlobData, ManifestData, RegistryDriver
-from dockhand_core.flow import Flow, Progress
-from dockhand_core.http.runners import AsyncRunner
+from dockhand_core.client import RegistryClient
+from dockhand_core.driver import ManifestData
+from dockhand_core.flow import Flow
 from dockhand_core.models import (
     ApiVersion,
     Descriptor,
@@ -24,7 +21,6 @@ from dockhand_core.models import (
     Page,
     Platform,
     PushResult,
-    Upload,
 )
 from dockhand_core.operations import exists, image
 
@@ -33,7 +29,7 @@ __all__ = ["AsyncRegistryClient"]
 T = TypeVar("T")
 
 
-class AsyncRegistryClient:
+class AsyncRegistryClient(AsyncBlobClient):
     """An async client for one registry, returned by `AsyncDockhand.connection` and `async_connect`.
 
     The methods have the same names, arguments and errors as those of `RegistryClient`. Methods that
@@ -47,18 +43,10 @@ class AsyncRegistryClient:
     Follows: OCI Distribution Specification 1.1; each operation names its section.
     """
 
-    def __init__(self, driver: RegistryDriver, runner: AsyncRunner, name: str = "default") -> None:
-        self.driver = driver
-        self.name = name
-        self._runner = runner
-
     def __init_subclass__(cls, twin: type[RegistryClient] | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
         if twin is not None:
-            _copy_docstrings(twin, cls)
-
-    async def run(self, flow: Flow[T]) -> T:
-        return await self._runner.run(flow)
+            copy_docstrings(twin, cls)
 
     async def walk(self, fetch: Callable[[str | None], Flow[Page[T]]]) -> AsyncIterator[T]:
         cursor = PageCursor(fetch)
@@ -143,72 +131,6 @@ class AsyncRegistryClient:
     ) -> ImageConfig:
         return await self.run(self.driver.image_config(repository, manifest_or_descriptor))
 
-    # -- blobs -----------------------------------------------------------------------------
-
-    async def read_blob(self, repository: str, digest: str, *, max_size: int = READ_LIMIT) -> bytes:
-        return await self.run(self.driver.read_blob(repository, digest, max_size=max_size))
-
-    def open_blob(
-        self, repository: str, digest: str, *, offset: int = 0, verify: bool = True
-    ) -> AsyncBlobReader:
-        return AsyncBlobReader(self._runner, self.driver, repository, digest, offset, verify)
-
-    async def download_blob(
-        self,
-        repository: str,
-        digest: str,
-        path: str | Path,
-        *,
-        progress: Progress | None = None,
-    ) -> Path:
-        return await self.run(
-            self.driver.download_blob(repository, digest, Path(path), progress=progress)
-        )
-
-    async def blob_size(self, repository: str, digest: str) -> int:
-        return await self.run(self.driver.blob_size(repository, digest))
-
-    async def blob_exists(self, repository: str, digest: str) -> bool:
-        return await self.run(exists(self.driver.blob_size(repository, digest)))
-
-    async def delete_blob(self, repository: str, digest: str) -> None:
-        return await self.run(self.driver.delete_blob(repository, digest))
-
-    async def mount_blob(self, repository: str, digest: str, source: str) -> PushResult | Upload:
-        return await self.run(self.driver.mount_blob(repository, digest, source))
-
-    # -- uploads ---------------------------------------------------------------------------
-
-    async def upload_blob(
-        self,
-        repository: str,
-        data: AnyBlobData,
-        *,
-        digest: str | None = None,
-        progress: Progress | None = None,
-    ) -> PushResult:
-        return await self.run(
-            self.driver.upload_blob(repository, data, digest=digest, progress=progress)
-        )
-
-    def blob_writer(self, repository: str) -> AsyncBlobWriter:
-        return AsyncBlobWriter(self._runner, self.driver, repository)
-
-    async def start_upload(self, repository: str) -> Upload:
-        return await self.run(self.driver.start_upload(repository))
-
-    async def upload_chunk(self, upload: Upload, data: bytes) -> Upload:
-        return await self.run(self.driver.upload_chunk(upload, data))
-
-    async def finish_upload(self, upload: Upload, digest: str) -> PushResult:
-        return await self.run(self.driver.finish_upload(upload, digest))
-
-    async def upload_status(self, upload: Upload) -> Upload:
-        return await self.run(self.driver.upload_status(upload))
-
-    async def cancel_upload(self, upload: Upload) -> None:
-        return await self.run(self.driver.cancel_upload(upload))
-
     # -- the connection itself -------------------------------------------------------------
 
     async def reset(self) -> None:
@@ -232,11 +154,4 @@ class AsyncRegistryClient:
         return f"<{type(self).__name__} {self.name!r} {self._runner.endpoint.base}>"
 
 
-def _copy_docstrings(twin: type[RegistryClient], client: type[AsyncRegistryClient]) -> None:
-    for name, method in vars(client).items():
-        other = vars(twin).get(name)
-        if other is not None and not name.startswith("_") and inspect.isfunction(method):
-            method.__doc__ = other.__doc__
-
-
-_copy_docstrings(RegistryClient, AsyncRegistryClient)
+copy_docstrings(RegistryClient, AsyncRegistryClient)
