@@ -74,6 +74,9 @@ class RegistryBaseEvent(BaseModel):
         source_instance_id: identifier of the registry's process; it changes at each start.
         connection: name at the end of the URL that the notification was posted to, or None.
         raw: the event as the registry sent it, as JSON values.
+        truncated: whether the event was too large (more than 1 MiB) or too deeply nested to keep
+            its details: `raw` and `references` are empty then, and so is an optional field whose
+            value was too large or too deep itself.
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True, ser_json_inf_nan="constants")
@@ -96,6 +99,7 @@ class RegistryBaseEvent(BaseModel):
     source_instance_id: Optional[str] = None
     connection: Optional[str] = None
     raw: dict[str, Any] = Field(default_factory=dict, repr=False)
+    truncated: bool = False
 
     def __hash__(self) -> int:
         return hash((type(self), self.id))

@@ -86,17 +86,18 @@ def _manifest_fields(text: object) -> dict[str, Any]:
     """Return the size and references of a manifest, whose JSON zot's events contain as a string."""
     if not isinstance(text, str) or not text:
         return {}
+    size = len(text.encode("utf-8", "surrogatepass"))
     try:
         manifest = parse_object(text, "the manifest")
     except EventInvalid:  # a manifest of an unknown format
-        return {"size": len(text.encode())}
+        return {"size": size}
     entries = [
         manifest.get("config"),
         *_list_field(manifest, "layers"),
         *_list_field(manifest, "manifests"),
     ]
     references = [entry for entry in entries if isinstance(entry, dict)]
-    return {"size": len(text.encode()), "references": references}
+    return {"size": size, "references": references}
 
 
 def _list_field(manifest: dict[str, Any], key: str) -> list[Any]:

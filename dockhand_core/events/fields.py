@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from dockhand_core.errors import DockhandError, EventInvalid
 from dockhand_core.events.classes import RegistryBaseEvent
+from dockhand_core.events.limits import parse_json
 
 __all__ = ["make_event", "object_field", "parse_object"]
 
@@ -16,7 +16,7 @@ E = TypeVar("E", bound=RegistryBaseEvent)
 
 
 def parse_object(body: bytes | str, what: str) -> dict[str, Any]:
-    """Parse a JSON object.
+    """Parse a JSON object. Extreme values in it are left out; see `parse_json`.
 
     Args:
         body: the JSON text.
@@ -26,7 +26,7 @@ def parse_object(body: bytes | str, what: str) -> dict[str, Any]:
         EventInvalid: the text is not a JSON object.
     """
     try:
-        value = json.loads(body)
+        value = parse_json(body)
     except (ValueError, RecursionError) as error:
         raise EventInvalid(f"{what} is not JSON: {error}") from None
     if not isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 
 from dockhand_core.errors import EventInvalid, PluginError
 from dockhand_core.events.classes import RegistryBaseEvent
+from dockhand_core.events.limits import parse_within_limits
 from dockhand_core.flow.checks import described, dispose
 from dockhand_core.plugin_failures import reason_of
 from dockhand_core.plugins import Plugins
@@ -88,15 +90,22 @@ class EventParsers:
     def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:
         """Parse a notification into events, with the first parser that matches its headers.
 
+        An event that is larger than 1 MiB, or nested too deeply, is truncated: it has no `raw` and
+        no `references`, and its `truncated` is true.
+
         Args:
             headers: headers of the notification's HTTP request, without credentials.
             body: body of the request.
 
         Raises:
-            EventInvalid: no parser matches the headers, or the matching parser fails. If no parser
-                matches, the message names the plugins that could not be loaded. If a plugin's
-                parser fails, the exception is a `PluginError`, too.
+            EventInvalid: no parser matches the headers, or the matching parser fails; the error's
+                `events` are the events that were parsed nevertheless. If no parser matches, the
+                message names the plugins that could not be loaded. If a plugin's parser fails, the
+                exception is a `PluginError`, too.
         """
+        return parse_within_limits(functools.partial(self._parse, headers), body)
+
+    def _parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:
         headers = headers if isinstance(headers, EventHeaders) else EventHeaders(headers)
         for name, parser in self._parsers:
             try:
@@ -132,11 +141,13 @@ class EventParsers:
             raise
         except Exception as error:
             raise EventParserFailed(f"{where} failed: {reason_of(error)}") from error
-        wrong = next((each for each in events if not isinstance(each, RegistryBaseEvent)), events)
-        if wrong is not events:
+        valid = [event for event in events if isinstance(event, RegistryBaseEvent)]
+        if len(valid) < len(events):
+            wrong = next(each for each in events if not isinstance(each, RegistryBaseEvent))
             raise EventParserFailed(
                 f"{where} returned an object that is not an event: {method} returned a list with "
-                f"{described(wrong)}"
+                f"{described(wrong)}",
+                events=valid,
             )
         return events
 

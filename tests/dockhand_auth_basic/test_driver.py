@@ -58,7 +58,7 @@ def test_long_credentials_stay_on_one_line() -> None:
     [
         ({}, "auth: username: is required"),
         ({"username": "a"}, "auth: password: is required"),
-        ({"username": "a", "password": "b\0c"}, "auth: password: .*with a NUL"),
+        ({"username": "a", "password": "b\0c"}, "auth: password: a password with a NUL"),
         ({"username": "a:b", "password": PASSWORD}, "auth: username: a user name with a colon"),
         ({"username": 5, "password": PASSWORD}, "auth: username: "),
         ({"username": "a", "password": 5}, "auth: password: "),

@@ -207,6 +207,51 @@ def test_an_identity_token_is_exchanged_by_post_or_else_get(site: Site, tmp_path
     assert site.token_requests[1][2] == "Basic " + b64encode(b"<token>:r3fresh").decode()
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_rotated_refresh_token_is_used_from_then_on(
+    site: Site, tmp_path: Path, is_async: bool
+) -> None:
+    """The token endpoint gives a new refresh token each time, and accepts the newest alone."""
+    config = tmp_path / "config.json"
+    host = site.url.removeprefix("http://")
+    config.write_text(json.dumps({"auths": {host: {"identitytoken": "r0"}}}))
+    valid = ["r0"]
+
+    def rotate(method: str, form: dict[str, list[str]]) -> Reply:
+        if form["refresh_token"] != valid[-1:]:
+            return 401, {}, b"{}"
+        valid.append(f"r{len(valid)}")
+        status, headers, body = site.grant(method, form)
+        return (
+            status,
+            headers,
+            json.dumps({**json.loads(body), "refresh_token": valid[-1]}).encode(),
+        )
+
+    site.token = rotate
+    auth = {"driver": "token", "config": str(config)}
+
+    async def list_tags() -> None:
+        async with async_connect(site.url, auth=auth, logging=QUIET, retries=0) as registry:
+            for repository in "abc":
+                assert [tag async for tag in registry.tags(f"a/{repository}")] == ["v1"]
+
+    if is_async:
+        asyncio.run(list_tags())
+    else:
+        with connect(site.url, auth=auth, logging=QUIET, retries=0) as registry:
+            for repository in "abc":
+                assert list(registry.tags(f"a/{repository}")) == ["v1"]
+            assert valid[-1] not in repr(vars(registry.driver))
+            # a token endpoint that forgot the new one may still know the one in the file
+            valid.append("r0")
+            assert list(registry.tags("a/d")) == ["v1"]
+    sent = [form["refresh_token"][0] for _, form, _ in site.token_requests]
+    assert sent[:3] == ["r0", "r1", "r2"]
+    assert sent[3:] == ([] if is_async else ["r3", "r0"])
+    assert json.loads(config.read_text())["auths"][host]["identitytoken"] == "r0"
+
+
 @pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
 def test_a_helper_runs_once_for_each_token(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str

@@ -220,6 +220,7 @@ def test_stats_prints_the_counts(output: Any, inbox_with_dead_letters: Inbox) ->
     assert found == {
         "received": 1, "duplicated": 0, "invalid": 2, "delivered": 0, "failed": 1, "dead": 3,
         "waiting": 0, "lag": 0.0, "letters": 3,
+        "deleted": 0,
     }  # fmt: skip
     expected = {"delivered": 0, "failed": 1, "dead": 1, "waiting": 0, "lag": 0.0}
     assert each == {HANDLER: expected}

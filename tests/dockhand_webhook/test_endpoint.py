@@ -16,7 +16,7 @@ import pytest
 from notifications import DISTRIBUTION, envelope, push, recorded
 from webhook_receiver import EventRecorder, eventually, plugins_with, running_receiver
 
-from dockhand_core import EventInvalid, hookimpl
+from dockhand_core import ConfigError, EventInvalid, hookimpl
 from dockhand_core.events import ManifestPushed, RepositoryCreated
 
 MIB = 1 << 20
@@ -129,21 +129,44 @@ def test_a_parser_error_with_a_lone_surrogate_is_stored(receiver: Any) -> None:
     assert letter.reason.startswith("odd: lone ")
 
 
-@pytest.mark.parametrize(("size", "parsed"), [(MIB, True), (MIB + 1, False), (16 * MIB, False)])
+@pytest.mark.parametrize("size", [MIB, MIB + 1, 16 * MIB])
 @pytest.mark.parametrize("chunk", [None, 100_000])
-def test_a_body_up_to_16_mib_is_accepted(
-    receiver: Any, caplog: pytest.LogCaptureFixture, size: int, parsed: bool, chunk: int | None
-) -> None:
+def test_a_body_up_to_16_mib_is_parsed(receiver: Any, size: int, chunk: int | None) -> None:
     body = envelope(push(id="one")).ljust(size)
     assert receiver.post(body if chunk is None else chunks(body, chunk)).status_code == 202
-    letters = receiver.inbox.dead_letters.page()
-    assert (receiver.stored_events() == [("", "one")]) is parsed
-    assert (letters == []) is parsed
-    if not parsed:
-        [letter] = letters
-        assert (letter.notification.size, letter.notification.body) == (size, body[: 64 << 10])
-        assert f"{size} bytes" in letter.reason
-        assert letter.reason in caplog.text
+    assert receiver.stored_events() == [("", "one")]
+    assert receiver.inbox.dead_letters.page() == []
+
+
+def test_the_beginning_of_a_large_unreadable_body_is_kept(
+    receiver: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = b"x" * MIB
+    assert receiver.post(body).status_code == 202
+    [letter] = receiver.inbox.dead_letters.page()
+    assert (letter.notification.size, letter.notification.body) == (MIB, body[: 64 << 10])
+    assert f"a notification of {MIB} bytes" in caplog.text
+
+
+def test_the_limit_on_bodies_is_a_setting(receiver: Any, caplog: pytest.LogCaptureFixture) -> None:
+    body = envelope(push(id="one"))
+    receiver.create(max_body=len(body))
+    assert receiver.post(body).status_code == 202
+    assert receiver.post(body + b" ").status_code == 413
+    assert f"more than {len(body)} bytes (max_body)" in caplog.text
+    with pytest.raises(ConfigError, match="max_body must be"):
+        receiver.create(max_body=0)
+
+
+def test_messages_that_senders_cause_are_logged_once_a_second(
+    receiver: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(5):
+        receiver.post(b"nonsense")
+        receiver.post(b"", headers={"Authorization": "Bearer wrong"})
+    assert caplog.text.count("a notification of 8 bytes") == 1
+    assert caplog.text.count("a notification without a valid token") == 1
+    assert receiver.inbox.counts().invalid == 5
 
 
 @pytest.mark.parametrize("chunk", [None, 100_000])

@@ -28,6 +28,7 @@ _CLIENT_ID = "dockhand"
 _MIN_LIFETIME, _DEFAULT_LIFETIME, _MAX_LIFETIME = 1, 60, 86_400
 _MAX_REQUESTS = 3  # requests for one token: the first one, and two redirects
 _MAX_TOKEN_LENGTH = 64 << 10  # characters
+_MAX_REFRESH_TOKENS = 100  # one for each realm and identity token
 
 
 class TokenAuth(AuthDriver):
@@ -92,6 +93,9 @@ class TokenAuth(AuthDriver):
         # The registry's last challenge. With it, later requests send credentials at once, without
         # causing a 401 first.
         self._challenge: Challenge | None = None
+        # The newest refresh token, by realm and identity token. Some token endpoints give a new one
+        # at each use, and accept the old one no more.
+        self._refresh_tokens: dict[tuple[str, str], SecretStr] = {}
 
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
         """Send the request with the credentials that the last known challenge asks for.
@@ -208,14 +212,9 @@ class TokenAuth(AuthDriver):
     ) -> Generator[Any, Any, tuple[str, float]]:
         """Request a token from the authority; return the token and its lifetime in seconds."""
         if credentials.identity_token is not None:
-            form = {
-                "grant_type": "refresh_token",
-                "service": service,
-                "client_id": _CLIENT_ID,
-                "scope": " ".join(scopes),
-                "refresh_token": credentials.identity_token.get_secret_value(),
-            }
-            reply = yield from self._send_if_allowed("POST", realm, registry, data=form)
+            reply = yield from self._use_refresh_token(
+                credentials.identity_token, realm, registry, service, scopes
+            )
             # Endpoints that do not support POST accept the identity token as a password in a GET.
             if reply.status_code not in {404, 405, 501}:
                 return _parse_token_reply(reply, realm)
@@ -231,6 +230,40 @@ class TokenAuth(AuthDriver):
             "GET", realm, registry, params=params, headers=headers
         )
         return _parse_token_reply(reply, realm)
+
+    def _use_refresh_token(
+        self,
+        identity_token: SecretStr,
+        realm: str,
+        registry: str,
+        service: str,
+        scopes: tuple[str, ...],
+    ) -> Generator[Any, Any, Response]:
+        """Request a token with a refresh token, and keep the new refresh token that may come back.
+
+        The new one is kept in memory alone: docker's files belong to docker. If it is refused, the
+        identity token of the files is used again.
+        """
+        key = (realm, identity_token.get_secret_value())
+        while True:
+            refresh_token = self._refresh_tokens.get(key, identity_token)
+            form = {
+                "grant_type": "refresh_token",
+                "service": service,
+                "client_id": _CLIENT_ID,
+                "scope": " ".join(scopes),
+                "refresh_token": refresh_token.get_secret_value(),
+            }
+            reply = yield from self._send_if_allowed("POST", realm, registry, data=form)
+            is_refused = reply.status_code in {400, 401, 403}
+            if not is_refused or self._refresh_tokens.pop(key, None) is None:
+                break
+        new = _parse_json_object(reply).get("refresh_token") if reply.status_code == 200 else None
+        if isinstance(new, str) and 0 < len(new) <= _MAX_TOKEN_LENGTH:
+            if len(self._refresh_tokens) >= _MAX_REFRESH_TOKENS:
+                self._refresh_tokens.clear()
+            self._refresh_tokens[key] = SecretStr(new)
+        return reply
 
     def _send_if_allowed(
         self, method: str, realm: str, registry: str, **options: Any
@@ -287,6 +320,14 @@ def _encode_basic(credentials: Credentials) -> str:
     return b64encode(f"{credentials.username}:{password}".encode()).decode("ascii")
 
 
+def _parse_json_object(reply: Response) -> dict[str, Any]:
+    try:
+        document = json.loads(reply.content)
+    except (ValueError, RecursionError):
+        document = None
+    return document if isinstance(document, dict) else {}
+
+
 def _parse_token_reply(reply: Response, realm: str) -> tuple[str, float]:
     """Parse the reply of a token endpoint; return the token and its lifetime in seconds.
 
@@ -303,11 +344,7 @@ def _parse_token_reply(reply: Response, realm: str) -> tuple[str, float]:
                 retry_after=retry_after(reply.headers),
             )
         raise TokenEndpointFailed(f"{where}: status {status} instead of a token")
-    try:
-        document = json.loads(reply.content)
-    except (ValueError, RecursionError):
-        document = None
-    document = document if isinstance(document, dict) else {}
+    document = _parse_json_object(reply)
     token = document.get("token") or document.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise TokenEndpointFailed(f"{where}: the reply holds no valid token")

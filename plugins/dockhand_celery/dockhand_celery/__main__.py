@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dockhand_webhook import Dispatcher, Inbox
-from dockhand_webhook.cli import add_handler_options, backoff_of, run_until_signal
+from dockhand_webhook import Dispatcher
+from dockhand_webhook.cli import add_handler_options, backoff_of, inbox_of, run_until_signal
 
 from dockhand_celery.executor import CeleryExecutor
 from dockhand_core import ConfigError
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             app, timeout=options.timeout, expires=options.expires, queue=options.queue
         )
         dispatcher = Dispatcher(
-            Inbox(options.inbox),
+            inbox_of(options),
             handlers,
             executor,
             concurrency=options.concurrency,

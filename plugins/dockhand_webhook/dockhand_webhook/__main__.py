@@ -11,6 +11,7 @@ from dockhand_core.server import (
     add_listening_options,
     add_strict_option,
     load_plugins,
+    positive_int,
     program,
     refuse_plain_http,
     serve_options,
@@ -34,6 +35,13 @@ def _arguments() -> argparse.ArgumentParser:
         "--anonymous", action="store_true", help="accept notifications without a token"
     )
     add_strict_option(listening)
+    listening.add_argument(
+        "--max-body",
+        type=positive_int,
+        default=argparse.SUPPRESS,
+        metavar="BYTES",
+        help="size above which a notification is refused (16 MiB)",
+    )
     handlers = parser.add_argument_group("calling handlers")
     handlers.add_argument(
         "--no-dispatch",
@@ -55,20 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     from dockhand_webhook.app import create_app
+    from dockhand_webhook.endpoint import MAX_BODY
 
     refuse_plain_http(options, "tokens")
     plugins = load_plugins(options)
     app = create_app(
         plugins,
-        inbox=options.inbox,
+        inbox=cli.inbox_of(options),
         anonymous=options.anonymous,
         dispatch=not options.no_dispatch,
         timeout=options.timeout,
         concurrency=options.concurrency,
         backoff=cli.backoff_of(options),
         lease=options.lease,
+        max_body=getattr(options, "max_body", MAX_BODY),
     )
-    refuse_plain_http(options, "tokens")
     handlers = "called by other processes"
     if not options.no_dispatch:
         handlers = ", ".join(sorted(event_handlers(plugins))) or "none"

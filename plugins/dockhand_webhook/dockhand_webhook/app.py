@@ -21,7 +21,12 @@ from dockhand_core import AsyncDockhand, ConfigError, Dockhand, Plugins
 from dockhand_core.events import EventParsers, event_handlers
 from dockhand_webhook import environment
 from dockhand_webhook.dispatch.dispatcher import DeliveryExecutor, Dispatcher, InProcessExecutor
-from dockhand_webhook.endpoint import NotificationEndpoint, unauthorized_reply, unavailable_reply
+from dockhand_webhook.endpoint import (
+    MAX_BODY,
+    NotificationEndpoint,
+    unauthorized_reply,
+    unavailable_reply,
+)
 from dockhand_webhook.errors import InboxError
 from dockhand_webhook.inbox.backoff import Backoff
 from dockhand_webhook.inbox.inbox import Counts, Inbox
@@ -48,6 +53,7 @@ def create_app(
     concurrency: int = 16,
     backoff: Backoff | None = None,
     lease: float = 15.0,
+    max_body: int = MAX_BODY,
 ) -> Receiver:
     """Create an ASGI application that stores notifications and calls handlers with their events.
 
@@ -74,12 +80,16 @@ def create_app(
         backoff: when failed deliveries are retried, and how often.
         lease: seconds after which another process takes over the deliveries of this process if this
             process has died.
+        max_body: size in bytes above which a notification is refused with status 413. A registry
+            repeats a refused notification endlessly, so the limit should be generous.
 
     Raises:
         ConfigError: a setting is wrong, the inbox cannot be used, or there is no token and
             `anonymous` is false.
         PluginConflict: two plugins with the same name handle the same events.
     """
+    if max_body < 1:
+        raise ConfigError("max_body must be a number of bytes above 0")
     plugins = _plugins_of(dockhand)
     inbox = inbox if isinstance(inbox, Inbox) else Inbox(inbox)
     path = environment.route(route)
@@ -114,7 +124,7 @@ def create_app(
     return Receiver(
         inbox,
         authenticator,
-        NotificationEndpoint(inbox, authenticator, EventParsers(plugins)),
+        NotificationEndpoint(inbox, authenticator, EventParsers(plugins), max_body),
         path if is_enabled else None,
         make_dispatcher if handlers else None,
     )

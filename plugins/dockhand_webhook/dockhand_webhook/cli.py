@@ -18,12 +18,13 @@ from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcessExecutor
 from dockhand_webhook.errors import DeadLetterError
 from dockhand_webhook.inbox.backoff import Backoff
 from dockhand_webhook.inbox.dead_letters import DeadLetter
-from dockhand_webhook.inbox.inbox import Inbox, is_connection_name
+from dockhand_webhook.inbox.inbox import MAX_DEAD, MAX_DEAD_BYTES, Inbox, is_connection_name
 
 __all__ = [
     "add_commands",
     "add_handler_options",
     "backoff_of",
+    "inbox_of",
     "run_until_signal",
 ]
 
@@ -80,6 +81,26 @@ def add_handler_options(group: argparse._ArgumentGroup, *, inherit: bool = False
         metavar="SECONDS",
         help="time after which the deliveries of a process that died are taken over (15)",
     )
+    group.add_argument(
+        "--max-dead",
+        type=positive_int,
+        default=default(MAX_DEAD),
+        metavar="N",
+        help="dead letters kept for each connection; then the oldest are deleted. Unreadable "
+        f"notifications, and events that a handler failed at, are counted separately ({MAX_DEAD})",
+    )
+    group.add_argument(
+        "--max-dead-bytes",
+        type=positive_int,
+        default=default(MAX_DEAD_BYTES),
+        metavar="BYTES",
+        help=f"size of these dead letters together ({MAX_DEAD_BYTES})",
+    )
+
+
+def inbox_of(options: argparse.Namespace) -> Inbox:
+    """Open the inbox that `--inbox` and the options of `add_handler_options` describe."""
+    return Inbox(options.inbox, max_dead=options.max_dead, max_dead_bytes=options.max_dead_bytes)
 
 
 def backoff_of(options: argparse.Namespace) -> Backoff:
@@ -256,7 +277,7 @@ def _stats(options: argparse.Namespace) -> None:
     totals = ("received", "duplicated", "invalid", "delivered", "failed", "dead", "waiting", "lag")
     per_handler = ("delivered", "failed", "dead", "waiting", "lag")
     shown: dict[str, Any] = {name: getattr(counts, name) for name in totals}
-    shown["letters"] = counts.dead_letters
+    shown["letters"], shown["deleted"] = counts.dead_letters, counts.deleted
     shown["handlers"] = {
         handler: {name: getattr(of_handler, name) for name in per_handler}
         for handler, of_handler in counts.handlers.items()
@@ -277,7 +298,7 @@ def _work(options: argparse.Namespace) -> None:
             "group dockhand that has a hook such as dockhand_manifest_pushed"
         )
     dispatcher = Dispatcher(
-        Inbox(options.inbox),
+        inbox_of(options),
         handlers,
         InProcessExecutor(handlers, options.timeout),
         concurrency=options.concurrency,

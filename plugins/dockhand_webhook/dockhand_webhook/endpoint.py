@@ -2,7 +2,7 @@
 
 Distribution repeats a refused notification endlessly, and sends no later notification before it. So
 a notification with a valid token is accepted even if it cannot be parsed: it becomes a dead letter.
-Only bodies of more than 16 MiB are refused. The reply 202 is sent when the events are on disk.
+Only bodies above a limit are refused. The reply 202 is sent when the events are on disk.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from dockhand_webhook.errors import InboxError
 from dockhand_webhook.inbox.dead_letters import UnreadableNotification
 from dockhand_webhook.inbox.inbox import Inbox, is_connection_name
 from dockhand_webhook.inbox.tokens import TokenAuthenticator
+from dockhand_webhook.throttled_log import ThrottledLog
 
-__all__ = ["NotificationEndpoint", "unauthorized_reply", "unavailable_reply"]
+__all__ = ["MAX_BODY", "NotificationEndpoint", "unauthorized_reply", "unavailable_reply"]
+
+MAX_BODY = 16 << 20  # bytes; the default limit on bodies
 
 _log = logging.getLogger("dockhand.webhook")
 
-_MAX_PARSED = 1 << 20  # bytes; a larger body is not parsed, and becomes a dead letter
-_MAX_ACCEPTED = 16 << 20  # bytes; a larger body is refused
 _MAX_KEPT = 64 << 10  # bytes; only the beginning of an unreadable body is stored, up to this size
 # A header whose name contains one of these words may hold a secret, so it is not stored.
 _SECRET_WORDS = (
@@ -52,7 +53,7 @@ _REPLIES = {
     202: Response(status_code=202),
     401: unauthorized_reply(),
     404: PlainTextResponse("not a valid connection name\n", 404),
-    413: PlainTextResponse("the body is larger than 16 MiB\n", 413, {"Connection": "close"}),
+    413: PlainTextResponse("the body is too large\n", 413, {"Connection": "close"}),
     503: unavailable_reply(),
 }
 
@@ -68,6 +69,7 @@ class NotificationEndpoint:
         inbox: the inbox that stores the events.
         authenticator: decides which requests are accepted.
         parsers: the parsers of notifications.
+        max_body: the size in bytes above which a body is refused.
 
     Attributes:
         refused: number of requests without a valid token.
@@ -75,10 +77,19 @@ class NotificationEndpoint:
     """
 
     def __init__(
-        self, inbox: Inbox, authenticator: TokenAuthenticator, parsers: EventParsers
+        self,
+        inbox: Inbox,
+        authenticator: TokenAuthenticator,
+        parsers: EventParsers,
+        max_body: int = MAX_BODY,
     ) -> None:
         self._inbox, self._authenticator, self._parsers = inbox, authenticator, parsers
+        self._max_body = max_body
         self.refused = 0
+        # Senders cause these messages, so their number is limited.
+        self._log_unauthorized = ThrottledLog(_log, logging.WARNING)
+        self._log_too_large = ThrottledLog(_log, logging.ERROR)
+        self._log_unreadable = ThrottledLog(_log, logging.ERROR)
         self.on_stored: Callable[[], None] = _do_nothing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,41 +108,43 @@ class NotificationEndpoint:
         connection: str = scope["path_params"].get("connection", "")
         if not self._authenticator.accepts(headers.get("authorization"), connection):
             self.refused += 1
-            _log.warning("a notification without a valid token, on route %r", scope["path"])
+            self._log_unauthorized(
+                "a notification without a valid token, on route %r", scope["path"]
+            )
             return 401
         if connection and not is_connection_name(connection):
             return 404
         try:
-            body, size = await _read_body(headers.get("content-length"), receive)
+            body = await _read_body(headers.get("content-length"), receive, self._max_body)
         except _ClientDisconnected:
             return None
-        if size > _MAX_ACCEPTED:
-            _log.error("a notification on route %r has more than 16 MiB", scope["path"])
+        if body is None:
+            self._log_too_large(
+                "a notification on route %r has more than %d bytes (max_body)",
+                scope["path"], self._max_body,
+            )  # fmt: skip
             return 413
         try:
-            await self._store(connection, headers, body, size)
+            await self._store(connection, headers, body)
         except InboxError as error:
             _log.error("a notification was not taken: %s", error)
             return 503
         self.on_stored()
         return 202
 
-    async def _store(
-        self, connection: str, headers: Mapping[str, str], body: bytes, size: int
-    ) -> None:
+    async def _store(self, connection: str, headers: Mapping[str, str], body: bytes) -> None:
         """Store the events of a notification; if it is unreadable, store it as a dead letter."""
         public = EventHeaders({name: headers[name] for name in headers if _is_public(name)})
         try:
-            if size > _MAX_PARSED:
-                raise EventInvalid(
-                    f"the body has {size} bytes; bodies of more than {_MAX_PARSED} are not parsed"
-                )
             await self._inbox.store(connection, self._parsers.parse(public, body))
         except EventInvalid as error:
-            _log.error(
-                "a notification of %d bytes on %r: %s", size, connection, printable(str(error))
+            self._log_unreadable(
+                "a notification of %d bytes on %r: %s",
+                len(body),
+                connection,
+                printable(str(error)),
             )
-            notification = UnreadableNotification(dict(public), body[:_MAX_KEPT], size)
+            notification = UnreadableNotification(dict(public), body[:_MAX_KEPT], len(body))
             await self._inbox.store_unreadable(connection, notification, error)
 
 
@@ -139,34 +152,32 @@ class _ClientDisconnected(Exception):
     """The client disconnected before the end of its request."""
 
 
-async def _read_body(length: str | None, receive: Receive) -> tuple[bytes, int]:
+async def _read_body(length: str | None, receive: Receive, limit: int) -> bytes | None:
     """Read the body of a request, unless it is too large.
 
-    Reading ends at `_MAX_ACCEPTED` bytes. It does not begin if `Content-Length` is above that.
+    Reading ends above `limit` bytes. It does not begin if `Content-Length` is above that.
 
     Returns:
-        the body, and its size in bytes as far as known. If the size is above `_MAX_PARSED`, only
-        the beginning of the body is returned, or nothing.
+        the body; None if it is too large.
 
     Raises:
         _ClientDisconnected: the client disconnected before the end of the body.
     """
-    if length is not None and length.isdecimal() and int(length) > _MAX_ACCEPTED:
-        return b"", int(length)
+    if length is not None and length.isdecimal() and (len(length) > 20 or int(length) > limit):
+        return None
     pieces: list[bytes] = []
     size, more = 0, True
-    while more and size <= _MAX_ACCEPTED:
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _ClientDisconnected
         piece = message.get("body", b"")
         more = message.get("more_body", False)
         size += len(piece)
-        if size <= _MAX_PARSED:
-            pieces.append(piece)
-        elif pieces or size == len(piece):
-            pieces = [b"".join([*pieces, piece])[:_MAX_KEPT]]
-    return b"".join(pieces), size
+        if size > limit:
+            return None
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _decode_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

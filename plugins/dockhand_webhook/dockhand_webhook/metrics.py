@@ -40,6 +40,9 @@ class _Collector:
         yield GaugeMetricFamily(
             f"{_PREFIX}dead_letters", "Dead letters that exist now.", counts.dead_letters
         )
+        yield _total(
+            "dead_letters_deleted", "Dead letters deleted because of the limits.", counts.deleted
+        )
         handlers = counts.handlers.items()
         for name, text in (
             ("delivered", "Calls of a handler that succeeded."),

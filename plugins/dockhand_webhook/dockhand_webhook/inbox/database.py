@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from dockhand_core import ConfigError
 from dockhand_webhook.errors import InboxError
 
-__all__ = ["Database", "Transaction"]
+__all__ = ["Database", "NewDeadLetter", "Transaction"]
 
 T = TypeVar("T")
 
@@ -31,6 +31,20 @@ _BUSY_TIMEOUT = 10.0  # seconds to wait for another process that holds the write
 _MAINTENANCE_INTERVAL = 60.0  # seconds
 _CACHED_STATEMENTS = 256
 _SCHEMA_VERSION = 1
+
+
+class NewDeadLetter(NamedTuple):
+    """A dead letter that was added in a transaction.
+
+    Attributes:
+        connection: the connection name in the route of the notification; empty if none.
+        is_event: whether it is an event that a handler failed at; else it is a notification.
+        size: size of its content, in bytes.
+    """
+
+    connection: str
+    is_event: bool
+    size: int
 
 
 class Transaction:
@@ -41,14 +55,16 @@ class Transaction:
             wait for them. So few large statements take less time than many small ones.
         counts: numbers to add to the counts in the file, by name and handler id (0 for no handler).
         pending_events: rows of events that will be written together before the commit.
+        new_dead_letters: the dead letters that were added in this transaction.
     """
 
-    __slots__ = ("counts", "execute", "pending_events")
+    __slots__ = ("counts", "execute", "new_dead_letters", "pending_events")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.execute = connection.execute
         self.counts: Counter[tuple[str, int]] = Counter()
         self.pending_events: list[tuple[object, ...]] = []
+        self.new_dead_letters: list[NewDeadLetter] = []
 
 
 class _Submission(Generic[T]):

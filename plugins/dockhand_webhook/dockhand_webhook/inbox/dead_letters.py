@@ -11,7 +11,7 @@ from typing import Any
 
 from dockhand_core.events import EventHeaders, EventParsers
 from dockhand_webhook.errors import DeadLetterError
-from dockhand_webhook.inbox.database import Database, Transaction
+from dockhand_webhook.inbox.database import Database, NewDeadLetter, Transaction
 from dockhand_webhook.inbox.event_codec import SerializedEvent
 from dockhand_webhook.inbox.event_table import enqueue, to_rows
 
@@ -22,6 +22,7 @@ __all__ = [
     "UnreadableNotification",
     "add_dead_letter",
 ]
+
 
 SCHEMA = """
 CREATE TABLE dead (
@@ -84,14 +85,21 @@ def add_dead_letter(
     """Add a dead letter; see `DeadLetter` for the arguments."""
     row: tuple[object, ...]
     if isinstance(content, FailedDelivery):
-        row = (content.handler, content.sequence, content.attempts, None, None, None)
+        found = transaction.execute(
+            "SELECT LENGTH(data) FROM events WHERE seq = ?", (content.sequence,)
+        ).fetchone()
+        size = kept = found[0] if found is not None else 0
+        row = (content.handler, content.sequence, content.attempts, None, None, size)
     else:
-        row = (None, None, 0, json.dumps(dict(content.headers)), content.body, content.size)
+        headers, kept = json.dumps(dict(content.headers)), len(content.body)
+        row = (None, None, 0, headers, content.body, content.size)
     transaction.execute(
         "INSERT INTO dead (died, reason, connection, handler, event, attempts, headers, body, "
         "size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (now, _storable(reason[:_REASON_LENGTH]), connection, *row),
     )
+    added = NewDeadLetter(connection, isinstance(content, FailedDelivery), kept)
+    transaction.new_dead_letters.append(added)
 
 
 def _storable(text: str) -> str:

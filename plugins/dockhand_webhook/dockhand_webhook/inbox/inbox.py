@@ -14,9 +14,12 @@ from dockhand_core.events import RegistryBaseEvent
 from dockhand_webhook.inbox import dead_letters, deliveries, event_table, tokens
 from dockhand_webhook.inbox.backoff import Backoff
 from dockhand_webhook.inbox.database import Database, Transaction
+from dockhand_webhook.inbox.dead_letter_limits import DeadLetterLimits
 
-__all__ = ["Counts", "HandlerCounts", "Inbox"]
+__all__ = ["MAX_DEAD", "MAX_DEAD_BYTES", "Counts", "HandlerCounts", "Inbox"]
 
+MAX_DEAD = 10_000
+MAX_DEAD_BYTES = 64 << 20
 _DAY = 86_400.0
 _MAINTENANCE_ROWS = 1000  # maximum deleted in one transaction, which must not block others long
 _CONNECTION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -60,6 +63,7 @@ class Counts:
         received: number of events that were stored.
         duplicated: number of events that arrived when they were stored already.
         invalid: number of unreadable notifications, which became dead letters.
+        deleted: number of dead letters that were deleted because there were too many.
         dead_letters: number of dead letters that exist now.
         handlers: the counts of each handler, by the handler's name.
     """
@@ -67,6 +71,7 @@ class Counts:
     received: int = 0
     duplicated: int = 0
     invalid: int = 0
+    deleted: int = 0
     dead_letters: int = 0
     handlers: dict[str, HandlerCounts] = field(default_factory=dict)
 
@@ -110,6 +115,10 @@ class Inbox:
             recognized if a registry sends it again. It is kept longer while a delivery or a dead
             letter needs it.
         keep_dead: seconds for which a dead letter is kept.
+        max_dead: maximum number of dead letters of a connection. Beyond it, the oldest are deleted.
+            Unreadable notifications, and events that a handler failed at, are counted separately.
+        max_dead_bytes: maximum size of the dead letters of a connection together, in bytes; applied
+            in the same way. All connections together may have ten times as much.
         forget: seconds after which a handler is removed with its deliveries, if no process
             registers the handler any more.
         clock: returns the time, in seconds since 1970.
@@ -129,10 +138,13 @@ class Inbox:
         *,
         keep: float = _DAY,
         keep_dead: float = 30 * _DAY,
+        max_dead: int = MAX_DEAD,
+        max_dead_bytes: int = MAX_DEAD_BYTES,
         forget: float = 7 * _DAY,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock, self._keep, self._keep_dead, self._forget = clock, keep, keep_dead, forget
+        self._dead_letter_limits = DeadLetterLimits(max_dead, max_dead_bytes)
         self.database = Database(path, _SCHEMA, self._before_commit, self._delete_expired)
         self.dead_letters = dead_letters.DeadLetters(self.database, clock)
         self.tokens = tokens.NotifyTokens(self.database, clock)
@@ -187,6 +199,7 @@ class Inbox:
 
     def _before_commit(self, transaction: Transaction) -> None:
         event_table.write_pending(transaction)
+        self._dead_letter_limits.apply(transaction)
         for (name, handler_id), number in transaction.counts.items():
             if number:
                 transaction.execute(
