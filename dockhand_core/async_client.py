@@ -49,7 +49,7 @@ class AsyncRegistryClient(AsyncBlobClient):
             copy_docstrings(twin, cls)
 
     async def walk(self, fetch: Callable[[str | None], Flow[Page[T]]]) -> AsyncIterator[T]:
-        cursor = PageCursor(fetch)
+        cursor = PageCursor(fetch, self.driver.list_limit)
         while cursor.more:
             for item in await self.run(cursor.next_page()):
                 yield item

@@ -13,8 +13,9 @@ from typing import Any, Generic, Self, TypeVar
 
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ConnectionFailed, DockhandError, ResponseInvalid
-from dockhand_core.flow import BLOCK, Attempts, Flow, Reply
+from dockhand_core.flow import BLOCK, LIST_LIMIT, Attempts, Flow, ListBudget, Reply
 from dockhand_core.http.runners import AsyncRunner, SyncRunner
+from dockhand_core.http.urls import one_line
 from dockhand_core.models import (
     Digest,
     Hasher,
@@ -39,15 +40,22 @@ class PageCursor(Generic[T]):
     Args:
         fetch: makes the flow that requests a page. Its argument is the `next` of the page before,
             or None for the first page.
+        limit: maximum size in bytes of the replies of all pages together.
 
     Attributes:
         more: whether another page can be fetched; True before the first page.
     """
 
-    def __init__(self, fetch: Callable[[str | None], Flow[Page[T]]]) -> None:
+    def __init__(
+        self, fetch: Callable[[str | None], Flow[Page[T]]], limit: int = LIST_LIMIT
+    ) -> None:
         self._fetch = fetch
+        self._budget = ListBudget(limit)
         self._after: str | None = None
-        self._last: tuple[T, ...] = ()
+        self._ahead: Page[T] | None = None
+        # hashes of the positions and of the pages so far; a list that repeats one never ends
+        self._positions: set[int] = set()
+        self._pages: set[int] = set()
         self._empty = 0
         self.more = True
 
@@ -57,19 +65,33 @@ class PageCursor(Generic[T]):
         Raises:
             ResponseInvalid: the registry repeats a page, or sends more than `EMPTY_PAGES` empty
                 pages in a row.
+            ResponseTooLarge: the replies of all pages exceed the limit.
         """
-        page = yield from self._fetch(self._after)
+        page = self._ahead
+        if page is None:
+            page = yield from self._budget.metered(self._fetch(self._after))
+        self._ahead = page.ahead
         self._empty = 0 if page.items else self._empty + 1
-        same = bool(page.items) and page.items == self._last
-        if page.next is not None and (
-            page.next == self._after or same or self._empty > EMPTY_PAGES
-        ):
+        position, content = hash(page.next), _hash_of(page.items)
+        repeated = position in self._positions or (bool(page.items) and content in self._pages)
+        if page.next is not None and (repeated or self._empty > EMPTY_PAGES):
+            after = "" if self._after is None else f" after {one_line(self._after)!r}"
             raise ResponseInvalid(
-                "the registry's pages lead in a circle: the page after "
-                f"{self._after!r} has nothing new and says that there is more"
+                f"the registry's pages lead in a circle: the page{after} has nothing new and says "
+                "that there is more"
             )
-        self._after, self._last, self.more = page.next, page.items, page.next is not None
+        self._positions.add(position)
+        self._pages.add(content)
+        self._after, self.more = page.next, page.next is not None
         return page.items
+
+
+def _hash_of(items: tuple[object, ...]) -> int:
+    """A hash of a page's items, which need not be hashable themselves."""
+    try:
+        return hash(items)
+    except TypeError:
+        return hash(repr(items))
 
 
 class ReaderState:

@@ -49,7 +49,7 @@ class RegistryClient(BlobClient):
         Raises:
             ResponseInvalid: the registry repeats a page, or sends empty pages without end.
         """
-        cursor = PageCursor(fetch)
+        cursor = PageCursor(fetch, self.driver.list_limit)
         while cursor.more:
             yield from self.run(cursor.next_page())
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NoReturn, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from dockhand_core.errors import Unsupported
-from dockhand_core.flow import Flow, Progress, Reply, RetryPolicy
+from dockhand_core.flow import LIST_LIMIT, Flow, ListBudget, Progress, Reply, RetryPolicy
 from dockhand_core.models import (
     ApiVersion,
     Descriptor,
@@ -36,10 +36,13 @@ if TYPE_CHECKING:
 
 __all__ = ["BlobData", "ManifestData", "RegistryDriver"]
 
+T = TypeVar("T")
+
 BlobData: TypeAlias = bytes | bytearray | memoryview | str | Path | BinaryIO | Iterable[bytes]
 AnyBlobData: TypeAlias = BlobData | AsyncIterable[bytes]
 ManifestData: TypeAlias = ImageManifest | ImageIndex | bytes | dict[str, Any]
 
+_OBJECTS = 32 << 20  # bytes; the least limit on a list of objects, unless `list_limit` is lower
 CHUNK = 8 << 20  # bytes; size of an upload's chunks, kept in memory so that one can be resent
 
 
@@ -55,6 +58,8 @@ class RegistryDriver:
             beside those of `ConnectionConfig`.
         name: the driver's name in the configuration; set when the connection is made.
         retry: the retry policy, with the connection's `retries`; set when the connection is made.
+        list_limit: maximum size in bytes of all replies of one list; set when the connection is
+            made.
         client, async_client: the client classes that `connection()` makes. A driver with additional
             operations sets subclasses here, with a method for each additional operation.
     """
@@ -67,6 +72,7 @@ class RegistryDriver:
         base_uri: str
 
     name: str = ""
+    list_limit: int = LIST_LIMIT
     client: ClassVar[type[RegistryClient]]
     async_client: ClassVar[type[AsyncRegistryClient]]
 
@@ -96,6 +102,24 @@ class RegistryDriver:
         In a driver that is used with async clients only, this may be a coroutine function.
         """
         return None
+
+    def limited(self, flow: Flow[T], *, objects: bool = False) -> Flow[T]:
+        """Run a flow that fetches a list, whose replies may have `list_limit` bytes in total.
+
+        Args:
+            flow: the flow.
+            objects: whether the list consists of models instead of strings. In memory, models take
+                about ten times the size of their JSON, so the replies of such a list may have only
+                an eighth of `list_limit`, or 32 MiB if that is more.
+
+        Raises:
+            ResponseTooLarge: the replies exceed the limit; the message names the setting.
+        """
+        limit, advice = self.list_limit, "raise the connection's list_limit"
+        if objects and limit > _OBJECTS:
+            limit = max(_OBJECTS, limit // 8)
+            advice += " (a list of objects may use an eighth of it, or 32 MiB if that is more)"
+        return ListBudget(limit, advice).metered(flow)
 
     def _cannot(self, what: str) -> NoReturn:
         raise Unsupported(f"driver {self.name!r} cannot {what}")

@@ -154,7 +154,18 @@ class DigestMismatch(DockhandError):
 
 
 class ResponseTooLarge(DockhandError):
-    """A reply's body exceeds its size limit: 8 MiB for JSON, or the argument `max_size`."""
+    """A reply's body exceeds its size limit, or the replies of a list exceed the list's limit.
+
+    The limit is 8 MiB for JSON, the argument `max_size` for a blob, and the connection's setting
+    `list_limit` for a list.
+
+    Attributes:
+        setting: name of the connection's setting that raises the limit, or None.
+    """
+
+    def __init__(self, message: str, *, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 class PlatformNotFound(DockhandError, LookupError):

@@ -307,6 +307,7 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
     make_logger = plugins.driver("log", table.logging.driver)
     driver: RegistryDriver = construct(registry, driver_class, settings, needs="the settings")
     driver.name, driver.retry = table.driver, RetryPolicy(table.retries)
+    driver.list_limit = table.list_limit
     guard_operations(driver)
     method = f"{registry}: {driver_class.__name__}"
     uri = call_plugin(f"{method}.base_uri", driver_class.base_uri, settings)

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from dockhand_core.config.environment import apply_environment, expand_variables
 from dockhand_core.config.validation import did_you_mean, validate_table
 from dockhand_core.errors import ConfigError
+from dockhand_core.flow import LIST_LIMIT
 from dockhand_core.http.urls import PORTS, origin_of
 from dockhand_core.logs import LogSettings
 
@@ -81,6 +82,8 @@ class ConnectionConfig(BaseModel):
             without progress in between.
         rate_limit_timeout: total time in seconds that a request may wait because the registry
             limits the rate of requests (429), apart from `retries`; 0 for no such waits.
+        list_limit: maximum size in bytes of all replies of one list, such as a repository's tags;
+            256 MiB. A list in memory takes several times as much.
         max_connections: maximum number of sockets in use at a time, and of idle sockets kept open.
         headers: HTTP headers to add to every request to the registry, but not to other origins.
         upload_origins: origins to which the registry may direct uploads although they are on a
@@ -105,6 +108,7 @@ class ConnectionConfig(BaseModel):
     rate_limit_timeout: Annotated[
         float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_refuse_boolean)
     ] = 300.0
+    list_limit: Annotated[int, Field(ge=1), BeforeValidator(_refuse_boolean)] = LIST_LIMIT
     max_connections: Annotated[int, Field(ge=1), BeforeValidator(_refuse_boolean)] = 32
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     upload_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()

@@ -1,9 +1,11 @@
 """Flows: generators that describe the operations of a driver, without doing I/O themselves.
 
 A flow yields effects, such as a request to send, and the runner of a sync or async client performs
-them. `effects` defines the effects, `sources` the bodies of requests, `retry` the retry policy.
+them. `effects` defines the effects, `sources` the bodies of requests, `retry` the retry policy,
+`budget` the limit on the replies of a list.
 """
 
+from dockhand_core.flow.budget import LIST_LIMIT, ListBudget
 from dockhand_core.flow.effects import (
     JSON_LIMIT,
     Blocking,
@@ -36,6 +38,7 @@ Retry = RetryPolicy  # former name of the class, kept for existing plugins
 __all__ = [
     "BLOCK",
     "JSON_LIMIT",
+    "LIST_LIMIT",
     "Attempts",
     "Blocking",
     "BytesSource",
@@ -46,6 +49,7 @@ __all__ = [
     "Effect",
     "FileSource",
     "Flow",
+    "ListBudget",
     "Parallel",
     "Progress",
     "Reply",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from dockhand_core.models.digest import Digest
 
@@ -48,10 +48,33 @@ class Page(_Result, Generic[T]):
     items: tuple[T, ...]
     next: str | None = None
 
+    _ahead: Page[T] | None = PrivateAttr(default=None)
+
     @property
     def has_more(self) -> bool:
-        """Whether the registry announced another page; that page may be empty."""
+        """Whether there is another page; if the registry announced it, it may be empty."""
         return self.next is not None
+
+    @property
+    def ahead(self) -> Page[T] | None:
+        """The next page, if the driver has already fetched it; otherwise None.
+
+        It may have more items than were asked for, such as all that remain.
+        """
+        return self._ahead
+
+    def with_ahead(self, ahead: Page[T]) -> Self:
+        """Set `ahead`, and return this page."""
+        self._ahead = ahead
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Page):
+            return NotImplemented
+        return (self.items, self.next) == (other.items, other.next)
+
+    def __hash__(self) -> int:
+        return hash((self.items, self.next))
 
 
 class ManifestHead(_Result):

@@ -14,6 +14,7 @@ from dockhand_core import Scope
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import BlobUnknown, DigestMismatch, ManifestUnknown, ResponseInvalid
 from dockhand_core.flow import Flow, Reply, call
+from dockhand_core.http.headers import next_link
 from dockhand_core.http.urls import one_line, origin_of, redacted_url, resolve_url
 from dockhand_core.models import Digest, PushResult
 
@@ -47,8 +48,37 @@ class DistributionBase(RegistryDriver):
 
     def content_url(self, repository: str, kind: Literal["blob", "manifest"], digest: str) -> str:
         """The absolute URL of a blob or manifest, below the connection's `base_uri`."""
-        base = self.base_uri(self.settings).strip().rstrip("/").removesuffix("/v2").rstrip("/")
-        return f"{base}/v2/{repository}/{kind}s/{digest}"
+        return f"{self._base}/{repository}/{kind}s/{digest}"
+
+    @property
+    def _base(self) -> str:
+        """The absolute URL of the API: `base_uri`, with `/v2` at the end."""
+        uri = self.base_uri(self.settings).strip().rstrip("/").removesuffix("/v2").rstrip("/")
+        return f"{uri}/v2"
+
+    def _is_below_base(self, url: str) -> bool:
+        path = urlsplit(self._base).path
+        return origin_of(url) == origin_of(self._base) and urlsplit(url).path.startswith(f"{path}/")
+
+    def next_page_url(self, reply: Reply, path: str) -> str | None:
+        """The URL of the next page of a list, or None if the reply has no `Link` to one.
+
+        If the link leads outside this registry, the list itself is asked with the query of the
+        link: a registry behind a proxy may not know its own scheme, host or path.
+
+        Args:
+            reply: the reply.
+            path: the path of the list below `/v2/`.
+
+        Raises:
+            ResponseInvalid: the link is not a URL.
+        """
+        target = next_link(reply.headers)
+        if target is None:
+            return None
+        url = resolve_url(reply.url, target)
+        query = urlsplit(url).query
+        return url if self._is_below_base(url) or not query else f"{self._base}/{path}?{query}"
 
     def pushed(
         self,
@@ -77,9 +107,7 @@ class DistributionBase(RegistryDriver):
         if reply is not None:
             with suppress(ResponseInvalid):
                 found = location(reply, own)
-        base = own.removesuffix(f"{repository}/{kind}s/{digest}")
-        path, below = urlsplit(found).path, urlsplit(base).path
-        if origin_of(found) != origin_of(base) or not path.startswith(below):
+        if not self._is_below_base(found):
             found = own
         return PushResult(digest=digest, location=found, uploaded=uploaded)
 

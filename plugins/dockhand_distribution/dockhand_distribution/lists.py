@@ -14,13 +14,12 @@ from dockhand_core.errors import (
     ConnectionFailed,
     PaginationNumberInvalid,
     RegistryError,
-    ResponseInvalid,
 )
 from dockhand_core.flow import CallOptions, Flow, Reply, call
-from dockhand_core.http.headers import next_link
-from dockhand_core.http.urls import is_relative, redacted_url, resolve_url
+from dockhand_core.http.urls import is_relative
 from dockhand_core.models import ApiVersion, Page, check_repository
 from dockhand_distribution.base import DistributionBase
+from dockhand_distribution.pages import Batch, page_of, strings
 
 
 class Lists(DistributionBase):
@@ -57,11 +56,23 @@ class Lists(DistributionBase):
         return ApiVersion(major=int(match[1]), minor=int(match[2]), header=header)
 
     def repository_page(self, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
-        """Fetch a page of repositories with GET `_catalog`."""
-        reply = yield from self._list(
-            "_catalog", limit, after, scopes=self.catalog_scopes(), kind="catalog"
-        )
-        return Page(items=_strings(reply, "repositories"), next=_next_position(reply))
+        """Fetch a page of repositories with GET `_catalog`.
+
+        No specification orders the catalog: the registry of `crane registry serve` sends any `n` of
+        its repositories, whatever `last` is.
+        """
+
+        def fetch(limit: int | None, after: str | None) -> Flow[Batch]:
+            return self._list(
+                "_catalog",
+                "repositories",
+                limit,
+                after,
+                scopes=self.catalog_scopes(),
+                kind="catalog",
+            )
+
+        return (yield from self.limited(page_of(fetch, limit, after, sorted_by_registry=False)))
 
     def tag_page(self, repository: str, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
         """Fetch a page of tags with GET `tags/list`.
@@ -70,71 +81,51 @@ class Lists(DistributionBase):
         out of this list here.
         """
         check_repository(repository)
-        reply = yield from self._list(
-            f"{repository}/tags/list",
-            limit,
-            after,
-            scopes=self.pull_scopes(repository),
-            kind="tags",
-            repository=repository,
-        )
-        tags, following = _strings(reply, "tags"), _next_position(reply)
-        if limit is None or following is not None:
-            return Page(items=tags, next=following)
-        if len(tags) <= limit and after not in tags:
-            return Page(items=tags)
-        return cut_page(tags, limit, after)
+
+        def fetch(limit: int | None, after: str | None) -> Flow[Batch]:
+            return self._list(
+                f"{repository}/tags/list",
+                "tags",
+                limit,
+                after,
+                scopes=self.pull_scopes(repository),
+                kind="tags",
+                repository=repository,
+            )
+
+        return (yield from self.limited(page_of(fetch, limit, after)))
 
     def _list(
-        self, path: str, limit: int | None, after: str | None, /, **options: Unpack[CallOptions]
-    ) -> Flow[Reply]:
+        self,
+        path: str,
+        key: str,
+        limit: int | None,
+        after: str | None,
+        /,
+        **options: Unpack[CallOptions],
+    ) -> Flow[Batch]:
+        """Request a part of a list, and return its items and the position that its `Link` names."""
         if limit is not None and limit < 1:
             raise PaginationNumberInvalid(f"a page of {limit} is not possible: 1 or more")
         if after is not None and not is_relative(after):
             # Here `after` is the whole URL of a `Link`: see `_next_position`.
-            return (yield from call("GET", after, **options))
-        query = [("n", str(limit))] if limit is not None else []
-        query += [("last", after)] if after is not None else []
-        options["query"] = query
-        return (yield from call("GET", path, **options))
+            reply = yield from call("GET", after, **options)
+        else:
+            query = [("n", str(limit))] if limit is not None else []
+            query += [("last", after)] if after is not None else []
+            options["query"] = query
+            reply = yield from call("GET", path, **options)
+        return strings(reply, key), self._next_position(reply, path)
 
+    def _next_position(self, reply: Reply, path: str) -> str | None:
+        """The position of the next page, or None if the reply has no `Link` to one.
 
-def cut_page(items: tuple[str, ...], limit: int | None, after: str | None) -> Page[str]:
-    """Sort a complete list, and cut one page out of it.
-
-    Args:
-        items: all items, in any order.
-        limit: the number of items on the page; None for all that remain.
-        after: the page begins with the next item after this one; None for the first page.
-    """
-    rest = sorted(item for item in items if after is None or item > after)
-    if limit is None:
-        return Page(items=tuple(rest))
-    return Page(items=tuple(rest[:limit]), next=rest[limit - 1] if rest[limit:] else None)
-
-
-def _strings(reply: Reply, key: str) -> tuple[str, ...]:
-    """The list of strings in a field of a reply; registries send null for an empty list."""
-    found = reply.json().get(key)
-    if found is None:
-        return ()
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise ResponseInvalid(f"{redacted_url(reply.url)}: {key!r} is not a list of strings")
-    return tuple(found)
-
-
-def _next_position(reply: Reply) -> str | None:
-    """The position of the next page, or None if this is the last one.
-
-    The position is the parameter `last` in the URL of the reply's `Link`. If the URL has no `last`,
-    or another path or host than the request, the position is the whole URL.
-    """
-    target = next_link(reply.headers)
-    if target is None:
-        return None
-    url = resolve_url(reply.url, target)
-    parts, here = urlsplit(url), urlsplit(reply.url)
-    last = parse_qs(parts.query).get("last")
-    if last and (parts.scheme, parts.netloc, parts.path) == (here.scheme, here.netloc, here.path):
-        return last[0]
-    return url
+        The position is the parameter `last` of the link, if it has one. Its host and path are not
+        used: a registry behind a proxy may not know its own. Without `last`, the position is the
+        URL of the link, as `next_page_url` returns it.
+        """
+        url = self.next_page_url(reply, path)
+        if url is None:
+            return None
+        last = parse_qs(urlsplit(url).query).get("last")
+        return last[0] if last and is_relative(last[0]) else url

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dockhand_distribution import DistributionDriver
 from dockhand_distribution.blobs import size_missing
-from dockhand_distribution.lists import cut_page
 from dockhand_distribution.manifests import encode_manifest
+from dockhand_distribution.pages import cut_page
 
 from dockhand_core import Scope
 from dockhand_core.driver import ManifestData
