@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from dockhand_core.driver import RegistryDriver
-from dockhand_core.errors import ConnectionFailed, DockhandError, ResponseInvalid
+from dockhand_core.errors import ConnectionFailed, DockhandError, PluginError, ResponseInvalid
 from dockhand_core.flow import BLOCK, LIST_LIMIT, Attempts, Flow, ListBudget, Reply
+from dockhand_core.flow.checks import described, dispose, is_flow
 from dockhand_core.http.runners import AsyncRunner, SyncRunner
 from dockhand_core.http.urls import one_line
 from dockhand_core.models import (
@@ -69,7 +70,12 @@ class PageCursor(Generic[T]):
         """
         page = self._ahead
         if page is None:
-            page = yield from self._budget.metered(self._fetch(self._after))
+            flow = self._fetch(self._after)
+            if not is_flow(flow):
+                raise self._wrong(flow, "not a flow; it has to be a generator function")
+            page = yield from self._budget.metered(flow)
+            if not isinstance(page, Page):
+                raise self._wrong(page, "not a Page")
         self._ahead = page.ahead
         self._empty = 0 if page.items else self._empty + 1
         position, content = hash(page.next), _hash_of(page.items)
@@ -84,6 +90,11 @@ class PageCursor(Generic[T]):
         self._pages.add(content)
         self._after, self.more = page.next, page.next is not None
         return page.items
+
+    def _wrong(self, value: object, rule: str) -> PluginError:
+        dispose(value)
+        name = getattr(self._fetch, "__qualname__", "the function given to walk(…)")
+        return PluginError(f"{name} returned {described(value)}, {rule}")
 
 
 def _hash_of(items: tuple[object, ...]) -> int:

@@ -155,7 +155,7 @@ def check_client(
     found = getattr(driver, attribute, None)
     if isinstance(found, type) and issubclass(found, base):
         return found
-    state = "is missing" if found is None else f"is {found!r}"
+    state = "is missing" if found is None else f"is {described(found)}"
     raise PluginError(
         f"{where}: {driver.__name__}.{attribute} {state}; set it to {base.__name__} or a subclass "
         "of it"

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from dockhand_core.errors import ConfigError, ConnectionFailed, DockhandError
 from dockhand_core.flow import Call
 from dockhand_core.http.urls import is_relative, redacted_url
+from dockhand_core.plugin_failures import reason_of, warn_once
 from dockhand_core.text import printable
 
 if TYPE_CHECKING:
@@ -247,13 +248,20 @@ class RequestLog:
         self._logged = True
         body = self._call.body
         total = count + (body.size if body is not None else 0)
-        self._log.info("request", status=status, bytes=total, **self._fields())
+        self._write("info", "request", status=status, bytes=total, **self._fields())
 
     def failed(self, error: DockhandError, wait: float | None) -> None:
         """Log a request without a complete and valid reply, unless `done` has logged it."""
         if self._logged:
             return
         again = {} if wait is None else {"wait": round(wait, 2)}
-        self._log.warning(
-            "request failed", error=self._secrets.text(str(error)), **again, **self._fields()
-        )
+        failure = self._secrets.text(str(error))
+        self._write("warning", "request failed", error=failure, **again, **self._fields())
+
+    def _write(self, level: str, event: str, **values: Any) -> None:
+        """Log an event. A plugin's logger that fails must not fail the request."""
+        try:
+            getattr(self._log, level)(event, **values)
+        except Exception as error:
+            name = type(self._log).__qualname__
+            warn_once(f"log driver: {name}: {reason_of(error)}; log lines of requests are lost")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import sys
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from dockhand_core.http.urls import one_line
 
-__all__ = ["reason_of", "warn"]
+__all__ = ["reason_of", "warn", "warn_once"]
 
 _log = logging.getLogger("dockhand.plugins")
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s@'\"]*@")
@@ -47,6 +48,12 @@ def warn(text: str) -> None:
         _log.warning("%s", text)
     if sys.stderr is not None and not any(_is_stderr(handler) for handler in handlers):
         sys.stderr.write(f"WARNING {_log.name}: {text}\n")
+
+
+@functools.lru_cache(128)
+def warn_once(text: str) -> None:
+    """Log a warning like `warn`, but not the same text again."""
+    warn(text)
 
 
 def _handlers() -> list[logging.Handler]:

@@ -10,7 +10,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from dockhand_core.errors import PluginError
 from dockhand_core.flow import Until
+from dockhand_core.flow.checks import described, dispose, is_flow
 
 __all__ = ["Obtain", "TokenCache"]
 
@@ -79,7 +81,20 @@ class TokenCache:
         start = self._clock()
         refresh.done.set_running_or_notify_cancel()  # from now on, no caller can cancel the future
         try:
-            token, lifetime = yield from obtain()
+            steps = obtain()
+            if not is_flow(steps):
+                dispose(steps)
+                raise PluginError(
+                    f"cached_token: obtain, {_name(obtain)}, returned {described(steps)}; it has "
+                    "to be a generator function"
+                )
+            obtained = yield from steps
+            if not _is_token(obtained):
+                raise PluginError(
+                    f"cached_token: obtain, {_name(obtain)}, has to return a token and its "
+                    f"lifetime in seconds, (str, float), not {described(obtained)}"
+                )
+            token, lifetime = obtained
             refresh.token = token
             with self._lock:
                 until = start + lifetime - min(_MARGIN, lifetime * _MARGIN_FRACTION)
@@ -95,3 +110,16 @@ class TokenCache:
                 del self._refreshes[key]
             refresh.done.set_result(None)
         return token
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))
+
+
+def _is_token(value: Any) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], int | float)
+    )

@@ -36,8 +36,8 @@ from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from dockhand_core.errors import ResponseInvalid
-from dockhand_core.flow.checks import check_blocking, needs_yield_from
+from dockhand_core.errors import PluginError, ResponseInvalid
+from dockhand_core.flow.checks import caller, check_blocking, described, needs_yield_from
 from dockhand_core.flow.sources import Progress, Source
 from dockhand_core.http.urls import one_line, redacted_url
 from dockhand_core.scope import Scope
@@ -132,6 +132,20 @@ class Call:
     limit: int = JSON_LIMIT
     progress: Progress | None = None
     anonymous: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, str):
+            raise _wrong_argument("method", self.method)
+        if not isinstance(self.path, str):
+            raise _wrong_argument("path", self.path)
+        if isinstance(self.scopes, Scope | str):
+            raise _wrong_argument("scopes", self.scopes)
+        if isinstance(self.expect, int):
+            raise _wrong_argument("expect", self.expect)
+
+
+def _wrong_argument(name: str, value: object) -> PluginError:
+    return PluginError(f"{caller()}: call(…) has a wrong {name}, {described(value)}")
 
 
 class Stream(Protocol):

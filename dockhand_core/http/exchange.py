@@ -19,6 +19,7 @@ from dockhand_core.auth import SCOPES, AuthDriver
 from dockhand_core.errors import (
     ConnectionFailed,
     DockhandError,
+    PluginError,
     ResponseInvalid,
     Timeout,
 )
@@ -33,6 +34,7 @@ from dockhand_core.flow import (
     Sleep,
     Until,
 )
+from dockhand_core.flow.checks import described
 from dockhand_core.http.addresses import ADDRESSES
 from dockhand_core.http.auth_flow import authenticate
 from dockhand_core.http.bodies import BodyCollector, ReplyStream, UploadBody
@@ -48,6 +50,7 @@ from dockhand_core.http.redirects import (
 from dockhand_core.http.secrets import Secrets
 from dockhand_core.http.urls import is_relative, one_line, origin_of, redacted_url, resolve_url
 from dockhand_core.logs import RequestLog
+from dockhand_core.plugin_failures import reason_of
 
 __all__ = ["Exchange", "Receive", "RegistryEndpoint", "Send"]
 
@@ -135,7 +138,8 @@ class RegistryEndpoint:
 
     def exchange(self, call: Call) -> Exchange:
         """Send a call, with retries, and return its reply or raise its error."""
-        url = place = self._url(call)
+        with _plain_errors(call):
+            url = place = self._url(call)
         turns = Turns(self.limits, self.retry, wait=not call.once)
         sent = failed = 0
         while True:
@@ -220,7 +224,8 @@ class RegistryEndpoint:
                 self.secrets.remember_query(url)
             if hop > 0:
                 yield from turns.take(url)
-            request = self._request(call, url, own_origin)
+            with _plain_errors(call):
+                request = self._request(call, url, own_origin)
             if not own_origin:
                 request.extensions[ADDRESSES] = target_addresses(
                     call, url, self.base, self._upload_origins
@@ -271,6 +276,10 @@ class RegistryEndpoint:
 
     def _send(self, request: httpx.Request) -> Generator[Any, Any, httpx.Response]:
         response: httpx.Response = yield Send(request)
+        if not isinstance(response, httpx.Response):  # from a transport of a driver's own
+            raise PluginError(
+                f"the transport returned {described(response)}, not an httpx.Response"
+            )
         response.request = request
         return response
 
@@ -305,6 +314,16 @@ class RegistryEndpoint:
         self.secrets.remember_document(body)
         kept = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
         return httpx.Response(response.status_code, headers=kept, content=body, request=request)
+
+
+@contextmanager
+def _plain_errors(call: Call) -> Iterator[None]:
+    """Explain an error that a wrong argument of `call` causes."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        where = f"{call.method} {redacted_url(call.path)}"
+        raise PluginError(f"{where}: call(…) has a wrong argument: {reason_of(error)}") from error
 
 
 @contextmanager
