@@ -315,7 +315,7 @@ def test_more_threads_than_connections(url: str, limit: int) -> None:
             slowest = max(slowest, time.monotonic() - started)
         return slowest
 
-    settings = {"timeout": 10.0, "retries": 0, "logging": {"driver": "null"}}
+    settings: dict[str, Any] = {"timeout": 10.0, "retries": 0, "logging": {"driver": "null"}}
     for _ in range(3):
         with (
             connect(url, max_connections=limit, **settings) as registry,
