@@ -35,6 +35,13 @@ def _refuse_boolean(value: object) -> object:
     return value
 
 
+def _entries(value: object) -> object:
+    """Split a list with commas, as an environment variable has it."""
+    if isinstance(value, str):
+        return tuple(each.strip() for each in value.split(",") if each.strip())
+    return value
+
+
 def _origin(value: str) -> str:
     """Check that a string is the URL of an origin."""
     scheme, host, _ = origin_of(value)
@@ -111,7 +118,9 @@ class ConnectionConfig(BaseModel):
     list_limit: Annotated[int, Field(ge=1), BeforeValidator(_refuse_boolean)] = LIST_LIMIT
     max_connections: Annotated[int, Field(ge=1), BeforeValidator(_refuse_boolean)] = 32
     headers: dict[str, SecretStr] = Field(default_factory=dict)
-    upload_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+    upload_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_entries)
+    ] = ()
     transport: str | None = None
 
     @property

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scripted_server import ReceivedRequest, ScriptedServer, reply, scripted_server
 
 from dockhand_core import ConfigError, Digest, DockhandError, RegistryClient, ResponseInvalid
+from dockhand_core.config.connections import load_config
 from dockhand_core.http.urls import origin_of, resolve_url
 from dockhand_core.models import media
 
@@ -240,6 +241,16 @@ def test_the_origins_of_uploads_are_checked(make_client: MakeClient) -> None:
     for wrong in ("uploads.test", "ftp://uploads.test", "https://"):
         with pytest.raises(ConfigError, match=r"upload_origins.*each entry is an origin"):
             make_client("http://registry.test", upload_origins=[wrong])
+
+
+def test_the_origins_of_uploads_in_the_environment(tmp_path: Path) -> None:
+    environ = {
+        "DOCKHAND_BASE_URI": "http://registry.test",
+        "DOCKHAND_CONNECTIONS__DEFAULT__UPLOAD_ORIGINS": "http://a.test, https://b.test:1",
+    }
+    (tmp_path / "dockhand.toml").write_text("")
+    config = load_config(tmp_path / "dockhand.toml", environ)
+    assert config.connection()[1].upload_origins == ("http://a.test", "https://b.test:1")
 
 
 def test_a_proxy_of_the_environment_is_chosen_for_each_url(
