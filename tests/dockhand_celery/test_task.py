@@ -18,7 +18,7 @@ from dockhand_webhook import Backoff, ClaimedDelivery, DeliveryDeferred, Deliver
 from notifications import DISTRIBUTION, envelope, push
 
 from dockhand_core import ConfigError, Plugins, hookimpl
-from dockhand_core.events import EventParsers, RegistryBaseEvent
+from dockhand_core.events import EventParsers, ManifestPushed, RegistryBaseEvent
 
 README = Path(__file__).parents[2] / "plugins" / "dockhand_celery" / "README.md"
 
@@ -87,12 +87,12 @@ class InProcessDeployment:
             (delivery.handler, event.kind, event.data, event.connection), task_id=_task_id(delivery)
         )
 
-    async def claim(self) -> dict[str, ClaimedDelivery]:
+    async def claim(self, **target: Any) -> dict[str, ClaimedDelivery]:
         """Store one event, claim its deliveries, and return them by handler name."""
         handler_ids = await self.queue.register(
             ["audit/dockhand_event", "audit/dockhand_manifest_pushed"]
         )
-        body = envelope(push("team/app", id="e1"))
+        body = envelope(push("team/app", id="e1", **target))
         events = EventParsers(self.plugins).parse({"content-type": DISTRIBUTION}, body)
         await self.inbox.store("staging", events)
         return {
@@ -118,6 +118,21 @@ def test_a_handler_is_called_with_the_event(deployment: InProcessDeployment, hoo
     [event] = deployment.plugin.events
     assert (event.id, event.repository, event.connection) == ("e1", "team/app", "staging")
     assert type(event).__name__ == "ManifestPushed"
+
+
+@pytest.mark.parametrize("hook", ["dockhand_event", "dockhand_manifest_pushed"])
+def test_a_handler_sees_that_an_event_is_truncated(
+    deployment: InProcessDeployment, hook: str
+) -> None:
+    async def main() -> None:
+        deliveries = await deployment.claim(references=[{"x": "y" * (1 << 20)}])
+        await deployment.run(deliveries[f"audit/{hook}"])
+
+    asyncio.run(main())
+    [event] = deployment.plugin.events
+    assert isinstance(event, ManifestPushed)
+    assert (event.truncated, event.raw, event.references) == (True, {}, ())
+    assert (event.id, event.tag) == ("e1", "v1")
 
 
 def test_an_exception_of_a_handler_is_raised_by_the_executor(

@@ -307,8 +307,12 @@ def test_identity_tokens(site: Site, name: str) -> None:
     settings = load_settings(site.folder / "authority" / "authority.toml")
     assert settings.refresh_tokens
     tokens = RefreshTokens(settings.refresh_tokens, settings.refresh_token_lifetime)
+    # Each process begins with the refresh token of the login, so that token must stay valid.
+    client.assert_success(*command(name, site, "pull", f"alice/by-token-{name}:v1"))
+    client.assert_success(*push)
     record = tokens.find(token, SERVICE)
     assert record is not None
+    assert (record.generation, record.spent_at) == (0, None)
     assert record.identity.name == "alice"
     assert tokens.revoke(id=record.id) == 1
     client.assert_refused(*push)
