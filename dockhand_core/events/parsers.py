@@ -179,7 +179,8 @@ def _checked(parser: Any) -> EventParser:
     """Check that an object has the methods of an event parser."""
     if isinstance(parser, type):
         raise PluginError(
-            f"dockhand_event_parsers returned {described(parser)}; add {parser.__name__}()"
+            f"dockhand_event_parsers returned {described(parser)}; return an instance, "
+            f"{parser.__name__}()"
         )
     for name in ("matches", "parse"):
         method = getattr(parser, name, None)

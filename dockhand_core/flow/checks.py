@@ -136,7 +136,7 @@ def described(value: object) -> str:
     if inspect.isroutine(value):
         return f"the function {getattr(value, '__qualname__', '?')}, which was not called"
     if isinstance(value, type):
-        return f"the class {value.__name__}, not an instance"
+        return f"the class {value.__name__}"
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
