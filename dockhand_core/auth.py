@@ -47,6 +47,11 @@ class AuthDriver(httpx.Auth):
     If a step (`fetch`, `blocking`, `cached_token`) fails, the exception is raised at its
     `yield from`.
 
+    `auth_flow` is a generator, also in a driver for async clients, and `fetch`, `blocking` and
+    `cached_token` stand after `yield from`. It may send a request again up to five times. If it
+    breaks one of these rules, or raises an exception that is not a `DockhandError`, the operation
+    raises `PluginError`.
+
     `auth_flow` may run in several threads or tasks at the same time. It is called only for requests
     to the connection's own origin: a redirect, an upload `Location` or a `Link` that leads to
     another origin is followed without credentials. If `auth_flow` yields several requests to the

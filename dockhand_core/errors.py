@@ -91,8 +91,9 @@ class ConfigError(DockhandError):
 class PluginError(DockhandError):
     """A plugin cannot be loaded, or misbehaves.
 
-    Raised when a plugin is registered, when a connection that uses the plugin is made, or during a
-    request if the plugin's auth driver raises an exception that is not a `DockhandError`.
+    Raised when a plugin is registered, when a connection that uses the plugin is made, or during an
+    operation: if the plugin's auth driver raises an exception that is not a `DockhandError`, or if
+    an auth driver or a registry driver breaks one of its rules, which the message names.
     """
 
 

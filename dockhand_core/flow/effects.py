@@ -14,6 +14,9 @@ A flow must follow two rules:
 - It does not yield while it handles `GeneratorExit`. While it handles any other exception it may
   yield, for example to cancel an upload.
 - It calls every function that blocks through `blocking`.
+
+The functions `call`, `blocking` and the others stand after `yield from`. A flow that yields
+anything else, or an operation that is no generator, raises `PluginError`, which names its line.
 """
 
 from __future__ import annotations

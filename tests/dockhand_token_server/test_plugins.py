@@ -106,6 +106,25 @@ def test_the_error_of_a_plugin_is_not_in_the_reply(
     assert "plugin mine denies everything: RuntimeError" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (5, "an iterable of Scope objects is due, not int"),
+        (True, "an iterable of Scope objects is due, not bool"),
+        (Scope.read("alice/app"), "an iterable of Scope objects is due, not Scope"),
+        (REQUESTED, "an iterable of Scope objects is due; an item is str"),
+        ({"repository": "alice/app"}, "an iterable of Scope objects is due; an item is str"),
+        ([None], "an iterable of Scope objects is due; an item is NoneType"),
+    ],
+)
+def test_a_wrong_answer_of_a_plugin_is_named(
+    endpoint: Any, answer: Any, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint.plugins.register(Authorizer(lambda *_: answer), name="mine")
+    assert endpoint.granted_scopes(endpoint.get(REQUESTED, user="alice")) == set()
+    assert f"plugin mine denies everything: dockhand_authorize: {message}" in caplog.text
+
+
 def test_a_plugin_as_the_backend(endpoint: Any) -> None:
     backend = Authorizer(lambda _, scopes: scopes)
     endpoint.plugins.register(backend, name="ldap")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -275,13 +275,25 @@ async def _call_authorizer(
         answer = await call_hook(function, arguments)
         if answer is None:
             return None
+        if not isinstance(answer, Iterable):
+            raise _WrongAnswer(f"an iterable of Scope objects is due, not {type(answer).__name__}")
         allowed = tuple(answer)
-        if not all(isinstance(scope, Scope) for scope in allowed):
-            raise TypeError("dockhand_authorize must return Scope objects")
+        wrong = next((each for each in allowed if not isinstance(each, Scope)), None)
+        if wrong is not None or None in allowed:
+            raise _WrongAnswer(
+                f"an iterable of Scope objects is due; an item is {type(wrong).__name__}"
+            )
+    except _WrongAnswer as error:
+        _log.error("plugin %s denies everything: dockhand_authorize: %s", plugin, error)
+        return ()
     except Exception as error:  # a plugin may raise anything
         _log.error("plugin %s denies everything: %s", plugin, type(error).__name__, exc_info=True)
         return ()
     return intersection(scopes, allowed)
+
+
+class _WrongAnswer(Exception):
+    """A plugin returned something other than scopes."""
 
 
 def _hook_implementations(plugins: Plugins, hook: str) -> Implementations:
