@@ -10,9 +10,11 @@ import httpx
 from httpx import Request, Response
 from pydantic import BaseModel, ConfigDict
 
+from dockhand_core.errors import PluginError
 from dockhand_core.flow import Blocking
-from dockhand_core.flow.checks import check_blocking, needs_yield_from
+from dockhand_core.flow.checks import caller, check_blocking, needs_yield_from
 from dockhand_core.http.addresses import ADDRESSES, AddressRule
+from dockhand_core.http.urls import redacted_url
 from dockhand_core.scope import Scope
 from dockhand_core.tokens import Obtain, TokenCache
 
@@ -136,6 +138,11 @@ class AuthDriver(httpx.Auth):
             json=json,
             extensions={FETCH: True, ADDRESSES: addresses},
         )
+        if request.url.scheme not in ("http", "https") or not request.url.host:
+            raise PluginError(
+                f"{caller()}: fetch(…) needs an absolute http:// or https:// URL, not "
+                f"{redacted_url(str(request.url))!r}"
+            )
         response: Response = yield request
         return response
 

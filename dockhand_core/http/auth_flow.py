@@ -62,6 +62,8 @@ def authenticate(
         while True:
             if not isinstance(step, httpx.Request | Blocking | Until):
                 raise _wrong_step(flow, step)
+            if isinstance(step, httpx.Request):
+                _check_request(name, step)
             if not isinstance(step, httpx.Request) or step.extensions.get(FETCH):
                 try:
                     if isinstance(step, httpx.Request):
@@ -92,6 +94,11 @@ def authenticate(
         if response is None:
             raise PluginError(
                 f"{name} did not send the request; it has to `yield request` once"
+            ) from None
+        if response.is_stream_consumed:
+            raise PluginError(
+                f"{name} read the body of the registry's response, which the caller needs; a "
+                "driver may use its status and headers only"
             ) from None
         return response
     except BaseException as error:
@@ -145,6 +152,18 @@ def _wrong_step(flow: Generator[Any, Any, Any], step: object) -> PluginError:
         f"{where}: auth_flow yielded {described(step)}{yield_from_hint(step)}. It may yield the "
         "request; self.fetch(…), self.blocking(…) and self.cached_token(…) need `yield from`"
     )
+
+
+def _check_request(name: str, request: httpx.Request) -> None:
+    """Refuse a request that HTTP libraries would refuse, with the value, a secret, in the error."""
+    if not isinstance(request.method, str) or not isinstance(request.url, httpx.URL | str):
+        raise PluginError(f"{name} changed the request's method or URL to None, or to no string")
+    for key, value in request.headers.raw:
+        if b"\n" in value or b"\r" in value or b"\0" in value:
+            raise PluginError(
+                f"{name} set the header {key.decode('ascii', 'replace')} to a value with a line "
+                "break or NUL; strip a secret that was read from a file"
+            )
 
 
 def _close(name: str, flow: Generator[Any, Any, Any], error: BaseException) -> None:

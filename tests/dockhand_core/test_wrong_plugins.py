@@ -230,6 +230,31 @@ def blocks_on_a_coroutine(self: AuthDriver, request: httpx.Request) -> Steps:
     yield request
 
 
+def sends_a_line_break(self: AuthDriver, request: httpx.Request) -> Steps:
+    request.headers["Authorization"] = "Bearer hunter2\n"
+    yield request
+
+
+def fetches_with_a_line_break(self: AuthDriver, request: httpx.Request) -> Steps:
+    yield from self.fetch("GET", str(request.url), headers={"X-Vault": "hunter2\r\nX-Evil: 1"})
+    yield request
+
+
+def fetches_a_relative_url(self: AuthDriver, request: httpx.Request) -> Steps:
+    yield from self.fetch("GET", "/token?password=hunter2")
+    yield request
+
+
+def fetches_another_scheme(self: AuthDriver, request: httpx.Request) -> Steps:
+    yield from self.fetch("GET", "ftp://alice:hunter2@vault/token")
+    yield request
+
+
+def changes_the_method(self: AuthDriver, request: httpx.Request) -> Steps:
+    request.method = None  # type: ignore[assignment]
+    yield request
+
+
 def obtains_no_generator(self: AuthDriver, request: httpx.Request) -> Steps:
     yield from self.cached_token("key", lambda: ("token", 60.0))  # type: ignore[arg-type, return-value]
     yield request
@@ -284,6 +309,14 @@ def obtains_no_lifetime(self: AuthDriver, request: httpx.Request) -> Steps:
         (uses_a_step_in_a_form, "uses_a_step_in_a_form: blocking(…) is used without `yield from`"),
         (blocks_on_a_result, "blocks_on_a_result: blocking(…) was given a str"),
         (blocks_on_a_coroutine, "blocks_on_a_coroutine: blocking(…) was given an `async def`"),
+        (
+            sends_a_line_break,
+            "VaultAuth.auth_flow set the header Authorization to a value with a li",
+        ),
+        (fetches_with_a_line_break, "VaultAuth.auth_flow set the header X-Vault to a value with a"),
+        (fetches_a_relative_url, "needs an absolute http:// or https:// URL, not '/token?passwo"),
+        (fetches_another_scheme, "needs an absolute http:// or https:// URL, not 'ftp://vault/to"),
+        (changes_the_method, "VaultAuth.auth_flow changed the request's method or URL"),
         (obtains_no_generator, "<lambda>, returned a tuple; it has to be a generator function"),
         (obtains_a_token_alone, "has to return a token and its lifetime in seconds, (str, float)"),
         (obtains_no_lifetime, "has to return a token and its lifetime in seconds, (str, float)"),
@@ -292,7 +325,21 @@ def obtains_no_lifetime(self: AuthDriver, request: httpx.Request) -> Steps:
 def test_a_wrong_auth_flow_names_its_mistake(
     url: str, world: str, auth_flow: Any, message: str
 ) -> None:
-    assert message in refused(world, auth_driver(auth_flow), base_uri=url)
+    text = refused(world, auth_driver(auth_flow), base_uri=url)
+    assert message in text
+    assert "hunter2" not in text
+
+
+def test_the_body_of_a_response_is_for_the_caller(url: str, world: str) -> None:
+    def auth_flow(self: AuthDriver, request: httpx.Request) -> Steps:
+        response = yield request
+        response.read()
+
+    text = refused(world, auth_driver(auth_flow), base_uri=url)
+    if world == "sync":
+        assert "VaultAuth.auth_flow read the body of the registry's response" in text
+    else:  # httpx itself refuses to read an async response
+        assert text.startswith("VaultAuth: RuntimeError: ")
 
 
 def test_a_request_may_be_sent_again_five_times(serve: Serve, world: str) -> None:
