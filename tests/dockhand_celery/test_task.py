@@ -147,6 +147,23 @@ def test_an_exception_of_a_handler_is_raised_by_the_executor(
         asyncio.run(main())
 
 
+def test_a_worker_without_the_handler_names_broken_plugins(
+    package: Callable[..., None], tmp_path: Path
+) -> None:
+    package("dockhand-audit", {"audit": "fake_audit"}, {"fake_audit": "raise RuntimeError('no')"})
+    deployment = InProcessDeployment(tmp_path)
+    app = Celery("tasks", broker="memory://", backend="cache+memory://")
+    register_handlers(app)
+    deployment.app = app
+
+    async def main() -> None:
+        await deployment.run((await deployment.claim())["audit/dockhand_event"])
+
+    reason = "loaded: audit \\(dockhand-audit 1.2.3\\): cannot be loaded: RuntimeError: no"
+    with pytest.raises(TaskFailed, match=reason):
+        asyncio.run(main())
+
+
 def test_a_worker_without_the_handler_fails(deployment: InProcessDeployment) -> None:
     async def main() -> None:
         delivery = (await deployment.claim())["audit/dockhand_event"]

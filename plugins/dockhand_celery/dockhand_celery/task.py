@@ -42,7 +42,9 @@ def register_handlers(app: Celery, plugins: Plugins | None = None) -> None:
     Raises:
         PluginConflict: two plugins with the same name handle the same events.
     """
-    handlers = event_handlers(plugins or Plugins())
+    plugins = plugins or Plugins()
+    handlers = event_handlers(plugins)
+    broken = "; ".join(map(str, plugins.failures))
 
     def handle(task: Task, handler: str, kind: str, data: str, connection: str) -> None:
         """Call a handler with an event.
@@ -58,7 +60,10 @@ def register_handlers(app: Celery, plugins: Plugins | None = None) -> None:
         record(task_id, None, STARTED)
         try:
             if handler not in handlers:
-                raise TaskFailed(f"this worker has no handler {handler!r}")
+                raise TaskFailed(
+                    f"this worker has no handler {handler!r}"
+                    + (f"; plugins that could not be loaded: {broken}" if broken else "")
+                )
             event = SerializedEvent(kind, data, connection).deserialize()
             _call(handlers[handler], event, task)
         except Exception as error:

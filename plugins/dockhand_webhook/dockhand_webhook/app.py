@@ -110,6 +110,7 @@ def create_app(
     if not is_enabled:
         _log.warning("notifications are off: DOCKHAND_NOTIFICATIONS_ENABLED is false")
     handlers = event_handlers(plugins) if dispatch else {}
+    _log.info("handlers: %s", ", ".join(sorted(handlers)) or "none")
 
     def make_dispatcher() -> Dispatcher:
         return Dispatcher(
