@@ -17,6 +17,7 @@ import pluggy
 from dockhand_core import hookspecs
 from dockhand_core.config.validation import did_you_mean
 from dockhand_core.errors import PluginError
+from dockhand_core.flow.checks import described
 
 __all__ = ["check_hooks"]
 
@@ -54,12 +55,14 @@ def check_hooks(plugin: Any, manager: pluggy.PluginManager) -> dict[str, Callabl
             the function and, if there is one, the most similar valid name.
     """
     found: dict[str, Callable[[], Any]] = {}
+    decorated = False
     for name in dir(plugin):
         options = manager.parse_hookimpl_opts(plugin, name)
         if options is None:
             if name.startswith(_PREFIX):
                 _check_undecorated(plugin, name)
             continue
+        decorated = True
         hook = options.get("specname") or name
         if hook not in _HOOKS:
             if options.get("optionalhook"):
@@ -72,10 +75,10 @@ def check_hooks(plugin: Any, manager: pluggy.PluginManager) -> dict[str, Callabl
         _check_self(plugin, hook, name)
         _check_arguments(hook, name, function)
         found[hook] = function
-    if not found:
-        kind = plugin.__name__ if isinstance(plugin, type) else type(plugin).__name__
+    if not decorated:
         raise PluginError(
-            f"the plugin, a {kind}, has no function that is decorated with dockhand_core.hookimpl"
+            f"the plugin, {described(plugin)}, has no function that is decorated with "
+            "dockhand_core.hookimpl"
         )
     return found
 

@@ -311,7 +311,7 @@ class Returns:
     ("plugin", "message"),
     [
         (NoHooks(), "the plugin, a NoHooks, has no function that is decorated with dockhand_core."),
-        (None, "the plugin, a NoneType, has no function that is decorated"),
+        (None, "the plugin, None, has no function that is decorated"),
         ("dockhand_vault.hooks", "the plugin, a str, has no function that is decorated"),
         (Misspelt(), "unknown hook 'dockhand_manifest_pushd'; did you mean 'dockhand_manifest_pu"),
         (MisspeltDriver(), "'dockhand_auth_driver'; did you mean 'dockhand_auth_drivers'?"),
@@ -405,6 +405,17 @@ def test_arguments_may_have_defaults_or_be_keywords() -> None:
         ((_, call),) = plugins.implementations(f"dockhand_{name}")
         call(event=name)
     assert plugin.events == [*names[:3], "no argument"]
+
+
+class ForALaterVersion:
+    @hookimpl(optionalhook=True)
+    def dockhand_future(self, thing: Any) -> None: ...
+
+
+def test_a_plugin_may_have_optional_hooks_only() -> None:
+    plugins = Plugins()
+    plugins.register(ForALaterVersion())
+    assert plugins.failures == ()
 
 
 def test_a_module_may_import_the_specifications() -> None:
