@@ -114,7 +114,7 @@ class AuthDriver(httpx.Auth):
             method: HTTP method.
             url: absolute URL.
             headers: headers to send; no credentials are added to them.
-            params: parameters of the URL's query.
+            params: parameters to add to the URL's query.
             data: fields of a form to send as the body.
             json: value to send as a JSON body.
             addresses: rule for the IP addresses that the request may be sent to; None for any. Give
@@ -129,11 +129,14 @@ class AuthDriver(httpx.Auth):
             ResponseTooLarge: the response's body exceeds 8 MiB.
             DockhandError: the error of the rule, if it refuses an address.
         """
+        if params:  # not httpx's `params=`, which would replace the query that the URL has
+            query = httpx.QueryParams(params)  # type: ignore[arg-type]  # its list is invariant
+            url = url.partition("#")[0]
+            url += f"{'&' if '?' in url else '?'}{query}"
         request = Request(
             method,
             url,
             headers={"Accept-Encoding": "identity", **(headers or {})},
-            params=params,  # type: ignore[arg-type]  # httpx's list type is invariant
             data=data,
             json=json,
             extensions={FETCH: True, ADDRESSES: addresses},

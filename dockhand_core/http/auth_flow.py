@@ -33,6 +33,7 @@ def authenticate(
     request: httpx.Request,
     *,
     origin: Origin,
+    refusal_expected: bool,
     send: Callable[[httpx.Request], Steps],
     fetch: Callable[[httpx.Request], Steps],
 ) -> Steps:
@@ -45,6 +46,8 @@ def authenticate(
         auth: the auth driver.
         request: the request.
         origin: the only origin that `auth_flow` may send the request to.
+        refusal_expected: whether a response with status 401 is a success for the caller; it is
+            then returned if the driver cannot obtain credentials after it.
         send: sends a request to the registry.
         fetch: sends a request of the driver's own, and reads the response's body.
 
@@ -102,6 +105,10 @@ def authenticate(
             ) from None
         return response
     except BaseException as error:
+        no_credentials = isinstance(error, DockhandError) and not isinstance(error, PluginError)
+        refused = response is not None and response.status_code == 401
+        if response is not None and refused and refusal_expected and no_credentials:
+            return response
         try:
             if response is not None:
                 yield Discard(ReplyStream(response))

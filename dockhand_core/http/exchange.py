@@ -233,7 +233,9 @@ class RegistryEndpoint:
             with translated_errors(call.method, url, request, self.secrets):
                 with_credentials = own_origin and not call.anonymous
                 steps = (
-                    self._authenticate(request, turns) if with_credentials else self._send(request)
+                    self._authenticate(request, turns, call.expect)
+                    if with_credentials
+                    else self._send(request)
                 )
                 response: httpx.Response = yield from steps
             target = redirect_target(call, response)
@@ -284,20 +286,27 @@ class RegistryEndpoint:
         return response
 
     def _authenticate(
-        self, request: httpx.Request, turns: Turns
+        self, request: httpx.Request, turns: Turns, expect: frozenset[int]
     ) -> Generator[Any, Any, httpx.Response]:
         target, before = request.url, frozenset(request.headers.raw)
 
         def send(step: httpx.Request) -> Generator[Any, Any, httpx.Response]:
             self.secrets.remember_request(step, before)
             if step.url != target:
-                self.secrets.remember_query(str(step.url), str(target.query))
+                self.secrets.remember_query(str(step.url), target.query.decode())
             return self._send(step)
 
         def fetch(step: httpx.Request) -> Generator[Any, Any, httpx.Response]:
             return self._fetch(step, turns)
 
-        return authenticate(self.auth, request, origin=self.origin, send=send, fetch=fetch)
+        return authenticate(
+            self.auth,
+            request,
+            origin=self.origin,
+            refusal_expected=401 in expect,
+            send=send,
+            fetch=fetch,
+        )
 
     def _fetch(self, request: httpx.Request, turns: Turns) -> Generator[Any, Any, httpx.Response]:
         request.extensions = {**request.extensions, "timeout": self.timeouts}
@@ -308,7 +317,7 @@ class RegistryEndpoint:
             with translated_errors(request.method, url, request, self.secrets):
                 response = yield from self._send(request)
                 body = yield Receive(ReplyStream(response), JSON_LIMIT)
-            if not turns.repeats(url, response.status_code, response.headers):
+            if not turns.repeats(url, response.status_code, response.headers, futile=1):
                 break
         body = decoded_body(response.headers, body, JSON_LIMIT)
         self.secrets.remember_document(body)

@@ -4,6 +4,13 @@ Each origin (scheme, host and port) has a pace of its own: a 429 of the registry
 connection's requests to the registry, one of a token endpoint those to the token endpoint, and one
 of a storage those to the storage. All threads and tasks of a client share the paces.
 
+A pause is as long as the server asks (`Retry-After`); if it does not ask, as long as after other
+failures, and then the 429 uses up one of the request's retries, unless the server has accepted
+another request of the connection meanwhile.
+
+An auth driver's requests, such as those for tokens, are repeated once, and again as long as the
+server accepts other requests of the connection in between.
+
 A 503 with `Retry-After` pauses only its own request, and uses up one of its retries: registries
 also send it for a single endpoint or blob that is not ready.
 """
@@ -38,7 +45,7 @@ class Pace:
 
     Attributes:
         pauses: the number of pauses so far.
-        refusals: the number of pauses since the server last accepted a request.
+        successes: the number of requests that the server accepted while requests were spread out.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -48,7 +55,7 @@ class Pace:
         self._interval = 0.0
         self._next = 0.0  # the earliest time for the next request
         self.pauses = 0
-        self.refusals = 0
+        self.successes = 0
 
     def reserve(self) -> float:
         """Reserve a time for a request, and return the time to wait for it, in seconds."""
@@ -65,10 +72,10 @@ class Pace:
 
     def accepted(self) -> None:
         """Note that the server accepted a request."""
-        if not self._interval and not self.refusals:
+        if not self._interval:
             return
         with self._lock:
-            self.refusals = 0
+            self.successes += 1
             self._interval *= _FASTER
             if self._interval < _MIN_INTERVAL:
                 self._interval = 0.0
@@ -88,7 +95,6 @@ class Pace:
             self._paused_until = max(self._paused_until, until)
             if pauses == self.pauses:
                 self.pauses += 1
-                self.refusals += 1
                 self._interval = min(_MAX_INTERVAL, max(self._interval * 2, _FIRST_INTERVAL))
                 self._next = self._paused_until
 
@@ -125,7 +131,7 @@ class Turns:
 
     Args:
         limits: the connection's rate limits.
-        retry: the retry policy, for the duration of a pause that the server does not state.
+        retry: the retry policy, for a 429 that does not state the duration of the pause.
         wait: whether to wait. If false, requests are sent at once, and a 429 is not repeated.
     """
 
@@ -134,6 +140,7 @@ class Turns:
         self._wait = wait and limits.timeout > 0
         self._pauses: dict[Pace, int] = {}
         self._deadline: float | None = None
+        self._futile = self._successes = 0
 
     def take(self, url: str) -> Generator[Sleep, None, None]:
         """Wait until a request to this URL may be sent."""
@@ -146,25 +153,35 @@ class Turns:
             if pauses == pace.pauses or not self._wait:  # else another pause began meanwhile
                 return
 
-    def repeats(self, url: str, status: int, headers: Mapping[str, str]) -> bool:
+    def repeats(
+        self, url: str, status: int, headers: Mapping[str, str], *, futile: int | None = None
+    ) -> bool:
         """Note how the server answered, and whether the request is repeated because of a 429.
 
         Args:
             url: the URL of the request, for which `take` was called before.
             status: the HTTP status of the reply.
             headers: the headers of the reply.
+            futile: how many 429 replies without progress in between are followed by a repetition,
+                even if they state the duration of the pause; None for any number.
         """
         pace = self._limits.pace(url)
         if status != TOO_MANY_REQUESTS:
             pace.accepted()
             return False
         asked = retry_after(headers)
-        if asked is None:
-            asked = min(self._retry.cap, self._retry.base * 2**pace.refusals)
-        if not self._wait or asked > self._limits.timeout:
+        if not self._wait or (asked or 0.0) > self._limits.timeout:
             return False
-        pace.refused(asked, self._pauses.get(pace, 0))
         now = time.monotonic()
         if self._deadline is None:
             self._deadline = now + self._limits.timeout
-        return now + asked <= self._deadline
+        # The number of 429 replies since the server last accepted a request of the connection.
+        self._futile = self._futile + 1 if pace.successes == self._successes else 1
+        self._successes = pace.successes
+        if futile is not None and self._futile > futile:
+            return False
+        wait = self._retry.wait(self._futile) if asked is None else asked
+        if wait is None:
+            return False
+        pace.refused(wait, self._pauses.get(pace, 0))
+        return now + wait <= self._deadline

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from dockhand_auth_token import RealmNotAllowed, TokenEndpointFailed
+from dockhand_auth_token import CredentialsInvalid, RealmNotAllowed, TokenEndpointFailed
 from fake_dns import FakeDNS
 from http_cassettes import BlockingAsyncClient
 
@@ -22,6 +22,7 @@ from dockhand_core import (
     ConfigError,
     Denied,
     Dockhand,
+    DockhandError,
     ResponseTooLarge,
     TooManyRequests,
     Unauthorized,
@@ -75,7 +76,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         sent = self.headers.get("Authorization")
         if parts.path.startswith("/token"):
-            form = parse_qs(parts.query or body.decode())
+            form = {**parse_qs(parts.query), **parse_qs(body.decode())}
             self.server.token_requests.append((self.command, form, sent))
             self.reply(*self.server.token(self.command, form))
             return
@@ -291,6 +292,96 @@ def test_a_refused_token_is_replaced_once(site: Site) -> None:
         assert len(site.registry_requests) == 2
 
 
+def test_a_realm_with_a_query_of_its_own(site: Site, tmp_path: Path) -> None:
+    site.challenge = f'Bearer realm="{site.url}/token?tenant=a%2Fb&x=1",service="reg"'
+    assert tags(site) == ["v1"]
+    [(method, form, _)] = site.token_requests
+    assert method == "GET"
+    assert (form["tenant"], form["x"], form["service"]) == (["a/b"], ["1"], ["reg"])
+    assert form["scope"] == ["repository:a/b:pull"]
+
+
+def test_a_realm_with_a_query_of_its_own_by_post(site: Site, tmp_path: Path) -> None:
+    site.challenge = f'Bearer realm="{site.url}/token?tenant=a",service="reg"'
+    seen: list[str] = []
+    site.token = lambda method, form: (seen.extend(form), site.grant(method, form))[1]
+    host = site.url.removeprefix("http://")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"auths": {host: {"identitytoken": "s3cret"}}}))
+    assert tags(site, config=str(config)) == ["v1"]
+    assert [method for method, *_ in site.token_requests] == ["POST"]
+    assert site.token_requests[0][1]["tenant"] == ["a"]
+
+
+def refuse_without_scope(site: Site, status: int) -> None:
+    site.token = lambda method, form: (
+        site.grant(method, form) if "scope" in form else (status, {}, b"s3cret")
+    )
+
+
+@pytest.mark.parametrize("client", ["sync", "async"])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
+def test_an_authority_that_refuses_a_request_without_scope(
+    site: Site, status: int, client: str
+) -> None:
+    refuse_without_scope(site, status)
+
+    def ask(action: str) -> Any:
+        """Call a method of a new client that has already been given a token."""
+        if client == "sync":
+            with connect(site.url, auth=ALICE, logging=QUIET) as registry:
+                assert list(registry.tags("a/b")) == ["v1"]
+                return getattr(registry, action)()
+
+        async def run() -> Any:
+            async with async_connect(site.url, auth=ALICE, logging=QUIET) as registry:
+                assert [tag async for tag in registry.tags("a/b")] == ["v1"]
+                return await getattr(registry, action)()
+
+        return asyncio.run(run())
+
+    assert ask("is_online") is True
+    assert ask("api_version").header is None
+    with pytest.raises(TokenEndpointFailed if status == 500 else Unauthorized) as caught:
+        ask("ping")
+    assert "s3cret" not in str(caught.value)
+    plain = site.challenge
+    site.challenge += ',scope="registry:catalog:*"'
+    ask("ping")
+    site.challenge = plain
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Bearer realm="http://127.0.0.1:1/token",service="reg"',  # nobody listens
+        'Bearer realm="http://10.1.2.3/token",service="reg"',  # refused: a private address
+        'Bearer realm="http://no-such-host.invalid/token",service="reg"',
+        'Bearer realm="ftp://x/token",service="reg"',
+    ],
+)
+def test_online_whatever_the_authority_says(site: Site, challenge: str) -> None:
+    site.challenge = challenge
+    with connect(site.url, auth=ALICE, logging=QUIET, retries=0) as registry:
+        assert registry.is_online() is True
+        assert registry.api_version().header is None
+        with pytest.raises(DockhandError):
+            registry.ping()
+
+
+def test_online_although_the_helper_fails(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"credsStore": "no-such"}')
+    auth = {"driver": "token", "config": str(config)}
+    with connect(site.url, auth=auth, logging=QUIET) as registry:
+        assert registry.is_online() is True
+        assert registry.api_version().header is None
+        with pytest.raises(CredentialsInvalid):
+            registry.ping()
+
+
 def test_expired_tokens_are_replaced(site: Site) -> None:
     def short(method: str, form: dict[str, list[str]]) -> Reply:
         status, headers, body = site.grant(method, form)
@@ -309,7 +400,7 @@ def test_expired_tokens_are_replaced(site: Site) -> None:
     [
         ((401, {}, b'{"details":"s3cret is wrong"}'), Unauthorized),
         ((403, {}, b"s3cret"), Denied),
-        ((429, {"Retry-After": "7"}, b""), TooManyRequests),
+        ((429, {"Retry-After": "1"}, b""), TooManyRequests),
         ((500, {}, b"s3cret"), TokenEndpointFailed),
         ((200, {}, b"no JSON s3cret"), TokenEndpointFailed),
         ((200, {}, b"[]"), TokenEndpointFailed),

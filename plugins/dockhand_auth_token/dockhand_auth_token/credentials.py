@@ -11,8 +11,10 @@ import binascii
 import json
 import os
 import re
+import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +29,9 @@ __all__ = ["Credentials", "find_credentials"]
 
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAX_FILE_SIZE = 1 << 20  # bytes
+_MAX_HELPER_OUTPUT = 64 << 10  # bytes
+_DOCKER_HUB = "https://index.docker.io/v1/"
+_DOCKER_HUB_HOSTS = {"docker.io", "index.docker.io", "registry-1.docker.io"}
 _IDENTITY_TOKEN_USER = "<token>"  # noqa: S105  # with this user name, a secret is an identity token
 
 
@@ -123,28 +128,69 @@ def _look_up(
 
     Returns None if there are no credentials for the registry.
     """
-    names = _entry_names(host, repository)
-    helpers = _table(document, "credHelpers")
-    for name in names:
-        if isinstance(helpers.get(name), str):
-            return _ask_helper(helpers[name], name, environ, timeout) or Credentials()
+    places = _places(host, repository)
+    helpers = _by_place(_table(document, "credHelpers"))
+    for place in places:
+        for name, helper in helpers.get(place, ()):
+            if isinstance(helper, str):
+                server = name if "/" in place else _server(host)
+                return _ask_helper(helper, server, environ, timeout) or Credentials()
     store = document.get("credsStore")
     if isinstance(store, str) and store:
-        found = _ask_helper(store, host, environ, timeout)
+        found = _ask_helper(store, _server(host), environ, timeout)
         if found is not None:
             return found
-    auths = _table(document, "auths")
-    for name in (*names, f"https://{host}", f"https://{host}/v1/", f"https://{host}/v2/"):
-        entry = auths.get(name)
-        if isinstance(entry, dict) and (found := _parse_entry(entry, name)) is not None:
-            return found
+    auths = _by_place(_table(document, "auths"))
+    for place in places:
+        for name, entry in auths.get(place, ()):
+            if isinstance(entry, dict) and (found := _parse_entry(entry, name)) is not None:
+                return found
     return None
 
 
-def _entry_names(host: str, repository: str) -> Sequence[str]:
-    """The keys of a repository's entries, most specific first: `host/a/b`, `host/a`, `host`."""
+def _is_docker_hub(host: str) -> bool:
+    return host in _DOCKER_HUB_HOSTS
+
+
+def _server(host: str) -> str:
+    """The name by which docker asks a credential helper for a registry's credentials."""
+    return _DOCKER_HUB if _is_docker_hub(_place(host)) else host
+
+
+def _places(host: str, repository: str) -> Sequence[str]:
+    """The places of a repository's entries, most specific first: `host/a/b`, `host/a`, `host`."""
     parts = repository.split("/") if repository else []
-    return ["/".join([host, *parts[:count]]) for count in range(len(parts), -1, -1)]
+    place = _place(host)
+    return ["/".join([place, *parts[:count]]) for count in range(len(parts), -1, -1)]
+
+
+def _place(key: str) -> str:
+    """The place of an entry: its host, with the port if it is not that of the scheme, and its path.
+
+    Programs write the key of a registry as a host or as a URL, with or without `/v1/` or `/v2/`.
+    All names of Docker Hub give the same place.
+    """
+    scheme, separator, rest = key.strip().rpartition("://")
+    host, _, path = rest.partition("/")
+    host = host.rpartition("@")[2].lower()
+    default_port = {"http": ":80", "https": ":443", "": ":443"}.get(scheme.lower(), "")
+    host = host.removesuffix(default_port) if default_port else host
+    path = path.strip("/")
+    # Only podman stores credentials for a part of a registry, and it writes such a key without a
+    # scheme. The keys of Docker Desktop's own tokens stay different from the key of the registry.
+    if path in ("v1", "v2") or (separator and not path.endswith("-token")):
+        path = ""
+    if _is_docker_hub(host):
+        host = "docker.io"
+    return f"{host}/{path}" if path else host
+
+
+def _by_place(table: Mapping[str, Any]) -> dict[str, list[tuple[str, Any]]]:
+    """The entries of a table by place; keys that are exactly the place come first."""
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for key, entry in sorted(table.items(), key=lambda item: _place(item[0]) != item[0]):
+        found.setdefault(_place(key), []).append((key, entry))
+    return found
 
 
 def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -215,8 +261,7 @@ def _run_helper(
     """Run a credential helper for a server, and return the helper's exit status and output."""
     try:
         # It is safe to run the program: no shell is used, and the helper's name was checked. The
-        # helper runs in its own session, so that `_kill_helper` also kills its children. A child
-        # that keeps the pipe open would make communicate() wait.
+        # helper runs in its own session, so that `_kill_helper` also kills its children.
         helper = subprocess.Popen(  # noqa: S603
             [program, "get"],
             stdin=subprocess.PIPE,
@@ -229,16 +274,36 @@ def _run_helper(
         raise CredentialsInvalid(f"{program} is not installed, or not on the PATH") from None
     except OSError as error:
         raise CredentialsInvalid(f"{program} cannot be run: {error.strerror}") from None
-    with helper:
+    deadline = time.monotonic() + timeout
+    output = bytearray()
+    with helper, selectors.DefaultSelector() as selector:
         try:
-            output, _ = helper.communicate(server.encode(), timeout)
+            assert helper.stdin is not None
+            assert helper.stdout is not None
+            with suppress(BrokenPipeError):
+                helper.stdin.write(server.encode())
+                helper.stdin.close()
+            selector.register(helper.stdout, selectors.EVENT_READ)
+            while True:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise CredentialsInvalid(f"{program} did not answer within {timeout:g} s")
+                block = os.read(helper.stdout.fileno(), _MAX_HELPER_OUTPUT)
+                if not block:
+                    break
+                output += block
+                if len(output) > _MAX_HELPER_OUTPUT:
+                    raise CredentialsInvalid(
+                        f"{program} answered with more than {_MAX_HELPER_OUTPUT} bytes"
+                    )
+            # The helper may close its output and go on.
+            helper.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             _kill_helper(helper)
-            raise CredentialsInvalid(f"{program} did not answer within {timeout:g} s") from None
+            raise CredentialsInvalid(f"{program} did not end within {timeout:g} s") from None
         except BaseException:
             _kill_helper(helper)
             raise
-    return helper.returncode, output
+    return helper.returncode, bytes(output)
 
 
 def _kill_helper(helper: subprocess.Popen[bytes]) -> None:

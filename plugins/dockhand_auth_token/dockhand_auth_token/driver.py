@@ -15,7 +15,14 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from dockhand_auth_token.credentials import Credentials, find_credentials
 from dockhand_auth_token.errors import RealmNotAllowed, TokenEndpointFailed
 from dockhand_auth_token.realm import check_realm, origin_text
-from dockhand_core import Denied, Scope, ScopeInvalid, TooManyRequests, Unauthorized
+from dockhand_core import (
+    Denied,
+    RegistryError,
+    Scope,
+    ScopeInvalid,
+    TooManyRequests,
+    Unauthorized,
+)
 from dockhand_core.auth import AuthDriver, Request, Response
 from dockhand_core.http.headers import Challenge, parse_challenges, retry_after
 from dockhand_core.http.urls import origin_of, redacted_url
@@ -90,6 +97,8 @@ class TokenAuth(AuthDriver):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        # Whether the authority refuses a request for a token without a scope.
+        self._scope_required = False
         # The registry's last challenge. With it, later requests send credentials at once, without
         # causing a 401 first.
         self._challenge: Challenge | None = None
@@ -104,8 +113,13 @@ class TokenAuth(AuthDriver):
         """
         scopes = self.scopes(request)
         sent = None
-        if self._challenge is not None:
-            sent = yield from self._set_authorization(request, self._challenge, scopes)
+        if self._challenge is not None and (scopes or not self._scope_required):
+            try:
+                sent = yield from self._set_authorization(request, self._challenge, scopes)
+            except (RegistryError, TokenEndpointFailed):
+                if scopes:
+                    raise
+                self._scope_required = True  # the registry's challenge may name one
         response = yield request
         if response.status_code != 401:
             return
@@ -119,7 +133,15 @@ class TokenAuth(AuthDriver):
             name: value for name, value in challenge.parameters.items() if name != "scope"
         }
         self._challenge = Challenge(challenge.scheme, parameters)
-        renewed = yield from self._set_authorization(request, challenge, scopes, refused=sent)
+        try:
+            renewed = yield from self._set_authorization(request, challenge, scopes, refused=sent)
+        except (RegistryError, TokenEndpointFailed) as error:
+            # For a request that needs no scope, the registry's own 401 is the answer if the
+            # authority gives no token without a scope. A wrong password is reported as such.
+            if scopes or challenge.parameters.get("scope") or not _is_refusal(error):
+                raise
+            self._scope_required = True
+            return
         if renewed is not None and renewed != sent:
             yield request
 
@@ -304,6 +326,11 @@ def _preferred_challenge(response: Response) -> Challenge | None:
     return next(iter([*tokens, *basics]), None)
 
 
+def _is_refusal(error: RegistryError | TokenEndpointFailed) -> bool:
+    """Whether the authority refused the request, but not the credentials, nor for its rate."""
+    return error.status is not None and 400 <= error.status < 500 and error.status not in {401, 429}
+
+
 def _first_repository(scopes: tuple[Scope, ...]) -> str:
     return next((scope.name for scope in scopes if scope.type == "repository" and scope.name), "")
 
@@ -343,7 +370,7 @@ def _parse_token_reply(reply: Response, realm: str) -> tuple[str, float]:
                 status=status,
                 retry_after=retry_after(reply.headers),
             )
-        raise TokenEndpointFailed(f"{where}: status {status} instead of a token")
+        raise TokenEndpointFailed(f"{where}: status {status} instead of a token", status=status)
     document = _parse_json_object(reply)
     token = document.get("token") or document.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():

@@ -25,4 +25,12 @@ class CredentialsInvalid(ConfigError):
 
 
 class TokenEndpointFailed(DockhandError):
-    """The token endpoint answered with an error, or without a token."""
+    """The token endpoint answered with an error, or without a token.
+
+    Attributes:
+        status: the HTTP status of the answer, if it is an error, or None.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

@@ -33,10 +33,11 @@ class Lists(DistributionBase):
         """Return whether the registry answers GET `/v2/`.
 
         A registry that refuses the credentials or limits the rate is online, too. The request is
+        sent without credentials, so that no token endpoint and no credential helper is needed, and
         never retried, so that the caller gets the answer at once.
         """
         try:
-            yield from call("GET", "", once=True)
+            yield from call("GET", "", once=True, anonymous=True)
         except ConnectionFailed:
             return False
         except RegistryError as error:
