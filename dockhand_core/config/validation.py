@@ -1,11 +1,13 @@
 """Validation of tables of settings with pydantic models.
 
 Each error message names the key, and what is wrong with it. The value is left out, because it may
-be a secret; only the path in a key `<key>_file` is shown.
+be a secret. The path in a key `<key>_file` is shown only if it looks like a path, since it may be
+the secret itself, written under the wrong key.
 """
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -16,7 +18,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from dockhand_core.errors import ConfigError
 
-__all__ = ["check_variables", "did_you_mean", "is_pem", "validate_table"]
+__all__ = ["check_variables", "did_you_mean", "is_pem", "shown_path", "validate_table"]
 
 _PREFIX = "DOCKHAND_"
 
@@ -121,6 +123,25 @@ def validate_table(
     raise ConfigError(f"{place}: {reason}")
 
 
+def shown_path(value: object, base: Path) -> str:
+    """The text of a path for an error message, or a placeholder if it may be a secret instead.
+
+    It is shown if the file exists, if the text begins like a path, or if it ends in a suffix.
+
+    Args:
+        value: the path, as the configuration states it.
+        base: folder that a relative path is resolved against.
+    """
+    text = str(value)
+    try:
+        exists = (base / text).exists()
+    except (OSError, ValueError):  # such as a text that is too long
+        exists = False
+    like_path = re.fullmatch(r"(?:\.{0,2}|~\w*|[A-Za-z]:)[/\\][^\n]{0,200}", text)
+    with_suffix = re.fullmatch(r"[\w/ -]{1,100}\.[a-z]{2,5}", text)
+    return text if exists or like_path or with_suffix else "(a path that is not shown)"
+
+
 def _is_union_branch(part: object) -> bool:
     """Whether a part of pydantic's error location is a union's branch: `bool` in `verify.bool`."""
     return isinstance(part, str) and part in {"bool", "path", "str", "int", "float", "function"}
@@ -131,7 +152,9 @@ def _read_secret(value: Any, *, where: str, base: Path) -> str:
         text = (base / Path(value).expanduser()).read_text("utf-8")
     except (OSError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "cannot be read as a text file"
-        raise ConfigError(f"{where}: {value}: {reason}") from None
+        shown = shown_path(value, base)
+        hint = "" if shown == str(value) else f" (relative paths start at {base})"
+        raise ConfigError(f"{where}: {shown}: {reason}{hint}") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 

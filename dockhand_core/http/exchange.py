@@ -232,11 +232,10 @@ class RegistryEndpoint:
                 )
             with translated_errors(call.method, url, request, self.secrets):
                 with_credentials = own_origin and not call.anonymous
-                steps = (
-                    self._authenticate(request, turns, call.expect)
-                    if with_credentials
-                    else self._send(request)
-                )
+                if with_credentials:
+                    steps = self._authenticate(request, turns, call.expect)
+                else:
+                    steps = self._send(request)
                 response: httpx.Response = yield from steps
             target = redirect_target(call, response)
             if target is None:

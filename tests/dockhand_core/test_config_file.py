@@ -251,8 +251,21 @@ class TestSecretFiles:
             auth = dockhand.connection()._runner.endpoint.auth
         assert vars(auth)["_header"] == f"Basic {b64encode(f'x:{secret}'.encode()).decode()}"
 
-    def test_a_missing_file_is_refused(self) -> None:
-        assert "'a': auth: password_file: pw: No such file" in error_of(self.TEXT)
+    @pytest.mark.parametrize(
+        "path", ["./pw", "pw.txt", "secrets/pw.txt", "/run/secrets/pw", "~/pw"]
+    )
+    def test_a_missing_file_is_refused(self, path: str) -> None:
+        text = self.TEXT.replace("'pw'", f"'{path}'")
+        assert f"'a': auth: password_file: {path}: No such file" in error_of(text)
+
+    @pytest.mark.parametrize(
+        "secret", ["hunter2", "aGVsbG8/d29ybGQ=", "eyJh.eyJz.c2ln", "hunter " * 200, "a.b.c"]
+    )
+    def test_a_secret_instead_of_a_path_is_not_shown(self, secret: str) -> None:
+        found = error_of(self.TEXT.replace("'pw'", f"'{secret}'"))
+        assert "'a': auth: password_file: (a path that is not shown): " in found
+        assert f"(relative paths start at {Path.cwd()})" in found
+        assert secret not in found
 
     def test_a_binary_file_is_refused(self) -> None:
         Path("pw").write_bytes(b"\xff\xfe\x00")

@@ -30,7 +30,7 @@ TAGS = reply(200, b'{"name":"a/b","tags":["v1"]}')
 
 
 class Limited:
-    """A registry that takes uploads, accepts `count` requests in each `seconds`, and refuses the others.
+    """A registry that takes uploads, and accepts only `count` requests in each `seconds`.
 
     Args:
         headers: headers of the replies with status 429.

@@ -67,17 +67,27 @@ def ssl_context(options: TransportOptions, *, certificate: bool = True) -> ssl.S
         if isinstance(verify, bool):
             context = httpx.create_ssl_context(verify=verify)
         else:
-            what = f"CA bundle {verify}"
+            what = f"CA bundle {_shown(verify)}"
             folder = verify.is_dir()
             context = ssl.create_default_context(
                 cafile=None if folder else str(verify), capath=str(verify) if folder else None
             )
         if cert is not None:
-            what = f"client certificate {cert}" + (f" with key {key}" if key else "")
+            what = f"client certificate {_shown(cert)}" + (
+                f" with key {_shown(key)}" if key else ""
+            )
             # without a password, OpenSSL would prompt for one on the terminal
             context.load_cert_chain(cert, key, password="")
         elif key is not None:
-            raise ConfigError(f"client key {key}: there is no client certificate beside it")
+            raise ConfigError(f"client key {_shown(key)}: there is no client certificate beside it")
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{what}: {error}") from error
+        # without the file name of an OSError, which may be a key instead of a path
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(f"{what}: {reason}") from None
     return context
+
+
+def _shown(path: Path | None) -> str:
+    """The text of a path for an error message, unless it is PEM data instead of a path."""
+    text = str(path)
+    return "(PEM data instead of a path)" if "-----BEGIN" in text or "\n" in text else text
