@@ -148,6 +148,17 @@ def test_dead_letters_are_listed(output: Any, inbox_with_dead_letters: Inbox) ->
     ]
 
 
+def test_dead_letters_cannot_control_the_terminal(output: Any, inbox: Inbox, run: Any) -> None:
+    hostile = "\x1b[2J\x9b\x7f\u202e\u2028\r\n"
+    body = f"not JSON {hostile}".encode()
+    notification = UnreadableNotification({"user-agent": hostile}, body, len(body))
+    run(inbox.store_unreadable("staging", notification, EventInvalid(f"unknown: {hostile}")))
+    for arguments in (["dead"], ["dead", "--show", "1"]):
+        lines = output(*arguments).split("\n")
+        assert all(line.isprintable() for line in lines)
+    assert json.loads(output("dead", "--show", "1"))["headers"] == {"user-agent": hostile}
+
+
 def test_a_dead_letter_is_shown(output: Any, inbox_with_dead_letters: Inbox) -> None:
     first = json.loads(output("dead", "--show", "1"))
     assert (first["reason"], first["connection"]) == ("why not\nmore", "staging")

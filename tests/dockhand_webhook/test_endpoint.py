@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -259,6 +260,24 @@ def test_a_locked_inbox_is_reported_as_503(
     assert receiver.get("/healthz").status_code == 200
     assert receiver.stored_events() == [("", "one"), ("", "two")]
     assert receiver.inbox.counts().dead_letters == 0
+
+
+def test_health_writes_at_most_once_a_second(
+    receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes: list[float] = []
+    probe = receiver.inbox.database.probe
+
+    async def counted() -> None:
+        probes.append(time.monotonic())
+        await probe()
+
+    monkeypatch.setattr(receiver.inbox.database, "probe", counted)
+    began = time.monotonic()
+    while time.monotonic() < began + 1.5:
+        assert receiver.get("/healthz").status_code == 200
+    assert 2 <= len(probes) <= 1 + time.monotonic() - began
+    assert probes[1] - probes[0] >= 1
 
 
 def test_health_needs_no_token(receiver: Any) -> None:

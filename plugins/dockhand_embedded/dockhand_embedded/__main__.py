@@ -42,12 +42,27 @@ def _parser() -> argparse.ArgumentParser:
         help="the folder, created if it does not exist; ':memory:' stores nothing on disk "
         "(default: ./registry)",
     )
-    add_strict_option(add_listening_options(parser, 5000))
+    listening = add_listening_options(parser, 5000)
+    add_strict_option(listening)
+    listening.add_argument(
+        "--access-log",
+        action="store_true",
+        help="write a line for each request to standard error: time, client, user, method, path, "
+        "status, bytes sent and duration",
+    )
     access = parser.add_argument_group("access control")
     access.add_argument(
         "--htpasswd",
         metavar="FILE",
         help="require a user and password from this file, as written by `htpasswd -B`",
+    )
+    access.add_argument(
+        "--login-failures",
+        type=positive_int,
+        default=10,
+        metavar="N",
+        help="failed logins a minute, of each client address and of each user, after which more "
+        "are refused with 429 (10)",
     )
     access.add_argument(
         "--token-realm",
@@ -193,6 +208,10 @@ def _application(options: argparse.Namespace) -> AsgiApp:
     from dockhand_embedded.app import create_app
     from dockhand_embedded.protocol.registry import Limits
 
+    if options.access_log:
+        from dockhand_embedded.access_log import log_to_stderr
+
+        log_to_stderr()
     return create_app(
         options.root,
         read_only=options.read_only,
@@ -200,6 +219,7 @@ def _application(options: argparse.Namespace) -> AsgiApp:
         upload_age=options.upload_age,
         authenticate=_authenticate(options),
         notifications=_notifications(options),
+        access_log=options.access_log,
     )
 
 
@@ -224,7 +244,7 @@ def _authenticate(options: argparse.Namespace) -> Authenticate | None:
         from dockhand_embedded.access.htpasswd import Htpasswd
     except ImportError:
         sys.exit('bcrypt is not installed: pip install "dockhand-embedded[server]"')
-    return Htpasswd(options.htpasswd)
+    return Htpasswd(options.htpasswd, failures=options.login_failures)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from urllib.parse import parse_qsl, unquote
 
 from dockhand_core.config import validate_table
 from dockhand_embedded.access.policy import Authenticate, apply_auth_result, authenticate_request
+from dockhand_embedded.access_log import AccessLogEntry
 from dockhand_embedded.driver import open_storage
 from dockhand_embedded.notifications import NotificationTarget, Notifier
 from dockhand_embedded.protocol.async_registry import handle_async, run_blocking
@@ -68,6 +69,7 @@ def create_app(
     upload_age: float = UPLOAD_AGE,
     authenticate: Authenticate | None = None,
     notifications: Sequence[NotificationTarget | Mapping[str, Any]] = (),
+    access_log: bool = False,
 ) -> AsgiApp:
     """Create an ASGI application that serves the repositories in a folder.
 
@@ -85,6 +87,8 @@ def create_app(
             own (`access.Authenticate`).
         notifications: the endpoints that get notifications, as `NotificationTarget` or as mappings
             with `url`, `token` and `timeout`.
+        access_log: log a line for each request, with the logger `dockhand_embedded.access` and the
+            level INFO.
 
     Raises:
         ConfigError: the folder cannot be used, or a notification endpoint is invalid.
@@ -100,7 +104,7 @@ def create_app(
     registry = Registry(
         open_storage(root, upload_age), limits, Notifier(endpoints) if endpoints else None
     )
-    return _Application(registry, read_only, upload_age, authenticate)
+    return _Application(registry, read_only, upload_age, authenticate, access_log=access_log)
 
 
 class _Application:
@@ -110,8 +114,11 @@ class _Application:
         read_only: bool,
         upload_age: float,
         authenticate: Authenticate | None,
+        *,
+        access_log: bool,
     ) -> None:
         self._registry = registry
+        self._access_log = access_log
         self._read_only = read_only
         self._upload_age = upload_age
         self._authenticate = authenticate
@@ -120,17 +127,23 @@ class _Application:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            by_path = _PATHSEND in (scope.get("extensions") or {})
-            try:
-                await _send_reply(
-                    await self._answer(_registry_request(scope), receive), send, by_path=by_path
-                )
-            except _ClientDisconnectedError:
-                return
+            await self._handle(scope, receive, send)
         else:
             raise RuntimeError(
                 f"the registry does not support the ASGI scope type {scope['type']!r}"
             )
+
+    async def _handle(self, scope: Message, receive: Receive, send: Send) -> None:
+        entry = AccessLogEntry(scope, send) if self._access_log else None
+        by_path = _PATHSEND in (scope.get("extensions") or {})
+        try:
+            reply = await self._answer(_registry_request(scope), receive, entry)
+            await _send_reply(reply, entry.send if entry else send, by_path=by_path)
+        except _ClientDisconnectedError:
+            return
+        finally:
+            if entry:
+                entry.write()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         cleanup = asyncio.ensure_future(self._remove_stale_uploads())
@@ -161,13 +174,17 @@ class _Application:
                 if removed:
                     _log.info("deleted %d stale uploads", removed)
 
-    async def _answer(self, request: RegistryRequest, receive: Receive) -> RegistryReply:
+    async def _answer(
+        self, request: RegistryRequest, receive: Receive, entry: AccessLogEntry | None
+    ) -> RegistryReply:
         if self._authenticate:
             result = authenticate_request(self._authenticate, request)
             outcome = apply_auth_result(request, await result if isawaitable(result) else result)
             if isinstance(outcome, RegistryReply):
                 return outcome
             request = outcome
+            if entry:
+                entry.user = request.user
         if self._read_only and request.method not in _READ_METHODS:
             return RequestRejectedError(
                 405, "UNSUPPORTED", "this registry is read-only", None, [("Allow", "GET, HEAD")]

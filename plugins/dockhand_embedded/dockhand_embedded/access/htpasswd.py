@@ -6,16 +6,25 @@ Follows: RFC 7617, "The 'Basic' HTTP Authentication Scheme".
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import os
+import secrets
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ClassVar
 
 from dockhand_core import Scope
-from dockhand_core.server import basic_credentials
+from dockhand_core.server import FailureLimiter, basic_credentials, network_of
 from dockhand_core.server.htpasswd import PasswordFile
 from dockhand_embedded.access.policy import AccessRejection, AuthenticatedUser, AuthResult
 from dockhand_embedded.protocol.messages import Headers
+
+_MAX_PENDING = 64  # checks of passwords that wait or run
+_MAX_REMEMBERED_LOGINS = 10_000
 
 
 class Htpasswd:
@@ -23,7 +32,14 @@ class Htpasswd:
 
     The file is read again when it changes. A correct password is cached for a minute under a keyed
     hash, since bcrypt is slow on purpose and each request contains the password.
+
+    Failed logins are counted for each client address (for IPv6, each /64 network) and for each
+    user. Above the limit the reply is 429, even if the password is right, so that it reveals
+    nothing. Neither a cached password nor a user at an address where that user logged in before is
+    affected by the failures of others, and the passwords of such users are checked separately.
     """
+
+    wants_client: ClassVar = True
 
     def __init__(
         self,
@@ -31,6 +47,8 @@ class Htpasswd:
         *,
         realm: str = "dockhand",
         remember: float = 60,
+        failures: int = 10,
+        failure_seconds: float = 60,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Read the htpasswd file.
@@ -40,6 +58,8 @@ class Htpasswd:
                 skipped.
             realm: the text that clients show when they ask for the password.
             remember: the seconds for which a correct password is cached.
+            failures: failed logins after which more are refused.
+            failure_seconds: the seconds in which a count of `failures` decreases to zero.
             clock: returns a monotonic time, in seconds.
 
         Raises:
@@ -47,18 +67,85 @@ class Htpasswd:
         """
         self._users = PasswordFile(path, remember=remember, clock=clock)
         self._rejection = AccessRejection(f'Basic realm="{realm}"')
-        # Separate threads, so that slow password checks do not delay work on blobs.
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="bcrypt")
+        self._limiter = FailureLimiter(failures, failure_seconds, clock)
+        self._digest_key = secrets.token_bytes(32)
+        self._pending: dict[bytes, Future[bool]] = {}
+        self._past_logins: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._lock = threading.Lock()
+        # Separate threads, so that slow password checks do not delay work on blobs, and the checks
+        # of guesses do not delay the users who logged in before.
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
+        self._threads_of_past_logins = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
 
-    async def __call__(self, headers: Headers, scopes: Sequence[Scope]) -> AuthResult:  # noqa: ARG002
-        """Check the password in the header `Authorization`; return its user, or a rejection."""
+    async def __call__(
+        self,
+        headers: Headers,
+        scopes: Sequence[Scope],  # noqa: ARG002
+        client: str = "",
+    ) -> AuthResult:
+        """Check the password in the header `Authorization`; return its user, or a rejection.
+
+        Args:
+            headers: the headers of the request.
+            scopes: ignored, because all users may do everything.
+            client: the client's address and port.
+        """
         pair = basic_credentials(headers.get("authorization", ""))
         if pair is None:
             return self._rejection
         self._users.reload()
         user, password = pair
-        if not self._users.remembers(user, password):
-            loop = asyncio.get_running_loop()
-            if not await loop.run_in_executor(self._threads, self._users.verify, user, password):
-                return self._rejection
-        return AuthenticatedUser(user)
+        network = network_of(client.rpartition(":")[0])
+        if self._users.remembers(user, password):
+            self._remember_login(network, user)
+            return AuthenticatedUser(user)
+        check = self._check(network, user, password)
+        if isinstance(check, AccessRejection):
+            return check
+        # Another request may wait for the same check, so that this one must not cancel it.
+        is_right = await asyncio.shield(asyncio.wrap_future(check))
+        return AuthenticatedUser(user) if is_right else self._rejection
+
+    def _check(self, network: str, user: str, password: bytes) -> Future[bool] | AccessRejection:
+        """Begin to check a password, or find the same check in progress."""
+        text = b"\0".join([network.encode(), user.encode(), password])
+        digest = hmac.digest(self._digest_key, text, hashlib.sha256)
+        with self._lock:
+            # Requests of one client often come at once; they share a check and its failure.
+            if digest in self._pending:
+                return self._pending[digest]
+            logged_in_before = (network, user) in self._past_logins
+            keys = [f"from {network}", f"user {user}"]
+            if logged_in_before:
+                keys = [f"user {user} from {network}"]
+            wait = max(map(self._limiter.seconds_to_wait, keys))
+            if not wait and len(self._pending) >= _MAX_PENDING:
+                wait = 1
+            if wait:
+                return AccessRejection(
+                    None, f"too many failed logins; try again in {wait} s", retry_after=wait
+                )
+            # A failure is counted before the check, so that concurrent guesses cannot exceed the
+            # limit. If the password is right, the failure is removed.
+            for key in keys:
+                self._limiter.add(key)
+            threads = self._threads_of_past_logins if logged_in_before else self._threads
+            check = self._pending[digest] = threads.submit(self._users.verify, user, password)
+
+        def end(done: Future[bool]) -> None:
+            with self._lock:
+                del self._pending[digest]
+            if not done.cancelled() and done.exception() is None and done.result():
+                for key in keys:
+                    self._limiter.add(key, -1)
+                self._remember_login(network, user)
+
+        check.add_done_callback(end)
+        return check
+
+    def _remember_login(self, network: str, user: str) -> None:
+        with self._lock:
+            self._past_logins[network, user] = None
+            self._past_logins.move_to_end((network, user))
+            while len(self._past_logins) > _MAX_REMEMBERED_LOGINS:
+                self._past_logins.popitem(last=False)

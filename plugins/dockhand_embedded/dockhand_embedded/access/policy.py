@@ -46,20 +46,27 @@ class AuthenticatedUser:
 
 @dataclass(frozen=True, slots=True)
 class AccessRejection:
-    """The rejection of a request: 401 with a challenge, or 403.
+    """The rejection of a request: 401 with a challenge, 403, or 429.
 
     Attributes:
         www_authenticate: the header `WWW-Authenticate` of a 401 UNAUTHORIZED. None means 403
             DENIED, which is for cases in which other credentials would not help.
         message, detail: fields of the error in the reply's body.
+        retry_after: seconds after which the client may try again, for a 429 TOOMANYREQUESTS.
     """
 
     www_authenticate: str | None
     message: str = "authentication is required"
     detail: object = None
+    retry_after: int | None = None
 
     def reply(self) -> RegistryReply:
         """The HTTP reply that rejects the request."""
+        if self.retry_after is not None:
+            wait = [("Retry-After", str(self.retry_after))]
+            return RequestRejectedError(
+                429, "TOOMANYREQUESTS", self.message, self.detail, wait
+            ).reply()
         if self.www_authenticate is None:
             return RequestRejectedError(403, "DENIED", self.message, self.detail).reply()
         headers = [("WWW-Authenticate", self.www_authenticate)]
@@ -70,8 +77,12 @@ AuthResult: TypeAlias = AuthenticatedUser | AccessRejection
 # A function that gets the headers of a request and the scopes that the request requires: none if
 # any authenticated client may send it. It may be a coroutine function; a plain function must not
 # block. If the function has a true attribute `wants_mount_source`, the scopes of a mount include
-# the one for reading the source, which is optional.
-Authenticate: TypeAlias = Callable[[Headers, Sequence[Scope]], AuthResult | Awaitable[AuthResult]]
+# the one for reading the source, which is optional. With a true attribute `wants_client`, it is
+# called with the client's address and port as a third argument, such as `127.0.0.1:40123`.
+Authenticate: TypeAlias = (
+    Callable[[Headers, Sequence[Scope]], AuthResult | Awaitable[AuthResult]]
+    | Callable[[Headers, Sequence[Scope], str], AuthResult | Awaitable[AuthResult]]
+)
 
 
 def required_scopes(
@@ -131,10 +142,13 @@ def authenticate_request(
 ) -> AuthResult | Awaitable[AuthResult]:
     """Call an `Authenticate` with the headers and the required scopes of a request."""
     include_mount_source = bool(getattr(authenticate, "wants_mount_source", False))
-    return authenticate(
+    arguments: list[Any] = [
         Headers(request.headers.items()),
         required_scopes(request, include_mount_source=include_mount_source),
-    )
+    ]
+    if getattr(authenticate, "wants_client", False):
+        arguments.append(request.client)
+    return authenticate(*arguments)
 
 
 def apply_auth_result(
