@@ -8,13 +8,15 @@ import logging
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
+from dockhand_core.server.client_networks import network_of
 from dockhand_core.server.http_limits import HttpLimits, error_reply
 from dockhand_core.server.http_protocols import LimitedProtocol
 
@@ -23,6 +25,15 @@ __all__ = ["LimitedServer"]
 _TLS_SHUTDOWN = 5.0  # seconds that a client may take to confirm the end of TLS
 _ACCEPT_PAUSE = 0.1  # seconds, if the process or the system has no free file descriptor
 _log = logging.getLogger("dockhand.server")
+
+
+class _Waiting(NamedTuple):
+    """A connection without an open request."""
+
+    network: str
+    has_been_used: bool
+    since: float  # time of the event loop
+    close: Callable[[], object]
 
 
 class LimitedServer(uvicorn.Server):
@@ -39,7 +50,7 @@ class LimitedServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, limits: HttpLimits) -> None:
         super().__init__(config)
         self._limits = limits
-        self._handshakes: dict[asyncio.Task[None], socket.socket] = {}
+        self._handshakes: dict[asyncio.Task[None], _Waiting] = {}
         self._report = _OncePerSecond()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -65,22 +76,26 @@ class LimitedServer(uvicorn.Server):
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, _ = await loop.sock_accept(listener)
+                connection, address = await loop.sock_accept(listener)
             except ConnectionError:  # the client closed the connection in the backlog
                 continue
             except OSError as error:
                 self._report("no connection can be accepted: %s", error.strerror)
                 await asyncio.sleep(_ACCEPT_PAUSE)
                 continue
-            if self._make_room():
-                task = loop.create_task(self._start(connection))
-                self._handshakes[task] = connection
-                task.add_done_callback(functools.partial(self._end_handshake, connection))
-            else:
+            if not self._make_room():
                 with suppress(OSError):
                     if not self.config.is_ssl:
                         connection.send(error_reply(503))
                 connection.close()
+            elif self.config.is_ssl:
+                task = loop.create_task(self._start(connection))
+                network = network_of(address[0])
+                self._handshakes[task] = _Waiting(network, False, loop.time(), task.cancel)
+                task.add_done_callback(functools.partial(self._end_handshake, connection))
+            else:
+                await self._start(connection)
+            await asyncio.sleep(0)  # if a connection is in the backlog, `sock_accept` does not wait
 
     async def _start(self, connection: socket.socket) -> None:
         """Do the TLS handshake, if any, and create the connection's protocol."""
@@ -110,25 +125,32 @@ class LimitedServer(uvicorn.Server):
     def _make_room(self) -> bool:
         """Close a waiting connection if there are too many; return False if none is waiting."""
         open_ = [each for each in self._connections() if not each.transport.is_closing()]
-        if len(open_) + len(self._handshakes) < self._limits.max_connections:
+        handshakes = {
+            task: each for task, each in self._handshakes.items() if not task.cancelling()
+        }
+        if len(open_) + len(handshakes) < self._limits.max_connections:
             return True
-        ranked = [(rank, each) for each in open_ if (rank := each.idle_rank) is not None]
-        rank, waiting = min(ranked, key=lambda pair: pair[0], default=(None, None))
-        closed = True
-        if self._handshakes and (rank is None or rank.has_been_used):
-            oldest = next(iter(self._handshakes))
-            self._handshakes.pop(oldest)
-            oldest.cancel()
-        elif waiting is not None:
-            waiting.transport.abort()
-        else:
-            closed = False
+        waiting = list(handshakes.values())
+        for each in open_:
+            if each.waits_for_request:
+                since = each.waits_since
+                close = each.transport.abort
+                waiting.append(_Waiting(each.network, each.has_been_used, since, close))
+        networks = Counter(each.network for each in waiting)
+        # A client that opens many connections closes its own, not those of others.
+        first = min(
+            waiting,
+            key=lambda each: (-networks[each.network], each.has_been_used, each.since),
+            default=None,
+        )
+        if first is not None:
+            first.close()
         self._report(
             "there are %d connections, the maximum (--max-connections); %s",
             self._limits.max_connections,
-            "one that waited for a request was closed" if closed else "a new one was refused",
+            "one that waited for a request was closed" if first else "a new one was refused",
         )
-        return closed
+        return first is not None
 
     def _connections(self) -> list[LimitedProtocol]:
         return [each for each in self.server_state.connections if isinstance(each, LimitedProtocol)]

@@ -8,11 +8,12 @@ one on a part that is incomplete.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from dockhand_core.server.client_networks import network_of
 from dockhand_core.server.http_limits import HttpLimits, error_reply
 
 if TYPE_CHECKING:
@@ -31,13 +32,6 @@ _CHUNK_FRAMING = 16  # bytes that each chunk may add to a body without counting 
 _MAX_PIPELINED = 32  # requests that may wait while a request before them is answered
 
 
-class IdleRank(NamedTuple):
-    """The order in which connections without an open request are closed if there are too many."""
-
-    has_been_used: bool  # connections that never sent a request come first
-    since: float  # and then those that wait longest
-
-
 class LimitedProtocol:
     """The part that both protocols share: the deadlines of a connection.
 
@@ -52,6 +46,7 @@ class LimitedProtocol:
     transport: Any
     flow: Any
     cycle: Any
+    client: tuple[str, int] | None
 
     # The time when the wait for the head of a request began. None while a request is open, and
     # between two requests, when uvicorn's timeout for idle connections applies.
@@ -67,7 +62,7 @@ class LimitedProtocol:
         self._head_since = self._unsent_since = self.loop.time()
 
     def on_response_complete(self) -> None:
-        """Note the time, for `idle_rank`."""
+        """Note the time, for `waits_since`."""
         self._answered_at = self.loop.time()
         super().on_response_complete()  # type: ignore[misc]
 
@@ -97,11 +92,24 @@ class LimitedProtocol:
         raise NotImplementedError
 
     @property
-    def idle_rank(self) -> IdleRank | None:
-        """The rank of this connection; None if a request is open."""
-        if self._is_replying or self.is_reading_body:
-            return None
-        return IdleRank(self.cycle is not None, self._head_since or self._answered_at)
+    def waits_for_request(self) -> bool:
+        """Whether no request is open; part of one's head may have arrived."""
+        return not self._is_replying and not self.is_reading_body
+
+    @property
+    def has_been_used(self) -> bool:
+        """Whether a request was read from this connection."""
+        return self.cycle is not None
+
+    @property
+    def waits_since(self) -> float:
+        """The time of the event loop at which the wait for a request began."""
+        return self._head_since or self._answered_at
+
+    @property
+    def network(self) -> str:
+        """The network of the client; see `network_of`."""
+        return network_of(self.client[0]) if self.client else ""
 
     def check(self, now: float) -> None:
         """Close the connection if one of its deadlines has passed.

@@ -485,6 +485,21 @@ def test_connections_above_the_limit_replace_idle_ones(
     assert 1 <= len(lines) <= 1 + time.monotonic() - began
 
 
+def test_a_client_with_many_connections_closes_its_own(start: Start) -> None:
+    """Connections of another address stay open, even if they are older and never were used."""
+    server = start(HttpLimits(max_connections=20))
+    with ExitStack() as stack:
+        honest = stack.enter_context(server.connect())
+        for _ in range(100):
+            address = ("127.0.0.1", server.port)
+            hostile = socket.create_connection(address, 10, ("127.0.0.2", 0))
+            stack.enter_context(hostile)
+        hostile.sendall(GET)
+        assert answer_of(hostile) == 200  # all were accepted
+        honest.sendall(GET)
+        assert answer_of(honest) == 200
+
+
 def is_open(connection: socket.socket) -> bool:
     try:
         return connection.recv(1) != b""
