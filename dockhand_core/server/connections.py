@@ -125,12 +125,9 @@ class LimitedServer(uvicorn.Server):
     def _make_room(self) -> bool:
         """Close a waiting connection if there are too many; return False if none is waiting."""
         open_ = [each for each in self._connections() if not each.transport.is_closing()]
-        handshakes = {
-            task: each for task, each in self._handshakes.items() if not task.cancelling()
-        }
-        if len(open_) + len(handshakes) < self._limits.max_connections:
+        waiting = [each for task, each in self._handshakes.items() if not task.cancelling()]
+        if len(open_) + len(waiting) < self._limits.max_connections:
             return True
-        waiting = list(handshakes.values())
         for each in open_:
             if each.waits_for_request:
                 since = each.waits_since
