@@ -122,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         "--max-uploads",
         type=positive_int,
         metavar="N",
-        help="reject further uploads with 429 while this many are in progress (default: no limit)",
+        default=10_000,
+        help="reject further uploads with 429 while this many are in progress (default: 10000)",
     )
     limits.add_argument(
         "--upload-age",

@@ -32,7 +32,13 @@ from dockhand_embedded.protocol.messages import (
     manifest_unknown,
     not_modified,
 )
-from dockhand_embedded.protocol.names import check_digest, check_name, check_reference, check_tag
+from dockhand_embedded.protocol.names import (
+    check_digest,
+    check_name,
+    check_reference,
+    check_tag,
+    is_digest,
+)
 from dockhand_embedded.protocol.pagination import next_link, requested_page_size
 from dockhand_embedded.protocol.relation_scanner import RelationScanner
 from dockhand_embedded.storage.base import Storage
@@ -151,8 +157,9 @@ class ManifestHandlers:
 
     def _check_blobs(self, name: str, parsed: ParsedManifest) -> None:
         rejection = None
+        sizes = self._storage.blob_sizes(name, filter(is_digest, parsed.blobs))
         for digest in parsed.blobs:
-            if self._storage.blob_size(name, digest) is not None:
+            if digest in sizes:
                 continue
             error = "MANIFEST_BLOB_UNKNOWN", "a blob of the manifest is not in the repository"
             if rejection and len(rejection.errors) >= _MAX_ERRORS:

@@ -52,12 +52,13 @@ class Limits:
         manifest: the largest manifest in bytes; larger ones get 413. The specification requires a
             limit of at least 4 MiB.
         blob: the largest blob in bytes; larger ones get 413. None for no limit.
-        uploads: the largest number of uploads in progress; further ones get 429. None for no limit.
+        uploads: the largest number of uploads in progress; further ones get 429. Each of
+            them takes a file, until it was idle for a day. None for no limit.
     """
 
     manifest: int = 4 * 1024 * 1024
     blob: int | None = None
-    uploads: int | None = None
+    uploads: int | None = 10_000
 
 
 class Registry:

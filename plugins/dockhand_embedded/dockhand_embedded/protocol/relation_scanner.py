@@ -96,19 +96,18 @@ class RelationScanner:
         self, name: str, index: RepositoryIndex, digest: str, media_type: str
     ) -> None:
         read = self.read(name, StoredManifest(digest, media_type, 0))
-        unlisted: list[StoredManifest] = []
-        complete = True
-        children = read[0].children if read else ()
-        for child in dict.fromkeys(children):
-            if child.media_type not in MANIFEST_TYPES | INDEX_TYPES or not is_digest(child.digest):
-                continue
-            if child.digest in index.manifests:
-                continue
-            size = self._storage.blob_size(name, child.digest)
-            if size is None:
-                complete = False
-            else:
-                unlisted.append(StoredManifest(child.digest, child.media_type, size))
+        children = {
+            child.digest: child.media_type
+            for child in (read[0].children if read else ())
+            if child.media_type in MANIFEST_TYPES | INDEX_TYPES
+            and is_digest(child.digest)
+            and child.digest not in index.manifests
+        }
+        sizes = self._storage.blob_sizes(name, children)
+        unlisted = [
+            StoredManifest(digest, children[digest], size) for digest, size in sizes.items()
+        ]
+        complete = len(unlisted) == len(children)
         relations = (
             ManifestRelations(read[0].subject, read[0].artifact_type)
             if read

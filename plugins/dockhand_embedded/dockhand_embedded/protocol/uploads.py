@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Generator
 
 from dockhand_embedded.protocol.messages import (
@@ -29,6 +30,7 @@ from dockhand_embedded.storage.base import (
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RETRY_AFTER = 5  # seconds; most uploads take less time
+_COUNT_INTERVAL = 1.0  # seconds
 _CHUNK_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
@@ -49,6 +51,10 @@ class UploadHandlers:
         self._blob_limit = blob_limit
         self._upload_limit = upload_limit
         self._count_lock = threading.Lock()
+        # Counting takes longer the more uploads there are. So it is not repeated until this process
+        # has begun half as many uploads as there was room for, or this time has come.
+        self._uncounted = 0
+        self._next_count = 0.0
 
     def start(self, request: RegistryRequest, name: str) -> RegistryReply | ReplyGenerator:
         """Answer POST: mount a blob, store a blob from the body, or begin an upload."""
@@ -73,14 +79,20 @@ class UploadHandlers:
         if self._upload_limit is None:
             return self._storage.start_upload(name, algorithm)
         with self._count_lock:
-            if self._storage.upload_count() >= self._upload_limit:
-                raise RequestRejectedError(
-                    429,
-                    "TOOMANYREQUESTS",
-                    f"{self._upload_limit} uploads are in progress; try again later",
-                    None,
-                    [("Retry-After", str(_RETRY_AFTER))],
-                )
+            if self._uncounted <= 0 or time.monotonic() >= self._next_count:
+                count = self._storage.upload_count()
+                self._uncounted = (self._upload_limit - count) // 2
+                self._next_count = time.monotonic() + _COUNT_INTERVAL
+                if count >= self._upload_limit:
+                    raise RequestRejectedError(
+                        429,
+                        "TOOMANYREQUESTS",
+                        f"{self._upload_limit} uploads are in progress; try again later",
+                        None,
+                        [("Retry-After", str(_RETRY_AFTER))],
+                    )
+            else:
+                self._uncounted -= 1
             return self._storage.start_upload(name, algorithm)
 
     def _upload_in_one_request(

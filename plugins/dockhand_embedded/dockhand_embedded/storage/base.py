@@ -7,11 +7,15 @@ names, digests and upload ids.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import BinaryIO, ClassVar
 
 from dockhand_embedded.storage.index import IndexEdit, RepositoryIndex, page_of
+
+# The largest number of repositories that a request searches for a blob. If it is not found in them,
+# the client uploads the blob.
+MOUNT_SEARCH_LIMIT = 1000
 
 
 class UploadMissingError(Exception):
@@ -101,6 +105,13 @@ class Storage(ABC):
         """The size of a blob in bytes; None if the repository does not have the blob."""
 
     @abstractmethod
+    def blob_sizes(self, repository: str, digests: Iterable[str]) -> dict[str, int]:
+        """The sizes in bytes of those blobs that the repository has.
+
+        The digests are sha256 or sha512. This takes less time than `blob_size` for each.
+        """
+
+    @abstractmethod
     def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
         """Open a blob as a file; None if the repository does not have the blob.
 
@@ -136,7 +147,8 @@ class Storage(ABC):
         Args:
             repository: the repository that gets the blob.
             digest: the digest of the blob.
-            source: the repository that has the blob; None to search all repositories.
+            source: the repository that has the blob; None to search in at most
+                `MOUNT_SEARCH_LIMIT` repositories.
             may_read: returns whether a repository may be used as the source.
 
         Returns:

@@ -23,21 +23,29 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from dockhand_embedded.protocol.names import is_name
-from dockhand_embedded.storage.base import OutsideRootError, Storage, UploadWriter
+from dockhand_embedded.storage.base import (
+    MOUNT_SEARCH_LIMIT,
+    OutsideRootError,
+    Storage,
+    UploadWriter,
+)
+from dockhand_embedded.storage.catalog import Catalog
 from dockhand_embedded.storage.files import link_file, make_folder, sync_folder, write_file
-from dockhand_embedded.storage.index import IndexEdit, RepositoryIndex
+from dockhand_embedded.storage.index import IndexEdit, RepositoryIndex, page_of
 from dockhand_embedded.storage.index_file import FileStamp, IndexFile, file_stamp
 from dockhand_embedded.storage.upload_files import UPLOAD_AGE, UploadFiles
 
@@ -54,6 +62,7 @@ _CLOCK_TICK = 50_000_000
 # Limits of the indexes in memory: their number, and the number of their manifests and tags.
 _CACHED_INDEXES = 1024
 _CACHED_ENTRIES = 200_000
+_DIGEST_FIELD = re.compile(rb'"digest"\s*:\s*"sha(?:256|512):')
 # Number of repositories whose previous index file is kept (`index_file.IndexFile`).
 _KEPT_INDEX_FILES = 64
 
@@ -96,6 +105,7 @@ class LayoutStorage(Storage):
         self._cache: OrderedDict[str, _CachedIndex] = OrderedDict()
         self._cached_entries = 0
         self._cache_lock = threading.Lock()
+        self._catalog = Catalog(self._repositories_with_manifests)
         self._index_files: OrderedDict[str, IndexFile] = OrderedDict()
         # Locks between threads, in addition to flock: a network file system may turn flock into a
         # lock of the whole process. The number of locks is fixed, since clients can invent any
@@ -130,6 +140,9 @@ class LayoutStorage(Storage):
 
     def walk_repositories(self) -> Iterator[str]:
         """Iterate over the names of all repositories, including those without manifests."""
+        return (name for name, _ in self._walk())
+
+    def _walk(self) -> Iterator[tuple[str, Path]]:
         waiting: list[tuple[Path, str]] = [(self.root, "")]
         while waiting:
             folder, name = waiting.pop()
@@ -138,7 +151,7 @@ class LayoutStorage(Storage):
             except OSError:  # the folder was removed in the meantime, or is not readable
                 continue
             if name and any(entry.name == "index.json" and entry.is_file() for entry in found):
-                yield name
+                yield name, folder
             for entry in found:
                 if entry.name in _LAYOUT_NAMES or not entry.is_dir(follow_symlinks=False):
                     continue
@@ -149,11 +162,26 @@ class LayoutStorage(Storage):
 
     def repositories(self) -> list[str]:
         """Names of the repositories that have manifests, in ASCII order."""
-        return sorted(
-            name
-            for name in self.walk_repositories()
-            if (index := self.index(name)) and index.manifests
-        )
+        return list(self._catalog.names())
+
+    def repository_page(self, last: str | None, size: int | None) -> tuple[list[str], bool]:
+        """A part of `repositories`."""
+        return page_of(self._catalog.names(), last, size)
+
+    def _repositories_with_manifests(self) -> Iterator[str]:
+        for name, folder in self._walk():
+            try:
+                cached = self._cache.get(name)
+                path = folder / "index.json"
+                if cached and cached.stamp and cached.stamp == file_stamp(path.stat()):
+                    has_manifests = bool(cached.index.manifests)
+                else:
+                    # Parsing all indexes, and keeping them in memory, would take much longer.
+                    has_manifests = _DIGEST_FIELD.search(path.read_bytes()) is not None
+            except OSError:  # removed in the meantime, or not readable
+                continue
+            if has_manifests:
+                yield name
 
     def index(self, repository: str) -> RepositoryIndex | None:
         """The index of a repository, which is read again if the file has changed."""
@@ -250,7 +278,10 @@ class LayoutStorage(Storage):
                     self._upload_files.temporary_path(),
                     self._upload_files.temporary_path(),
                 )
+                was_listed = bool(index.manifests)
                 edit.apply()
+                if bool(index.manifests) != was_listed:
+                    self._catalog.note(repository, listed=not was_listed)
                 self._cache_index(repository, _CachedIndex(stamp, b"", index, len(index.entries)))
             else:
                 edit.apply()
@@ -275,6 +306,22 @@ class LayoutStorage(Storage):
         except (FileNotFoundError, NotADirectoryError):
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def blob_sizes(self, repository: str, digests: Iterable[str]) -> dict[str, int]:
+        """The sizes in bytes of those blobs that the repository has."""
+        sizes: dict[str, int] = {}
+        folders: dict[str, str] = {}  # the symbolic links in a path are checked only once
+        for digest in digests:
+            algorithm, _, encoded = digest.partition(":")
+            if algorithm not in folders:
+                folders[algorithm] = str(self._blob_path(repository, digest).parent)
+            try:
+                status = os.lstat(f"{folders[algorithm]}/{encoded}")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if stat.S_ISREG(status.st_mode):
+                sizes[digest] = status.st_size
+        return sizes
 
     def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
         """Open a blob's file; symbolic links and special files are not opened."""
@@ -326,7 +373,12 @@ class LayoutStorage(Storage):
         """Link a blob of another repository into `repository`."""
         if self.blob_size(repository, digest) is not None and self.protect_blob(repository, digest):
             return True
-        for name in self.walk_repositories() if source is None else [source]:
+        everywhere = islice(self.walk_repositories(), MOUNT_SEARCH_LIMIT)
+        for name in everywhere if source is None else [source]:
+            # Most repositories do not have the blob; this check is the quickest.
+            path = self._repository_path(name) / "blobs" / digest.replace(":", "/")
+            if not path.exists():
+                continue
             if self.blob_size(name, digest) is None or not may_read(name):
                 continue
             target = self._prepare_blob_path(repository, digest)

@@ -7,12 +7,13 @@ import io
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, ClassVar
 
 from dockhand_embedded.storage.base import (
+    MOUNT_SEARCH_LIMIT,
     Storage,
     UploadBusyError,
     UploadMissingError,
@@ -81,6 +82,13 @@ class MemoryStorage(Storage):
         data = self._blob(repository, digest)
         return None if data is None else len(data)
 
+    def blob_sizes(self, repository: str, digests: Iterable[str]) -> dict[str, int]:
+        """The sizes in bytes of those blobs that the repository has."""
+        stored = self._repositories.get(repository)
+        blobs = stored.blobs if stored else {}
+        found = ((digest, blobs.get(digest)) for digest in digests)
+        return {digest: len(data) for digest, data in found if data is not None}
+
     def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
         """Open a file object that shares the stored bytes."""
         data = self._blob(repository, digest)
@@ -112,7 +120,9 @@ class MemoryStorage(Storage):
         with self._lock:
             if self._blob(repository, digest) is not None:
                 return True
-            for name in list(self._repositories) if source is None else [source]:
+            for name in (
+                list(self._repositories)[:MOUNT_SEARCH_LIMIT] if source is None else [source]
+            ):
                 data = self._blob(name, digest)
                 if data is not None and may_read(name):
                     self.write_blob(repository, digest, data)
