@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import re
@@ -147,6 +148,17 @@ class Pusher:
         self.blobs[str(digest)] = size
         return Descriptor(media_type=kind, digest=digest, size=size)
 
+    def check_index(self, path: Path) -> None:
+        """Check that another tool finds acknowledged content right after a kill."""
+        if not path.exists() and not self.manifests:
+            return
+        entries = json.loads(path.read_bytes())["manifests"]
+        assert self.manifests <= {entry["digest"] for entry in entries}
+        name = "org.opencontainers.image.ref.name"
+        tagged = {e["annotations"][name]: e["digest"] for e in entries if "annotations" in e}
+        for tag, digests in self.tags.items():
+            assert tagged.get(tag) in digests
+
     def check(self, registry: RegistryClient) -> None:
         """Check that acknowledged content is there, and that all content is complete."""
         for digest in self.manifests:
@@ -175,10 +187,25 @@ class Pusher:
             assert registry.blob_size(self.repository, digest) == size
 
 
+def write_large_index(folder: Path) -> None:
+    """Write a layout whose index lists 500 manifests without tags."""
+    entries = [
+        {"mediaType": media.OCI_MANIFEST, "digest": f"sha256:{number:064x}", "size": 7}
+        for number in range(500)
+    ]
+    folder.mkdir(parents=True)
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
+
+
 @pytest.mark.timeout(600)  # it takes over a minute on a machine of its own
 def test_server_killed_at_random_moments(tmp_path: Path) -> None:
-    """Three clients push at least a hundred images; the next start removes leftover files."""
+    """Three clients push at least a hundred images; the next start removes leftover files.
+
+    One of the repositories has a large index, which is patched and not written whole.
+    """
     root = tmp_path / "root"
+    write_large_index(root / "team/p0")
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     rng = random.Random(seed)
@@ -199,6 +226,8 @@ def test_server_killed_at_random_moments(tmp_path: Path) -> None:
             for thread in threads:
                 thread.join(30)
                 assert not thread.is_alive()
+        for pusher in pushers:
+            pusher.check_index(root / pusher.repository / "index.json")
     with server(root, "--upload-age", "0") as (url, _), connect(url, logging=QUIET) as registry:
         for pusher in pushers:
             pusher.check(registry)

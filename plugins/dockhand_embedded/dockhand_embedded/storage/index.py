@@ -43,6 +43,7 @@ class RepositoryIndex:
         unparsed: entries without a valid digest; they are written back unchanged, never dropped.
         other_fields: the fields of `index.json` other than `manifests`.
         relations: the subjects and children of the manifests, as far as they were read.
+        version: the number of edits that were applied.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class RepositoryIndex:
         self.unparsed: list[Any] = []
         self.other_fields: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX}
         self.relations = RepositoryRelations()
+        self.version = 0
         self._tags_of: dict[str, set[str]] = {}
         self._sorted_tags: list[str] | None = None
         self._lock = threading.Lock()
@@ -149,6 +151,7 @@ class RepositoryIndex:
         manifests: Mapping[str, StoredManifest | None],
     ) -> None:
         with self._lock:
+            self.version += 1
             for key, entry in entries.items():
                 old = self.entries.pop(key, None)
                 if ":" not in key:

@@ -29,7 +29,7 @@ import signal
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,7 @@ class IndexFile:
         stamp: FileStamp | None,
         temporary: Path,
         kept: Path,
+        announce: Callable[[FileStamp], None],
     ) -> FileStamp:
         """Store an edit durably.
 
@@ -190,6 +191,7 @@ class IndexFile:
                 None if it is not known, or if there is no file.
             temporary: an unused path on the same file system.
             kept: another one, where the previous file is kept.
+            announce: called with the stamp of the new file before the file is there.
 
         Returns:
             the stamp of the new file.
@@ -201,10 +203,10 @@ class IndexFile:
         self._written = None  # until the change is complete
         try:
             if written and written.layout.removed <= max(PATCH_THRESHOLD, written.layout.size // 2):
-                return self._write_patches(written, edit, temporary, kept)
+                return self._write_patches(written, edit, temporary, kept, announce)
             # If processes take turns in writing, a layout would seldom be of use.
             again = stamp is not None and stamp == self._last_stamp
-            return self._write_whole(index, edit, temporary, with_layout=again)
+            return self._write_whole(index, edit, temporary, announce, with_layout=again)
         except BaseException:
             for path in (temporary, kept):
                 path.unlink(missing_ok=True)
@@ -214,7 +216,13 @@ class IndexFile:
                 written.drop()
 
     def _write_whole(
-        self, index: RepositoryIndex, edit: IndexEdit, temporary: Path, *, with_layout: bool
+        self,
+        index: RepositoryIndex,
+        edit: IndexEdit,
+        temporary: Path,
+        announce: Callable[[FileStamp], None],
+        *,
+        with_layout: bool,
     ) -> FileStamp:
         layout = None
         # No `indent`, because with it `json` uses its slow encoder in pure Python.
@@ -227,6 +235,7 @@ class IndexFile:
             stamp = _write_synced(fd, [_Patch(0, data)])
         finally:
             os.close(fd)
+        announce(stamp)
         temporary.replace(self._path)
         sync_folder(self._path.parent)
         self._last_stamp = stamp
@@ -235,7 +244,12 @@ class IndexFile:
         return stamp
 
     def _write_patches(
-        self, written: _Written, edit: IndexEdit, temporary: Path, kept: Path
+        self,
+        written: _Written,
+        edit: IndexEdit,
+        temporary: Path,
+        kept: Path,
+        announce: Callable[[FileStamp], None],
     ) -> FileStamp:
         missing = written.patches
         patches = written.layout.patch(edit.entries)
@@ -256,6 +270,7 @@ class IndexFile:
             os.link(self._path, kept)
         except OSError:  # the file system has no hard links
             previous = None
+        announce(stamp)
         temporary.replace(self._path)
         sync_folder(self._path.parent)
         self._written = _Written(stamp, written.layout, patches, previous, written.stamp)

@@ -77,12 +77,14 @@ class _CachedIndex:
         data_hash: a hash of the bytes of the file; empty if this process wrote the file.
         index: the parsed index.
         size: the number of its entries when it was read or written.
+        version: the version of the index when it was read or written.
     """
 
     stamp: FileStamp | None
     data_hash: bytes
     index: RepositoryIndex
     size: int
+    version: int
 
 
 class LayoutStorage(Storage):
@@ -104,6 +106,8 @@ class LayoutStorage(Storage):
         self._upload_files.remove_stale(upload_age)
         self._cache: OrderedDict[str, _CachedIndex] = OrderedDict()
         self._cached_entries = 0
+        # The stamps of the index files that this process is about to rename over others.
+        self._upcoming: dict[str, FileStamp] = {}
         self._cache_lock = threading.Lock()
         self._catalog = Catalog(self._repositories_with_manifests)
         self._index_files: OrderedDict[str, IndexFile] = OrderedDict()
@@ -193,7 +197,9 @@ class LayoutStorage(Storage):
         cached = self._cache.get(repository)
         if cached and cached.stamp:
             try:
-                if cached.stamp == file_stamp(path.stat()):
+                stamp = file_stamp(path.stat())
+                # The file may be newer than the index while a push to this process is completed.
+                if stamp in {cached.stamp, self._upcoming.get(repository)}:
                     return cached.index, cached.stamp
             except (FileNotFoundError, NotADirectoryError):
                 pass
@@ -211,18 +217,25 @@ class LayoutStorage(Storage):
             return None, None
         data_hash = hashlib.blake2b(data).digest()
         cached = self._cache.get(repository)
-        if cached and cached.data_hash == data_hash:
-            index = cached.index
+        if (
+            cached
+            and cached.data_hash == data_hash
+            and cached.version == cached.index.version  # else a push has just changed the index
+        ):
+            index, version = cached.index, cached.version
         else:
             try:
                 index = RepositoryIndex.parse(data)
             except (ValueError, RecursionError) as error:
                 raise OSError(f"index.json of {repository} cannot be read: {error}") from error
+            version = index.version
             if cached:
                 index.relations.adopt(cached.index.relations)
         settled = time.time_ns() - status.st_mtime_ns > _CLOCK_TICK
         stamp = file_stamp(status) if settled else None
-        self._cache_index(repository, _CachedIndex(stamp, data_hash, index, len(index.entries)))
+        self._cache_index(
+            repository, _CachedIndex(stamp, data_hash, index, len(index.entries), version)
+        )
         return index, stamp
 
     def _cache_index(self, repository: str, cached: _CachedIndex | None) -> None:
@@ -271,20 +284,37 @@ class LayoutStorage(Storage):
             if not (folder / "oci-layout").exists():
                 write_file(folder / "oci-layout", _LAYOUT_FILE, self._upload_files.temporary_path())
             if edit.changed or missing:
-                stamp = self._index_file(repository, path).write(
-                    index,
-                    edit,
-                    stamp,
-                    self._upload_files.temporary_path(),
-                    self._upload_files.temporary_path(),
-                )
-                was_listed = bool(index.manifests)
-                edit.apply()
-                if bool(index.manifests) != was_listed:
-                    self._catalog.note(repository, listed=not was_listed)
-                self._cache_index(repository, _CachedIndex(stamp, b"", index, len(index.entries)))
+                self._write_index(repository, path, edit, stamp)
             else:
                 edit.apply()
+
+    def _write_index(
+        self, repository: str, path: Path, edit: IndexEdit, stamp: FileStamp | None
+    ) -> None:
+        index = edit.index
+
+        def announce(new_stamp: FileStamp) -> None:
+            self._upcoming[repository] = new_stamp
+
+        try:
+            new_stamp = self._index_file(repository, path).write(
+                index,
+                edit,
+                stamp,
+                self._upload_files.temporary_path(),
+                self._upload_files.temporary_path(),
+                announce,
+            )
+            was_listed = bool(index.manifests)
+            edit.apply()
+            self._cache_index(
+                repository,
+                _CachedIndex(new_stamp, b"", index, len(index.entries), index.version),
+            )
+        finally:
+            self._upcoming.pop(repository, None)
+        if bool(index.manifests) != was_listed:
+            self._catalog.note(repository, listed=not was_listed)
 
     def _index_file(self, repository: str, path: Path) -> IndexFile:
         with self._cache_lock:
