@@ -91,7 +91,7 @@ class AsyncRegistryClient(AsyncBlobClient):
         repository: str,
         reference: str | Descriptor,
         *,
-        platform: Platform | str = "linux/amd64",
+        platform: Platform | str | None = None,
     ) -> ImageManifest:
         return await self.run(image(self.driver, repository, reference, platform))
 
@@ -104,7 +104,7 @@ class AsyncRegistryClient(AsyncBlobClient):
     async def put_manifest(
         self,
         repository: str,
-        reference: str,
+        reference: str | Descriptor,
         manifest: ManifestData,
         *,
         media_type: str | None = None,
@@ -113,14 +113,14 @@ class AsyncRegistryClient(AsyncBlobClient):
             self.driver.put_manifest(repository, reference, manifest, media_type=media_type)
         )
 
-    async def delete_manifest(self, repository: str, digest: str) -> None:
+    async def delete_manifest(self, repository: str, digest: str | Descriptor) -> None:
         return await self.run(self.driver.delete_manifest(repository, digest))
 
     async def delete_tag(self, repository: str, tag: str) -> None:
         return await self.run(self.driver.delete_tag(repository, tag))
 
     async def referrers(
-        self, repository: str, digest: str, *, artifact_type: str | None = None
+        self, repository: str, digest: str | Descriptor, *, artifact_type: str | None = None
     ) -> ImageIndex:
         return await self.run(
             self.driver.referrers(repository, digest, artifact_type=artifact_type)

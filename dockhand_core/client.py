@@ -150,6 +150,7 @@ class RegistryClient(BlobClient):
         Raises:
             ManifestUnknown: the manifest does not exist.
             DigestMismatch: the received bytes have another digest.
+            SizeInvalid: the received bytes do not have the size that the descriptor states.
             ManifestInvalid: the received bytes are neither a manifest nor an index.
 
         Follows: "Pulling manifests".
@@ -161,21 +162,26 @@ class RegistryClient(BlobClient):
         repository: str,
         reference: str | Descriptor,
         *,
-        platform: Platform | str = "linux/amd64",
+        platform: Platform | str | None = None,
     ) -> ImageManifest:
         """Fetch the manifest of an image for a platform; an index is searched for the platform.
 
-        A reference to a single image returns that image, whatever its platform: its manifest does
-        not name one.
+        Entries of the index without a platform are tried last, and judged by their image configs,
+        as containerd does. The platform of a single image, too, is that of its config, which is
+        read only if `platform` is given.
 
         Args:
             repository: the repository's name.
             reference: a tag, a digest, or a descriptor.
-            platform: a `Platform`, or `os/architecture[/variant]`.
+            platform: a `Platform`, or `os/architecture[/variant]`. None for `linux/amd64` from an
+                index, and for any single image.
 
         Raises:
             ManifestUnknown: the manifest does not exist.
-            PlatformNotFound: the index lacks the platform; the message lists its platforms.
+            PlatformNotFound: the index or image lacks the platform; the message lists the platforms
+                that there are.
+            ManifestInvalid: there are more than four levels of indexes, or too many entries
+                without a platform.
         """
         return self.run(image(self.driver, repository, reference, platform))
 
@@ -196,7 +202,7 @@ class RegistryClient(BlobClient):
     def put_manifest(
         self,
         repository: str,
-        reference: str,
+        reference: str | Descriptor,
         manifest: ManifestData,
         *,
         media_type: str | None = None,
@@ -206,9 +212,14 @@ class RegistryClient(BlobClient):
         If the manifest has a `subject` and the registry has no referrers API, the manifest is also
         added to the referrers tag of its subject.
 
+        Registries cannot change a tag conditionally. So the referrers tag is read again after the
+        change, and once more after a pause, and what another client has overwritten is added again.
+        One limit remains: a client that reads the tag before this change, and writes it after the
+        pause, removes the change, unless it checks its own work in the same way and so do all.
+
         Args:
             repository: the repository's name.
-            reference: a tag, or the manifest's digest.
+            reference: a tag, or the manifest's digest or descriptor.
             manifest: an `ImageManifest` or `ImageIndex`, bytes (sent unchanged), or a dict.
             media_type: the `Content-Type` to send; None for the media type that the manifest
                 states.
@@ -217,6 +228,9 @@ class RegistryClient(BlobClient):
             ManifestBlobUnknown: the manifest names blobs that the repository does not have.
             ManifestInvalid: `manifest` is not a manifest or index, or the registry refuses it.
             DigestMismatch: `reference` is a digest, but the manifest has another digest.
+            Unsupported: the manifest was pushed, but it cannot be added to the referrers tag of its
+                subject, because this tag is not an index of referrers. In GitLab it is the subject
+                itself.
 
         Follows: "Pushing Manifests", "Pushing Manifests with Subject".
         """
@@ -224,8 +238,15 @@ class RegistryClient(BlobClient):
             self.driver.put_manifest(repository, reference, manifest, media_type=media_type)
         )
 
-    def delete_manifest(self, repository: str, digest: str) -> None:
+    def delete_manifest(self, repository: str, digest: str | Descriptor) -> None:
         """Delete a manifest and every tag that points to it.
+
+        If the registry has no referrers API, the manifest is also removed from the referrers tag of
+        its subject; if that fails, it is logged as a warning.
+
+        Args:
+            repository: the repository's name.
+            digest: the digest or the descriptor of the manifest.
 
         Raises:
             ManifestUnknown: the manifest does not exist.
@@ -247,7 +268,7 @@ class RegistryClient(BlobClient):
         return self.run(self.driver.delete_tag(repository, tag))
 
     def referrers(
-        self, repository: str, digest: str, *, artifact_type: str | None = None
+        self, repository: str, digest: str | Descriptor, *, artifact_type: str | None = None
     ) -> ImageIndex:
         """Fetch the referrers of a manifest, as an index that lists them; it may be empty.
 
@@ -255,8 +276,12 @@ class RegistryClient(BlobClient):
 
         Args:
             repository: the repository's name.
-            digest: the digest of the manifest that the referrers refer to.
+            digest: the digest or the descriptor of the manifest that the referrers refer to.
             artifact_type: list only referrers of this type; None for all.
+
+        Raises:
+            ResponseInvalid: the registry repeats a page, or its reply is not an index.
+            ResponseTooLarge: the list exceeds its limit; the message names the setting.
 
         Follows: "Listing Referrers", "Referrers Tag Schema".
         """

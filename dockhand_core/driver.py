@@ -155,12 +155,17 @@ class RegistryDriver:
         self._cannot("read manifests")
 
     def put_manifest(
-        self, repository: str, reference: str, manifest: ManifestData, *, media_type: str | None
+        self,
+        repository: str,
+        reference: str | Descriptor,
+        manifest: ManifestData,
+        *,
+        media_type: str | None,
     ) -> Flow[PushResult]:
         """Push a manifest or index; its bytes are sent unchanged."""
         self._cannot("push manifests")
 
-    def delete_manifest(self, repository: str, digest: str) -> Flow[None]:
+    def delete_manifest(self, repository: str, digest: str | Descriptor) -> Flow[None]:
         """Delete a manifest and every tag that points to it."""
         self._cannot("delete manifests")
 
@@ -169,7 +174,7 @@ class RegistryDriver:
         self._cannot("delete tags")
 
     def referrers(
-        self, repository: str, digest: str, *, artifact_type: str | None
+        self, repository: str, digest: str | Descriptor, *, artifact_type: str | None
     ) -> Flow[ImageIndex]:
         """Fetch the referrers of a manifest, as an index that lists them."""
         self._cannot("list referrers")

@@ -38,6 +38,12 @@ def _none_to_tuple(value: object) -> object:
     return () if value is None else value
 
 
+def _incomplete_to_none(value: object) -> object:
+    """Treat a platform without operating system or architecture as no platform."""
+    incomplete = isinstance(value, Mapping) and not (value.get("os") and value.get("architecture"))
+    return None if incomplete else value
+
+
 Annotations = Annotated[dict[str, str], BeforeValidator(_none_to_dict)]
 
 
@@ -95,7 +101,7 @@ class Descriptor(Model):
     urls: tuple[str, ...] | None = None
     annotations: Annotations = Field(default_factory=dict)
     data: str | None = None
-    platform: Platform | None = None
+    platform: Annotated[Platform | None, BeforeValidator(_incomplete_to_none)] = None
     artifact_type: str | None = None
 
 
@@ -248,6 +254,12 @@ def parse_manifest(
     if stated is not None and not isinstance(stated, str):
         raise ManifestInvalid("the manifest's mediaType is not a string")
     effective = stated or content_type
+    both = [key for key in ("config", "layers") if body.get(key) is not None]
+    if not stated and both and body.get("manifests") is not None:
+        raise ManifestInvalid(
+            f"the manifest has {both[-1]!r} and 'manifests', but no 'mediaType': its digest would "
+            "stand for a manifest and for an index"
+        )
     if effective in media.INDEXES or (effective not in media.MANIFESTS and "manifests" in body):
         kind = ImageIndex
     elif effective in media.MANIFESTS or "config" in body or "layers" in body:

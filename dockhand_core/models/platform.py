@@ -129,16 +129,22 @@ class Platform(BaseModel):
 
     def best(self, candidates: Iterable[Platform]) -> int | None:
         """Return the position of the candidate that suits this platform best, or None."""
+        ranks = self.ranks(candidates)
+        ranked = [(rank, position) for position, rank in enumerate(ranks) if rank is not None]
+        return min(ranked)[1] if ranked else None
+
+    def ranks(self, candidates: Iterable[Platform]) -> list[int | None]:
+        """Return how well each candidate suits this platform: 0 suits best, None not at all."""
         runnable = [(p.os, p.architecture, p.variant) for p in self.runs()]
-        ranked: list[tuple[int, int]] = []
-        for position, candidate in enumerate(candidates):
+        ranks: list[int | None] = []
+        for candidate in candidates:
             other = candidate.normalized()
             key = (other.os, other.architecture, other.variant)
-            if other.os == "unknown":
-                continue  # the entry describes an attestation, not an image
-            if key in runnable and _same_build(self.os_version, other.os_version):
-                ranked.append((runnable.index(key), position))
-        return min(ranked)[1] if ranked else None
+            # The operating system of an attestation is `unknown`.
+            suits = key in runnable and other.os != "unknown"
+            same_build = _same_build(self.os_version, other.os_version)
+            ranks.append(runnable.index(key) if suits and same_build else None)
+        return ranks
 
     def __str__(self) -> str:
         parts = [self.os, self.architecture, self.variant]

@@ -12,7 +12,13 @@ from urllib.parse import urlsplit
 
 from dockhand_core import Scope
 from dockhand_core.driver import RegistryDriver
-from dockhand_core.errors import BlobUnknown, DigestMismatch, ManifestUnknown, ResponseInvalid
+from dockhand_core.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    DigestMismatch,
+    ManifestUnknown,
+    ResponseInvalid,
+)
 from dockhand_core.flow import Flow, Reply, call
 from dockhand_core.http.headers import next_link
 from dockhand_core.http.urls import one_line, origin_of, redacted_url, resolve_url
@@ -135,10 +141,19 @@ def content_length(reply: Reply) -> int | None:
     return int(size) if size.isdecimal() and len(size) <= 18 else None
 
 
+def announced_digest(reply: Reply) -> Digest | None:
+    """The `Docker-Content-Digest` of a reply; None if it is missing or malformed."""
+    try:
+        return Digest(reply.headers.get("docker-content-digest", ""))
+    except DigestInvalid:
+        return None
+
+
 def check_announced_digest(reply: Reply, digest: Digest, subject: str) -> None:
     """Check that the `Docker-Content-Digest` of a reply is the digest of the content.
 
-    A missing header is ignored, and so is a digest of another algorithm, which cannot be compared.
+    A missing or malformed header is ignored, and so is a digest of another algorithm, which cannot
+    be compared.
 
     Args:
         reply: the reply.
@@ -148,8 +163,8 @@ def check_announced_digest(reply: Reply, digest: Digest, subject: str) -> None:
     Raises:
         DigestMismatch: the two digests differ.
     """
-    announced = reply.headers.get("docker-content-digest")
-    if announced and announced.startswith(f"{digest.algorithm}:") and announced != digest:
+    announced = announced_digest(reply)
+    if announced and announced.algorithm == digest.algorithm and announced != digest:
         raise DigestMismatch(
             f"{subject} has the digest {digest}, but the registry reports {one_line(announced)}",
             expected=digest,

@@ -12,9 +12,12 @@ from dockhand_core.driver import ManifestData
 from dockhand_core.errors import (
     ManifestInvalid,
     RegistryError,
+    ResponseInvalid,
+    SizeInvalid,
     Unsupported,
 )
 from dockhand_core.flow import BytesSource, Flow, Reply, call
+from dockhand_core.http.urls import one_line, redacted_url
 from dockhand_core.models import (
     Descriptor,
     Digest,
@@ -32,6 +35,7 @@ from dockhand_core.models import (
 )
 from dockhand_distribution.base import (
     DistributionBase,
+    announced_digest,
     check_announced_digest,
     content_length,
 )
@@ -52,6 +56,8 @@ class Manifests(DistributionBase):
         """
         reply = yield from self._manifest_call("GET", repository, reference)
         digest = _verified_digest(repository, reference, reply)
+        if isinstance(reference, Descriptor):
+            _check_size(reference, len(reply.body), f"repository {repository}: the manifest")
         return parse_manifest(
             reply.body, media_type=reply.headers.get("content-type"), digest=digest
         )
@@ -59,22 +65,35 @@ class Manifests(DistributionBase):
     def manifest_head(self, repository: str, reference: str | Descriptor) -> Flow[ManifestHead]:
         """Get the digest, size and media type of a manifest from a HEAD reply.
 
-        If the reply lacks one of the headers, the manifest is fetched with GET.
+        If the reply lacks one of the headers, or its `Content-Length` is 0, the manifest is fetched
+        with GET.
+
+        Raises:
+            ResponseInvalid: the `Docker-Content-Digest` of the reply is malformed, and the
+                reference is a tag.
         """
         reply = yield from self._manifest_call("HEAD", repository, reference)
         name = _path_name(reference)
         asked = Digest(name) if ":" in name else None
         if asked is not None:
             check_announced_digest(reply, asked, f"repository {repository}: the manifest")
-        digest = reply.headers.get("docker-content-digest") or asked
+        announced = reply.headers.get("docker-content-digest")
+        digest = announced_digest(reply) or asked
+        if announced and digest is None:
+            raise ResponseInvalid(
+                f"HEAD {redacted_url(reply.url)}: the Docker-Content-Digest is "
+                f"{one_line(announced[:160])!r}, which is not a digest",
+                status=reply.status,
+                repository=repository,
+            )
         size = content_length(reply)
         media_type = reply.headers.get("content-type", "").partition(";")[0].strip()
-        if not digest or size is None or not media_type:
+        if digest is None or not size or not media_type:
             document = yield from self.manifest(repository, reference)
             return ManifestHead(
                 digest=document.digest, size=len(document.raw), media_type=document.media_type
             )
-        return ManifestHead(digest=Digest(digest), size=size, media_type=media_type)
+        return ManifestHead(digest=digest, size=size, media_type=media_type)
 
     def _manifest_call(
         self, method: str, repository: str, reference: str | Descriptor
@@ -92,15 +111,21 @@ class Manifests(DistributionBase):
         )
 
     def _put(
-        self, repository: str, reference: str, manifest: ManifestData, media_type: str | None
+        self,
+        repository: str,
+        reference: str | Descriptor,
+        manifest: ManifestData,
+        media_type: str | None,
     ) -> Flow[tuple[PushResult, ImageManifest | ImageIndex, Reply]]:
         """Push the exact bytes of a manifest; return the result, the parsed manifest, the reply."""
         check_repository(repository)
         raw, document = encode_manifest(manifest, media_type)
-        asked = check_reference(reference)
+        asked = _path_name(reference)
         digest = Digest.of(raw, asked.algorithm if isinstance(asked, Digest) else "sha256")
         if isinstance(asked, Digest):
             check_digest(asked, digest, f"repository {repository}: the manifest to push")
+        if isinstance(reference, Descriptor):
+            _check_size(reference, len(raw), f"repository {repository}: the manifest to push")
         reply = yield from call(
             "PUT",
             f"{repository}/manifests/{asked}",
@@ -137,9 +162,14 @@ class Manifests(DistributionBase):
     def image_config(
         self, repository: str, source: ImageManifest | Descriptor
     ) -> Flow[ImageConfig]:
-        """Read and parse the blob that a manifest's `config` names."""
+        """Read and parse the blob that a manifest's `config` names.
+
+        Raises:
+            SizeInvalid: the blob does not have the size that the descriptor states.
+        """
         descriptor = source.config if isinstance(source, ImageManifest) else source
         raw = yield from self.read_blob(repository, descriptor.digest, max_size=CONFIG_LIMIT)
+        _check_size(descriptor, len(raw), f"repository {repository}: the image config")
         return ImageConfig.parse(raw)
 
 
@@ -148,18 +178,34 @@ def _path_name(reference: str | Descriptor) -> str:
     return reference.digest if isinstance(reference, Descriptor) else check_reference(reference)
 
 
+def _check_size(descriptor: Descriptor, size: int, subject: str) -> None:
+    """Check the size of bytes that have the right digest against their descriptor.
+
+    Raises:
+        SizeInvalid: the descriptor states another size.
+    """
+    if size != descriptor.size:
+        raise SizeInvalid(
+            f"{subject} {descriptor.digest} has {size} bytes, but its descriptor says "
+            f"{descriptor.size}"
+        )
+
+
 def _verified_digest(repository: str, reference: str | Descriptor, reply: Reply) -> Digest:
     """Verify a received manifest, and return its digest.
 
     If the manifest was requested by digest, it must have this digest. If it was requested by tag,
     it must have the digest in the reply's header, so that a truncated or changed body is detected.
+    A header that is malformed, or has an algorithm that cannot be computed here, is ignored.
 
     Raises:
         DigestMismatch: the manifest has another digest.
     """
     asked = _path_name(reference)
-    announced = reply.headers.get("docker-content-digest")
-    expected = Digest(asked) if ":" in asked else Digest(announced) if announced else None
+    announced = announced_digest(reply)
+    if announced is not None and announced.algorithm not in ("sha256", "sha512"):
+        announced = None
+    expected = Digest(asked) if ":" in asked else announced
     actual = Digest.of(reply.body, expected.algorithm if expected else "sha256")
     if expected is not None:
         subject = f"repository {repository}: manifest {asked} ({len(reply.body)} bytes)"
