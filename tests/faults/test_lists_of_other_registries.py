@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +10,17 @@ from typing import Any
 import pytest
 from scripted_server import ReceivedRequest, ScriptedServer, reply
 
-from dockhand_core import RegistryClient, ResponseInvalid, ResponseTooLarge, Unsupported
+from dockhand_core import (
+    RegistryClient,
+    ResponseInvalid,
+    ResponseTooLarge,
+    Unsupported,
+    async_connect,
+    connect,
+)
 
 MakeClient = Callable[..., RegistryClient]
+QUIET = {"driver": "null"}
 ITEMS = [f"v{n}" for n in range(1, 10)]
 Handler = Callable[[ReceivedRequest], bytes]
 
@@ -129,26 +138,31 @@ def test_a_cap_of_the_registrys_own(
     assert both(make_client(server.url), size) == [items, items]
 
 
-def test_all_tags_in_one_reply(make_client: MakeClient, server: ScriptedServer) -> None:
+def test_all_tags_in_one_reply(server: ScriptedServer) -> None:
     """Distribution 2.8 ignores `n`: 300,000 tags come in one reply of 12 MiB, asked for once."""
     tags = [f"release-2024-01-02-build-{n:016}" for n in range(300_000)]
     body = json.dumps({"name": "a/b", "tags": tags}).encode()
     assert len(body) > 12 << 20
     server.handler = lambda request: reply(200, body)
-    client = make_client(server.url)
-    assert list(client.tags("a/b", page_size=100)) == tags
-    assert len(server.requests) == 1
-    assert client.tag_page("a/b", limit=2).items == tuple(tags[:2])
+    with connect(server.url, logging=QUIET) as client:
+        assert list(client.tags("a/b", page_size=100)) == tags
+        assert client.tag_page("a/b", limit=2).items == tuple(tags[:2])
+
+    async def with_async_client() -> list[str]:
+        async with async_connect(server.url, logging=QUIET) as client:
+            return [tag async for tag in client.tags("a/b", page_size=100)]
+
+    assert asyncio.run(with_async_client()) == tags
+    assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize(
     "body",
     [
         b'{"tags":[' + b"[]," * (3 << 20) + b"[]]}",
-        b'{"x":{' + b" " * (9 << 20) + b'},"tags":["v1"]}',
+        b'{"x":' + b"[{}," * (3 << 20) + b'1],"tags":["v1"]}',
         b'{"tags":["v1"' + b" " * (9 << 20),
         b'{"tags":["v1",1' + b" " * (9 << 20) + b"]}",
-        b'{"tags":["v1"]}' + b" " * (9 << 20) + b"x",
         b"\xff" * (9 << 20),
     ],
 )
@@ -157,14 +171,8 @@ def test_a_large_reply_that_is_no_list(
 ) -> None:
     """A large reply is not parsed into objects that take many times its size."""
     server.handler = lambda request: reply(200, body)
-    with pytest.raises(ResponseInvalid, match="list of strings 'tags'"):
+    with pytest.raises(ResponseInvalid, match="/tags/list"):
         list(make_client(server.url).tags("a/b"))
-
-
-def test_a_large_reply_with_escapes(make_client: MakeClient, server: ScriptedServer) -> None:
-    body = b' { "n" : [] , "x" : null,"tags" : [ "v1", "\\u0076\\"2" ]' + b" " * (9 << 20) + b"}"
-    server.handler = lambda request: reply(200, body)
-    assert list(make_client(server.url).tags("a/b")) == ["v1", 'v"2']
 
 
 @pytest.mark.parametrize("size", [None, 2])

@@ -5,9 +5,7 @@ Follows: OCI Distribution Specification 1.1, "Listing Tags", by which a `Link` i
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
 from dockhand_core.errors import RegistryError, ResponseInvalid
@@ -27,7 +25,8 @@ Fetch: TypeAlias = Callable[[int | None, str | None], Flow[Batch]]
 _USUAL_SIZES = frozenset(
     {10, 20, 25, 30, 50, 100, 200, 250, 500, 1000, 2000, 2500, 5000, 10_000, 20_000, 50_000}
 )
-# statuses of a registry that does not accept `last`
+_MAX_NESTED = 100  # objects and lists in a large reply
+# Statuses of a registry that does not accept `last`
 _REFUSED = frozenset({400, 404, 405, 406, 416, 422, 501})
 
 
@@ -126,59 +125,22 @@ def cut_page(items: tuple[str, ...], limit: int | None, after: str | None) -> Pa
 def strings(reply: Reply, key: str) -> tuple[str, ...]:
     """The list of strings in a field of a reply; registries send null for an empty list.
 
-    A large reply may contain nothing but this list and scalar values: parsed, other JSON can take
-    twenty times its size in memory.
+    A large reply may contain little else than the list: parsed, nested JSON can take twenty times
+    its size in memory. Neither tags nor repository names contain brackets.
 
     Raises:
         ResponseInvalid: the field is not a list of strings, or the reply is not JSON.
     """
-    if len(reply.body) > JSON_LIMIT:
-        return tuple(_large_list(reply, key))
+    body = reply.body
+    if len(body) > JSON_LIMIT and body.count(b"[") + body.count(b"{") > _MAX_NESTED:
+        raise ResponseInvalid(
+            f"{redacted_url(reply.url)}: {len(body)} bytes of nested JSON, not a list of strings "
+            f"{key!r}",
+            status=reply.status,
+        )
     found = reply.json().get(key)
     if found is None:
         return ()
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise ResponseInvalid(f"{redacted_url(reply.url)}: {key!r} is not a list of strings")
     return tuple(found)
-
-
-_TOKEN = re.compile(
-    r'\s*(?:("(?:[^"\\\x00-\x1f]|\\.)*")|([{}\[\]:,])|((?:true|false|null|-?[0-9][0-9.eE+-]{0,40})))\s*'
-)
-
-
-def _large_list(reply: Reply, key: str) -> Iterator[str]:
-    """Parse a JSON object with one list of strings, and yield the strings of the field `key`."""
-    invalid = ResponseInvalid(
-        f"{redacted_url(reply.url)}: {len(reply.body)} bytes that are not a JSON object with a "
-        f"list of strings {key!r}, and nothing else of size",
-        status=reply.status,
-    )
-    try:
-        text = reply.body.decode()
-    except ValueError:
-        raise invalid from None
-    name, depth, before, end = "", 0, "", 0
-    for match in _TOKEN.finditer(text):
-        if match.start() != end:
-            break
-        end = match.end()
-        string, mark = match[1], match[2]
-        if mark in ("{", "["):
-            depth += 1
-            if (depth, mark) not in ((1, "{"), (2, "[")):
-                break
-        elif mark in ("}", "]"):
-            depth -= 1
-            if depth == 0 and end == len(text):
-                return
-        elif string is not None and depth == 1 and before != ":":
-            name = json.loads(string)
-        elif depth == 2 and name == key:
-            if string is None:
-                if mark == ",":
-                    continue
-                break
-            yield json.loads(string)
-        before = mark or ""
-    raise invalid
