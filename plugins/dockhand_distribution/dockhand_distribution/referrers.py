@@ -6,30 +6,42 @@ Follows: OCI Distribution Specification 1.1, "Listing Referrers", "Referrers Tag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 
 from dockhand_core.driver import ManifestData
-from dockhand_core.errors import NotFound, RegistryError, ResponseInvalid, Unsupported
+from dockhand_core.errors import (
+    Denied,
+    DockhandError,
+    ManifestInvalid,
+    NotFound,
+    RegistryError,
+    ResponseInvalid,
+    Unauthorized,
+    Unsupported,
+)
 from dockhand_core.flow import Flow, call
-from dockhand_core.http.headers import next_link
+from dockhand_core.http.urls import one_line, redacted_url
 from dockhand_core.models import (
     Descriptor,
     Digest,
     ImageIndex,
-    ImageManifest,
     PushResult,
     check_repository,
     media,
     parse_manifest,
 )
-from dockhand_distribution.manifests import Manifests
+from dockhand_distribution.referrers_tag import ReferrersTag, fallback_tag
 
-# Number of attempts to change the referrers tag, which another client may overwrite each time.
-ATTEMPTS = 4
+__all__ = ["Referrers", "fallback_tag"]
+
 MAX_PAGES = 1000
+# Statuses of registries without the referrers API, beside 404 and 405.
+_NO_API = frozenset({400, 406, 501})
+
+_log = logging.getLogger("dockhand.distribution")
 
 
-class Referrers(Manifests):
+class Referrers(ReferrersTag):
     """The operations on referrers.
 
     The first reply that shows whether the registry has the referrers API is remembered.
@@ -38,7 +50,12 @@ class Referrers(Manifests):
     _has_api: bool | None = None
 
     def put_manifest(
-        self, repository: str, reference: str, manifest: ManifestData, *, media_type: str | None
+        self,
+        repository: str,
+        reference: str | Descriptor,
+        manifest: ManifestData,
+        *,
+        media_type: str | None,
     ) -> Flow[PushResult]:
         """Push a manifest, and add it to the referrers tag of its subject if necessary.
 
@@ -52,40 +69,89 @@ class Referrers(Manifests):
             yield from self._add_referrer(repository, document, result.digest)
         return result
 
-    def delete_manifest(self, repository: str, digest: str) -> Flow[None]:
-        """Delete a manifest by digest, and remove it from the referrers tag of its subject."""
+    def delete_manifest(self, repository: str, digest: str | Descriptor) -> Flow[None]:
+        """Delete a manifest by digest, and remove it from the referrers tag of its subject.
+
+        The DELETE is sent whatever the other requests bring: the stored manifest may be damaged, or
+        the registry may refuse to list referrers. Their failures are logged.
+        """
         check_repository(repository)
-        known = Digest(digest)
-        document = yield from self._listed_in_tag(repository, known)
+        known = _digest_of(digest)
+        subject = None
+        try:
+            subject = yield from self._subject_in_tag(repository, known)
+        except DockhandError as error:
+            # usually the DELETE raises the same error
+            _log.info(
+                "repository %s: the referrers tag is not changed for %s, which is deleted: %s",
+                repository,
+                known,
+                error,
+            )
         yield from self._delete_content(repository, "manifest", known)
-        if document is not None:
-            yield from self._remove_referrer(repository, document, known)
+        if subject is None:
+            return
+        try:
+            yield from self._remove_referrer(repository, subject, known)
+        except DockhandError as error:
+            _log.warning(
+                "repository %s: %s was deleted, but may still be listed in the tag %s: %s",
+                repository,
+                known,
+                fallback_tag(subject),
+                error,
+            )
 
     def referrers(
-        self, repository: str, digest: str, *, artifact_type: str | None
+        self, repository: str, digest: str | Descriptor, *, artifact_type: str | None
     ) -> Flow[ImageIndex]:
         """Fetch all referrers with the API or, if the registry has no API, from the referrers tag.
 
         Distribution 2.8 and 3.1 have no API. They answer with a plain 404, even without valid
         credentials.
+
+        Raises:
+            Unauthorized, Denied: the registry refuses to list the referrers, and has no referrers
+                tag for the manifest.
         """
         check_repository(repository)
-        subject = Digest(digest)
+        subject = _digest_of(digest)
         found: tuple[Descriptor, ...] | None = None
+        refused: RegistryError | None = None
         if self._has_api is not False:
-            found = yield from self._from_api(repository, subject, artifact_type)
+            try:
+                found = yield from self.limited(
+                    self._from_api(repository, subject, artifact_type), objects=True
+                )
+            except (Denied, Unauthorized) as error:
+                # The registry may refuse an endpoint that it does not know.
+                refused = error
         if found is None:
-            index = yield from self._from_tag(repository, subject)
-            found = index.manifests
-        kept = [d for d in found if artifact_type is None or d.artifact_type == artifact_type]
-        return ImageIndex(manifests=tuple(kept))
+            index = yield from self._from_tag(repository, subject, refused)
+            found = tuple(_of_type(index.manifests, artifact_type))
+        return ImageIndex(manifests=found)
+
+    def _from_tag(
+        self, repository: str, subject: Digest, refused: RegistryError | None
+    ) -> Flow[ImageIndex]:
+        try:
+            index = yield from self._tag_index(repository, subject)
+        except (Denied, Unauthorized):
+            if refused is None:
+                raise
+            index = None
+        if refused is not None and (index is None or not index.manifests):
+            raise refused  # an empty list would look as if there were no referrers
+        return index or ImageIndex()
 
     def _from_api(
         self, repository: str, subject: Digest, artifact_type: str | None
     ) -> Flow[tuple[Descriptor, ...] | None]:
-        path = f"{repository}/referrers/{subject}"
+        """Fetch all pages of the API; return None if the registry does not seem to have it."""
+        start = path = f"{repository}/referrers/{subject}"
         query = [("artifactType", artifact_type)] if artifact_type else []
         found: list[Descriptor] = []
+        asked: set[str] = set()
         for _ in range(MAX_PAGES):
             try:
                 reply = yield from call(
@@ -97,95 +163,73 @@ class Referrers(Manifests):
                     kind="referrers",
                     repository=repository,
                 )
-            except (NotFound, Unsupported):
-                self._has_api = False
+            except RegistryError as error:
+                if path != start or not self._lacks_api(error):
+                    raise
                 return None
-            document = parse_manifest(reply.body, media_type=reply.headers.get("content-type"))
+            try:
+                document = parse_manifest(reply.body, media_type=reply.headers.get("content-type"))
+            except ManifestInvalid as error:
+                raise ResponseInvalid(
+                    f"{redacted_url(reply.url)}: the referrers are not an index: "
+                    f"{one_line(str(error))}"
+                ) from None
             if not isinstance(document, ImageIndex):
-                raise ResponseInvalid(f"repository {repository}: the referrers are not an index")
+                raise ResponseInvalid(
+                    f"{redacted_url(reply.url)}: the referrers are not an index, but a manifest"
+                )
             self._has_api = True
-            found += document.manifests
-            following = next_link(reply.headers)
+            found += _of_type(document.manifests, artifact_type)
+            following = self.next_page_url(reply, start)
             if following is None:
                 return tuple(found)
+            if following in asked:
+                raise ResponseInvalid(
+                    f"repository {repository}: the pages of referrers lead in a circle: "
+                    f"{redacted_url(following)} comes twice"
+                )
+            asked.add(following)
             path, query = following, []
         raise ResponseInvalid(f"repository {repository}: more than {MAX_PAGES} pages of referrers")
 
-    def _from_tag(self, repository: str, subject: Digest) -> Flow[ImageIndex]:
-        try:
-            document = yield from self.manifest(repository, fallback_tag(subject))
-        except NotFound:
-            return ImageIndex()
-        return document if isinstance(document, ImageIndex) else ImageIndex()
+    def _lacks_api(self, error: RegistryError) -> bool:
+        """Whether an error means that the referrers tag is to be read instead.
 
-    def _add_referrer(
-        self, repository: str, document: ImageManifest | ImageIndex, digest: Digest
-    ) -> Flow[None]:
-        config = document.config.media_type if isinstance(document, ImageManifest) else None
-        entry = Descriptor(
-            media_type=document.media_type,
-            digest=digest,
-            size=len(document.raw),
-            annotations=document.annotations,
-            artifact_type=document.artifact_type or config,
-        )
-        yield from self._edit_tag(
-            repository,
-            document,
-            lambda old: (*(d for d in old if d.digest != digest), entry),
-        )
-
-    def _remove_referrer(
-        self, repository: str, document: ImageManifest | ImageIndex, digest: Digest
-    ) -> Flow[None]:
-        yield from self._edit_tag(
-            repository, document, lambda old: tuple(d for d in old if d.digest != digest)
-        )
-
-    def _edit_tag(
-        self,
-        repository: str,
-        document: ImageManifest | ImageIndex,
-        edit: Callable[[tuple[Descriptor, ...]], tuple[Descriptor, ...]],
-    ) -> Flow[None]:
-        """Change the referrers tag, and repeat this until the tag has the change.
-
-        Registries have no conditional write of a tag, so another client may overwrite the change.
+        A 404 with the code NAME_UNKNOWN or MANIFEST_UNKNOWN is about this repository or manifest
+        alone. After a 400 or 406, the API may work for another request. So only other errors are
+        remembered.
         """
-        assert document.subject is not None
-        subject = document.subject.digest
-        for _ in range(ATTEMPTS):
-            index = yield from self._from_tag(repository, subject)
-            wanted = edit(index.manifests)
-            if {d.digest for d in wanted} == {d.digest for d in index.manifests}:
-                return
-            yield from self.put_manifest(
-                repository,
-                fallback_tag(subject),
-                index.model_copy(update={"manifests": wanted}),
-                media_type=None,
-            )
+        if type(error) is NotFound or isinstance(error, Unsupported):
+            self._has_api = False
+            return True
+        return isinstance(error, NotFound) or error.status in _NO_API
 
-    def _listed_in_tag(
-        self, repository: str, digest: Digest
-    ) -> Flow[ImageManifest | ImageIndex | None]:
-        """Fetch a manifest if its deletion has to change a referrers tag; otherwise return None."""
+    def _subject_in_tag(self, repository: str, digest: Digest) -> Flow[Digest | None]:
+        """The subject of a manifest, if its referrers tag may list the manifest; otherwise None."""
         if self._has_api:
             return None
-        try:
-            document = yield from self.manifest(repository, digest)
-        except RegistryError:
-            return None  # the following DELETE raises the right error, if any
+        document = yield from self.manifest(repository, digest)
         if document.subject is None:
             return None
+        subject = document.subject.digest
         if self._has_api is None:
-            yield from self._from_api(repository, document.subject.digest, None)
-        return None if self._has_api else document
+            try:
+                yield from self.limited(self._from_api(repository, subject, None), objects=True)
+            except DockhandError as error:
+                _log.info(
+                    "repository %s: the registry does not list the referrers of %s, so its "
+                    "referrers tag is changed: %s",
+                    repository,
+                    subject,
+                    error,
+                )
+        return None if self._has_api else subject
 
 
-def fallback_tag(subject: Digest) -> str:
-    """The referrers tag of a manifest, such as `sha256-0123…`.
+def _digest_of(digest: str | Descriptor) -> Digest:
+    return digest.digest if isinstance(digest, Descriptor) else Digest(digest)
 
-    The algorithm is cut off after 32 characters, the encoded part after 64.
-    """
-    return f"{subject.algorithm[:32]}-{subject.encoded[:64]}"
+
+def _of_type(entries: tuple[Descriptor, ...], artifact_type: str | None) -> list[Descriptor]:
+    """The entries of an artifact type, or all; registries may ignore the filter."""
+    return [d for d in entries if artifact_type is None or d.artifact_type == artifact_type]

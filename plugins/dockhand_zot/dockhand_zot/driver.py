@@ -22,6 +22,7 @@ from dockhand_core.errors import (
 )
 from dockhand_core.flow import Flow, Reply, discard, drain
 from dockhand_core.models import (
+    Descriptor,
     Digest,
     Page,
     PushResult,
@@ -138,7 +139,12 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
     # -- manifests ---------------------------------------------------------------------------
 
     def put_manifest(
-        self, repository: str, reference: str, manifest: ManifestData, *, media_type: str | None
+        self,
+        repository: str,
+        reference: str | Descriptor,
+        manifest: ManifestData,
+        *,
+        media_type: str | None,
     ) -> Flow[PushResult]:
         """Push a manifest.
 
@@ -164,7 +170,7 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
                 '"http": {"compat": ["docker2s2"]}'
             ) from error
 
-    def _is_pushed(self, repository: str, reference: str, raw: bytes) -> Flow[bool]:
+    def _is_pushed(self, repository: str, reference: str | Descriptor, raw: bytes) -> Flow[bool]:
         try:
             head = yield from self.manifest_head(repository, reference)
         except RegistryError:

@@ -103,6 +103,16 @@ class Search(Extensions):
         **variables: Any,
     ) -> Flow[None]:
         """Fetch all pages of a query; pass each to `take`, which returns its number of items."""
+        yield from self.limited(self._walk_pages(query, key, take, sort, variables), objects=True)
+
+    def _walk_pages(
+        self,
+        query: str,
+        key: str,
+        take: Callable[[Mapping[str, Any], Reply], int],
+        sort: str,
+        variables: Mapping[str, Any],
+    ) -> Flow[None]:
         seen = 0
         for _ in range(_MAX_PAGES):
             page = {"limit": PAGE, "offset": seen, "sortBy": sort}
