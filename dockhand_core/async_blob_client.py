@@ -11,8 +11,7 @@ from dockhand_core.blob_client import READ_LIMIT, BlobClient
 from dockhand_core.driver import AnyBlobData, RegistryDriver
 from dockhand_core.flow import Flow, Progress
 from dockhand_core.http.runners import AsyncRunner
-from dockhand_core.models import PushResult, Upload
-from dockhand_core.operations import exists
+from dockhand_core.models import Descriptor, PushResult, Upload
 
 __all__ = ["AsyncBlobClient", "copy_docstrings"]
 
@@ -32,36 +31,51 @@ class AsyncBlobClient:
 
     # -- blobs -----------------------------------------------------------------------------
 
-    async def read_blob(self, repository: str, digest: str, *, max_size: int = READ_LIMIT) -> bytes:
+    async def read_blob(
+        self, repository: str, digest: str | Descriptor, *, max_size: int = READ_LIMIT
+    ) -> bytes:
         return await self.run(self.driver.read_blob(repository, digest, max_size=max_size))
 
     def open_blob(
-        self, repository: str, digest: str, *, offset: int = 0, verify: bool = True
+        self,
+        repository: str,
+        digest: str | Descriptor,
+        *,
+        offset: int = 0,
+        verify: bool = True,
+        max_size: int | None = None,
     ) -> AsyncBlobReader:
-        return AsyncBlobReader(self._runner, self.driver, repository, digest, offset, verify)
+        return AsyncBlobReader(
+            self._runner, self.driver, repository, digest, offset, verify, max_size
+        )
 
     async def download_blob(
         self,
         repository: str,
-        digest: str,
+        digest: str | Descriptor,
         path: str | Path,
         *,
         progress: Progress | None = None,
+        max_size: int | None = None,
     ) -> Path:
         return await self.run(
-            self.driver.download_blob(repository, digest, Path(path), progress=progress)
+            self.driver.download_blob(
+                repository, digest, Path(path), progress=progress, max_size=max_size
+            )
         )
 
-    async def blob_size(self, repository: str, digest: str) -> int:
+    async def blob_size(self, repository: str, digest: str | Descriptor) -> int:
         return await self.run(self.driver.blob_size(repository, digest))
 
-    async def blob_exists(self, repository: str, digest: str) -> bool:
-        return await self.run(exists(self.driver.blob_size(repository, digest)))
+    async def blob_exists(self, repository: str, digest: str | Descriptor) -> bool:
+        return await self.run(self.driver.blob_exists(repository, digest))
 
-    async def delete_blob(self, repository: str, digest: str) -> None:
+    async def delete_blob(self, repository: str, digest: str | Descriptor) -> None:
         return await self.run(self.driver.delete_blob(repository, digest))
 
-    async def mount_blob(self, repository: str, digest: str, source: str) -> PushResult | Upload:
+    async def mount_blob(
+        self, repository: str, digest: str | Descriptor, source: str
+    ) -> PushResult | Upload:
         return await self.run(self.driver.mount_blob(repository, digest, source))
 
     # -- uploads ---------------------------------------------------------------------------

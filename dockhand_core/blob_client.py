@@ -9,8 +9,7 @@ from dockhand_core.blob_io import BlobReader, BlobWriter
 from dockhand_core.driver import BlobData, RegistryDriver
 from dockhand_core.flow import Flow, Progress
 from dockhand_core.http.runners import SyncRunner
-from dockhand_core.models import PushResult, Upload
-from dockhand_core.operations import exists
+from dockhand_core.models import Descriptor, PushResult, Upload
 
 __all__ = ["READ_LIMIT", "BlobClient"]
 
@@ -37,17 +36,20 @@ class BlobClient:
 
     # -- blobs -----------------------------------------------------------------------------
 
-    def read_blob(self, repository: str, digest: str, *, max_size: int = READ_LIMIT) -> bytes:
+    def read_blob(
+        self, repository: str, digest: str | Descriptor, *, max_size: int = READ_LIMIT
+    ) -> bytes:
         """Read a whole blob into memory, and verify it against its digest.
 
         Args:
             repository: the repository's name.
-            digest: the blob's digest.
+            digest: the blob's digest, or its descriptor, whose `size` is then the exact size.
             max_size: maximum size of the blob in bytes.
 
         Raises:
             BlobUnknown: the blob does not exist.
-            ResponseTooLarge: the blob has more than `max_size` bytes.
+            ResponseTooLarge: the blob has more than `max_size` bytes, or more than its descriptor
+                states.
             DigestMismatch: the received bytes have another digest.
 
         Follows: "Pulling blobs".
@@ -55,7 +57,13 @@ class BlobClient:
         return self.run(self.driver.read_blob(repository, digest, max_size=max_size))
 
     def open_blob(
-        self, repository: str, digest: str, *, offset: int = 0, verify: bool = True
+        self,
+        repository: str,
+        digest: str | Descriptor,
+        *,
+        offset: int = 0,
+        verify: bool = True,
+        max_size: int | None = None,
     ) -> BlobReader:
         """Make a reader that streams a blob; use it in a `with` statement.
 
@@ -64,38 +72,48 @@ class BlobClient:
 
         Args:
             repository: the repository's name.
-            digest: the blob's digest.
+            digest: the blob's digest, or its descriptor, whose `size` is then the exact size.
             offset: number of bytes to skip at the start of the blob; requires `verify=False`,
                 because a part of a blob has no digest.
             verify: whether to compare the digest at the end of the blob.
+            max_size: maximum size of the blob in bytes; by default the size in the descriptor, or
+                else the size that the registry announces, or 4 GiB if it announces none.
 
         Raises:
             BlobUnknown: the blob does not exist; raised on entering the `with` statement.
-            DigestMismatch: the bytes have another digest; raised at the end of the blob.
+            RangeInvalid: the blob ends before `offset`.
+            ResponseTooLarge: the blob has more bytes than are allowed; raised at the first of them,
+                or on entering the `with` statement if the registry announces too many.
+            DigestMismatch: the bytes have another digest, or are fewer than the descriptor states;
+                raised at the end of the blob.
 
         Follows: "Pulling blobs".
         """
-        return BlobReader(self._runner, self.driver, repository, digest, offset, verify)
+        return BlobReader(self._runner, self.driver, repository, digest, offset, verify, max_size)
 
     def download_blob(
         self,
         repository: str,
-        digest: str,
+        digest: str | Descriptor,
         path: str | Path,
         *,
         progress: Progress | None = None,
+        max_size: int | None = None,
     ) -> Path:
         """Download a blob into a file, which appears only when it is complete and verified.
 
         Until then the bytes are written to `<path>.<first 16 hex digits of the digest>.part`. If an
-        earlier download left such a partial file, the download resumes at its end.
+        earlier download left such a partial file, the download resumes at its end; if the complete
+        file then has a wrong digest, the download begins anew once.
 
         Args:
             repository: the repository's name.
-            digest: the blob's digest.
+            digest: the blob's digest, or its descriptor, whose `size` is then the exact size.
             path: the file to write; an existing file is replaced.
             progress: called with the number of bytes received so far and the blob's size in bytes
                 (None if it is unknown).
+            max_size: maximum size of the blob in bytes; by default the size in the descriptor, or
+                else the size that the registry announces, or 4 GiB if it announces none.
 
         Returns:
             `path`.
@@ -103,29 +121,36 @@ class BlobClient:
         Raises:
             BlobUnknown: the blob does not exist.
             DigestMismatch: the received bytes have another digest; the partial file was deleted.
-            OSError: the file cannot be written.
+            ResponseTooLarge: the blob has more bytes than are allowed; the partial file was
+                deleted.
+            DockhandError: another download is writing to the partial file; or that path is a link,
+                a device or a file of another user, which is not written to.
+            OSError: `path` is a folder, its folder does not exist, or a file cannot be written.
 
         Follows: "Pulling blobs".
         """
         return self.run(
-            self.driver.download_blob(repository, digest, Path(path), progress=progress)
+            self.driver.download_blob(
+                repository, digest, Path(path), progress=progress, max_size=max_size
+            )
         )
 
-    def blob_size(self, repository: str, digest: str) -> int:
+    def blob_size(self, repository: str, digest: str | Descriptor) -> int:
         """Fetch the size of a blob in bytes.
 
         Raises:
             BlobUnknown: the blob does not exist.
+            ResponseInvalid: the registry does not announce the size.
 
         Follows: "Checking if content exists in the registry".
         """
         return self.run(self.driver.blob_size(repository, digest))
 
-    def blob_exists(self, repository: str, digest: str) -> bool:
+    def blob_exists(self, repository: str, digest: str | Descriptor) -> bool:
         """Whether a blob exists in the repository."""
-        return self.run(exists(self.driver.blob_size(repository, digest)))
+        return self.run(self.driver.blob_exists(repository, digest))
 
-    def delete_blob(self, repository: str, digest: str) -> None:
+    def delete_blob(self, repository: str, digest: str | Descriptor) -> None:
         """Delete a blob from a repository.
 
         Raises:
@@ -136,12 +161,14 @@ class BlobClient:
         """
         return self.run(self.driver.delete_blob(repository, digest))
 
-    def mount_blob(self, repository: str, digest: str, source: str) -> PushResult | Upload:
+    def mount_blob(
+        self, repository: str, digest: str | Descriptor, source: str
+    ) -> PushResult | Upload:
         """Mount a blob from another repository of the same registry, without uploading it.
 
         Args:
             repository: the repository that the blob is added to.
-            digest: the blob's digest.
+            digest: the blob's digest or descriptor.
             source: the repository that has the blob.
 
         Returns:

@@ -18,6 +18,7 @@ from dockhand_core.flow.checks import described, dispose, is_flow
 from dockhand_core.http.runners import AsyncRunner, SyncRunner
 from dockhand_core.http.urls import one_line
 from dockhand_core.models import (
+    Descriptor,
     Digest,
     Hasher,
     Page,
@@ -115,13 +116,16 @@ class ReaderState:
         self,
         driver: RegistryDriver,
         repository: str,
-        digest: str,
+        blob: str | Descriptor,
         offset: int,
         verify: bool,
+        max_size: int | None,
         attempts: Attempts,
     ) -> None:
         self._driver, self._repository = driver, check_repository(repository)
-        self.digest = Digest(digest)
+        self._blob = blob
+        self._options = {} if max_size is None else {"max_size": max_size}
+        self.digest = Digest(blob.digest if isinstance(blob, Descriptor) else blob)
         if offset and verify:
             raise DockhandError("open_blob: offset needs verify=False: a part has no digest")
         if offset < 0:
@@ -135,7 +139,7 @@ class ReaderState:
     def connect(self) -> Flow[Reply]:
         """Request the blob, starting at the current position."""
         reply = yield from self._driver.open_blob(
-            self._repository, self.digest, offset=self.position
+            self._repository, self._blob, offset=self.position, **self._options
         )
         if reply.stream.length is not None:
             self.size = self.position + reply.stream.length
@@ -195,14 +199,14 @@ class Reader(Generic[R]):
         runner: R,
         driver: RegistryDriver,
         repository: str,
-        digest: str,
+        blob: str | Descriptor,
         offset: int,
         verify: bool,
+        max_size: int | None,
     ) -> None:
         self._runner: R = runner
-        self._state = ReaderState(
-            driver, repository, digest, offset, verify, runner.endpoint.retry.attempts()
-        )
+        attempts = runner.endpoint.retry.attempts()
+        self._state = ReaderState(driver, repository, blob, offset, verify, max_size, attempts)
         self._buffer = ReadBuffer()
         self._reply: Reply | None = None
         self._open = True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NoReturn, TypeAlias, 
 
 from pydantic import BaseModel, ConfigDict
 
-from dockhand_core.errors import Unsupported
+from dockhand_core.errors import NotFound, Unsupported
 from dockhand_core.flow import LIST_LIMIT, Flow, ListBudget, Progress, Reply, RetryPolicy
 from dockhand_core.models import (
     ApiVersion,
@@ -43,7 +43,7 @@ AnyBlobData: TypeAlias = BlobData | AsyncIterable[bytes]
 ManifestData: TypeAlias = ImageManifest | ImageIndex | bytes | dict[str, Any]
 
 _OBJECTS = 32 << 20  # bytes; the least limit on a list of objects, unless `list_limit` is lower
-CHUNK = 8 << 20  # bytes; size of an upload's chunks, kept in memory so that one can be resent
+CHUNK = 8 << 20  # bytes; default size of an upload's chunks, of which one is kept in memory
 
 
 class RegistryDriver:
@@ -79,6 +79,7 @@ class RegistryDriver:
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.retry = RetryPolicy()
+        self.chunk_size = CHUNK
 
     @classmethod
     def base_uri(cls, settings: Any) -> str:
@@ -185,29 +186,52 @@ class RegistryDriver:
         """Fetch the configuration of an image."""
         self._cannot("read blobs")
 
-    def open_blob(self, repository: str, digest: str, *, offset: int) -> Flow[Reply]:
+    def open_blob(
+        self,
+        repository: str,
+        digest: str | Descriptor,
+        *,
+        offset: int,
+        max_size: int | None = None,
+    ) -> Flow[Reply]:
         """Request a blob from byte `offset` on; the reply's body is left unread, for streaming."""
         self._cannot("read blobs")
 
-    def read_blob(self, repository: str, digest: str, *, max_size: int) -> Flow[bytes]:
+    def read_blob(self, repository: str, digest: str | Descriptor, *, max_size: int) -> Flow[bytes]:
         """Read a whole blob into memory, and verify it against its digest."""
         self._cannot("read blobs")
 
     def download_blob(
-        self, repository: str, digest: str, path: Path, *, progress: Progress | None
+        self,
+        repository: str,
+        digest: str | Descriptor,
+        path: Path,
+        *,
+        progress: Progress | None,
+        max_size: int | None = None,
     ) -> Flow[Path]:
         """Download a blob into a file, which appears only when it is complete and verified."""
         self._cannot("read blobs")
 
-    def blob_size(self, repository: str, digest: str) -> Flow[int]:
+    def blob_size(self, repository: str, digest: str | Descriptor) -> Flow[int]:
         """Fetch the size of a blob in bytes."""
         self._cannot("read blobs")
 
-    def delete_blob(self, repository: str, digest: str) -> Flow[None]:
+    def blob_exists(self, repository: str, digest: str | Descriptor) -> Flow[bool]:
+        """Whether a blob exists; by default, whether it has a size."""
+        try:
+            yield from self.blob_size(repository, digest)
+        except NotFound:
+            return False
+        return True
+
+    def delete_blob(self, repository: str, digest: str | Descriptor) -> Flow[None]:
         """Delete a blob from a repository."""
         self._cannot("delete blobs")
 
-    def mount_blob(self, repository: str, digest: str, source: str) -> Flow[PushResult | Upload]:
+    def mount_blob(
+        self, repository: str, digest: str | Descriptor, source: str
+    ) -> Flow[PushResult | Upload]:
         """Mount a blob from the repository `source`; if that fails, begin an upload of the blob."""
         self._cannot("mount blobs")
 

@@ -53,8 +53,9 @@ def error_from_reply(
 ) -> errors.RegistryError:
     """Make the exception for an error reply.
 
-    A status of 500 or above always gives `ServerError`. For a lower status, the first known error
-    code in the body decides. If the body has none, the status decides, and for a 404 also `kind`.
+    A status of 500 or above, 401, 416 or 429 decides alone. With another status, the first known
+    error code in the body decides, unless it contradicts the status. Without such a code the status
+    decides, and for a 404 also `kind`.
 
     Args:
         method: the request's HTTP method.
@@ -78,8 +79,8 @@ def error_from_reply(
     found: type[errors.RegistryError]
     if status >= 500:
         found = errors.ServerError
-    elif status == 401 and known == "UNSUPPORTED":
-        found = errors.Unauthorized  # zot answers 401 UNSUPPORTED to a bad token
+    elif known is not None and _contradicts(errors.RegistryError.by_code[known], status):
+        found = _BY_KIND.get(kind, errors.NotFound) if status == 404 else _BY_STATUS[status]
     elif known:
         found = errors.RegistryError.by_code[known]
     elif status == 404:
@@ -113,6 +114,29 @@ def error_from_reply(
         retry_after=retry_after(headers),
         attempts=attempts,
     )
+
+
+# Statuses that mean one thing, whatever code comes along: zot answers 401 UNSUPPORTED to a bad
+# token, and a 416 has the code BLOB_UNKNOWN (crane), SIZE_INVALID (olareg) or BLOB_UPLOAD_INVALID
+# (gitea).
+_UNAMBIGUOUS = frozenset({401, 416, 429})
+_NEVER_ON_404 = (
+    errors.Unauthorized,
+    errors.TooManyRequests,
+    errors.RangeInvalid,
+    errors.SizeInvalid,
+    errors.NameInvalid,
+    errors.TagInvalid,
+    errors.DigestInvalid,
+)
+
+
+def _contradicts(code: type[errors.RegistryError], status: int) -> bool:
+    """Whether the error of a code cannot be the reason for a status."""
+    if status == 404:
+        return issubclass(code, _NEVER_ON_404)
+    absent = issubclass(code, errors.NotFound)
+    return status in _UNAMBIGUOUS or (absent and status in (403, 405, 413))
 
 
 def decoded_body(headers: Mapping[str, str], body: bytes, limit: int) -> bytes:

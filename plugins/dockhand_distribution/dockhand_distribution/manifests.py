@@ -168,7 +168,7 @@ class Manifests(DistributionBase):
             SizeInvalid: the blob does not have the size that the descriptor states.
         """
         descriptor = source.config if isinstance(source, ImageManifest) else source
-        raw = yield from self.read_blob(repository, descriptor.digest, max_size=CONFIG_LIMIT)
+        raw = yield from self.read_blob(repository, descriptor, max_size=CONFIG_LIMIT)
         _check_size(descriptor, len(raw), f"repository {repository}: the image config")
         return ImageConfig.parse(raw)
 

@@ -6,7 +6,7 @@ Follows: OCI Distribution Specification 1.1, as zot implements it.
 from __future__ import annotations
 
 from dockhand_distribution import DistributionDriver
-from dockhand_distribution.blobs import size_missing
+from dockhand_distribution.blob_body import BlobLimit
 from dockhand_distribution.manifests import encode_manifest
 from dockhand_distribution.pages import cut_page
 
@@ -20,7 +20,7 @@ from dockhand_core.errors import (
     RegistryError,
     Unauthorized,
 )
-from dockhand_core.flow import Flow, Reply, discard, drain
+from dockhand_core.flow import Flow, Reply
 from dockhand_core.models import (
     Descriptor,
     Digest,
@@ -30,12 +30,10 @@ from dockhand_core.models import (
     check_repository,
     check_tag,
 )
+from dockhand_core.operations import exists
 from dockhand_zot.clients import AsyncZotClient, ZotClient
 from dockhand_zot.preferences import ApiKeys, Preferences
 from dockhand_zot.vulnerabilities import Scans
-
-# Bytes. A reply up to this size is read to its end, so that its connection can be reused.
-_SMALL = 64 << 10
 
 __all__ = ["ZotDriver"]
 
@@ -86,30 +84,28 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
 
     # -- blobs -------------------------------------------------------------------------------
 
-    def blob_size(self, repository: str, digest: str) -> Flow[int]:
+    def blob_size(self, repository: str, digest: str | Descriptor) -> Flow[int]:
         """Get the size of a blob from the headers of a GET reply.
 
         A HEAD would have side effects, and so would a GET of a range: if any readable repository
         has the blob, zot links it into this repository, which it creates if necessary.
         """
-        reply = yield from super().open_blob(repository, digest, offset=0)
-        size: int | None = reply.stream.length
-        if size is not None and size <= _SMALL:
-            yield from drain(reply.stream, lambda _: None)  # keeps the connection open
-        else:
-            yield from discard(reply.stream)
-        if size is None:
-            raise size_missing(repository, digest)
-        return size
+        return (yield from self._size_by_get(repository, BlobLimit.of(digest).digest))
 
-    def open_blob(self, repository: str, digest: str, *, offset: int) -> Flow[Reply]:
+    def blob_exists(self, repository: str, digest: str | Descriptor) -> Flow[bool]:
+        """Whether a repository has a blob; like `blob_size`, by a GET."""
+        return (yield from exists(self.blob_size(repository, digest)))
+
+    def _request_blob(
+        self, repository: str, limit: BlobLimit, offset: int, *, ranged: bool = True
+    ) -> Flow[Reply]:
         """Request a blob, or its bytes from `offset` on, with GET; the body is left unread.
 
         Before a range is requested, `blob_size` checks that this repository has the blob.
         """
-        if offset:
-            yield from self.blob_size(repository, digest)
-        return (yield from super().open_blob(repository, digest, offset=offset))
+        if offset and ranged:
+            yield from self.blob_size(repository, limit.digest)
+        return (yield from super()._request_blob(repository, limit, offset, ranged=ranged))
 
     def _exists_for_push(self, repository: str, digest: Digest) -> Flow[bool]:
         """Whether zot has a blob, so that its push can be skipped.
@@ -117,11 +113,7 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
         A HEAD is sent, because its side effect helps here: if another repository has the blob, zot
         links it into this one.
         """
-        try:
-            yield from super().blob_size(repository, digest)
-        except NotFound:
-            return False
-        return True
+        return (yield from exists(self._head_blob(repository, digest)))
 
     def upload_chunk(self, upload: Upload, data: bytes) -> Flow[Upload]:
         """Append bytes to an upload with PATCH.

@@ -1,0 +1,240 @@
+"""The partial file of a download: opened safely, locked, hashed, and renamed when it is verified.
+
+The folder may be shared with other users, so the file's name may stand for something else: a link
+to a file of this user's, a FIFO, a device. Nothing of the kind is followed or written to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from dockhand_core.errors import DockhandError
+from dockhand_core.flow import BLOCK, Progress
+from dockhand_core.models import Digest, Hasher, check_hash
+
+__all__ = ["DownloadFileRefused", "PartialFile"]
+
+_ATTEMPTS = 10  # to open the file, if other downloads finish or delete it in between
+# Some of these flags do not exist on Windows.
+_FLAGS = os.O_RDWR | os.O_CREAT
+for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+    _FLAGS |= getattr(os, _name, 0)
+
+
+class DownloadFileRefused(DockhandError, OSError):
+    """A file of a download is not one that can be written safely, such as a symbolic link."""
+
+
+class PartialFile:
+    """The partial file of a download, and the hash of the bytes in it.
+
+    Its name is `<destination>.<first 16 hex digits of the digest>.part`. Only its owner can read
+    it; the destination gets the usual mode of a new file.
+
+    Args:
+        destination: the path that the file gets when it is verified.
+        digest: the expected digest of the whole blob.
+
+    Attributes:
+        path: the path of the partial file.
+        size: the size of the partial file, in bytes.
+        inherited: the number of bytes in it that an earlier download left.
+    """
+
+    def __init__(self, destination: Path, digest: Digest) -> None:
+        self._destination = destination
+        self.path = destination.parent / f"{destination.name}.{digest.encoded[:16]}.part"
+        self._digest = digest
+        self._hasher: Hasher = digest.hasher()
+        self._file: BinaryIO | None = None
+        self.size = self.inherited = 0
+
+    def open(self) -> None:
+        """Open or create the file, lock it, and hash the bytes that an earlier download left.
+
+        Raises:
+            DownloadFileRefused: the path is not a regular file of this user with one name, or the
+                destination is a device or FIFO.
+            DockhandError: another download is writing to the file.
+            OSError: the destination is a folder, its folder does not exist or cannot be written to,
+                or the file cannot be opened.
+        """
+        _check_destination(self._destination)
+        for _ in range(_ATTEMPTS):
+            descriptor = self._open_locked()
+            if descriptor is not None:
+                break
+        else:
+            raise DockhandError(f"{self.path}: other downloads replace it again and again")
+        # Unbuffered, so that `size` counts only bytes that the operating system has received.
+        self._file = file = os.fdopen(descriptor, "r+b", buffering=0)
+        while block := file.read(BLOCK):
+            self._hasher.update(block)
+            self.size += len(block)
+        self.inherited = self.size
+
+    def _open_locked(self) -> int | None:
+        """Open and lock the file; None if another download renamed or deleted it meanwhile."""
+        try:
+            descriptor = os.open(self.path, _FLAGS, 0o600)
+        except OSError:
+            with suppress(FileNotFoundError):
+                self._check(os.lstat(self.path))
+            raise
+        try:
+            found = os.fstat(descriptor)
+            self._check(found)
+            if not _lock(descriptor):
+                raise DockhandError(f"{self.path}: another download is writing to it")
+            if not self._names(found):
+                os.close(descriptor)
+                return None
+            if stat.S_IMODE(found.st_mode) != 0o600 and hasattr(os, "fchmod"):
+                with suppress(OSError):  # some file systems have no modes
+                    os.fchmod(descriptor, 0o600)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _check(self, found: os.stat_result) -> None:
+        kind = None
+        if stat.S_ISLNK(found.st_mode):
+            kind = "a symbolic link"
+        elif not stat.S_ISREG(found.st_mode):
+            kind = "not a regular file"
+        elif hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+            kind = "a file of another user"
+        elif found.st_nlink > 1:
+            kind = "a file with a second name (a hard link)"
+        if kind:
+            raise DownloadFileRefused(
+                f"{self.path}: the partial file of the download is {kind}, and is not written to; "
+                "delete it, or download to another folder"
+            )
+
+    def _names(self, found: os.stat_result) -> bool:
+        """Whether the path still names this file."""
+        try:
+            return os.path.samestat(os.lstat(self.path), found)
+        except FileNotFoundError:
+            return False
+
+    def sink(self, progress: Progress | None, total: int | None) -> Callable[[bytes], None]:
+        """Return a function that appends a block to the file and reports the progress."""
+        file = self._opened()
+
+        def write(block: bytes) -> None:
+            rest = memoryview(block)
+            while rest:  # on a full disk, a write may store only a part; the next write then raises
+                rest = rest[file.write(rest) :]
+            self._hasher.update(block)
+            self.size += len(block)
+            if progress is not None:
+                progress(self.size, total)
+
+        return write
+
+    def matches(self) -> bool:
+        """Whether the file is complete: the digest of its bytes is the digest of the blob."""
+        return Digest.of_hash(self._digest.algorithm, self._hasher) == self._digest
+
+    def restart(self) -> None:
+        """Empty the file, and start a new hash."""
+        file = self._opened()
+        file.seek(0)
+        file.truncate()
+        self._hasher, self.size, self.inherited = self._digest.hasher(), 0, 0
+
+    def verify(self, repository: str) -> None:
+        """Compare the digest of the file with the digest of the blob.
+
+        Raises:
+            DigestMismatch: they differ.
+        """
+        check_hash(self._digest, self._hasher, f"repository {repository}: the blob")
+
+    def finish(self) -> None:
+        """Give the file the usual mode of a new file, and rename it to its destination.
+
+        Raises:
+            DownloadFileRefused: the path names another file by now.
+        """
+        descriptor = self._opened().fileno()
+        if hasattr(os, "fchmod"):
+            with suppress(OSError):
+                os.fchmod(descriptor, _usual_mode(self.path.parent))
+        os.fsync(descriptor)
+        if not self._names(os.fstat(descriptor)):
+            raise DownloadFileRefused(f"{self.path}: another program replaced the partial file")
+        self.path.replace(self._destination)
+
+    def discard(self) -> None:
+        """Delete the file, unless the path names another file by now."""
+        if self._names(os.fstat(self._opened().fileno())):
+            self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file, and delete it if it is empty."""
+        if self._file is not None:
+            try:
+                if not self.size:
+                    self.discard()
+            finally:
+                self._file.close()
+
+    def _opened(self) -> BinaryIO:
+        assert self._file is not None
+        return self._file
+
+
+def _check_destination(path: Path) -> None:
+    """Check that a file can be renamed to a path, before its bytes are requested."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    folder = path.parent
+    if not stat.S_ISDIR(folder.stat().st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    with suppress(FileNotFoundError):
+        kind = os.lstat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):  # a rename would delete a device
+            raise DownloadFileRefused(f"{path}: the destination exists, and is not a regular file")
+
+
+def _usual_mode(folder: Path) -> int:
+    """The mode that a new file gets in a folder. Only the kernel knows the umask safely."""
+    probe = folder / f".dockhand-{secrets.token_hex(8)}"
+    descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        probe.unlink()
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file, and return False if another download has locked it.
+
+    Where there is no `fcntl`, or the file system has no locks, the result is True.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno == errno.EWOULDBLOCK:
+            return False
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
+    return True
