@@ -307,6 +307,7 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
     make_logger = plugins.driver("log", table.logging.driver)
     driver: RegistryDriver = construct(registry, driver_class, settings, needs="the settings")
     driver.name, driver.retry = table.driver, RetryPolicy(table.retries)
+    driver.chunk_size = table.chunk_size
     driver.list_limit = table.list_limit
     guard_operations(driver)
     method = f"{registry}: {driver_class.__name__}"
@@ -331,6 +332,7 @@ def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> 
         user_agent=f"dockhand/{metadata.version('dockhand-core')}",
         headers={key: value.get_secret_value() for key, value in table.headers.items()},
         timeout=table.timeout,
+        commit_timeout=table.commit_timeout,
         retry=driver.retry,
         upload_origins=table.upload_origins,
         secrets=Secrets(secrets_of([table, settings, auth_settings, _environment_proxies()])),

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dockhand_core.config.environment import apply_environment, expand_variables
 from dockhand_core.config.validation import did_you_mean, validate_table
+from dockhand_core.driver import CHUNK
 from dockhand_core.errors import ConfigError
 from dockhand_core.flow import LIST_LIMIT
 from dockhand_core.http.urls import PORTS, origin_of
@@ -79,6 +80,10 @@ class ConnectionConfig(BaseModel):
         auth: the auth driver and its settings.
         logging: the log driver and its settings.
         timeout: timeout in seconds, which applies to connecting, sending and receiving separately.
+        commit_timeout: time in seconds to wait for the reply that ends an upload, if it is longer
+            than `timeout`: a registry may move or check the whole blob before it replies.
+        chunk_size: size in bytes of the chunks of an upload, of which one is kept in memory. If the
+            registry refuses the size, smaller chunks are sent.
         verify: whether to check the registry's certificate; or the path of a file or folder with
             the CA certificates to check it against.
         client_cert, client_key: PEM files of the client's certificate and its private key. Only the
@@ -107,6 +112,8 @@ class ConnectionConfig(BaseModel):
     auth: AuthConfig = Field(default_factory=AuthConfig)
     logging: LogSettings = Field(default_factory=LogSettings)
     timeout: Annotated[float, Field(gt=0), BeforeValidator(_refuse_boolean)] = 30.0
+    commit_timeout: Annotated[float, Field(gt=0), BeforeValidator(_refuse_boolean)] = 300.0
+    chunk_size: Annotated[int, Field(ge=1), BeforeValidator(_refuse_boolean)] = CHUNK
     verify: bool | Path = True
     client_cert: Path | None = None
     client_key: Path | None = None

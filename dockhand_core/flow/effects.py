@@ -94,6 +94,7 @@ class CallOptions(TypedDict, total=False):
     limit: int
     progress: Progress | None
     anonymous: bool
+    commit: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,8 @@ class Call:
         limit: maximum size of the reply's body in bytes; ignored if the reply is streamed.
         progress: called with the number of bytes sent so far and the size of the request's body.
         anonymous: whether to send the request without credentials, for endpoints that refuse them.
+        commit: whether the request ends an upload, so that the registry may work for minutes before
+            it replies; it then waits for `commit_timeout`.
     """
 
     method: str
@@ -135,6 +138,7 @@ class Call:
     limit: int = JSON_LIMIT
     progress: Progress | None = None
     anonymous: bool = False
+    commit: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, str):

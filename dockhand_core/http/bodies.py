@@ -10,11 +10,11 @@ from typing import TypeAlias, cast
 
 import httpx
 
-from dockhand_core.errors import ConnectionFailed, ResponseTooLarge, Timeout
-from dockhand_core.flow import BytesSource, Progress, Source
+from dockhand_core.errors import ConnectionFailed, ResponseInvalid, ResponseTooLarge, Timeout
+from dockhand_core.flow import BytesSource, Call, Progress, Reply, Source
 from dockhand_core.http.urls import one_line, redacted_url
 
-__all__ = ["BodyCollector", "ReplyStream", "UploadBody"]
+__all__ = ["BodyCollector", "ReplyStream", "UploadBody", "check_coding"]
 
 MIN_RATE = 64 << 10  # bytes per second; slowest accepted rate for a body that is read into memory
 
@@ -199,3 +199,21 @@ class BodyCollector:
     def body(self) -> bytes:
         """The collected bytes."""
         return self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
+
+
+def check_coding(call: Call, reply: Reply) -> None:
+    """Check that the body of a reply is not encoded, because identity was asked for.
+
+    A blob is judged by its digest instead: S3 may send an encoding that was stored with the blob,
+    and whose bytes are the blob. S3 also sends an empty `Content-Encoding`.
+
+    Raises:
+        ResponseInvalid: the body is encoded, and is not a blob.
+    """
+    coding = reply.headers.get("content-encoding", "").strip()
+    if coding.lower() not in ("", "identity") and call.kind != "blob" and reply.body:
+        raise ResponseInvalid(
+            f"{call.method} {redacted_url(reply.url)}: the reply's Content-Encoding is "
+            f"{one_line(coding[:40])!r}, although identity was asked for",
+            status=reply.status,
+        )

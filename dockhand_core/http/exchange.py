@@ -37,7 +37,7 @@ from dockhand_core.flow import (
 from dockhand_core.flow.checks import described
 from dockhand_core.http.addresses import ADDRESSES
 from dockhand_core.http.auth_flow import authenticate
-from dockhand_core.http.bodies import BodyCollector, ReplyStream, UploadBody
+from dockhand_core.http.bodies import BodyCollector, ReplyStream, UploadBody, check_coding
 from dockhand_core.http.error_replies import ERROR_LIMIT, decoded_body, error_from_reply
 from dockhand_core.http.headers import retry_after
 from dockhand_core.http.rate_limits import TOO_MANY_REQUESTS, RateLimits, Turns
@@ -94,6 +94,8 @@ class RegistryEndpoint:
             that is read into memory may take four times as long in total, plus the time that its
             size requires (see `BodyCollector`).
         retry: the retry policy.
+        commit_timeout: maximum time in seconds to wait for the reply that ends an upload, if it is
+            longer than `timeout`.
         upload_origins: URLs of other origins that may receive uploads, whatever their addresses.
         secrets: the secrets of the settings; those that are sent or received are added.
         rate_limit_timeout: total time in seconds that a call may wait because of replies with
@@ -111,6 +113,7 @@ class RegistryEndpoint:
     user_agent: str = "dockhand"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
     timeout: float = 30.0
+    commit_timeout: float = 300.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     upload_origins: tuple[str, ...] = ()
     secrets: Secrets = field(default_factory=Secrets)
@@ -122,6 +125,8 @@ class RegistryEndpoint:
         self._upload_origins = frozenset(map(origin_of, self.upload_origins))
         self.timeouts = httpx.Timeout(self.timeout).as_dict()
         self.limits = RateLimits(self.rate_limit_timeout)
+        longer = max(self.timeout, self.commit_timeout)
+        self._commit_timeouts = httpx.Timeout(self.timeout, read=longer).as_dict()
         self._always = [
             ("User-Agent", self.user_agent),
             ("Accept-Encoding", "identity"),  # a compressed body would not match its digest
@@ -155,16 +160,11 @@ class RegistryEndpoint:
                 limited = turns.repeats(place, status, headers)
                 if status in call.expect:
                     reply = Reply(status, headers, place, attempts=sent)
-                    if headers.get("content-encoding", "identity") != "identity":
-                        yield Discard(ReplyStream(response))
-                        raise ResponseInvalid(
-                            f"{call.method} {redacted_url(url)}: the body is encoded as "
-                            f"{headers['content-encoding'][:40]!r}, although identity was asked for"
-                        )
                     if call.stream:
                         reply.unread = stream
                     else:
                         reply.body = yield Receive(stream, call.limit)
+                    check_coding(call, reply)
                     return reply
                 again = self.retry.repeats_status(status, repeatable=call.repeatable)
                 if limited:
@@ -249,7 +249,8 @@ class RegistryEndpoint:
         headers = [*self._always, *call.headers.items()]
         if own_origin and self.headers:
             headers += self.headers.items()
-        extensions = {"timeout": self.timeouts, SCOPES: call.scopes}
+        timeouts = self._commit_timeouts if call.commit else self.timeouts
+        extensions = {"timeout": timeouts, SCOPES: call.scopes}
         try:
             target = httpx.URL(url)
             if call.body is None:

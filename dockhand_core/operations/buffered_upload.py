@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from dockhand_core.driver import CHUNK, RegistryDriver
+from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import DockhandError
 from dockhand_core.flow import Flow
 from dockhand_core.models import (
@@ -51,7 +51,7 @@ class BufferedUpload:
 
     @property
     def _chunk_size(self) -> int:
-        return max(CHUNK, self.upload.min_chunk if self.upload else 0)
+        return max(self.driver.chunk_size, self.upload.min_chunk if self.upload else 0)
 
     def add(self, data: bytes) -> bool:
         """Add bytes to the buffer, and return whether `send_chunks` has a chunk to send."""

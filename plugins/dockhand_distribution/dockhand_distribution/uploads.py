@@ -26,6 +26,7 @@ from dockhand_core.errors import (
     NotFound,
     RangeInvalid,
     RegistryError,
+    ResponseInvalid,
     ServerError,
 )
 from dockhand_core.flow import (
@@ -42,7 +43,9 @@ from dockhand_core.flow import (
     iterator_of,
     take,
 )
+from dockhand_core.http.urls import one_line, redacted_url
 from dockhand_core.models import (
+    Descriptor,
     Digest,
     PushResult,
     Upload,
@@ -54,8 +57,11 @@ from dockhand_core.operations import BufferedUpload
 from dockhand_distribution.base import DistributionBase, check_announced_digest, location
 
 SINGLE_POST = 64 << 10  # bytes; the largest blob that is sent with the POST of its upload
+SMALLEST_CHUNK = 64 << 10  # bytes; a refused chunk of this size is not made smaller
+LARGEST_MIN_CHUNK = 64 << 20  # bytes; the largest OCI-Chunk-Min-Length that is accepted
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _CREATED = frozenset({201, 204})
+_TOO_LARGE = (413, 416)  # GHCR answers 416 to a chunk of more than 4 MiB
 
 
 class Uploads(DistributionBase):
@@ -63,6 +69,10 @@ class Uploads(DistributionBase):
 
     # Whether the registry accepts a blob in a single POST; None until one was tried.
     _single_post: bool | None = None
+    # The largest body in bytes that the registry accepts; None until it has refused one.
+    _largest_body: int | None = None
+    # Whether the `Range` of an upload's status is known to be one too high, as gitea's is.
+    _counts_too_high = False
 
     # -- step by step ----------------------------------------------------------------------
 
@@ -85,27 +95,69 @@ class Uploads(DistributionBase):
         """Append bytes to an upload with PATCH.
 
         After a failure, the upload's offset is requested, and the remaining bytes are sent. If
-        `data` is empty, no request is sent.
+        the registry refuses the size of the chunk (GHCR: more than 4 MiB), smaller chunks are sent
+        from then on. If `data` is empty, no request is sent.
         """
-        end = upload.offset + len(data)
+        start, end = upload.offset, upload.offset + len(data)
         attempts = self.retry.attempts()
+        resumed = guessed = False  # whether the offset is that of the upload's status, or one less
         while upload.offset < end:
-            missing = BytesSource(data[len(data) - (end - upload.offset) :])
+            position = upload.offset - start
+            size = max(self._largest_body or len(data), upload.min_chunk)
+            piece = data[position : position + size]
             try:
-                return (yield from self._patch(upload, missing))
+                upload = yield from self._patch(upload, BytesSource(piece))
+                self._counts_too_high |= guessed
+                resumed = guessed = False
             except (ConnectionFailed, ServerError) as error:
                 yield from attempts.wait_after(error)
-                now = yield from self.upload_status(upload)
-                if not upload.offset <= now.offset <= end:
-                    raise
+                now = yield from self._status_after(upload, error, end)
                 if now.offset > upload.offset:
                     attempts.progressed()
-                upload = now
+                upload, resumed = now, True
+            except RegistryError as error:
+                if error.status not in _TOO_LARGE:
+                    raise
+                if error.status == 416 and resumed and not guessed and upload.offset > start:
+                    guessed = True
+                    upload = upload.model_copy(update={"offset": upload.offset - 1})
+                    continue
+                if len(piece) <= max(SMALLEST_CHUNK, upload.min_chunk):
+                    raise
+                if error.status == 416:
+                    yield from self._check_offset(upload, error)
+                self._largest_body = _smaller(len(piece))
         return upload
 
-    def _patch(
-        self, upload: Upload, source: Source, *, progress: Progress | None = None
-    ) -> Flow[Upload]:
+    def _status_after(self, upload: Upload, error: Exception, end: int) -> Flow[Upload]:
+        """Get the offset of an upload after a failed chunk.
+
+        Args:
+            upload: the upload as it was before the chunk.
+            error: the failure, which is raised if the offset cannot be requested.
+            end: the offset after the chunk.
+        """
+        try:
+            now = yield from self._status(upload)
+        except DockhandError:  # crane's registry has no status
+            raise error from None
+        if now.offset == end + 1:  # gitea
+            self._counts_too_high = True
+            now = now.model_copy(update={"offset": end})
+        if not upload.offset <= now.offset <= end:
+            raise error
+        return now
+
+    def _check_offset(self, upload: Upload, refusal: Exception) -> Flow[None]:
+        """Raise the refusal of a chunk, if the upload is known to have another offset."""
+        try:
+            now = yield from self._status(upload)
+        except DockhandError:
+            return
+        if now.offset not in (upload.offset, upload.offset + 1):
+            raise refusal
+
+    def _patch(self, upload: Upload, source: Source) -> Flow[Upload]:
         end = upload.offset + source.size
         reply = yield from self._call_upload(
             "PATCH",
@@ -114,9 +166,9 @@ class Uploads(DistributionBase):
             headers={**_OCTETS, "Content-Range": f"{upload.offset}-{end - 1}"},
             body=source,
             repeatable=False,
-            progress=progress,
         )
-        return upload.model_copy(update={"location": location(reply), "offset": end})
+        place = location(reply, upload.location)
+        return upload.model_copy(update={"location": place, "offset": end})
 
     def _call_upload(
         self, method: str, upload: Upload, **options: Unpack[CallOptions]
@@ -128,15 +180,34 @@ class Uploads(DistributionBase):
     def finish_upload(self, upload: Upload, digest: str) -> Flow[PushResult]:
         """Finish an upload with a PUT without a body.
 
-        If the reply is lost, a look-up of the blob shows whether the upload succeeded.
+        If the reply is lost, a look-up of the blob shows whether the upload succeeded. If it did
+        not, the PUT is sent again.
         """
         known = Digest(digest)
+        attempts = self.retry.attempts()
+        failure: ConnectionFailed | ServerError | None = None
+        while True:
+            try:
+                return (yield from self._finish(upload, known, None))
+            except (ConnectionFailed, ServerError) as error:
+                failure = failure or error
+                again = self._worth_resuming(error, resumed=False)
+            except (NotFound, BlobUploadInvalid):
+                if failure is None:
+                    raise
+                again = False  # an earlier attempt may have finished the upload
+            if (yield from self._exists_after(failure, upload.repository, known)):
+                return self.pushed(upload.repository, "blob", known)
+            if not again:
+                raise failure
+            yield from attempts.wait_after(failure)
+
+    def _exists_after(self, failure: Exception, repository: str, digest: Digest) -> Flow[bool]:
+        """Whether a blob exists after a failed upload; if that cannot be asked, raise `failure`."""
         try:
-            return (yield from self._finish(upload, known, None))
-        except (ConnectionFailed, ServerError):
-            if not (yield from self._exists_for_push(upload.repository, known)):
-                raise
-            return self.pushed(upload.repository, "blob", known)
+            return (yield from self._exists_for_push(repository, digest))
+        except DockhandError:
+            raise failure from None
 
     def _finish(
         self,
@@ -155,24 +226,46 @@ class Uploads(DistributionBase):
             expect=_CREATED,
             repeatable=False,
             progress=progress,
+            commit=True,
         )
         check_announced_digest(reply, digest, f"repository {upload.repository}: the blob")
         return self.pushed(upload.repository, "blob", digest, reply)
 
     def upload_status(self, upload: Upload) -> Flow[Upload]:
-        """Get the offset of an upload with GET."""
+        """Get the offset of an upload with GET.
+
+        An offset that is one higher than that of `upload` is taken for the same: gitea's is one
+        too high, and a chunk of which exactly one byte arrived is rare.
+        """
+        now = yield from self._status(upload)
+        if upload.offset and now.offset == upload.offset + 1:
+            return now.model_copy(update={"offset": upload.offset})
+        return now
+
+    def _status(self, upload: Upload) -> Flow[Upload]:
+        """Get the offset of an upload, as the registry states it."""
         reply = yield from self._call_upload(
             "GET",
             upload,
             expect=frozenset({204, 200}),
             scopes=self.pull_scopes(upload.repository),
         )
-        received = re.fullmatch(r"(?:bytes=)?0-(\d{1,18})", reply.headers.get("range", ""))
+        text = reply.headers.get("range", "").strip()
+        received = re.fullmatch(r"(?:bytes[= ])?0-(\d{1,18})", text)
+        if received is None and (text or upload.offset):
+            raise ResponseInvalid(
+                f"{redacted_url(reply.url)}: the status of the upload has no usable Range, but "
+                f"{one_line(text[:80])!r}",
+                status=reply.status,
+                repository=upload.repository,
+            )
         offset = int(received[1]) + 1 if received else 0
         if offset == 1 and upload.offset != 1:
             # The registry's `Range: 0-0` means one byte, or (from some registries) no bytes. Assume
             # no bytes: if the first byte is then stored twice, the check of the digest fails.
             offset = 0
+        elif offset and self._counts_too_high:
+            offset -= 1
         return upload.model_copy(
             update={"location": location(reply, upload.location), "offset": offset}
         )
@@ -186,18 +279,28 @@ class Uploads(DistributionBase):
             scopes=self.delete_scopes(upload.repository),
         )
 
-    def mount_blob(self, repository: str, digest: str, source: str) -> Flow[PushResult | Upload]:
+    def mount_blob(
+        self, repository: str, digest: str | Descriptor, source: str
+    ) -> Flow[PushResult | Upload]:
         """Mount a blob of another repository with POST.
 
-        A registry that does not mount the blob begins an upload instead, which is returned.
+        A registry that does not mount the blob begins an upload instead, which is returned. If it
+        refuses the mount (Pulp: 404), an upload is begun by a request of its own.
         """
         check_repository(repository)
         check_repository(source)
-        known = Digest(digest)
-        reply = yield from self._post(
-            repository, source=source, query=[("mount", known), ("from", source)]
-        )
+        known = Digest(digest.digest if isinstance(digest, Descriptor) else digest)
+        try:
+            reply = yield from self._post(
+                repository, source=source, query=[("mount", known), ("from", source)]
+            )
+        except RegistryError as error:
+            status = error.status or 0
+            if status in (401, 403, 429) or not (400 <= status < 500 or status == 501):
+                raise
+            return (yield from self.start_upload(repository))
         if reply.status == 201:
+            check_announced_digest(reply, known, f"repository {repository}: the mounted blob")
             return self.pushed(repository, "blob", known, reply, uploaded=False)
         return _new_upload(repository, reply)
 
@@ -241,36 +344,50 @@ class Uploads(DistributionBase):
     ) -> Flow[PushResult]:
         """Upload a source in one request; after a failure, resume the upload or begin a new one."""
         upload: Upload | None = None
+        resumed = False
         attempts = self.retry.attempts()
         try:
             while True:
-                resumed = upload is not None
                 try:
                     if upload is None:
                         begun = yield from self._begin(repository, source, digest, progress)
                         if isinstance(begun, PushResult):
                             return begun
                         upload = begun
-                    if upload.offset:
-                        shifted = _shifted(progress, upload.offset, source.size)
-                        rest = source.skip(upload.offset)
-                        upload = yield from self._patch(upload, rest, progress=shifted)
+                    left = source.size - upload.offset
+                    if not upload.offset and left <= (self._largest_body or left):
+                        return (yield from self._finish(upload, digest, source, progress=progress))
+                    if not left:
                         return (yield from self.finish_upload(upload, digest))
-                    return (yield from self._finish(upload, digest, source, progress=progress))
+                    size = max(self._largest_body or self.chunk_size, upload.min_chunk)
+                    chunk = yield from blocking(_chunk, source, upload.offset, size)
+                    upload = yield from self.upload_chunk(upload, chunk)
+                    if progress is not None:
+                        progress(upload.offset, source.size)
+                    continue
                 except (ConnectionFailed, RegistryError) as error:
-                    if not self._worth_resuming(error, resumed=resumed):
+                    if self._refuses_size(error, source):
+                        self._largest_body = min(self.chunk_size, _smaller(source.size))
+                    elif not self._worth_resuming(error, resumed=resumed):
                         raise
-                    yield from attempts.wait_after(error)
+                    else:
+                        yield from attempts.wait_after(error)
                     failure = error
-                if (yield from self._exists_for_push(repository, digest)):
+                if (yield from self._exists_after(failure, repository, digest)):
                     return self.pushed(repository, "blob", digest)
-                upload = yield from self._recover(upload, source, failure)
+                upload = yield from self._recover(upload, source, failure, resumed=resumed)
+                resumed = upload is not None
         except GeneratorExit:
             raise
         except BaseException:
             if upload is not None:
                 yield from self._cancel_quietly(upload)
             raise
+
+    def _refuses_size(self, error: Exception, source: Source) -> bool:
+        """Whether the registry, or a proxy, refused the body of a whole blob for its size."""
+        refused = isinstance(error, RegistryError) and error.status == 413
+        return refused and self._largest_body is None and source.size > SMALLEST_CHUNK
 
     def _worth_resuming(self, error: Exception, *, resumed: bool) -> bool:
         """Whether a failed upload may succeed if it is resumed or begun again.
@@ -294,18 +411,25 @@ class Uploads(DistributionBase):
         """
         if self._single_post is False or source.size > SINGLE_POST:
             return (yield from self.start_upload(repository))
+        # Not repeatable: after a lost reply, the blob is looked up before it is sent again.
         reply = yield from self._post(
-            repository, query=[("digest", digest)], headers=_OCTETS, body=source
+            repository,
+            query=[("digest", digest)],
+            headers=_OCTETS,
+            body=source,
+            repeatable=False,
+            commit=True,
         )
         self._single_post = reply.status == 201
         if reply.status == 202:
             return _new_upload(repository, reply)
+        check_announced_digest(reply, digest, f"repository {repository}: the blob")
         if progress is not None:
             progress(source.size, source.size)
         return self.pushed(repository, "blob", digest, reply)
 
     def _recover(
-        self, upload: Upload | None, source: Source, error: Exception
+        self, upload: Upload | None, source: Source, error: Exception, *, resumed: bool
     ) -> Flow[Upload | None]:
         """Prepare the next attempt after a failed one.
 
@@ -318,10 +442,14 @@ class Uploads(DistributionBase):
         """
         if upload is None:
             return None
-        if isinstance(error, ConnectionFailed | ServerError | RangeInvalid):
+        wrong_offset = isinstance(error, RangeInvalid)
+        if isinstance(error, ConnectionFailed | ServerError) or (wrong_offset and not resumed):
             try:
-                now = yield from self.upload_status(upload)
-                if 0 < now.offset < source.size:
+                now = yield from self._status(upload)
+                if now.offset == source.size + 1:
+                    self._counts_too_high = True
+                    return now.model_copy(update={"offset": source.size})
+                if 0 < now.offset <= source.size:
                     return now
             except DockhandError:
                 pass
@@ -365,13 +493,22 @@ class Uploads(DistributionBase):
 
 
 def _new_upload(repository: str, reply: Reply) -> Upload:
-    """The upload that a POST has begun, from the headers of its reply."""
-    minimum = reply.headers.get("oci-chunk-min-length", "")
-    return Upload(
-        repository=repository,
-        location=location(reply),
-        min_chunk=int(minimum) if minimum.isdecimal() and len(minimum) < 12 else 0,
-    )
+    """The upload that a POST has begun, from the headers of its reply.
+
+    Raises:
+        ResponseInvalid: the reply has no `Location`, or its `OCI-Chunk-Min-Length` exceeds the
+            size that is kept in memory.
+    """
+    text = reply.headers.get("oci-chunk-min-length", "").strip()
+    minimum = int(text[:20]) if text.isascii() and text.isdecimal() else 0
+    if minimum > LARGEST_MIN_CHUNK:
+        raise ResponseInvalid(
+            f"{redacted_url(reply.url)}: the reply's OCI-Chunk-Min-Length is {text[:40]}; at most "
+            f"{LARGEST_MIN_CHUNK} bytes are accepted, because a chunk is kept in memory",
+            status=reply.status,
+            repository=repository,
+        )
+    return Upload(repository=repository, location=location(reply), min_chunk=minimum)
 
 
 def _source_of(data: Any) -> Source | None:
@@ -402,8 +539,16 @@ def _digest_of(source: Source, algorithm: str) -> Digest:
     return Digest.of_hash(algorithm, hasher)
 
 
-def _shifted(progress: Progress | None, by: int, total: int) -> Progress | None:
-    """Adapt a progress function to an upload that resumes at byte `by` of `total` bytes."""
-    if progress is None:
-        return None
-    return lambda done, _: progress(by + done, total)
+def _chunk(source: Source, offset: int, size: int) -> bytes:
+    """Read at most `size` bytes of a source, from an offset on."""
+    chunk = bytearray()
+    for block in source.skip(offset).open():
+        chunk += block[: size - len(chunk)]
+        if len(chunk) == size:
+            break
+    return bytes(chunk)
+
+
+def _smaller(size: int) -> int:
+    """The largest power of two below a number of bytes."""
+    return 1 << ((size - 1).bit_length() - 1)
