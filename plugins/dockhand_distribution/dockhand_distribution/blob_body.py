@@ -88,15 +88,15 @@ class BlobLimit:
     def exceeded(self, where: str) -> ResponseTooLarge:
         """The error for a blob with too many bytes."""
         if self.exact is not None:
-            text = f"more than the {self.exact} bytes that its descriptor states"
+            text = f"{self.exact} bytes, the size in its descriptor"
         elif self.maximum is not None:
-            text = f"more than {self.maximum} bytes, the argument max_size"
+            text = f"{self.maximum} bytes, the argument max_size"
         else:
             text = (
-                f"more than {UNANNOUNCED_LIMIT} bytes, and the reply has no Content-Length; to "
-                "allow more, pass max_size, or a descriptor in place of the digest"
+                f"{UNANNOUNCED_LIMIT} bytes, and the reply has no Content-Length; to allow more, "
+                "pass max_size, or a descriptor in place of the digest"
             )
-        return ResponseTooLarge(f"{where}: blob {self.digest} has {text}")
+        return ResponseTooLarge(f"{where}: blob {self.digest} is larger than {text}")
 
 
 class BlobBody:
