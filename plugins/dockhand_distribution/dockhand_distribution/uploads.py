@@ -145,6 +145,8 @@ class Uploads(UploadSteps):
         """
         if isinstance(error, DigestInvalid):
             return resumed
+        if isinstance(error, RegistryError) and error.status == 413:
+            return False
         if isinstance(error, ServerError):
             return self.retry.repeats_status(error.status or 0)
         return isinstance(error, ConnectionFailed | NotFound | BlobUploadInvalid | RangeInvalid)
