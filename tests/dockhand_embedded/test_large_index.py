@@ -340,11 +340,15 @@ def test_kill_while_a_large_index_is_written(root: Path) -> None:
 def test_two_processes_change_one_large_index(root: Path) -> None:
     path = fill(root, "big", 500)
     processes = [start_pusher(root, "big", seed) for seed in (1, 2)]
-    time.sleep(1.5)
+    output: list[list[str]] = []
+    for process in processes:
+        assert process.stdout
+        output.append([process.stdout.readline() for _ in range(10)])
     for process in processes:
         process.send_signal(signal.SIGTERM)
-    output = [process.communicate()[0].splitlines(keepends=True) for process in processes]
-    for seed, lines in zip((1, 2), output, strict=True):
+    for process, lines in zip(processes, output, strict=True):
+        lines.extend(process.communicate()[0].splitlines(keepends=True))
+    for seed, lines in enumerate(output, 1):
         complete = [line.split() for line in lines if line.endswith("\n")]
         own = {words[1] for words in complete if words[0] == "+" and words[1].startswith("x")}
         assert own
