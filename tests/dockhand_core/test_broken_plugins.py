@@ -143,7 +143,7 @@ def test_a_driver_that_cannot_be_imported_is_heard(
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("raise RuntimeError('one\\ntwo\\x1b[31m\\0')", "RuntimeError: one two�[31m�"),
+        ("raise RuntimeError('one\\ntwo\\x1b[31m\\0')", "RuntimeError: one two"),
         ("raise RuntimeError('http://alice:hunter2@vault/ is down')", "http://vault/ is down"),
         (
             "from pydantic import TypeAdapter\nTypeAdapter(int).validate_python('hunter2')",
