@@ -44,6 +44,11 @@ RANGES: dict[str, Callable[[ReceivedRequest], bytes]] = {
     "refused with a foreign code": lambda request: (
         reply(416, REFUSED) if asked(request) else reply(200, DATA)
     ),
+    "refused without the announced body": lambda request: (
+        reply(416, b"cut", length=200_000, Connection="close")
+        if asked(request)
+        else reply(200, DATA)
+    ),
     "an earlier start": lambda request: part(max(0, asked(request) - 10), len(DATA)),
     "a later start": lambda request: (
         part(asked(request) + 10, len(DATA)) if asked(request) else reply(200, DATA)
@@ -56,9 +61,21 @@ RANGES: dict[str, Callable[[ReceivedRequest], bytes]] = {
 }
 
 
+def cut_short(
+    handler: Callable[[ReceivedRequest], bytes],
+) -> Callable[[ReceivedRequest], list[Step]]:
+    """Close the connection after a reply that announces more bytes than it has."""
+
+    def replies(request: ReceivedRequest) -> list[Step]:
+        made = handler(request)
+        return [made, CUT] if b"Connection: close" in made else [made]
+
+    return replies
+
+
 @pytest.mark.parametrize("kind", RANGES)
 def test_blob_at_an_offset(make_client: MakeClient, server: ScriptedServer, kind: str) -> None:
-    server.handler = RANGES[kind]
+    server.handler = cut_short(RANGES[kind])
     registry = make_client(server.url)
     with registry.open_blob("a/b", DIGEST, offset=1000, verify=False) as blob:
         assert blob.read() == DATA[1000:]
@@ -69,7 +86,7 @@ def test_download_that_resumes(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path, kind: str
 ) -> None:
     (tmp_path / f"blob.{DIGEST.encoded[:16]}.part").write_bytes(DATA[:1000])
-    server.handler = RANGES[kind]
+    server.handler = cut_short(RANGES[kind])
     make_client(server.url).download_blob("a/b", DIGEST, tmp_path / "blob")
     assert (tmp_path / "blob").read_bytes() == DATA
     assert [one.name for one in tmp_path.iterdir()] == ["blob"]
@@ -77,7 +94,7 @@ def test_download_that_resumes(
 
 @pytest.mark.parametrize("kind", ["ignored", "refused with a foreign code"])
 def test_offset_behind_the_end(make_client: MakeClient, server: ScriptedServer, kind: str) -> None:
-    server.handler = RANGES[kind]
+    server.handler = cut_short(RANGES[kind])
     registry = make_client(server.url)
     with (
         pytest.raises(RangeInvalid, match="200000 bytes"),

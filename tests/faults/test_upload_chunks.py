@@ -266,6 +266,6 @@ def test_a_lost_reply_is_looked_up(
         return reply(202, Location=START + "1")
 
     server.handler = handler
-    data = data if isinstance(data, bytes) else iter([DATA])  # type: ignore[assignment]
+    data = data if isinstance(data, bytes) else iter([DATA])
     assert make_client(server.url).upload_blob("a/b", data).uploaded
     assert len(stored) == 1

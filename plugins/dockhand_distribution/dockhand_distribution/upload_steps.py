@@ -16,8 +16,10 @@ from typing import Unpack
 from dockhand_core.errors import (
     BlobUploadInvalid,
     ConnectionFailed,
+    DigestInvalid,
     DockhandError,
     NotFound,
+    RangeInvalid,
     RegistryError,
     ResponseInvalid,
     ServerError,
@@ -186,6 +188,24 @@ class UploadSteps(DistributionBase):
             if not again:
                 raise failure
             yield from attempts.wait_after(failure)
+
+    def _exists_for_push(self, repository: str, digest: Digest) -> Flow[bool]:
+        """Whether the repository already has a blob, so that its push can be skipped."""
+        return (yield from self.blob_exists(repository, digest))
+
+    def _worth_resuming(self, error: Exception, *, resumed: bool) -> bool:
+        """Whether a failed upload may succeed if it is resumed or begun again.
+
+        After a wrong digest, only a resumed upload is tried again: the earlier request that failed
+        may have added bytes to the upload after its offset was requested.
+        """
+        if isinstance(error, DigestInvalid):
+            return resumed
+        if isinstance(error, RegistryError) and error.status == 413:
+            return False
+        if isinstance(error, ServerError):
+            return self.retry.repeats_status(error.status or 0)
+        return isinstance(error, ConnectionFailed | NotFound | BlobUploadInvalid | RangeInvalid)
 
     def _exists_after(self, failure: Exception, repository: str, digest: Digest) -> Flow[bool]:
         """Whether a blob exists after a failed upload; if that cannot be asked, raise `failure`."""

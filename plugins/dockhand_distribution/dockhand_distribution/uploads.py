@@ -14,11 +14,8 @@ from typing import Any
 
 from dockhand_core.driver import AnyBlobData
 from dockhand_core.errors import (
-    BlobUploadInvalid,
     ConnectionFailed,
-    DigestInvalid,
     DockhandError,
-    NotFound,
     RangeInvalid,
     RegistryError,
     ServerError,
@@ -83,10 +80,6 @@ class Uploads(UploadSteps):
             return self.pushed(repository, "blob", actual, uploaded=False)
         return (yield from self._upload_source(repository, source, actual, progress))
 
-    def _exists_for_push(self, repository: str, digest: Digest) -> Flow[bool]:
-        """Whether the repository already has a blob, so that its push can be skipped."""
-        return (yield from self.blob_exists(repository, digest))
-
     def _upload_source(
         self, repository: str, source: Source, digest: Digest, progress: Progress | None
     ) -> Flow[PushResult]:
@@ -136,20 +129,6 @@ class Uploads(UploadSteps):
         """Whether the registry, or a proxy, refused the body of a whole blob for its size."""
         refused = isinstance(error, RegistryError) and error.status == 413
         return refused and self._largest_body is None and source.size > SMALLEST_CHUNK
-
-    def _worth_resuming(self, error: Exception, *, resumed: bool) -> bool:
-        """Whether a failed upload may succeed if it is resumed or begun again.
-
-        After a wrong digest, only a resumed upload is tried again: the earlier request that failed
-        may have added bytes to the upload after its offset was requested.
-        """
-        if isinstance(error, DigestInvalid):
-            return resumed
-        if isinstance(error, RegistryError) and error.status == 413:
-            return False
-        if isinstance(error, ServerError):
-            return self.retry.repeats_status(error.status or 0)
-        return isinstance(error, ConnectionFailed | NotFound | BlobUploadInvalid | RangeInvalid)
 
     def _begin(
         self, repository: str, source: Source, digest: Digest, progress: Progress | None
