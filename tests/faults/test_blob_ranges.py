@@ -183,7 +183,9 @@ def test_an_endless_blob_without_a_limit(
 def test_a_descriptor_with_another_size(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path
 ) -> None:
-    server.handler = lambda request: reply(200, DATA)
+    server.handler = lambda request: (
+        reply(200, length=len(DATA)) if request.method == "HEAD" else reply(200, DATA)
+    )
     registry = make_client(server.url)
     small, large = descriptor(len(DATA) - 1), descriptor(len(DATA) + 1)
     with pytest.raises(ResponseTooLarge):
