@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
+import tracemalloc
+import zlib
 from typing import Any
 from urllib.parse import unquote
 
@@ -151,6 +154,56 @@ def test_only_the_title_of_an_html_page_is_shown() -> None:
     assert "502 an HTML page (" in str(error_of(502, b"<html>"))
 
 
+def test_errors_of_storages_in_xml() -> None:
+    body = (
+        b'\xef\xbb\xbf<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code>'
+        b"<Message>Request has\nexpired</Message><RequestId>R1</RequestId></Error>"
+    )
+    found = error_of(403, body, kind="blob", content_type="application/xml")
+    assert type(found) is errors.Denied
+    assert (found.code, found.request_id) == ("AccessDenied", "R1")
+    assert "403 AccessDenied: Request has expired (" in str(found)
+    assert type(error_of(404, body.replace(b"AccessDenied", b"NoSuchKey"), kind="blob")) is (
+        errors.BlobUnknown
+    )
+    assert "an XML document" in str(error_of(403, b"<?xml version='1.0'?><a/>"))
+
+
+def test_an_xml_document_defines_no_entities() -> None:
+    lol = b'<!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><Error><Code>&b;</Code></Error>'
+    found = error_of(403, lol)
+    assert found.code is None
+    assert "ha" not in str(found).replace("library", "")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "deflate", "br", "zstd", "", "a, b"])
+def test_compressed_error_bodies(coding: str) -> None:
+    """Some servers compress errors, although the client asks for `identity`."""
+    plain = error_body({"code": "DENIED", "message": "no entry"})
+    compress = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}
+    body = compress.get(coding.lower(), lambda data: data)(plain)
+    for each in (body, zlib.compress(plain, wbits=-15)) if coding == "deflate" else (body,):
+        found = error_of(403, each, content_encoding=coding)
+        assert type(found) is errors.Denied
+        assert "403 DENIED: no entry" in str(found)
+
+
+def test_an_error_body_in_an_unknown_coding() -> None:
+    found = error_of(500, gzip.compress(b"x" * 300) + bytes(range(128, 256)), content_encoding="br")
+    assert type(found) is errors.ServerError
+    assert "500 a body encoded as br (" in str(found)
+    assert type(error_of(500, b"not gzip", content_encoding="gzip")) is errors.ServerError
+
+
+def test_a_compressed_body_is_limited() -> None:
+    bomb = gzip.compress(b"[" * (64 << 20))
+    tracemalloc.start()
+    error_of(500, bomb, content_encoding="gzip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -189,6 +242,13 @@ def test_retry_after() -> None:
     assert error_of(429, ratelimit_reset="3").retry_after == 3.0  # zot sends this header
     past = error_of(429, retry_after="Wed, 21 Oct 2015 07:28:00 GMT")
     assert past.retry_after == 0.0
+    assert error_of(429, retry_after="1.5").retry_after == 1.5
+    assert error_of(429, retry_after="5, 7").retry_after == 5.0
+    assert error_of(429, retry_after="-5").retry_after is None
+    assert error_of(429, retry_after="9" * 5000).retry_after == 1e9
+    for date in ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 09:28:00 +0200"):
+        later = error_of(429, retry_after="Wed, 21 Oct 2015 07:28:09 GMT", date=date)
+        assert later.retry_after == 9.0  # counted by the clock of the server
 
 
 @pytest.mark.parametrize("header", ["x_request_id", "docker_request_id", "x_amzn_requestid"])
