@@ -116,6 +116,9 @@ class LimitedServer(uvicorn.Server):
             )
         except OSError:  # the handshake failed, or took too long
             connection.close()
+        except Exception:  # otherwise no further connection would be accepted
+            _log.exception("a connection could not be started")
+            connection.close()
 
     def _end_handshake(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
         self._handshakes.pop(task, None)
@@ -124,12 +127,13 @@ class LimitedServer(uvicorn.Server):
 
     def _make_room(self) -> bool:
         """Close a waiting connection if there are too many; return False if none is waiting."""
-        open_ = [each for each in self._connections() if not each.transport.is_closing()]
+        open_ = self._connections()
         waiting = [each for task, each in self._handshakes.items() if not task.cancelling()]
         if len(open_) + len(waiting) < self._limits.max_connections:
             return True
         for each in open_:
-            if each.waits_for_request:
+            # One that is being closed may wait until its client reads the last reply.
+            if each.waits_for_request or each.transport.is_closing():
                 since = each.waits_since
                 close = each.transport.abort
                 waiting.append(_Waiting(each.network, each.has_been_used, since, close))

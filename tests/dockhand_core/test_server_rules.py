@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import dockhand_webhook
 import httpx
 import pytest
 from authority import write_authority
-from registries import HTPASSWD
+from registries import HTPASSWD, running_server
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -93,6 +96,45 @@ def test_a_public_address_needs_tls_or_plain_http(server: str, host: str, tmp_pa
         assert "--tls-certificate" in done.stderr
     assert not (tmp_path / "root").exists()
     assert not (tmp_path / "inbox.db").exists()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_programs_limit_what_clients_may_do(server: str, tmp_path: Path) -> None:
+    """The options reach the server: deadlines, the number of connections, and the size of a head."""
+    options = {
+        "dockhand_embedded": ["--root", ":memory:"],
+        "dockhand_token_server": ["--config", str(write_authority(tmp_path))],
+        "dockhand_webhook": ["--inbox", str(tmp_path / "inbox.db"), "--anonymous"],
+    }[server]
+    limits = ["--head-timeout", "1", "--stall-timeout", "1", "--max-connections", "5"]
+    start = f"POST {PATHS[server][1]} HTTP/1.1\r\nHost: a\r\n".encode()
+    hostile = {
+        b"": b"",
+        start: b"HTTP/1.1 408 ",
+        start + b"Content-Length: 9\r\n\r\nhalf": b"HTTP/1.1 4",
+        start + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n": b"HTTP/1.1 400 ",
+        start + b"x: " + b"a" * (128 << 10) + b"\r\n\r\n": b"HTTP/1.1 4",
+    }
+    with (
+        (tmp_path / "log").open("wb") as log,
+        running_server(server, *options, *limits, stderr=log) as url,
+    ):
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        for sent, expected in hostile.items():
+            began = time.monotonic()
+            with socket.create_connection(address, 10) as connection:
+                connection.sendall(sent)
+                reply = b""
+                while piece := connection.recv(65536):
+                    reply += piece
+            # without a body, nothing but the end of the connection is expected
+            assert reply.startswith(expected), sent[:100]
+            assert time.monotonic() - began < 7  # uvicorn's keep-alive time is 5 s
+        with ExitStack() as stack:
+            for _ in range(50):
+                stack.enter_context(socket.create_connection(address, 10))
+            assert httpx.get(url + PATHS[server][1], timeout=10).status_code < 500
+    assert "--max-connections" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("server", SERVERS)
