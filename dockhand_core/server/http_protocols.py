@@ -8,6 +8,8 @@ one on a part that is incomplete.
 from __future__ import annotations
 
 import asyncio
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import h11
@@ -26,6 +28,11 @@ else:
 
 __all__ = ["LimitedProtocol", "limited_protocol"]
 
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+_INT = bytes(4)  # the buffer for a number of an ioctl
 # Data is parsed in pieces of this size, so that a limit is checked before all of the data is kept.
 _PIECE = 4 << 10
 _CHUNK_FRAMING = 16  # bytes that each chunk may add to a body without counting as excess
@@ -117,7 +124,7 @@ class LimitedProtocol:
         Args:
             now: the time of the event loop, in seconds.
         """
-        unsent = self.transport.get_write_buffer_size()
+        unsent = _unsent_bytes(self.transport)
         if unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, now
         elif unsent and now - self._unsent_since > self.limits.stall_timeout:
@@ -145,6 +152,22 @@ class LimitedProtocol:
         if self._head_since is None:
             self._head_since = now
         self._head_began = began
+
+
+def _unsent_bytes(transport: Any) -> int:
+    """The bytes of replies that the client has not acknowledged, if more wait to be sent.
+
+    The kernel reports that it can take more only after a third of its buffer is free, which may be
+    megabytes. Therefore the bytes in that buffer are counted, too.
+    """
+    size: int = transport.get_write_buffer_size()
+    if size and sys.platform == "linux":
+        with suppress(OSError, ValueError):  # the socket may be closed already
+            queued = fcntl.ioctl(
+                transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, _INT
+            )
+            size += int.from_bytes(queued, sys.byteorder)
+    return size
 
 
 class _LimitedH11(LimitedProtocol, H11Protocol):

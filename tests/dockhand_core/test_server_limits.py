@@ -253,13 +253,13 @@ def test_a_client_that_does_not_read_its_reply_is_closed(start: Start) -> None:
 
 
 def test_a_client_that_reads_its_reply_slowly_gets_all_of_it(start: Start) -> None:
-    with start().connect() as connection:
+    with start(HttpLimits(stall_timeout=3)).connect() as connection:
         connection.sendall(
             GET.replace(b"/ ", b"/large ").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
         )
         received = 0
-        for _ in range(15):
-            time.sleep(0.1)
+        for _ in range(20):
+            time.sleep(0.2)
             received += len(connection.recv(256 << 10))
         received += len(read_to_end(connection))
     assert received > 8 << 20
