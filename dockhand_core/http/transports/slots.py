@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -94,13 +95,16 @@ def _ended(holder: Holder) -> bool:
 class Slots(_Activity):
     """Slots for the requests of threads: taken before a request is sent, released at its end.
 
+    Threads get slots in the order in which they asked.
+
     Args:
         count: the number of slots.
     """
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
-        self._released = threading.Condition()
+        self._mutex = threading.Lock()
+        self._waiting: deque[threading.Condition] = deque()
 
     def take(self, timeout: float | None) -> Holder:
         """Wait for a free slot.
@@ -116,17 +120,32 @@ class Slots(_Activity):
             httpx.PoolTimeout: no slot became free in time.
         """
         started, me = time.monotonic(), threading.current_thread()
-        with self._released:
-            while len(self._holders) >= self._count:
-                self._released.wait(self._remaining(me, started, timeout))
+        with self._mutex:
+            if self._waiting or len(self._holders) >= self._count:
+                turn = threading.Condition(self._mutex)
+                self._waiting.append(turn)
+                try:
+                    while self._waiting[0] is not turn or len(self._holders) >= self._count:
+                        turn.wait(self._remaining(me, started, timeout))
+                except BaseException:
+                    self._waiting.remove(turn)
+                    self._wake()
+                    raise
+                self._waiting.popleft()
             self._holders.append(me)
+            self._wake()
         return me
 
     def release(self, holder: Holder) -> None:
         """Release one slot."""
-        with self._released:
+        with self._mutex:
             self._holders.remove(holder)
-            self._released.notify()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Wake the thread whose turn it is, if there is a slot for it."""
+        if self._waiting and len(self._holders) < self._count:
+            self._waiting[0].notify()
 
 
 class AsyncSlots(_Activity):
