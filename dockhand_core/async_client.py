@@ -22,7 +22,7 @@ from dockhand_core.models import (
     Platform,
     PushResult,
 )
-from dockhand_core.operations import exists, image
+from dockhand_core.operations import UNSTATED, exists, image
 
 __all__ = ["AsyncRegistryClient"]
 
@@ -91,7 +91,7 @@ class AsyncRegistryClient(AsyncBlobClient):
         repository: str,
         reference: str | Descriptor,
         *,
-        platform: Platform | str | None = None,
+        platform: Platform | str | None = UNSTATED,
     ) -> ImageManifest:
         return await self.run(image(self.driver, repository, reference, platform))
 

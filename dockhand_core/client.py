@@ -21,7 +21,7 @@ from dockhand_core.models import (
     Platform,
     PushResult,
 )
-from dockhand_core.operations import exists, image
+from dockhand_core.operations import UNSTATED, exists, image
 
 __all__ = ["RegistryClient"]
 
@@ -162,7 +162,7 @@ class RegistryClient(BlobClient):
         repository: str,
         reference: str | Descriptor,
         *,
-        platform: Platform | str | None = None,
+        platform: Platform | str | None = UNSTATED,
     ) -> ImageManifest:
         """Fetch the manifest of an image for a platform; an index is searched for the platform.
 
@@ -173,8 +173,8 @@ class RegistryClient(BlobClient):
         Args:
             repository: the repository's name.
             reference: a tag, a digest, or a descriptor.
-            platform: a `Platform`, or `os/architecture[/variant]`. None for `linux/amd64` from an
-                index, and for any single image.
+            platform: a `Platform`, or `os/architecture[/variant]`. If it is not given, it is
+                `linux/amd64` for an index, and a single image is not checked.
 
         Raises:
             ManifestUnknown: the manifest does not exist.

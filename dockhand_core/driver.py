@@ -104,7 +104,7 @@ class RegistryDriver:
         """
         return None
 
-    def limited(self, flow: Flow[T], *, objects: bool = False) -> Flow[T]:
+    def _limited(self, flow: Flow[T], *, objects: bool = False) -> Flow[T]:
         """Run a flow that fetches a list, whose replies may have `list_limit` bytes in total.
 
         Args:

@@ -1,6 +1,6 @@
 """Operations that use only the methods of `RegistryDriver`, so they work with every driver."""
 
 from dockhand_core.operations.buffered_upload import BufferedUpload
-from dockhand_core.operations.images import exists, image
+from dockhand_core.operations.images import UNSTATED, exists, image
 
-__all__ = ["BufferedUpload", "exists", "image"]
+__all__ = ["UNSTATED", "BufferedUpload", "exists", "image"]

@@ -9,9 +9,16 @@ from dockhand_core.errors import ManifestInvalid, NotFound, PlatformNotFound
 from dockhand_core.flow import Flow
 from dockhand_core.models import Descriptor, Digest, ImageIndex, ImageManifest, Platform, media
 
-__all__ = ["exists", "image"]
+__all__ = ["UNSTATED", "exists", "image"]
 
-DEFAULT = Platform("linux", "amd64")
+
+class _Unstated(str):
+    """The default of `platform`, which `image` tells from the same platform stated by a caller."""
+
+    __slots__ = ()
+
+
+UNSTATED = _Unstated("linux/amd64")
 DEPTH = 4  # levels of nested indexes
 FETCHES = 100  # manifests that one search fetches at most; a hostile index may list any number
 
@@ -47,7 +54,8 @@ def image(
         driver: the registry driver.
         repository: the repository's name.
         reference: a tag, a digest, or a descriptor.
-        platform: the platform; None for linux/amd64 from an index, and for any single image.
+        platform: the platform; `UNSTATED` or None for linux/amd64 from an index, and for any single
+            image.
 
     Raises:
         PlatformNotFound: the index has no manifest for the platform, or the single image has
@@ -55,12 +63,13 @@ def image(
         ManifestInvalid: there are more than four levels of indexes, or too many entries without a
             platform.
     """
-    wanted = Platform.parse(platform) if isinstance(platform, str) else platform
+    stated = platform is not None and not isinstance(platform, _Unstated)
+    wanted = platform if isinstance(platform, Platform) else Platform.parse(platform or UNSTATED)
     document = yield from driver.manifest(repository, reference)
-    search = _Search(driver, repository, wanted or DEFAULT)
+    search = _Search(driver, repository, wanted)
     if isinstance(document, ImageIndex):
         found = yield from search.in_index(document, DEPTH)
-    elif wanted is None:
+    elif not stated:
         return document
     else:
         found = yield from search.judge(document)

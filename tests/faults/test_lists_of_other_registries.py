@@ -11,6 +11,7 @@ import pytest
 from scripted_server import ReceivedRequest, ScriptedServer, reply
 
 from dockhand_core import (
+    Page,
     RegistryClient,
     ResponseInvalid,
     ResponseTooLarge,
@@ -70,10 +71,11 @@ def both(client: RegistryClient, size: int | None) -> list[list[str]]:
 def by_pages(client: RegistryClient, size: int) -> list[list[str]]:
     """List the tags, and the repositories, page by page; check that each page is full enough."""
     found: list[list[str]] = []
-    for page_after in (
+    lists: tuple[Callable[[str | None], Page[str]], ...] = (
         lambda after: client.tag_page("a/b", limit=size, after=after),
         lambda after: client.repository_page(limit=size, after=after),
-    ):
+    )
+    for page_after in lists:
         items: list[str] = []
         page = page_after(None)
         for _ in range(100):
@@ -181,12 +183,13 @@ def test_the_limit_of_one_reply(
 ) -> None:
     server.handler = lambda request: listing([f"v{n}" for n in range(1000)])
     client = make_client(server.url, list_limit=4000)
-    for operation in (
+    operations: tuple[Callable[[], object], ...] = (
         lambda: list(client.tags("a/b", page_size=size)),
         lambda: list(client.repositories(page_size=size)),
         lambda: client.tag_page("a/b"),
         client.repository_page,
-    ):
+    )
+    for operation in operations:
         with pytest.raises(ResponseTooLarge, match="list_limit") as caught:
             operation()
         assert caught.value.setting == "list_limit"
@@ -207,10 +210,11 @@ def test_the_limit_of_all_pages(
 
     server.handler = handle
     client = make_client(server.url, list_limit=4000)
-    for operation in (
+    operations: tuple[Callable[[], object], ...] = (
         lambda: list(client.tags("a/b", page_size=2)),
         lambda: list(client.repositories(page_size=2)),
-    ):
+    )
+    for operation in operations:
         server.requests.clear()
         with pytest.raises(ResponseTooLarge, match="list_limit"):
             operation()
@@ -292,7 +296,11 @@ def test_pages_in_a_circle(
 
     server.handler = handle
     client = make_client(server.url)
-    for operation in (lambda: list(client.tags("a/b")), lambda: list(client.repositories())):
+    operations: tuple[Callable[[], object], ...] = (
+        lambda: list(client.tags("a/b")),
+        lambda: list(client.repositories()),
+    )
+    for operation in operations:
         server.requests.clear()
         with pytest.raises(ResponseInvalid, match="circle"):
             operation()

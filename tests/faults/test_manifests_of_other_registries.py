@@ -143,12 +143,13 @@ def test_operations_take_descriptors(make_client: MakeClient, server: ScriptedSe
 def test_a_descriptor_of_another_size(make_client: MakeClient, server: ScriptedServer) -> None:
     server.handler = answering(reply(200, Content_Type=media.OCI_INDEX))
     client, wrong = make_client(server.url), described(size=len(MANIFEST) + 1)
-    for operation in (
+    operations: tuple[Callable[[], object], ...] = (
         lambda: client.manifest("a/b", wrong),
         lambda: client.image("a/b", wrong),
         lambda: client.manifest_head("a/b", wrong),  # its reply lacks the size
         lambda: client.put_manifest("a/b", wrong, MANIFEST),
-    ):
+    )
+    for operation in operations:
         with pytest.raises(SizeInvalid, match=f"{DIGEST} has .* bytes"):
             operation()
     config = b'{"os":"linux","architecture":"amd64"}'
@@ -173,10 +174,11 @@ def test_a_manifest_that_is_an_index_too(
     raw = json.dumps(body).encode()
     server.handler = lambda request: reply(200, raw, Content_Type=content_type)
     client = make_client(server.url)
-    for operation in (
+    operations: tuple[Callable[[], object], ...] = (
         lambda: client.manifest("a/b", "v1"),
         lambda: client.image("a/b", Digest.of(raw)),
-    ):
+    )
+    for operation in operations:
         with pytest.raises(ManifestInvalid, match="'manifests', but no 'mediaType'"):
             operation()
     server.requests.clear()

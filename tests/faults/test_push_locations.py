@@ -40,7 +40,6 @@ def registry_without_locations(
     """Return a handler that accepts pushes; `location` is the `Location` of each 201."""
 
     def handle(request: ReceivedRequest) -> bytes:
-        final = {} if location is None else {"Location": location}
         if request.method == "HEAD":
             return reply(200 if seen else 404, length=len(DATA) if seen else 0)
         if (
@@ -51,7 +50,7 @@ def registry_without_locations(
             return reply(202, Location=f"{prefix}/v2/a/b/blobs/uploads/1?s=1")
         if request.method == "PATCH":
             return reply(202, Location=f"{prefix}/v2/a/b/blobs/uploads/1?s=2")
-        return reply(201, **final)
+        return reply(201) if location is None else reply(201, Location=location)
 
     return handle
 
@@ -92,7 +91,7 @@ def test_statuses_of_a_pushed_manifest(
     make_client: MakeClient, server: ScriptedServer, status: int
 ) -> None:
     """Registries answer a PUT of a manifest with any of these statuses."""
-    server.handler = lambda request: reply(status, **{"Docker-Content-Digest": DIGEST})
+    server.handler = lambda request: reply(status, Docker_Content_Digest=DIGEST)
     result = make_client(server.url).put_manifest("a/b", "v1", MANIFEST)
     assert result.digest == DIGEST
     assert result.location == f"{server.url}/v2/a/b/manifests/{DIGEST}"

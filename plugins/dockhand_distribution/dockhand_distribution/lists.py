@@ -73,7 +73,7 @@ class Lists(DistributionBase):
                 kind="catalog",
             )
 
-        return (yield from self.limited(page_of(fetch, limit, after, sorted_by_registry=False)))
+        return (yield from self._limited(page_of(fetch, limit, after, sorted_by_registry=False)))
 
     def tag_page(self, repository: str, *, limit: int | None, after: str | None) -> Flow[Page[str]]:
         """Fetch a page of tags with GET `tags/list`.
@@ -94,7 +94,7 @@ class Lists(DistributionBase):
                 repository=repository,
             )
 
-        return (yield from self.limited(page_of(fetch, limit, after)))
+        return (yield from self._limited(page_of(fetch, limit, after)))
 
     def _list(
         self,

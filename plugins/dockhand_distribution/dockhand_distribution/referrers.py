@@ -120,7 +120,7 @@ class Referrers(ReferrersTag):
         refused: RegistryError | None = None
         if self._has_api is not False:
             try:
-                found = yield from self.limited(
+                found = yield from self._limited(
                     self._from_api(repository, subject, artifact_type), objects=True
                 )
             except (Denied, Unauthorized) as error:
@@ -214,7 +214,7 @@ class Referrers(ReferrersTag):
         subject = document.subject.digest
         if self._has_api is None:
             try:
-                yield from self.limited(self._from_api(repository, subject, None), objects=True)
+                yield from self._limited(self._from_api(repository, subject, None), objects=True)
             except DockhandError as error:
                 _log.info(
                     "repository %s: the registry does not list the referrers of %s, so its "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import suppress
 
 from dockhand_core.errors import NotFound, RegistryError, Unsupported
 from dockhand_core.flow import Flow, pause
@@ -37,7 +38,7 @@ class ReferrersTag(Manifests):
         """
         tag = fallback_tag(subject)
         try:
-            document = yield from self.limited(self.manifest(repository, tag), objects=True)
+            document = yield from self._limited(self.manifest(repository, tag), objects=True)
         except NotFound:
             return ImageIndex()
         if not isinstance(document, ImageIndex):
@@ -126,12 +127,33 @@ class ReferrersTag(Manifests):
             if (len(others) < len(index.manifests)) == (entry is not None):
                 break
             wanted = others if entry is None else (*others, entry)
-            update = {"manifests": wanted, "subject": None}
-            yield from self._put(
-                repository, fallback_tag(subject), index.model_copy(update=update), None
-            )
+            try:
+                yield from self._put_index(repository, subject, index, wanted)
+            except NotFound:
+                # The registry of `crane registry serve` refuses an index with an entry that was
+                # deleted, for example by a client that has not changed the tag yet.
+                existing = yield from self._existing(repository, wanted)
+                if len(existing) == len(wanted):
+                    raise
+                yield from self._put_index(repository, subject, index, existing)
             changed = True
         return changed
+
+    def _put_index(
+        self, repository: str, subject: Digest, old: ImageIndex, entries: tuple[Descriptor, ...]
+    ) -> Flow[None]:
+        update = {"manifests": entries, "subject": None}
+        yield from self._put(repository, fallback_tag(subject), old.model_copy(update=update), None)
+
+    def _existing(
+        self, repository: str, entries: tuple[Descriptor, ...]
+    ) -> Flow[tuple[Descriptor, ...]]:
+        found: list[Descriptor] = []
+        for entry in entries:
+            with suppress(NotFound):
+                yield from self.manifest_head(repository, entry)
+                found.append(entry)
+        return tuple(found)
 
     def _has(self, repository: str, subject: Digest, digest: Digest) -> Flow[bool]:
         index = yield from self._tag_index(repository, subject)

@@ -103,7 +103,7 @@ class Search(Extensions):
         **variables: Any,
     ) -> Flow[None]:
         """Fetch all pages of a query; pass each to `take`, which returns its number of items."""
-        yield from self.limited(self._walk_pages(query, key, take, sort, variables), objects=True)
+        yield from self._limited(self._walk_pages(query, key, take, sort, variables), objects=True)
 
     def _walk_pages(
         self,
