@@ -213,6 +213,7 @@ class TestConversion:
             ("retries", "7", 7),
             ("timeout", "1", 1.0),
             ("max_connections", "4", 4),
+            ("list_limit", "4096", 4096),
         ],
     )
     def test_text_becomes_the_type_of_the_key(self, key: str, text: str, value: object) -> None:

@@ -222,7 +222,7 @@ def test_wrong_settings_are_refused_with_their_key(text: str, parts: list[str]) 
         assert part in message
 
 
-@pytest.mark.parametrize("name", ["retries", "max_connections", "timeout"])
+@pytest.mark.parametrize("name", ["retries", "max_connections", "list_limit", "timeout"])
 def test_a_boolean_is_not_a_number(name: str) -> None:
     assert f"'a': {name}" in error_of(f"[connections.a]\n{URI}{name} = true")
 
