@@ -56,6 +56,7 @@ for _kind in ("cassette", "live"):
         Target(f"{_kind}-2.8", _kind, "distribution-2.8", "2.8"),
         Target(f"{_kind}-3.1", _kind, "distribution-3.1", "3.1"),
         Target(f"{_kind}-zot", _kind, "zot", driver="zot"),
+        Target(f"{_kind}-crane", _kind, "crane"),
     ]
 # Some of these registries again, but demanding tokens, which the auth driver `jwt` signs.
 TARGETS += [

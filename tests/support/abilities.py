@@ -17,7 +17,6 @@ class Abilities:
     Attributes:
         has_logins: whether the registry can demand a user name and a password.
         has_tokens: whether the registry can demand tokens.
-        pages_catalog: whether the list of repositories has pages.
         has_referrers: whether the registry has the referrers API.
         deletes_tags: whether a tag can be deleted without its manifest.
         untags: whether the tags of a manifest disappear when the manifest is deleted.
@@ -25,19 +24,20 @@ class Abilities:
             a blob which is missing.
         names_missing_blobs: whether the error for such a manifest names the missing blob.
         mounts_blobs: whether the registry mounts blobs of other repositories.
+        reports_missing_blobs: whether deleting a missing blob is answered with 404, not with 500.
         has_upload_status: whether the registry has the status of an upload, and can cancel it.
         signs_uploads: whether the URL of an upload contains a signed state, which is a secret.
     """
 
     has_logins: bool = True
     has_tokens: bool = True
-    pages_catalog: bool = True
     has_referrers: bool = True
     deletes_tags: bool = True
     untags: bool = True
     checks_manifests: bool = True
     names_missing_blobs: bool = True
     mounts_blobs: bool = True
+    reports_missing_blobs: bool = True
     has_upload_status: bool = True
     signs_uploads: bool = False
 
@@ -52,11 +52,11 @@ ABILITIES: dict[str, Abilities] = {
     "crane": Abilities(
         has_logins=False,
         has_tokens=False,
-        pages_catalog=False,
         has_referrers=False,
         untags=False,
         checks_manifests=False,
         mounts_blobs=False,
+        reports_missing_blobs=False,
         has_upload_status=False,
     ),
 }
