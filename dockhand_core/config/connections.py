@@ -93,7 +93,8 @@ class ConnectionConfig(BaseModel):
         retries: how often a failed request is repeated; for a transfer, how often it may fail
             without progress in between.
         rate_limit_timeout: total time in seconds that a request may wait because the registry
-            limits the rate of requests (429), apart from `retries`; 0 for no such waits.
+            limits the rate of requests (429), apart from `retries`; 0 for no such waits, and there
+            are none if `retries` is 0.
         list_limit: maximum size in bytes of all replies of one list, such as a repository's tags;
             256 MiB. A list in memory takes several times as much.
         max_connections: maximum number of sockets in use at a time, and of idle sockets kept open.

@@ -132,12 +132,13 @@ class Turns:
     Args:
         limits: the connection's rate limits.
         retry: the retry policy, for a 429 that does not state the duration of the pause.
-        wait: whether to wait. If false, requests are sent at once, and a 429 is not repeated.
+        wait: whether to wait. If false, or if the policy has no retries, requests are sent at once,
+            and a 429 is not repeated.
     """
 
     def __init__(self, limits: RateLimits, retry: RetryPolicy, *, wait: bool) -> None:
         self._limits, self._retry = limits, retry
-        self._wait = wait and limits.timeout > 0
+        self._wait = wait and limits.timeout > 0 and retry.retries > 0
         self._pauses: dict[Pace, int] = {}
         self._deadline: float | None = None
         self._futile = self._successes = 0

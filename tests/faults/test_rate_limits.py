@@ -119,7 +119,7 @@ def test_a_429_pauses_the_other_requests(make_client: MakeClient, server: Script
 def test_waits_do_not_use_up_retries(make_client: MakeClient, server: ScriptedServer) -> None:
     answers = iter([reply(429, Retry_After="0")] * 5)
     server.handler = lambda request: next(answers, TAGS)
-    assert list(make_client(server.url, retries=0).tags("a/b")) == ["v1"]
+    assert list(make_client(server.url, retries=1).tags("a/b")) == ["v1"]
     assert len(server.requests) == 6
 
 
@@ -134,6 +134,7 @@ def test_waits_do_not_use_up_retries(make_client: MakeClient, server: ScriptedSe
         ({"retries": 2}, {"Retry_After": "-5"}, 3),
         ({"retries": 2}, {"Retry_After": "soon"}, 3),
         ({"retries": 0}, {}, 1),
+        ({"retries": 0}, {"Retry_After": "1"}, 1),
     ],
 )
 def test_waits_end(
