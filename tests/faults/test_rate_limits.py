@@ -78,7 +78,7 @@ def test_25_uploads_in_tasks(server: ScriptedServer, transport: str) -> None:
 
     async def upload() -> None:
         async with (
-            async_connect(server.url, logging=QUIET, transport=transport) as registry,
+            async_connect(server.url, logging=QUIET, transport=transport, retries=8) as registry,
             asyncio.TaskGroup() as group,
         ):
             for blob in BLOBS:
