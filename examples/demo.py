@@ -325,7 +325,7 @@ def main() -> int:
         try:
             registry.image(REPOSITORY, "v1", platform="windows/amd64")
         except DockhandError as error:
-            print(f"   {type(error).__name__}: {error}")
+            print(textwrap.indent(textwrap.fill(f"{type(error).__name__}: {error}", 90), "   "))
         print_title("Delete a tag, then everything")
         delete(registry, index)
         if receiver is not None:
