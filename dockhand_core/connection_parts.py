@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
+import re
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 from dockhand_core.async_client import AsyncRegistryClient
+from dockhand_core.auth import AuthDriver
 from dockhand_core.client import RegistryClient
+from dockhand_core.config import ConnectionConfig
+from dockhand_core.config.validation import validate_table
 from dockhand_core.driver import RegistryDriver
-from dockhand_core.driver_checks import check_client, construct
+from dockhand_core.driver_checks import (
+    call_plugin,
+    check_client,
+    check_logger,
+    construct,
+    guard_operations,
+)
 from dockhand_core.errors import ConfigError, DockhandError, PluginError
+from dockhand_core.flow import RetryPolicy
 from dockhand_core.flow.checks import described, dispose
 from dockhand_core.http.exchange import RegistryEndpoint
 from dockhand_core.http.runners import AsyncRunner, SyncRunner
+from dockhand_core.http.secrets import Secrets, secrets_of
+from dockhand_core.plugins import Plugins
 
 if TYPE_CHECKING:
     import httpx
 
     from dockhand_core.http.transports import TransportOptions
 
-__all__ = ["ConnectionParts", "settings_errors"]
+__all__ = ["ConnectionParts", "make_parts"]
 
 
 class ConnectionParts:
-    """The parts that a sync or an async client is made of."""
+    """The parts that a sync or an async client is made of.
+
+    Args:
+        driver: the registry driver.
+        endpoint: the registry's endpoint.
+        own: the driver's own transport, or None.
+        options: the options of the transport, if the driver has none of its own.
+        where: start of error messages, such as `connection 'main'`.
+    """
 
     def __init__(
         self,
@@ -89,7 +116,7 @@ def _naming_connection(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def settings_errors(where: str, driver: type) -> Iterator[None]:
+def _settings_errors(where: str, driver: type) -> Iterator[None]:
     """Convert an exception of a driver's `Settings` to a `PluginError`, without its text.
 
     The text of an exception of a validator may contain a value, which may be a secret.
@@ -103,3 +130,127 @@ def settings_errors(where: str, driver: type) -> Iterator[None]:
             f"{where}: {driver.__name__}.Settings raised {type(error).__name__} when it checked "
             "the connection's settings; a validator has to raise ValueError"
         ) from None
+
+
+def make_parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> ConnectionParts:
+    """Check a connection's settings, and make the parts of its client.
+
+    Args:
+        plugins: the plugins, which provide the drivers.
+        name: the connection's name.
+        table: the settings.
+        base: folder that relative paths in the settings start at.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        PluginError: a driver is not installed, or cannot be imported or set up.
+    """
+    from dockhand_core.http.transports import TransportOptions
+
+    where = f"connection {name!r}"
+    driver_class = plugins.driver("registry", table.driver)
+    registry = f"{where}: registry driver {table.driver!r}"
+    with _settings_errors(registry, driver_class):
+        settings = validate_table(
+            driver_class.Settings,
+            table.options,
+            where=where,
+            base=base,
+            also=ConnectionConfig.model_fields,
+        )
+    auth_class = plugins.driver("auth", table.auth.driver)
+    auth_name = f"{where}: auth driver {table.auth.driver!r}"
+    with _settings_errors(auth_name, auth_class):
+        auth_settings = validate_table(
+            auth_class.Settings,
+            table.auth.options,
+            where=f"{where}: auth",
+            base=base,
+            also=["driver"],
+        )
+    make_logger = plugins.driver("log", table.logging.driver)
+    driver: RegistryDriver = construct(registry, driver_class, settings, needs="the settings")
+    driver.name, driver.retry = table.driver, RetryPolicy(table.retries)
+    driver.chunk_size = table.chunk_size
+    driver.list_limit = table.list_limit
+    guard_operations(driver)
+    method = f"{registry}: {driver_class.__name__}"
+    uri = call_plugin(f"{method}.base_uri", driver_class.base_uri, settings)
+    if not isinstance(uri, str):
+        raise PluginError(f"{method}.base_uri returned {described(uri)}, not a string")
+    uri = _base_url(uri, where)
+    own = call_plugin(f"{method}.transport", driver_class.transport, settings)
+    log_name = f"{where}: log driver {table.logging.driver!r}"
+    needs = "the settings and the connection's name"
+    log = construct(log_name, make_logger, table.logging, name, needs=needs)
+    log = check_logger(log_name, log, connection=name, driver=table.driver)
+
+    def make_auth() -> AuthDriver:
+        auth: AuthDriver = construct(auth_name, auth_class, auth_settings, needs="the settings")
+        return auth
+
+    endpoint = RegistryEndpoint(
+        base=uri,
+        make_auth=make_auth,
+        log=log,
+        user_agent=f"dockhand/{metadata.version('dockhand-core')}",
+        headers={key: value.get_secret_value() for key, value in table.headers.items()},
+        timeout=table.timeout,
+        commit_timeout=table.commit_timeout,
+        retry=driver.retry,
+        upload_origins=table.upload_origins,
+        secrets=Secrets(secrets_of([table, settings, auth_settings, _environment_proxies()])),
+        rate_limit_timeout=table.rate_limit_timeout,
+    )
+    options = TransportOptions(
+        name=table.transport,
+        verify=table.verify,
+        client_cert=table.client_cert,
+        client_key=table.client_key,
+        proxy=table.proxy.get_secret_value() if table.proxy else None,
+        environment=True,
+        home=uri,
+        max_connections=table.max_connections,
+    )
+    return ConnectionParts(driver, endpoint, own, options, where)
+
+
+def _environment_proxies() -> list[SecretStr]:
+    """The proxies that the environment names, whose URLs may have a password."""
+    return [SecretStr(url) for url in urllib.request.getproxies().values() if "@" in url]
+
+
+def _base_url(uri: str, where: str) -> str:
+    """Check a registry's URL, and return it without `/v2/`.
+
+    Args:
+        uri: the URL, as the configuration states it.
+        where: start of error messages, such as `connection 'main'`.
+
+    Raises:
+        ConfigError: the URL has no host, or is not http or https; or it contains credentials, a
+            query or a fragment.
+    """
+    if "://" not in uri:
+        plain = re.fullmatch(r"[A-Za-z0-9.:/_-]+", uri)  # any other text may be a secret: not shown
+        raise ConfigError(
+            f"{where}: base_uri needs http:// or https://, such as 'https://{uri.strip('/')}'"
+            if plain
+            else f"{where}: base_uri needs http:// or https://, and no credentials"
+        )
+    try:
+        parts = urlsplit(uri.strip())
+        ok = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        ok = False
+    if not ok:
+        raise ConfigError(f"{where}: base_uri is not an http:// or https:// URL with a host")
+    if "@" in parts.netloc:
+        raise ConfigError(
+            f"{where}: base_uri holds credentials; they belong in the auth table: "
+            'auth = { driver = "basic", username = "…", password = "…" }'
+        )
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{where}: base_uri has a query or a fragment")
+    path = parts.path.rstrip("/").removesuffix("/v2").rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path}"

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
-import urllib.request
 import weakref
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
-from urllib.parse import urlsplit
-
-from pydantic import SecretStr
 
 from dockhand_core.async_client import AsyncRegistryClient
-from dockhand_core.auth import AuthDriver
 from dockhand_core.client import RegistryClient
 from dockhand_core.config import ConnectionConfig, DockhandConfig, load_config
-from dockhand_core.config.validation import validate_table
-from dockhand_core.connection_parts import ConnectionParts, settings_errors
-from dockhand_core.driver import RegistryDriver
-from dockhand_core.driver_checks import (
-    call_plugin,
-    check_logger,
-    construct,
-    guard_operations,
-)
-from dockhand_core.errors import ConfigError, DockhandError, DriverMismatch, PluginError
-from dockhand_core.flow import RetryPolicy
-from dockhand_core.flow.checks import described
-from dockhand_core.http.exchange import RegistryEndpoint
-from dockhand_core.http.secrets import Secrets, secrets_of
+from dockhand_core.connection_parts import ConnectionParts, make_parts
+from dockhand_core.errors import DockhandError, DriverMismatch
 from dockhand_core.plugins import Plugins
 
 __all__ = ["AsyncDockhand", "Dockhand", "async_connect", "connect"]
@@ -82,7 +63,7 @@ class _Manager(Generic[AnyClient]):
                 raise DockhandError("this manager is closed")
             client = self._clients.get(known)
             if client is None:
-                parts = _parts(self.plugins, known, table, self.config.base)
+                parts = make_parts(self.plugins, known, table, self.config.base)
                 client = self._clients[known] = self._make(parts, known)
         if kind is not None and not isinstance(client, kind):
             raise DriverMismatch(
@@ -258,7 +239,7 @@ def connect(base_uri: str, *, driver: str = "distribution", **settings: Any) -> 
     """
     plugins = Plugins()
     table = _single(plugins, base_uri, driver, settings)
-    return _parts(plugins, "default", table, Path.cwd()).client("default")
+    return make_parts(plugins, "default", table, Path.cwd()).client("default")
 
 
 def async_connect(
@@ -267,7 +248,7 @@ def async_connect(
     """Make an async client for one registry; see `connect`. The call is not awaited."""
     plugins = Plugins()
     table = _single(plugins, base_uri, driver, settings)
-    return _parts(plugins, "default", table, Path.cwd()).async_client("default")
+    return make_parts(plugins, "default", table, Path.cwd()).async_client("default")
 
 
 def _single(
@@ -277,116 +258,3 @@ def _single(
     place = "base_uri" if "base_uri" in fields or not fields else next(iter(fields))
     table = {"driver": driver, place: base_uri, **settings}
     return DockhandConfig.parse({"connections": {"default": table}}).connection()[1]
-
-
-def _parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> ConnectionParts:
-    """Check a connection's settings, and make the parts of its client."""
-    from dockhand_core.http.transports import TransportOptions
-
-    where = f"connection {name!r}"
-    driver_class = plugins.driver("registry", table.driver)
-    registry = f"{where}: registry driver {table.driver!r}"
-    with settings_errors(registry, driver_class):
-        settings = validate_table(
-            driver_class.Settings,
-            table.options,
-            where=where,
-            base=base,
-            also=ConnectionConfig.model_fields,
-        )
-    auth_class = plugins.driver("auth", table.auth.driver)
-    auth_name = f"{where}: auth driver {table.auth.driver!r}"
-    with settings_errors(auth_name, auth_class):
-        auth_settings = validate_table(
-            auth_class.Settings,
-            table.auth.options,
-            where=f"{where}: auth",
-            base=base,
-            also=["driver"],
-        )
-    make_logger = plugins.driver("log", table.logging.driver)
-    driver: RegistryDriver = construct(registry, driver_class, settings, needs="the settings")
-    driver.name, driver.retry = table.driver, RetryPolicy(table.retries)
-    driver.chunk_size = table.chunk_size
-    driver.list_limit = table.list_limit
-    guard_operations(driver)
-    method = f"{registry}: {driver_class.__name__}"
-    uri = call_plugin(f"{method}.base_uri", driver_class.base_uri, settings)
-    if not isinstance(uri, str):
-        raise PluginError(f"{method}.base_uri returned {described(uri)}, not a string")
-    uri = base_url(uri, where)
-    own = call_plugin(f"{method}.transport", driver_class.transport, settings)
-    log_name = f"{where}: log driver {table.logging.driver!r}"
-    needs = "the settings and the connection's name"
-    log = construct(log_name, make_logger, table.logging, name, needs=needs)
-    log = check_logger(log_name, log, connection=name, driver=table.driver)
-
-    def make_auth() -> AuthDriver:
-        auth: AuthDriver = construct(auth_name, auth_class, auth_settings, needs="the settings")
-        return auth
-
-    endpoint = RegistryEndpoint(
-        base=uri,
-        make_auth=make_auth,
-        log=log,
-        user_agent=f"dockhand/{metadata.version('dockhand-core')}",
-        headers={key: value.get_secret_value() for key, value in table.headers.items()},
-        timeout=table.timeout,
-        commit_timeout=table.commit_timeout,
-        retry=driver.retry,
-        upload_origins=table.upload_origins,
-        secrets=Secrets(secrets_of([table, settings, auth_settings, _environment_proxies()])),
-        rate_limit_timeout=table.rate_limit_timeout,
-    )
-    options = TransportOptions(
-        name=table.transport,
-        verify=table.verify,
-        client_cert=table.client_cert,
-        client_key=table.client_key,
-        proxy=table.proxy.get_secret_value() if table.proxy else None,
-        environment=True,
-        home=uri,
-        max_connections=table.max_connections,
-    )
-    return ConnectionParts(driver, endpoint, own, options, where)
-
-
-def _environment_proxies() -> list[SecretStr]:
-    """The proxies that the environment names, whose URLs may have a password."""
-    return [SecretStr(url) for url in urllib.request.getproxies().values() if "@" in url]
-
-
-def base_url(uri: str, where: str) -> str:
-    """Check a registry's URL, and return it without `/v2/`.
-
-    Args:
-        uri: the URL, as the configuration states it.
-        where: start of error messages, such as `connection 'main'`.
-
-    Raises:
-        ConfigError: the URL has no host, or is not http or https; or it contains credentials, a
-            query or a fragment.
-    """
-    if "://" not in uri:
-        plain = re.fullmatch(r"[A-Za-z0-9.:/_-]+", uri)  # any other text may be a secret: not shown
-        raise ConfigError(
-            f"{where}: base_uri needs http:// or https://, such as 'https://{uri.strip('/')}'"
-            if plain
-            else f"{where}: base_uri needs http:// or https://, and no credentials"
-        )
-    try:
-        parts = urlsplit(uri.strip())
-        ok = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
-    except ValueError:
-        ok = False
-    if not ok:
-        raise ConfigError(f"{where}: base_uri is not an http:// or https:// URL with a host")
-    if "@" in parts.netloc:
-        raise ConfigError(
-            f"{where}: base_uri holds credentials; they belong in the auth table: "
-            'auth = { driver = "basic", username = "…", password = "…" }'
-        )
-    if parts.query or parts.fragment:
-        raise ConfigError(f"{where}: base_uri has a query or a fragment")
-    path = parts.path.rstrip("/").removesuffix("/v2").rstrip("/")
-    return f"{parts.scheme}://{parts.netloc}{path}"
