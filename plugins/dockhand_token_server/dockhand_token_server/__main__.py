@@ -103,7 +103,6 @@ def _check_or_serve(options: argparse.Namespace, settings: Settings) -> None:
 
     if not options.check:
         refuse_plain_http(options, "passwords")
-    app = create_app(settings)
     app = create_app(settings, plugins=load_plugins(options))
     if options.check:
         print(f"{options.config}: the settings are valid")
