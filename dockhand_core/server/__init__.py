@@ -20,21 +20,23 @@ from dockhand_core.server.options import (
     refuse_plain_http,
 )
 from dockhand_core.server.run import listen, program, serve, serve_options
+from dockhand_core.server.throttled_log import ThrottledLog
 
 __all__ = [
     "FailureLimiter",
-    "HttpLimits",
     "FileState",
+    "HttpLimits",
     "LoginLimiter",
+    "ThrottledLog",
     "add_listening_options",
     "add_strict_option",
     "basic_credentials",
     "client_address",
-    "limits_of",
     "is_loopback",
+    "limits_of",
     "listen",
-    "network_of",
     "load_plugins",
+    "network_of",
     "positive_int",
     "positive_seconds",
     "program",

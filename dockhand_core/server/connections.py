@@ -7,7 +7,6 @@ import functools
 import logging
 import socket
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from uvicorn.config import STARTUP_FAILURE
 from dockhand_core.server.client_networks import network_of
 from dockhand_core.server.http_limits import HttpLimits, error_reply
 from dockhand_core.server.http_protocols import LimitedProtocol
+from dockhand_core.server.throttled_log import ThrottledLog
 
 __all__ = ["LimitedServer"]
 
@@ -51,7 +51,7 @@ class LimitedServer(uvicorn.Server):
         super().__init__(config)
         self._limits = limits
         self._handshakes: dict[asyncio.Task[None], _Waiting] = {}
-        self._report = _OncePerSecond()
+        self._report = ThrottledLog(_log, logging.ERROR)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application's lifespan, and accept connections."""
@@ -177,18 +177,3 @@ class _Acceptor:
     async def wait_closed(self) -> None:
         with suppress(asyncio.CancelledError):
             await self._task
-
-
-class _OncePerSecond:
-    """Log errors, at most one in a second, with the number of those that were left out."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._next, self._left_out = clock, 0.0, 0
-
-    def __call__(self, message: str, *arguments: object) -> None:
-        now = self._clock()
-        if now < self._next:
-            self._left_out += 1
-            return
-        _log.error(f"{message} (and %d more since the last such line)", *arguments, self._left_out)
-        self._next, self._left_out = now + 1.0, 0

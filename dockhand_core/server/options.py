@@ -7,16 +7,16 @@ import ipaddress
 import sys
 from typing import TYPE_CHECKING, Any
 
+from dockhand_core.server.http_limits import HttpLimits
+
 if TYPE_CHECKING:
     from dockhand_core.plugins import Plugins
 
-from dockhand_core.server.http_limits import HttpLimits
-
 __all__ = [
     "add_listening_options",
-    "limits_of",
     "add_strict_option",
     "is_loopback",
+    "limits_of",
     "load_plugins",
     "positive_int",
     "positive_seconds",

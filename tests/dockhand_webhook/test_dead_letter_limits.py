@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from dockhand_webhook import Backoff, Inbox, create_app
 from dockhand_webhook.inbox.dead_letters import UnreadableNotification
-from dockhand_webhook.throttled_log import ThrottledLog
 from notifications import envelope, push
 
 from dockhand_core import EventInvalid
+from dockhand_core.server import ThrottledLog
 
 
 def add(inbox: Inbox, run: Any, connection: str, name: str, size: int = 1) -> None:

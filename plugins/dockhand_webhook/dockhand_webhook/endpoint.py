@@ -16,12 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from dockhand_core import EventInvalid
 from dockhand_core.events import EventHeaders, EventParsers
+from dockhand_core.server import ThrottledLog
 from dockhand_core.text import printable
 from dockhand_webhook.errors import InboxError
 from dockhand_webhook.inbox.dead_letters import UnreadableNotification
 from dockhand_webhook.inbox.inbox import Inbox, is_connection_name
 from dockhand_webhook.inbox.tokens import TokenAuthenticator
-from dockhand_webhook.throttled_log import ThrottledLog
 
 __all__ = ["MAX_BODY", "NotificationEndpoint", "unauthorized_reply", "unavailable_reply"]
 

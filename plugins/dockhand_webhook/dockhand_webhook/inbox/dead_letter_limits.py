@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+from dockhand_core.server import ThrottledLog
 from dockhand_webhook.inbox.database import Transaction
-from dockhand_webhook.throttled_log import ThrottledLog
 
 __all__ = ["DeadLetterLimits"]
 
