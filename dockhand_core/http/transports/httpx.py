@@ -21,7 +21,7 @@ import httpx
 from dockhand_core.http.addresses import AddressRule, parse_address, refusals
 from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
 from dockhand_core.http.transports.routes import Route, Routes
-from dockhand_core.http.transports.slots import AsyncSlots, Holder, Kept, Slots
+from dockhand_core.http.transports.slots import AsyncSlots, Holder, KeptConnections, Slots
 
 __all__ = ["AsyncHttpxTransport", "HttpxTransport"]
 
@@ -115,7 +115,7 @@ class HttpxTransport(httpx.BaseTransport):
     def __init__(self, routes: Routes, limit: int) -> None:
         self._routes = routes
         self._slots = Slots(limit)
-        self._kept: Kept[_Connection] = Kept(limit)
+        self._kept: KeptConnections[_Connection] = KeptConnections(limit)
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -245,7 +245,7 @@ class AsyncHttpxTransport(httpx.AsyncBaseTransport):
     def __init__(self, routes: Routes, limit: int) -> None:
         self._routes = routes
         self._slots = AsyncSlots(limit)
-        self._kept: Kept[_AsyncConnection] = Kept(limit)
+        self._kept: KeptConnections[_AsyncConnection] = KeptConnections(limit)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and return its response with the body unread."""

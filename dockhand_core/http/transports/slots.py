@@ -22,13 +22,12 @@ import httpx
 from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
 from dockhand_core.http.transports.routes import Route
 
-__all__ = ["AsyncSlots", "Kept", "Slots"]
+__all__ = ["AsyncSlots", "KeptConnections", "Slots"]
 
 T = TypeVar("T")
 
-
-_OTHERS = 10
-"""How many times longer a wait may be if the slots are held by other threads or tasks."""
+# How many times longer a wait may be if other threads or tasks hold the slots.
+_OTHERS_FACTOR = 10
 
 Holder: TypeAlias = threading.Thread | asyncio.Task[Any] | None
 
@@ -77,7 +76,7 @@ class _Activity:
         idle = time.monotonic() - max(started, self._last)
         limit = timeout
         if not all(each is me or _ended(each) for each in self._holders):
-            limit *= _OTHERS
+            limit *= _OTHERS_FACTOR
         if idle >= limit:
             raise httpx.PoolTimeout(
                 f"every connection is in use (max_connections = {self._count}), and nothing is "
@@ -176,7 +175,7 @@ class AsyncSlots(_Activity):
         self._free.release()
 
 
-class Kept(Generic[T]):
+class KeptConnections(Generic[T]):
     """Connections that no request uses, for later requests with the same route.
 
     A connection belongs to one request at a time, so that threads never share one. Its user calls
