@@ -42,12 +42,10 @@ class LoginLimiter:
         """
         if username is None:
             return (f"from {network}",)
-        name = _user_key(username)
-        with self._lock:
-            is_known = (network, name) in self._past_logins
-        if is_known:
-            return (f"from {network} user {name.hex()}",)
-        return f"from {network}", f"user {name.hex()}"
+        name = _user_key(username).hex()
+        if self.remembers_login(network, username):
+            return (f"from {network} user {name}",)
+        return f"from {network}", f"user {name}"
 
     def seconds_to_wait(self, keys: tuple[str, ...]) -> int:
         """The whole seconds until the next login is allowed; 0 if it is allowed now."""
@@ -57,6 +55,12 @@ class LoginLimiter:
         """Add failures to the counts; see `FailureLimiter.add`."""
         for key in keys:
             self._failures.add(key, failures)
+
+    def remembers_login(self, network: str, username: str) -> bool:
+        """Whether a user logged in from a network before."""
+        pair = network, _user_key(username)
+        with self._lock:
+            return pair in self._past_logins
 
     def remember_login(self, network: str, username: str) -> None:
         """Remember that a user logged in from a network."""

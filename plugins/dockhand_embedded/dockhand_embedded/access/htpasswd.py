@@ -12,19 +12,17 @@ import os
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ClassVar
 
 from dockhand_core import Scope
-from dockhand_core.server import FailureLimiter, basic_credentials, network_of
+from dockhand_core.server import FailureLimiter, LoginLimiter, basic_credentials, network_of
 from dockhand_core.server.htpasswd import PasswordFile
 from dockhand_embedded.access.policy import AccessRejection, AuthenticatedUser, AuthResult
 from dockhand_embedded.protocol.messages import Headers
 
 _MAX_PENDING = 64  # checks of passwords that wait or run
-_MAX_REMEMBERED_LOGINS = 10_000
 
 
 class Htpasswd:
@@ -67,10 +65,9 @@ class Htpasswd:
         """
         self._users = PasswordFile(path, remember=remember, clock=clock)
         self._rejection = AccessRejection(f'Basic realm="{realm}"')
-        self._limiter = FailureLimiter(failures, failure_seconds, clock)
+        self._limiter = LoginLimiter(FailureLimiter(failures, failure_seconds, clock))
         self._digest_key = secrets.token_bytes(32)
         self._pending: dict[bytes, Future[bool]] = {}
-        self._past_logins: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._lock = threading.Lock()
         # Separate threads, so that slow password checks do not delay work on blobs, and the checks
         # of guesses do not delay the users who logged in before.
@@ -97,7 +94,7 @@ class Htpasswd:
         user, password = pair
         network = network_of(client.rpartition(":")[0])
         if self._users.remembers(user, password):
-            self._remember_login(network, user)
+            self._limiter.remember_login(network, user)
             return AuthenticatedUser(user)
         check = self._check(network, user, password)
         if isinstance(check, AccessRejection):
@@ -114,11 +111,8 @@ class Htpasswd:
             # Requests of one client often come at once; they share a check and its failure.
             if digest in self._pending:
                 return self._pending[digest]
-            logged_in_before = (network, user) in self._past_logins
-            keys = [f"from {network}", f"user {user}"]
-            if logged_in_before:
-                keys = [f"user {user} from {network}"]
-            wait = max(map(self._limiter.seconds_to_wait, keys))
+            keys = self._limiter.keys(network, user)
+            wait = self._limiter.seconds_to_wait(keys)
             if not wait and len(self._pending) >= _MAX_PENDING:
                 wait = 1
             if wait:
@@ -127,8 +121,8 @@ class Htpasswd:
                 )
             # A failure is counted before the check, so that concurrent guesses cannot exceed the
             # limit. If the password is right, the failure is removed.
-            for key in keys:
-                self._limiter.add(key)
+            self._limiter.add(keys)
+            logged_in_before = self._limiter.remembers_login(network, user)
             threads = self._threads_of_past_logins if logged_in_before else self._threads
             check = self._pending[digest] = threads.submit(self._users.verify, user, password)
 
@@ -136,16 +130,8 @@ class Htpasswd:
             with self._lock:
                 del self._pending[digest]
             if not done.cancelled() and done.exception() is None and done.result():
-                for key in keys:
-                    self._limiter.add(key, -1)
-                self._remember_login(network, user)
+                self._limiter.add(keys, -1)
+                self._limiter.remember_login(network, user)
 
         check.add_done_callback(end)
         return check
-
-    def _remember_login(self, network: str, user: str) -> None:
-        with self._lock:
-            self._past_logins[network, user] = None
-            self._past_logins.move_to_end((network, user))
-            while len(self._past_logins) > _MAX_REMEMBERED_LOGINS:
-                self._past_logins.popitem(last=False)
