@@ -22,7 +22,7 @@ from dockhand_core.errors import (
 from dockhand_core.flow import Flow, Reply, call
 from dockhand_core.http.headers import next_link
 from dockhand_core.http.urls import one_line, origin_of, redacted_url, resolve_url
-from dockhand_core.models import Digest, PushResult
+from dockhand_core.models import Descriptor, Digest, PushResult
 
 
 class DistributionBase(RegistryDriver):
@@ -133,6 +133,15 @@ class DistributionBase(RegistryDriver):
             # If a repeated DELETE finds no content, an earlier attempt has deleted the content.
             if error.attempts == 1:
                 raise
+
+
+def digest_of(digest: str | Descriptor) -> Digest:
+    """The digest that a caller passed as text or as a descriptor.
+
+    Raises:
+        DigestInvalid: the text is not a digest.
+    """
+    return Digest(digest.digest if isinstance(digest, Descriptor) else digest)
 
 
 def content_length(reply: Reply) -> int | None:

@@ -21,7 +21,7 @@ from dockhand_core.errors import (
 from dockhand_core.flow import Flow, Progress, Reply, blocking, call, discard, drain
 from dockhand_core.http.urls import redacted_url
 from dockhand_core.models import Descriptor, Digest, check_hash, check_repository
-from dockhand_distribution.base import DistributionBase, content_length
+from dockhand_distribution.base import DistributionBase, content_length, digest_of
 from dockhand_distribution.blob_body import BlobBody, BlobLimit, RangeIgnored
 from dockhand_distribution.partial_file import PartialFile
 
@@ -99,7 +99,7 @@ class Blobs(DistributionBase):
     def blob_exists(self, repository: str, digest: str | Descriptor) -> Flow[bool]:
         """Whether a repository has a blob, by a HEAD reply, whatever its headers are."""
         try:
-            yield from self._head_blob(repository, BlobLimit.of(digest).digest)
+            yield from self._head_blob(repository, digest_of(digest))
         except NotFound:
             return False
         return True
@@ -110,7 +110,7 @@ class Blobs(DistributionBase):
         Some replies lack it (Distribution, gitea), or have 0 in its place. The size is then that of
         a GET reply whose body is not read.
         """
-        known = BlobLimit.of(digest).digest
+        known = digest_of(digest)
         reply = yield from self._head_blob(repository, known)
         size = content_length(reply)
         if known == Digest.of(b"", known.algorithm):
@@ -150,7 +150,7 @@ class Blobs(DistributionBase):
     def delete_blob(self, repository: str, digest: str | Descriptor) -> Flow[None]:
         """Delete a blob from a repository."""
         check_repository(repository)
-        yield from self._delete_content(repository, "blob", BlobLimit.of(digest).digest)
+        yield from self._delete_content(repository, "blob", digest_of(digest))
 
     def download_blob(
         self,

@@ -30,6 +30,7 @@ from dockhand_core.models import (
     media,
     parse_manifest,
 )
+from dockhand_distribution.base import digest_of
 from dockhand_distribution.referrers_tag import ReferrersTag, fallback_tag
 
 __all__ = ["Referrers", "fallback_tag"]
@@ -76,7 +77,7 @@ class Referrers(ReferrersTag):
         the registry may refuse to list referrers. Their failures are logged.
         """
         check_repository(repository)
-        known = _digest_of(digest)
+        known = digest_of(digest)
         subject = None
         try:
             subject = yield from self._subject_in_tag(repository, known)
@@ -115,7 +116,7 @@ class Referrers(ReferrersTag):
                 tag for the manifest.
         """
         check_repository(repository)
-        subject = _digest_of(digest)
+        subject = digest_of(digest)
         found: tuple[Descriptor, ...] | None = None
         refused: RegistryError | None = None
         if self._has_api is not False:
@@ -224,10 +225,6 @@ class Referrers(ReferrersTag):
                     error,
                 )
         return None if self._has_api else subject
-
-
-def _digest_of(digest: str | Descriptor) -> Digest:
-    return digest.digest if isinstance(digest, Descriptor) else Digest(digest)
 
 
 def _of_type(entries: tuple[Descriptor, ...], artifact_type: str | None) -> list[Descriptor]:

@@ -42,7 +42,12 @@ from dockhand_core.models import (
     Upload,
     check_repository,
 )
-from dockhand_distribution.base import DistributionBase, check_announced_digest, location
+from dockhand_distribution.base import (
+    DistributionBase,
+    check_announced_digest,
+    digest_of,
+    location,
+)
 
 SMALLEST_CHUNK = 64 << 10  # bytes; a refused chunk of this size is not made smaller
 LARGEST_MIN_CHUNK = 64 << 20  # bytes; the largest OCI-Chunk-Min-Length that is accepted
@@ -294,7 +299,7 @@ class UploadSteps(DistributionBase):
         """
         check_repository(repository)
         check_repository(source)
-        known = Digest(digest.digest if isinstance(digest, Descriptor) else digest)
+        known = digest_of(digest)
         try:
             reply = yield from self._post(
                 repository, source=source, query=[("mount", known), ("from", source)]

@@ -6,6 +6,7 @@ Follows: OCI Distribution Specification 1.1, as zot implements it.
 from __future__ import annotations
 
 from dockhand_distribution import DistributionDriver
+from dockhand_distribution.base import digest_of
 from dockhand_distribution.blob_body import BlobLimit
 from dockhand_distribution.manifests import encode_manifest
 from dockhand_distribution.pages import cut_page
@@ -90,7 +91,7 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
         A HEAD would have side effects, and so would a GET of a range: if any readable repository
         has the blob, zot links it into this repository, which it creates if necessary.
         """
-        return (yield from self._size_by_get(repository, BlobLimit.of(digest).digest))
+        return (yield from self._size_by_get(repository, digest_of(digest)))
 
     def blob_exists(self, repository: str, digest: str | Descriptor) -> Flow[bool]:
         """Whether a repository has a blob; like `blob_size`, by a GET."""
