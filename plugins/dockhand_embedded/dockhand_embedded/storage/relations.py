@@ -93,10 +93,7 @@ class RepositoryRelations:
         """Add the manifests of an index that was just parsed."""
         with self._lock:
             for each in manifests:
-                unread = (
-                    self._unread_indexes if each.media_type in INDEX_TYPES else self._unread_images
-                )
-                unread[each.digest] = each.media_type
+                self._queue(each.digest, each.media_type)
 
     def remove(self, digest: str) -> None:
         """Remove a manifest that was deleted."""
@@ -176,17 +173,8 @@ class RepositoryRelations:
     def next_unread(self, *, indexes_only: bool) -> tuple[str, str] | None:
         """The digest and media type of a manifest to read; None if there is none."""
         with self._lock:
-            for unread in (
-                (self._unread_indexes,)
-                if indexes_only
-                else (
-                    self._unread_indexes,
-                    self._unread_images,
-                )
-            ):
-                if unread:
-                    return next(iter(unread.items()))
-        return None
+            unread = self._unread_indexes or ({} if indexes_only else self._unread_images)
+            return next(iter(unread.items()), None)
 
     def record(
         self,
@@ -224,11 +212,6 @@ class RepositoryRelations:
     def unlisted(self, digest: str) -> StoredManifest | None:
         """A manifest that only another index lists, as in layouts of other tools."""
         return self._unlisted.get(digest)
-
-    def stored_unlisted(self) -> list[StoredManifest]:
-        """All manifests that only another index lists."""
-        with self._lock:
-            return list(self._unlisted.values())
 
     def referrers(self, subject: str, last: str, artifact_type: str | None, size: int) -> list[str]:
         """The digests of manifests with this subject, in ASCII order.
