@@ -90,10 +90,16 @@ class RegistryApi:
         return manifest
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Provide the path of the folder of a registry, which does not exist yet."""
+    return tmp_path / "root"
+
+
 @pytest.fixture(params=["memory", "layout"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+def storage(request: pytest.FixtureRequest, root: Path) -> Storage:
     """Provide an empty storage, in memory and in a folder."""
-    return MemoryStorage() if request.param == "memory" else LayoutStorage(tmp_path / "root")
+    return MemoryStorage() if request.param == "memory" else LayoutStorage(root)
 
 
 @pytest.fixture

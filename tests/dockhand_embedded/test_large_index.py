@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from dockhand_embedded.storage.index import REF_NAME, RepositoryIndex, StoredMan
 from dockhand_embedded.storage.index_file import PATCH_THRESHOLD
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-MakeApi = Callable[[Any], Any]
 
 PUSHER = """
 import hashlib, json, random, sys
@@ -45,15 +44,8 @@ for number in range(100_000):
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def api(root: Path, make_api: MakeApi) -> Iterator[Any]:
-    pushes = make_api(LayoutStorage(root))
-    with pushes.client:
-        yield pushes
+def storage(root: Path) -> LayoutStorage:
+    return LayoutStorage(root)
 
 
 def fill(root: Path, name: str, count: int) -> Path:

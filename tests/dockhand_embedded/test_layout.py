@@ -46,15 +46,8 @@ for number in range(first, first + count):
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def api(root: Path, make_api: MakeApi) -> Iterator[Any]:
-    pushes = make_api(LayoutStorage(root))
-    with pushes.client:
-        yield pushes
+def storage(root: Path) -> LayoutStorage:
+    return LayoutStorage(root)
 
 
 def start_pusher(root: Path, first: int, count: int) -> subprocess.Popen[bytes]:
