@@ -207,7 +207,7 @@ def _guarded(
             dispose(flow)
             raise PluginError(
                 f"{label} returned {described(flow)}, not a flow; it has to be a generator "
-                "function, a plain `def` with `yield from`, for async clients too"
+                "function, for sync and async clients: a plain `def` with `yield from`"
             )
         result = yield from flow
         if kinds and not isinstance(result, kinds):
@@ -216,7 +216,7 @@ def _guarded(
             _check_page(label, result)
         if isinstance(result, Reply) and result.unread is None:
             raise PluginError(
-                f"{label} returned a Reply whose body was read; it has to say call(…, stream=True)"
+                f"{label} returned a Reply whose body was read; it has to use call(…, stream=True)"
             )
         return result
 

@@ -86,8 +86,8 @@ class ConnectionConfig(BaseModel):
             registry refuses the size, smaller chunks are sent.
         verify: whether to check the registry's certificate; or the path of a file or folder with
             the CA certificates to check it against.
-        client_cert, client_key: PEM files of the client's certificate and its private key. Only the
-            registry's own origin is shown the certificate.
+        client_cert, client_key: PEM files of the client's certificate and its private key. The
+            certificate is presented to the registry's origin only.
         proxy: URL of an HTTP proxy for all requests; by default the environment (`HTTPS_PROXY`,
             `NO_PROXY` …) chooses the proxy for the URL of each request.
         retries: how often a failed request is repeated; for a transfer, how often it may fail

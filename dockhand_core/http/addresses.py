@@ -60,7 +60,7 @@ _NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}",
 
 
 class AddressRefused(Exception):
-    """A rule refuses an address. Transports raise the rule's own error in its place."""
+    """Raised when a rule refuses an address; transports raise the rule's own error instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def host_of(url: str) -> str:
     """The host of a URL as it is looked up and sent: in lower case, and encoded once with IDNA.
 
     Raises:
-        ValueError: this is not a URL with a host that can be asked.
+        ValueError: the text is not a URL, or the URL has no host.
     """
     try:
         host = httpx.URL(url).raw_host.decode("ascii")
@@ -144,7 +144,7 @@ def host_of(url: str) -> str:
 
 
 def literal_address(host: str) -> Address | None:
-    """The address that a host is by itself, without a look-up; None for other names.
+    """The address that a host name stands for without a look-up; None if it needs a look-up.
 
     The spellings of `inet_aton` count too, such as `2130706433`, `0x7f.1` and `0177.0.0.1`, and
     so do `localhost` and the names below it (RFC 6761).
@@ -168,7 +168,7 @@ def parse_address(text: str) -> Address:
     """Parse an IP address, with or without a zone; an IPv6 form of an IPv4 address becomes IPv4.
 
     Raises:
-        ValueError: this is not an IP address.
+        ValueError: the text is not an IP address.
     """
     return _without_ipv6(ipaddress.ip_address(text.strip("[]").partition("%")[0]))
 

@@ -23,7 +23,7 @@ from dockhand_core.plugin_failures import reason_of
 
 __all__ = ["MAX_RESENDS", "authenticate"]
 
-MAX_RESENDS = 5  # of one request by `auth_flow`; one that never stops would never end
+MAX_RESENDS = 5  # times that `auth_flow` may send one request again, so that it ends
 
 Steps = Generator[Any, Any, httpx.Response]
 
@@ -127,8 +127,8 @@ def _start(name: str, auth: AuthDriver, request: httpx.Request) -> Generator[Any
     if not is_flow(flow):
         dispose(flow)
         raise PluginError(
-            f"{name} returned {described(flow)}; it has to be a generator, a plain `def` that says "
-            "`yield request`, for async clients too"
+            f"{name} returned {described(flow)}; it has to be a generator function, for sync and "
+            "async clients: a plain `def` with `yield request`"
         )
     return flow  # type: ignore[no-any-return]  # `is_flow` was true
 
@@ -162,9 +162,11 @@ def _wrong_step(flow: Generator[Any, Any, Any], step: object) -> PluginError:
 
 
 def _check_request(name: str, request: httpx.Request) -> None:
-    """Refuse a request that HTTP libraries would refuse, with the value, a secret, in the error."""
+    """Refuse a wrong request here: an HTTP library's error would quote the value, a secret."""
     if not isinstance(request.method, str) or not isinstance(request.url, httpx.URL | str):
-        raise PluginError(f"{name} changed the request's method or URL to None, or to no string")
+        raise PluginError(
+            f"{name} changed the request's method or URL to an object that is not a string"
+        )
     for key, value in request.headers.raw:
         if b"\n" in value or b"\r" in value or b"\0" in value:
             raise PluginError(

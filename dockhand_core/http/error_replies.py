@@ -140,7 +140,7 @@ def _contradicts(code: type[errors.RegistryError], status: int) -> bool:
 
 
 def decoded_body(headers: Mapping[str, str], body: bytes, limit: int) -> bytes:
-    """The body without its `Content-Encoding`, cut to `limit` bytes.
+    """The body of a reply, decompressed if necessary, and cut to `limit` bytes.
 
     Some servers compress although `identity` was asked for. A body in an unknown or broken encoding
     is returned as it is.

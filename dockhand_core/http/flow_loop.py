@@ -30,7 +30,7 @@ _INTERNAL = (ValidationError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamErr
 
 
 class NotAnEffect(Exception):  # never leaves this module
-    """Raised by the function `perform` for a value that is no effect."""
+    """Raised by the function `perform` for a value that is not an effect."""
 
 
 def run_sync(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
@@ -41,7 +41,7 @@ def run_sync(flow: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
         perform: performs an effect and returns its result.
 
     Raises:
-        PluginError: `flow` is not a generator, or it yields a value that is no effect.
+        PluginError: `flow` is not a generator, or it yields a value that is not an effect.
     """
     if not is_flow(flow):
         _refuse(flow)
@@ -77,7 +77,7 @@ async def run_async(flow: Generator[Any, Any, T], perform: Callable[[Any], Any])
         perform: performs an effect; returns an awaitable of its result.
 
     Raises:
-        PluginError: `flow` is not a generator, or it yields a value that is no effect.
+        PluginError: `flow` is not a generator, or it yields a value that is not an effect.
     """
     if not is_flow(flow):
         _refuse(flow)
@@ -104,11 +104,11 @@ async def run_async(flow: Generator[Any, Any, T], perform: Callable[[Any], Any])
 
 
 def _refuse(value: object) -> NoReturn:
-    """Refuse to run what is not a flow."""
+    """Raise `PluginError` for an object that is not a flow."""
     dispose(value)
     raise PluginError(
         f"{caller()}: a flow is due, not {described(value)}; an operation of a driver has to be a "
-        "generator function, a plain `def` with `yield from`, for async clients too"
+        "generator function, for sync and async clients: a plain `def` with `yield from`"
     )
 
 

@@ -4,9 +4,9 @@ Each origin (scheme, host and port) has a pace of its own: a 429 of the registry
 connection's requests to the registry, one of a token endpoint those to the token endpoint, and one
 of a storage those to the storage. All threads and tasks of a client share the paces.
 
-A pause is as long as the server asks (`Retry-After`); if it does not ask, as long as after other
-failures, and then the 429 uses up one of the request's retries, unless the server has accepted
-another request of the connection meanwhile.
+A pause is as long as the server asks for in `Retry-After`. Without this header, it is as long as
+after other failures, and the 429 uses up one of the request's retries, unless the server has
+accepted another request of the connection meanwhile.
 
 An auth driver's requests, such as those for tokens, are repeated once, and again as long as the
 server accepts other requests of the connection in between.
@@ -127,7 +127,7 @@ class RateLimits:
 
 
 class Turns:
-    """The turns of one call: when its requests, and their repetitions, may be sent.
+    """The waits of one call, before its requests and their repetitions are sent.
 
     Args:
         limits: the connection's rate limits.
@@ -157,14 +157,15 @@ class Turns:
     def repeats(
         self, url: str, status: int, headers: Mapping[str, str], *, futile: int | None = None
     ) -> bool:
-        """Note how the server answered, and whether the request is repeated because of a 429.
+        """Record a reply, and return whether the request is repeated because of a 429.
 
         Args:
             url: the URL of the request, for which `take` was called before.
             status: the HTTP status of the reply.
             headers: the headers of the reply.
-            futile: how many 429 replies without progress in between are followed by a repetition,
-                even if they state the duration of the pause; None for any number.
+            futile: number of 429 replies after which the request is still repeated, if the server
+                has accepted no request of the connection in between; None for any number. It also
+                holds for 429 replies that state the duration of the pause.
         """
         pace = self._limits.pace(url)
         if status != TOO_MANY_REQUESTS:

@@ -44,7 +44,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{4,}={0,2}")
 
 
 def forms_of(secret: str) -> tuple[Form, ...]:
-    """The forms to search for; empty if the secret has too few characters other than signs."""
+    """The forms of a secret to search for; empty if it has few characters but spaces and signs."""
     texts = [secret]
     scheme, _, rest = secret.partition(" ")
     if rest and scheme.replace("-", "").isalnum():  # such as `Basic YWxpY2U6cGFzcw==`

@@ -112,7 +112,7 @@ class Secrets:
     def remember_query(self, url: str, known: str = "") -> None:
         """Add the values of the query of a URL, except public ones and those in the query `known`.
 
-        A registry signs the URLs of uploads and of storages in this way.
+        Registries and storages sign URLs with such values.
         """
         if "?" not in url:
             return

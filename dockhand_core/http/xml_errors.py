@@ -14,16 +14,16 @@ def xml_error(text: str) -> tuple[list[dict[str, Any]], str | None]:
     """Read the code, the message and the request id of an XML error document.
 
     The first `Code`, `Message` and `RequestId` count, wherever they are. Other elements are
-    ignored, since some quote the request and its signature. A document with a document type is not
-    read at all: only that could define entities. Of a document that is cut or malformed, the part
-    before the fault is read.
+    ignored, since some quote the request and its signature. A document with a document type
+    declaration is not read at all, because the declaration could define entities. If a document is
+    cut off or malformed, the part before the fault is read.
 
     Args:
         text: the body of the reply.
 
     Returns:
-        a list with one entry that has `code` and perhaps `message`, as in the JSON of registries;
-        or an empty list if there is no code. And the request id, or None.
+        a pair: a list with one entry that has `code` and perhaps `message`, as in the JSON of
+        registries, or an empty list if there is no code; and the request id, or None.
     """
     from xml.parsers import expat  # here: few replies are XML
 

@@ -35,7 +35,7 @@ class TransportOptions:
             with https.
         environment: whether the environment chooses the proxy of each request, if `proxy` is None;
             see `EnvironmentProxies`.
-        home: the registry's URL; only its origin is shown the client certificate.
+        home: the registry's URL; the client certificate is presented to its origin only.
         max_connections: maximum number of connections in use at once; also the maximum number of
             unused connections that are kept open.
     """

@@ -1,4 +1,4 @@
-"""Limits on the number of requests in progress, and the connections that are kept for later ones.
+"""Limits on the number of requests in progress, and connections that are kept for later requests.
 
 The pools of httpcore and aiohttp have limits too, but these are not used. If an async request is
 cancelled while it waits for a connection, httpcore 1.0 loses that connection's place in the pool
