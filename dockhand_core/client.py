@@ -178,8 +178,8 @@ class RegistryClient(BlobClient):
 
         Raises:
             ManifestUnknown: the manifest does not exist.
-            PlatformNotFound: the index or image lacks the platform; the message lists the platforms
-                that there are.
+            PlatformNotFound: the index or image lacks the platform; the message lists the
+                available platforms.
             ManifestInvalid: there are more than four levels of indexes, or too many entries
                 without a platform.
         """
@@ -212,10 +212,10 @@ class RegistryClient(BlobClient):
         If the manifest has a `subject` and the registry has no referrers API, the manifest is also
         added to the referrers tag of its subject.
 
-        Registries cannot change a tag conditionally. So the referrers tag is read again after the
-        change, and once more after a pause, and what another client has overwritten is added again.
-        One limit remains: a client that reads the tag before this change, and writes it after the
-        pause, removes the change, unless it checks its own work in the same way and so do all.
+        Registries have no conditional write of a tag. So the referrers tag is read again after the
+        change, and once more after a pause; if another client has overwritten the change, it is
+        made again. It can still be lost to a client that reads the tag before the change, writes
+        the tag after the pause, and does not check the tag in this way.
 
         Args:
             repository: the repository's name.

@@ -1,4 +1,4 @@
-"""The parts that a connection's client is made of, with checks of those that a plugin makes."""
+"""The parts of a connection's client, made from its settings, with checks of plugins' parts."""
 
 from __future__ import annotations
 

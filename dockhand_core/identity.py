@@ -22,7 +22,7 @@ class Identity:
 
     def __post_init__(self) -> None:
         if isinstance(self.groups, str | bytes):
-            raise TypeError("groups must be a set of names, not one text")
+            raise TypeError("groups must be a set of names, not a single string")
         object.__setattr__(self, "groups", frozenset(self.groups))
 
     @property

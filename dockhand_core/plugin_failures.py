@@ -1,4 +1,4 @@
-"""The reasons why plugins could not be loaded, and the warnings about them on standard error."""
+"""Descriptions of plugins' exceptions, and warnings about plugins that could not be loaded."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def warn(text: str) -> None:
     """Log a warning, and make sure that it is on standard error.
 
     The logger is `dockhand.plugins`. If the application has set up logging to another place, or not
-    at all, the warning is written to standard error, too: otherwise a plugin that does nothing
-    would be noticed by nobody. The level `ERROR` for that logger silences both.
+    at all, the warning is written to standard error, too: otherwise nobody would notice why a
+    plugin does nothing. The level `ERROR` for that logger silences both.
     """
     if not _log.isEnabledFor(logging.WARNING):
         return

@@ -24,11 +24,11 @@ _OMITTED = f"omitted {secrets.token_hex(16)}"
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Parse JSON, so that an extreme value costs only itself, and not the rest of the text.
+    """Parse JSON, and leave out extreme values instead of failing.
 
-    Invalid UTF-8 is replaced by U+FFFD. Values nested too deeply, and integers that Python
-    refuses to convert for their length, are replaced by a marker. An event with the marker is
-    truncated by `parse_within_limits`.
+    Invalid UTF-8 is replaced by U+FFFD. Values nested too deeply, and integers that are too long
+    for Python to convert, are replaced by a marker. An event with the marker is truncated by
+    `parse_within_limits`.
 
     Raises:
         ValueError: the text is not JSON.
@@ -132,7 +132,7 @@ def _json_size(value: Any) -> int:
 
 
 def _inspect(value: Any) -> tuple[bool, int]:
-    """Whether a value is nested too deeply, or has the marker of a value left out; and its size.
+    """Whether a value is nested too deeply, or contains the marker; and its size.
 
     The size is an estimate, at least an eighth of the value's size as JSON.
     """

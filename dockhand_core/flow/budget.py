@@ -15,7 +15,7 @@ LIST_LIMIT = 256 << 20  # bytes; the default limit on all replies of one list
 class ListBudget:
     """The number of bytes that the replies of one list may still have.
 
-    Budgets can be nested: each of them counts the replies.
+    A flow may run within several budgets, each of which counts its replies.
 
     Args:
         limit: the number of bytes in total.

@@ -13,7 +13,7 @@ __all__ = ["UNSTATED", "exists", "image"]
 
 
 class _Unstated(str):
-    """The default of `platform`, which `image` tells from the same platform stated by a caller."""
+    """The default of `platform`, which `image` can tell from an equal string of a caller."""
 
     __slots__ = ()
 

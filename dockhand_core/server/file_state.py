@@ -16,8 +16,8 @@ class FileState(NamedTuple):
     """The inode, the times and the size of a file.
 
     Two writes in one tick of the file system's clock leave the same times, and possibly the same
-    size. So the state of a file that was written a moment ago shows nothing yet: `is_settled` is
-    false, and the reader reads the file again at its next check.
+    size. So if a file was written a moment ago, an equal state does not prove that it is unchanged:
+    `is_settled` is false, and the reader reads the file again at its next check.
 
     Attributes:
         inode: the number of the inode; replacing a file by renaming another one changes it.
@@ -25,7 +25,7 @@ class FileState(NamedTuple):
         changed: the time of the last change of the inode, in nanoseconds since 1970. Programs
             that preserve the time of the last write, such as `cp -p`, cannot preserve this one.
         size: the size in bytes.
-        is_settled: whether a later write would have changed the state.
+        is_settled: whether a later write changes the state for certain.
     """
 
     inode: int

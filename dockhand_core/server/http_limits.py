@@ -33,8 +33,8 @@ class HttpLimits:
         head_timeout: seconds in which the TLS handshake, and then the line and headers of a
             request, must arrive, counted from the start of the connection or, on a connection that
             is kept alive, from the first byte of the request.
-        stall_timeout: seconds without a byte after which a connection is closed: of a request's
-            body while the server reads it, or of a reply that the client does not read.
+        stall_timeout: seconds after which a connection is closed if no byte of a request's body
+            arrives while the server reads it, or if the client reads no byte of a reply.
         max_head: bytes of a request's line and headers together. Trailers and chunk extensions
             have the same limit.
         max_connections: connections that may be open at once.
@@ -57,8 +57,8 @@ def error_reply(status: int) -> bytes:
 class RequestHeadCheck:
     """An ASGI application that refuses requests with an ambiguous or too large head.
 
-    The connection is closed after such a request, since the end of its body may be a matter of
-    opinion: what a proxy takes for a body, the server could take for a further request.
+    The connection is closed after such a request, since a proxy and the server may disagree about
+    the end of its body: the server could take a part of the body for a further request.
 
     Args:
         app: the ASGI application that gets all other requests.

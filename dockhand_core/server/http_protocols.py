@@ -79,7 +79,7 @@ class LimitedProtocol:
         self.refuse(400)
 
     def refuse(self, status: int) -> None:
-        """Send a reply without a body, if the request has no other, and close the connection."""
+        """Close the connection, after a reply without a body unless another reply was begun."""
         if self.transport.is_closing():
             return
         cycle = self.cycle

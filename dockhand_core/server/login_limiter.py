@@ -15,7 +15,7 @@ _MAX_REMEMBERED_LOGINS = 10_000
 
 
 class LoginLimiter:
-    """Chooses the counts that a login is limited by, so that guessing does not lock users out.
+    """Limits failed logins, so that guessing is slow and does not lock users out.
 
     A login is limited by the failures from its network, and by the failures for its user name from
     all networks. If the user logged in from the network before, the pair of both has a count of
