@@ -1,4 +1,4 @@
-"""The body of a reply with a blob: its place in the blob, and the limits on its size.
+"""The body of a reply with a blob: its offset in the blob, and the limits on its size.
 
 Follows: RFC 9110, section 14, "Range Requests".
 """
@@ -23,7 +23,7 @@ from dockhand_core.models import Descriptor, Digest
 
 __all__ = ["UNANNOUNCED_LIMIT", "BlobBody", "BlobLimit", "RangeIgnored"]
 
-UNANNOUNCED_LIMIT = 4 << 30  # bytes; for a blob whose size neither reply nor caller has told
+UNANNOUNCED_LIMIT = 4 << 30  # bytes; if neither the reply nor the caller states the blob's size
 
 _CONTENT_RANGE = re.compile(r"bytes[ =](\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
 
@@ -77,7 +77,7 @@ class BlobLimit:
             announced: whether the reply has announced its size.
 
         Raises:
-            ResponseTooLarge: there are too many.
+            ResponseTooLarge: the number exceeds the limit.
         """
         largest = self.largest
         if largest is None and not announced:
@@ -119,13 +119,13 @@ class BlobBody:
     def __init__(self, reply: Reply, offset: int, limit: BlobLimit) -> None:
         self._body, self._offset, self._limit = reply.stream, offset, limit
         self._where = redacted_url(reply.url)
-        self._position, self._total = self._place(reply)
+        self._position, self._total = self._start_and_total(reply)
         if self._total is not None:
             limit.check(self._total, self._where, announced=True)
             if offset and offset >= self._total:
                 raise self._too_short(self._total)
 
-    def _place(self, reply: Reply) -> tuple[int, int | None]:
+    def _start_and_total(self, reply: Reply) -> tuple[int, int | None]:
         """The offset in the blob at which the body starts, and the size of the blob if known."""
         length = self._body.length
         header = reply.headers.get("content-range", "")

@@ -97,7 +97,7 @@ class Blobs(DistributionBase):
         return reply.body
 
     def blob_exists(self, repository: str, digest: str | Descriptor) -> Flow[bool]:
-        """Whether a repository has a blob, by a HEAD reply, whatever its headers are."""
+        """Whether a repository has a blob, by the status of a HEAD reply."""
         try:
             yield from self._head_blob(repository, digest_of(digest))
         except NotFound:

@@ -107,7 +107,7 @@ class Lists(DistributionBase):
     ) -> Flow[Batch]:
         """Request a part of a list, and return its items and the position that its `Link` names."""
         if limit is not None and limit < 1:
-            raise PaginationNumberInvalid(f"a page of {limit} is not possible: 1 or more")
+            raise PaginationNumberInvalid(f"the page size is {limit}; it must be 1 or more")
         if after is not None and not is_relative(after):
             # Here `after` is the whole URL of a `Link`: see `_next_position`.
             reply = yield from call("GET", after, **options)

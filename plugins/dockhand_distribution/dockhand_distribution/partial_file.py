@@ -29,7 +29,7 @@ for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
 
 
 class DownloadFileRefused(DockhandError, OSError):
-    """A file of a download is not one that can be written safely, such as a symbolic link."""
+    """The file of a download cannot be written safely, for example because it is a link."""
 
 
 class PartialFile:
@@ -72,7 +72,7 @@ class PartialFile:
             if descriptor is not None:
                 break
         else:
-            raise DockhandError(f"{self.path}: other downloads replace it again and again")
+            raise DockhandError(f"{self.path}: other downloads keep replacing it; try again")
         # Unbuffered, so that `size` counts only bytes that the operating system has received.
         self._file = file = os.fdopen(descriptor, "r+b", buffering=0)
         while block := file.read(BLOCK):

@@ -73,7 +73,7 @@ class Referrers(ReferrersTag):
     def delete_manifest(self, repository: str, digest: str | Descriptor) -> Flow[None]:
         """Delete a manifest by digest, and remove it from the referrers tag of its subject.
 
-        The DELETE is sent whatever the other requests bring: the stored manifest may be damaged, or
+        The DELETE is sent even if the other requests fail: the stored manifest may be damaged, or
         the registry may refuse to list referrers. Their failures are logged.
         """
         check_repository(repository)

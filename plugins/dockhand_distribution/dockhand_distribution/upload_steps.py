@@ -63,7 +63,7 @@ class UploadSteps(DistributionBase):
     _single_post: bool | None = None
     # The largest body in bytes that the registry accepts; None until it has refused one.
     _largest_body: int | None = None
-    # Whether the `Range` of an upload's status is known to be one too high, as gitea's is.
+    # Whether the `Range` of an upload's status is known to be one byte too high, as gitea's is.
     _counts_too_high = False
 
     def start_upload(self, repository: str) -> Flow[Upload]:
@@ -263,9 +263,9 @@ class UploadSteps(DistributionBase):
         text = reply.headers.get("range", "").strip()
         received = re.fullmatch(r"(?:bytes[= ])?0-(\d{1,18})", text)
         if received is None and (text or upload.offset):
+            found = f"{one_line(text[:80])!r}" if text else "the header is missing"
             raise ResponseInvalid(
-                f"{redacted_url(reply.url)}: the status of the upload has no usable Range, but "
-                f"{one_line(text[:80])!r}",
+                f"{redacted_url(reply.url)}: the status of the upload has no usable Range: {found}",
                 status=reply.status,
                 repository=upload.repository,
             )
