@@ -2,8 +2,8 @@
 
 Each endpoint gets every event after the action has succeeded, one event per envelope, in order. An
 event that an endpoint does not accept is sent again until the endpoint accepts it, and later events
-wait. Waiting events are kept in memory, of which they take a limited amount: while an endpoint is
-down, the oldest events are dropped. As with Distribution, they are lost when the process ends.
+wait. Waiting events are kept in memory, up to a limit: if an endpoint is down for long, the oldest
+events are dropped. As with Distribution, waiting events are lost when the process ends.
 
 Follows: Distribution's "Work with Notifications" (the envelope of Distribution 3).
 """

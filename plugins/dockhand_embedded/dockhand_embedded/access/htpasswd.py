@@ -32,9 +32,8 @@ class Htpasswd:
     hash, since bcrypt is slow on purpose and each request contains the password.
 
     Failed logins are counted for each client address (for IPv6, each /64 network) and for each
-    user. Above the limit the reply is 429, even if the password is right, so that it reveals
-    nothing. Neither a cached password nor a user at an address where that user logged in before is
-    affected by the failures of others, and the passwords of such users are checked separately.
+    user; see `LoginLimiter`. Above the limit the reply is 429, even if the password is right, so
+    that the reply does not reveal a right password. A cached password is accepted in any case.
     """
 
     wants_client: ClassVar = True

@@ -28,13 +28,13 @@ class RelationScanner:
     """Fills the relations of repositories from the manifests in a storage."""
 
     def __init__(self, storage: Storage) -> None:
-        """Read the manifests of a storage."""
+        """Create a scanner of the manifests in a storage."""
         self._storage = storage
 
     def find_unlisted(
         self, name: str, index: RepositoryIndex, digest: str
     ) -> StoredManifest | None:
-        """A manifest that `index.json` does not list, but an index in the repository does.
+        """Find a manifest that is listed by an index in the repository, but not by `index.json`.
 
         Layouts of other tools may list only tagged manifests in `index.json`.
         """

@@ -22,7 +22,7 @@ class Catalog:
     """The names of the repositories that have manifests; safe to use from many threads."""
 
     def __init__(self, walk: Callable[[], Iterable[str]]) -> None:
-        """List the names that `walk` finds on the disk."""
+        """Create a catalog; `walk` finds the names on the disk when they are needed."""
         self._walk = walk
         self._walk_lock = threading.Lock()
         self._lock = threading.Lock()

@@ -162,7 +162,7 @@ class IndexFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Write the file at `path`."""
+        """Create the writer of the file at `path`, which need not exist yet."""
         self._path = path
         self._written: _Written | None = None
         self._last_stamp: FileStamp | None = None
@@ -190,8 +190,8 @@ class IndexFile:
             stamp: the stamp of the file from which `index` was parsed or to which it was written;
                 None if it is not known, or if there is no file.
             temporary: an unused path on the same file system.
-            kept: another one, where the previous file is kept.
-            announce: called with the stamp of the new file before the file is there.
+            kept: another unused path there, at which the previous file is kept.
+            announce: called with the stamp of the new file before the file replaces the old one.
 
         Returns:
             the stamp of the new file.
