@@ -102,8 +102,8 @@ class TokenAuth(AuthDriver):
         # The registry's last challenge. With it, later requests send credentials at once, without
         # causing a 401 first.
         self._challenge: Challenge | None = None
-        # The newest refresh token, by realm and identity token. Some token endpoints give a new one
-        # at each use, and accept the old one no more.
+        # The newest refresh token, by realm and identity token. Some token endpoints return a new
+        # one at each use, and no longer accept the old one.
         self._refresh_tokens: dict[tuple[str, str], SecretStr] = {}
 
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
@@ -261,10 +261,10 @@ class TokenAuth(AuthDriver):
         service: str,
         scopes: tuple[str, ...],
     ) -> Generator[Any, Any, Response]:
-        """Request a token with a refresh token, and keep the new refresh token that may come back.
+        """Request a token with a refresh token; if the reply has a new refresh token, keep it.
 
-        The new one is kept in memory alone: docker's files belong to docker. If it is refused, the
-        identity token of the files is used again.
+        The new one is kept only in memory, because docker's files belong to docker. If it is
+        refused, the identity token of the files is used again.
         """
         key = (realm, identity_token.get_secret_value())
         while True:
@@ -327,7 +327,7 @@ def _preferred_challenge(response: Response) -> Challenge | None:
 
 
 def _is_refusal(error: RegistryError | TokenEndpointFailed) -> bool:
-    """Whether the authority refused the request, but not the credentials, nor for its rate."""
+    """Whether the authority refused the request, for a reason other than credentials or rate."""
     return error.status is not None and 400 <= error.status < 500 and error.status not in {401, 429}
 
 

@@ -12,7 +12,7 @@ __all__ = ["DeadLetterLimits"]
 
 _ALL_CONNECTIONS = 10  # all connections together may have this many times the limits of one
 _MAX_SCOPES = 1000
-_PARTS = 20
+_PARTS = 20  # a twentieth of a limit is deleted in advance
 _OF_SCOPE = "FROM dead WHERE (handler IS NOT NULL) = ?1 AND (?2 IS NULL OR connection = ?2)"
 # For an event, `size` is the size of its data, which is in the table of events.
 _BYTES = "COALESCE(LENGTH(body), size, 0)"
@@ -29,10 +29,11 @@ class DeadLetterLimits:
     """Deletes the oldest dead letters of a connection when there are too many.
 
     Unreadable notifications, and events that a handler failed at, are limited separately, so that
-    nonsense cannot displace events. The newest dead letter always stays. To count all of them takes
-    long, so that some more than necessary are deleted, and then new ones are added up. Each process
-    does this for its own, so that with several processes the limits may be exceeded by a twentieth
-    for each process.
+    unreadable notifications cannot displace events. The newest dead letter always stays.
+
+    Counting all dead letters takes long. So a twentieth more than necessary is deleted, and the
+    next count is made when as many new ones were added. Each process adds up only its own new dead
+    letters, so each further process may exceed the limits by a twentieth.
 
     Args:
         max_number: maximum number of dead letters of a connection.
@@ -46,7 +47,7 @@ class DeadLetterLimits:
         self._left: dict[_Scope, tuple[int, int]] = {}
 
     def apply(self, transaction: Transaction) -> None:
-        """Delete what the new dead letters of a transaction exceed the limits by."""
+        """Delete the oldest dead letters if the new ones of a transaction exceed the limits."""
         numbers: Counter[_Scope] = Counter()
         sizes: Counter[_Scope] = Counter()
         for letter in transaction.new_dead_letters:

@@ -23,7 +23,6 @@ __all__ = [
     "add_dead_letter",
 ]
 
-
 SCHEMA = """
 CREATE TABLE dead (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
