@@ -102,9 +102,10 @@ class BlobClient:
     ) -> Path:
         """Download a blob into a file, which appears only when it is complete and verified.
 
-        Until then the bytes are written to `<path>.<first 16 hex digits of the digest>.part`. If an
-        earlier download left such a partial file, the download resumes at its end; if the complete
-        file then has a wrong digest, the download begins anew once.
+        Until then the bytes are written to `<path>.<first 16 hex digits of the digest>.part`, where
+        a long name is cut. If an earlier download left such a partial file, the download resumes at
+        its end; if the complete file then has a wrong digest, the download begins anew once. A
+        symbolic link at `path` is replaced, not followed.
 
         Args:
             repository: the repository's name.
@@ -123,9 +124,10 @@ class BlobClient:
             DigestMismatch: the received bytes have another digest; the partial file was deleted.
             ResponseTooLarge: the blob has more bytes than are allowed; the partial file was
                 deleted.
-            DockhandError: another download is writing to the partial file; or that path is a link,
-                a device or a file of another user, which is not written to.
-            OSError: `path` is a folder, its folder does not exist, or a file cannot be written.
+            DownloadFileRefused: `path` is a folder, or its folder does not exist or cannot be
+                written to; another download is writing to the partial file; or that path is a link,
+                a device or a file of another user, which is not written to. It is an `OSError` too.
+            OSError: the file cannot be written, for example because the disk is full.
 
         Follows: "Pulling blobs".
         """

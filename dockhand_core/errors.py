@@ -10,6 +10,7 @@
     │   └── Timeout                 no complete reply arrived within the timeout
     ├── DigestMismatch              bytes do not have the digest that was requested
     ├── ResponseTooLarge            a reply's body exceeds its size limit
+    ├── DownloadFileRefused         the file of a download cannot be written, or not safely
     ├── PlatformNotFound            an index has no manifest for the requested platform
     ├── ScopeInvalid                a string is not a scope
     ├── EventInvalid                a notification is malformed (.events: its well-formed events)
@@ -44,6 +45,7 @@ __all__ = [
     "DigestInvalid",
     "DigestMismatch",
     "DockhandError",
+    "DownloadFileRefused",
     "DriverMismatch",
     "EventInvalid",
     "ManifestBlobUnknown",
@@ -167,6 +169,16 @@ class ResponseTooLarge(DockhandError):
     def __init__(self, message: str, *, setting: str | None = None) -> None:
         super().__init__(message)
         self.setting = setting
+
+
+class DownloadFileRefused(DockhandError, OSError):
+    """The file of a download cannot be written, or cannot be written safely.
+
+    Raised before anything is requested: the destination is a folder, or its folder does not exist
+    or cannot be written to; the partial file is a link, a device or a file of another user, or
+    another download is writing to it. Raised at the end if the partial file was replaced meanwhile.
+    If the operating system refused, `__cause__` is its error.
+    """
 
 
 class PlatformNotFound(DockhandError, LookupError):

@@ -24,6 +24,7 @@ PARENTS = {
     "Timeout": "ConnectionFailed",
     "DigestMismatch": "DockhandError",
     "ResponseTooLarge": "DockhandError",
+    "DownloadFileRefused": "DockhandError",
     "PlatformNotFound": "DockhandError",
     "ScopeInvalid": "DockhandError",
     "EventInvalid": "DockhandError",

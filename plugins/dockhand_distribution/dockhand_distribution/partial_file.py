@@ -15,12 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from dockhand_core.errors import DockhandError
+from dockhand_core.errors import DownloadFileRefused
 from dockhand_core.flow import BLOCK, Progress
 from dockhand_core.models import Digest, Hasher, check_hash
+from dockhand_core.text import printable
 
-__all__ = ["DownloadFileRefused", "PartialFile"]
+__all__ = ["PartialFile"]
 
+_LONGEST_NAME = 255  # bytes
 _ATTEMPTS = 10  # to open the file, if other downloads finish or delete it in between
 # Some of these flags do not exist on Windows.
 _FLAGS = os.O_RDWR | os.O_CREAT
@@ -28,15 +30,12 @@ for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
 
 
-class DownloadFileRefused(DockhandError, OSError):
-    """The file of a download cannot be written safely, for example because it is a link."""
-
-
 class PartialFile:
     """The partial file of a download, and the hash of the bytes in it.
 
-    Its name is `<destination>.<first 16 hex digits of the digest>.part`. Only its owner can read
-    it; the destination gets the usual mode of a new file.
+    Its name is `<destination>.<first 16 hex digits of the digest>.part`; of a long name of the
+    destination, only the beginning. Only its owner can read it; the destination gets the usual mode
+    of a new file.
 
     Args:
         destination: the path that the file gets when it is verified.
@@ -50,35 +49,44 @@ class PartialFile:
 
     def __init__(self, destination: Path, digest: Digest) -> None:
         self._destination = destination
-        self.path = destination.parent / f"{destination.name}.{digest.encoded[:16]}.part"
+        self.path = destination.parent / _partial_name(destination.name, digest)
         self._digest = digest
         self._hasher: Hasher = digest.hasher()
         self._file: BinaryIO | None = None
+        self._mode = 0o600
+        self._made_anew = False
         self.size = self.inherited = 0
 
     def open(self) -> None:
         """Open or create the file, lock it, and hash the bytes that an earlier download left.
 
         Raises:
-            DownloadFileRefused: the path is not a regular file of this user with one name, or the
-                destination is a device or FIFO.
-            DockhandError: another download is writing to the file.
-            OSError: the destination is a folder, its folder does not exist or cannot be written to,
-                or the file cannot be opened.
+            DownloadFileRefused: the path is not a regular file of this user with one name; another
+                download is writing to it; the destination is a folder, a device or a FIFO; its
+                folder does not exist or cannot be written to; or the file cannot be opened.
         """
-        _check_destination(self._destination)
-        for _ in range(_ATTEMPTS):
-            descriptor = self._open_locked()
-            if descriptor is not None:
-                break
-        else:
-            raise DockhandError(f"{self.path}: other downloads keep replacing it; try again")
+        try:
+            _check_destination(self._destination)
+            self._mode = _usual_mode(self.path.parent)
+            descriptor = self._open_any()
+        except DownloadFileRefused:
+            raise
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise _refused(self._destination, f"it cannot be written: {reason}") from error
         # Unbuffered, so that `size` counts only bytes that the operating system has received.
         self._file = file = os.fdopen(descriptor, "r+b", buffering=0)
         while block := file.read(BLOCK):
             self._hasher.update(block)
             self.size += len(block)
         self.inherited = self.size
+
+    def _open_any(self) -> int:
+        for _ in range(_ATTEMPTS):
+            descriptor = self._open_locked()
+            if descriptor is not None:
+                return descriptor
+        raise _refused(self.path, "other downloads replace it again and again")
 
     def _open_locked(self) -> int | None:
         """Open and lock the file; None if another download renamed or deleted it meanwhile."""
@@ -92,8 +100,15 @@ class PartialFile:
             found = os.fstat(descriptor)
             self._check(found)
             if not _lock(descriptor):
-                raise DockhandError(f"{self.path}: another download is writing to it")
+                raise _refused(self.path, "another download is writing to it")
             if not self._names(found):
+                os.close(descriptor)
+                return None
+            if found.st_mode & 0o022 and not self._made_anew:
+                # Another user may have opened it, and could write to it after the check. If the new
+                # file is the same, the file system has no modes.
+                self._made_anew = True
+                self.path.unlink()
                 os.close(descriptor)
                 return None
             if stat.S_IMODE(found.st_mode) != 0o600 and hasattr(os, "fchmod"):
@@ -115,9 +130,10 @@ class PartialFile:
         elif found.st_nlink > 1:
             kind = "a file with a second name (a hard link)"
         if kind:
-            raise DownloadFileRefused(
-                f"{self.path}: the partial file of the download is {kind}, and is not written to; "
-                "delete it, or download to another folder"
+            raise _refused(
+                self.path,
+                f"the partial file of the download is {kind}, and is not written to; delete it, or "
+                "download to another folder",
             )
 
     def _names(self, found: os.stat_result) -> bool:
@@ -165,16 +181,23 @@ class PartialFile:
         """Give the file the usual mode of a new file, and rename it to its destination.
 
         Raises:
-            DownloadFileRefused: the path names another file by now.
+            DownloadFileRefused: the path names another file by now, or the destination became a
+                folder.
         """
         descriptor = self._opened().fileno()
         if hasattr(os, "fchmod"):
             with suppress(OSError):
-                os.fchmod(descriptor, _usual_mode(self.path.parent))
+                os.fchmod(descriptor, self._mode)
         os.fsync(descriptor)
         if not self._names(os.fstat(descriptor)):
-            raise DownloadFileRefused(f"{self.path}: another program replaced the partial file")
-        self.path.replace(self._destination)
+            raise _refused(self.path, "another program replaced the partial file")
+        try:
+            self.path.replace(self._destination)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise _refused(
+                self._destination, f"{self.path.name} cannot be renamed to it: {reason}"
+            ) from error
 
     def discard(self) -> None:
         """Delete the file, unless the path names another file by now."""
@@ -195,19 +218,43 @@ class PartialFile:
         return self._file
 
 
+def _refused(path: Path, why: str) -> DownloadFileRefused:
+    return DownloadFileRefused(printable(f"{path}: {why}"))
+
+
+def _partial_name(name: str, digest: Digest) -> str:
+    suffix = f".{digest.encoded[:16]}.part"
+    encoded = os.fsencode(name)
+    if len(encoded) + len(suffix) > _LONGEST_NAME:
+        suffix = f".{Digest.of(encoded).encoded[:16]}{suffix}"
+        encoded = encoded[: _LONGEST_NAME - len(suffix)]
+    return os.fsdecode(encoded) + suffix
+
+
 def _check_destination(path: Path) -> None:
     """Check that a file can be renamed to a path, before its bytes are requested."""
     if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise _refused(path, "the destination is a folder; give the path of a file in it")
     folder = path.parent
-    if not stat.S_ISDIR(folder.stat().st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    try:
+        found = folder.stat()
+    except FileNotFoundError as error:
+        raise _refused(path, f"there is no folder {folder}; create it first") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise _refused(path, f"{folder} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-    with suppress(FileNotFoundError):
-        kind = os.lstat(path).st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):  # a rename would delete a device
-            raise DownloadFileRefused(f"{path}: the destination exists, and is not a regular file")
+        raise _refused(path, f"the folder {folder} cannot be written to")
+    try:
+        old = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISREG(old.st_mode) or stat.S_ISLNK(old.st_mode)):
+        # a rename would delete a device
+        raise _refused(path, "the destination exists, and is not a regular file")
+    if found.st_mode & stat.S_ISVTX and hasattr(os, "geteuid"):
+        me = os.geteuid()
+        if me not in (0, old.st_uid, found.st_uid):  # the sticky bit, as of /tmp
+            raise _refused(path, "the destination is a file of another user")
 
 
 def _usual_mode(folder: Path) -> int:
