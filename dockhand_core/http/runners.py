@@ -313,16 +313,7 @@ class AsyncRunner:
         A thread cannot be cancelled. If the task is cancelled, the cancellation waits until the
         function returns, because the flow may then close files that the function uses.
         """
-        at_work = asyncio.create_task(asyncio.to_thread(effect.function))
-        try:
-            return await asyncio.shield(at_work)
-        except asyncio.CancelledError:
-            if not at_work.done():
-                await asyncio.wait({at_work})
-            if not at_work.cancelled():
-                # Retrieved, so that asyncio does not log it; the cancellation is raised instead.
-                at_work.exception()
-            raise
+        return await _result_of(asyncio.create_task(asyncio.to_thread(effect.function)))
 
     async def _drain(self, effect: Drain) -> None:
         """Pass blocks to the sink in a thread, in batches; meanwhile the next batch is received."""
@@ -337,19 +328,19 @@ class AsyncRunner:
                     size += len(block)
                     if size >= BLOCK:
                         if at_work is not None:
-                            await at_work
+                            await _result_of(at_work)
                         at_work = asyncio.create_task(asyncio.to_thread(_feed, effect.sink, batch))
                         batch, size = [], 0
         except ConnectionFailed as error:
             # raised below, after the sink has the received blocks: the caller resumes behind them
             broken = error
         finally:
-            if at_work is not None and not at_work.done():
+            if at_work is not None:
                 # Even after an error: the sink may be writing to a file that the flow closes next.
-                await asyncio.wait({at_work})
+                await _end_of(at_work)
         if at_work is not None:
-            await at_work
-        await asyncio.to_thread(_feed, effect.sink, batch)
+            at_work.result()
+        await _result_of(asyncio.create_task(asyncio.to_thread(_feed, effect.sink, batch)))
         if broken is not None:
             raise broken
 
@@ -373,6 +364,26 @@ class AsyncRunner:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return work.outcome()
+
+
+async def _end_of(task: asyncio.Task[Any]) -> None:
+    """Wait for the end of a task that runs a thread; a cancellation is raised only then."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:  # perhaps not for the first time
+            cancelled = error
+    if not task.cancelled():
+        task.exception()  # retrieved, so that asyncio does not log it
+    if cancelled is not None:
+        raise cancelled
+
+
+async def _result_of(task: asyncio.Task[T]) -> T:
+    """Wait for the result of a task that runs a thread; see `_end_of`."""
+    await _end_of(task)
+    return task.result()
 
 
 class _FlowQueue:

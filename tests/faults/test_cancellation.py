@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -164,6 +165,49 @@ def test_cancelled_downloads(
         assert count(server, "GET", SLOW) == TIMES
 
     run(body())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_file_is_not_closed_while_a_thread_writes_to_it(
+    make_client: MakeClient, server: ScriptedServer, run: Run, tmp_path: Path, fails: bool
+) -> None:
+    """A thread cannot be cancelled, so each of several cancellations waits for it."""
+    data = os.urandom(8 << 20)
+    digest = Digest.of(data)
+    server.handler = lambda request: reply(200, data)
+    part = tmp_path / f"blob.{digest.encoded[:16]}.part"
+    writing = written = 0
+
+    def progress(done: int, _: int | None) -> None:
+        nonlocal writing, written
+        writing += 1
+        time.sleep(0.2)
+        assert part in open_files()
+        written += 1
+        if fails:
+            raise ZeroDivisionError
+
+    async def body() -> None:
+        async with make_client() as found:
+            work = asyncio.create_task(
+                found.download_blob("a/b", digest, tmp_path / "blob", progress=progress)
+            )
+            while not writing:
+                await asyncio.sleep(0.001)
+            for _ in range(3):
+                work.cancel()
+                await asyncio.sleep(0.01)
+            with pytest.raises(asyncio.CancelledError):
+                await work
+            assert written == writing
+
+    run(body())
+
+
+def open_files() -> list[Path]:
+    """The paths of this process's open files."""
+    links = [each for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return [each.readlink() for each in links]
 
 
 def test_cancelled_readers(make_client: MakeClient, server: ScriptedServer, run: Run) -> None:
