@@ -91,8 +91,7 @@ def error_from_reply(
         found = _BY_STATUS.get(status, errors.RegistryError)
     # Before the text is cut: a part of a secret is harder to find.
     secrets = secrets or Secrets()
-    headers = {name: secrets.text(headers[name], reply=True) for name in headers}
-    entries = secrets.value(entries, reply=True)
+    headers, entries = secrets.value((dict(headers.items()), entries), reply=True)
     first = entries[0] if entries else {}
     sent_id = next((headers[h] for h in _REQUEST_ID if h in headers), request_id)
     request_id = one_line(secrets.text(sent_id, reply=True)) if sent_id else None

@@ -4,7 +4,8 @@
 driver sends or receives. A registry, or a proxy in front of it, may quote them in a reply, in any
 header and in many encodings. Each text is therefore decoded as far as possible before the search:
 percent-encoding and escapes of JSON, Python and HTML, in any combination and any number of times.
-A secret is also found inside of base64, at any position, and where it was cut off at the end.
+A secret is also found in hexadecimal, inside of base64, at any position and with line breaks, and
+where it was cut off at the end.
 
 Secrets are replaced by `...`. Short secrets are a compromise, because they also occur by chance:
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -30,11 +31,10 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from dockhand_core.errors import DockhandError
 from dockhand_core.http.secret_forms import (
-    MIN_ALONE,
     MIN_ANYWHERE,
     REPLACEMENT,
-    DecodedText,
     Form,
+    SecretSearch,
     forms_of,
 )
 from dockhand_core.http.urls import PUBLIC_QUERY
@@ -47,6 +47,10 @@ _MAX_DEPTH = 50  # nested lists and mappings
 _MAX_RECENT = 128  # secrets that were sent or received; the oldest one is forgotten
 _MAX_LENGTH = 64 << 10  # characters of a secret; the rest is ignored
 _MAX_JSON = 256 << 10  # bytes; a larger reply is not searched for tokens
+
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+# Attributes of errors with texts of a reply.
+_OF_REPLY = ("detail", "errors", "request_id")
 
 # Headers that auth drivers send, and that are no credentials.
 _PUBLIC_HEADERS = frozenset(
@@ -89,6 +93,9 @@ class Secrets:
         # Used without a lock: every step on it is atomic, and a lock would not survive a fork.
         self._recent: dict[str, None] = {}
         self._forms: dict[str, tuple[Form, ...]] = {}
+        self._search: tuple[tuple[str, ...], SecretSearch] = ((), SecretSearch(()))
+        # The results of the last search of a reply; an error holds them, and is cleaned as a whole.
+        self._clean: tuple[tuple[str, ...], frozenset[str]] = ((), frozenset())
 
     def __repr__(self) -> str:
         return f"<Secrets: {len(self._fixed) + len(self._recent)}>"
@@ -152,20 +159,27 @@ class Secrets:
             text: the text.
             reply: whether the text is part of a reply; then secrets of any length are removed.
         """
-        if not (self._fixed or self._recent) or not text:
-            return text
-        cached = self._forms
-        self._forms = forms = {
-            each: cached.get(each) or forms_of(each) for each in (*self._fixed, *list(self._recent))
-        }
-        searched = DecodedText(text)
-        for secret, each in forms.items():
-            if len(secret) >= MIN_ALONE and not each:  # nothing but spaces and signs
-                searched = DecodedText(searched.without_found().replace(secret, REPLACEMENT))
-        for form in {form for each in forms.values() for form in each}:
-            if reply or form.length >= MIN_ALONE:
-                searched.find(form)
-        return searched.without_found()
+        return self._texts([text], reply)[0]
+
+    def _texts(self, texts: Sequence[str], reply: bool) -> list[str]:
+        known = (*self._fixed, *list(self._recent))
+        searched, search = self._search
+        if searched != known:
+            cached = self._forms
+            self._forms = forms = {each: cached.get(each) or forms_of(each) for each in known}
+            search = SecretSearch(forms.items())
+            searched = known
+            self._search = searched, search
+        if not searched:
+            return list(texts)
+        for_secrets, clean = self._clean
+        if for_secrets is not searched:
+            clean = frozenset()
+        wanted = [each for each in texts if each not in clean]
+        found = dict(zip(wanted, search.hidden(wanted, reply=reply), strict=True)) if wanted else {}
+        if reply and found:
+            self._clean = searched, frozenset(found.values())
+        return [found.get(each, each) for each in texts]
 
     def value(self, value: T, *, reply: bool = False) -> T:
         """Return a copy of a value without secrets; objects other than JSON's are kept as they are.
@@ -174,25 +188,15 @@ class Secrets:
             value: a text, or nested lists, tuples, sets and mappings of texts.
             reply: see `text`.
         """
-        return cast("T", self._value(value, reply, 0))
+        return cast("T", self._values([value], reply)[0])
 
-    def _value(self, value: Any, reply: bool, depth: int) -> Any:
-        if isinstance(value, str):
-            clean = self.text(value, reply=reply)
-            return value if clean == value else clean
-        if isinstance(value, bytes):
-            text = value.decode("utf-8", "surrogateescape")
-            return self.text(text, reply=reply).encode("utf-8", "surrogateescape")
-        if type(value) not in (list, tuple, set, frozenset, dict):
-            return value
-        if depth > _MAX_DEPTH:
-            return REPLACEMENT
-        if isinstance(value, dict):
-            return {
-                self._value(key, reply, depth + 1): self._value(each, reply, depth + 1)
-                for key, each in value.items()
-            }
-        return type(value)(self._value(each, reply, depth + 1) for each in value)
+    def _values(self, values: list[Any], reply: bool) -> list[Any]:
+        """Copies of values without secrets. All texts are searched at once."""
+        texts: dict[str, str] = {}
+        _collect(values, texts, 0)
+        found = self._texts(list(texts), reply)
+        changed = {old: new for old, new in zip(texts, found, strict=True) if old != new}
+        return _replaced(values, changed, 0)
 
     def clean(self, error: BaseException) -> None:
         """Remove the secrets from an exception, its notes and attributes, and its causes.
@@ -219,15 +223,53 @@ class Secrets:
     def _clean_one(self, error: BaseException) -> None:
         if isinstance(error, httpx.HTTPError):
             error._request = None
-        args = self.value(error.args)
-        if args != error.args:
+        attributes = {k: v for k, v in vars(error).items() if k != "repository"}  # the caller's
+        said = {k: attributes.pop(k) for k in _OF_REPLY if k in attributes}
+        args, *others = self._values([error.args, *attributes.values()], False)
+        if args is not error.args:
             error.args = args
-        for name, value in list(vars(error).items()):
-            if name == "repository":  # an argument of the caller
-                continue
-            clean = self.value(value, reply=name in ("detail", "errors", "request_id"))
-            if clean is not value and clean != value:
+        pairs = [*zip(attributes, others, strict=True)]
+        pairs += zip(said, self._values(list(said.values()), True), strict=True)
+        for name, clean in pairs:
+            if clean is not getattr(error, name):
                 setattr(error, name, clean)
+
+
+def _collect(value: Any, texts: dict[str, str], depth: int) -> None:
+    """Add all texts in a value to the keys of `texts`."""
+    kind = type(value)
+    if isinstance(value, str):
+        texts[str(value)] = ""
+    elif isinstance(value, bytes):
+        texts[value.decode("utf-8", "surrogateescape")] = ""
+    elif kind in _CONTAINERS and depth <= _MAX_DEPTH:
+        for each in value:
+            _collect(each, texts, depth + 1)
+        for each in value.values() if kind is dict else ():
+            _collect(each, texts, depth + 1)
+
+
+def _replaced(value: Any, new: Mapping[str, str], depth: int) -> Any:
+    """A copy of a value with new texts; the value itself, if nothing in it changes."""
+    kind = type(value)
+    if isinstance(value, str):
+        return new.get(value, value)
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "surrogateescape")
+        return new[text].encode("utf-8", "surrogateescape") if text in new else value
+    if kind not in _CONTAINERS:
+        return value
+    if depth > _MAX_DEPTH:
+        return REPLACEMENT
+    if kind is dict:
+        pairs = [
+            (_replaced(k, new, depth + 1), _replaced(v, new, depth + 1)) for k, v in value.items()
+        ]
+        same = all(k is old and v is value[old] for (k, v), old in zip(pairs, value, strict=True))
+        return value if same else dict(pairs)
+    items = [_replaced(each, new, depth + 1) for each in value]
+    same = all(a is b for a, b in zip(items, value, strict=True))
+    return value if same else kind(items)
 
 
 def _parts_of(secret: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ import html
 import json
 import logging
 import re
+import time
 import traceback
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import pytest
 from scripted_server import ReceivedRequest, ScriptedServer, Step, reply
 
 from dockhand_core import DockhandError, RegistryClient
+from dockhand_core.http.error_replies import error_from_reply
 from dockhand_core.http.secrets import Secrets, secrets_of
 from dockhand_core.http.xml_errors import xml_error
 
@@ -36,6 +38,11 @@ IDENTITY = "1dentity/token+of_alice"
 def lower(text: str) -> str:
     """Return percent-encoded text with lower-case hexadecimal digits."""
     return re.sub("%..", lambda found: found[0].lower(), text)
+
+
+def in_lines(text: str, size: int) -> str:
+    """Return text as e-mail programs send it: with a line break after every `size` characters."""
+    return "%0D%0A".join(text[at : at + size] for at in range(0, len(text), size))
 
 
 FORMS: dict[str, Callable[[str], str]] = {
@@ -55,6 +62,18 @@ FORMS: dict[str, Callable[[str], str]] = {
     "base64 of another pair": lambda text: b64encode(f"bob:{text}:x".encode()).decode(),
     "percent of base64": lambda text: quote(b64encode(f"alice:{text}".encode()), safe=""),
     "HTML": html.escape,
+    "HTML, numbers": lambda text: "".join(f"&#{ord(each):07};" for each in text),
+    "HTML, numbers without an end": lambda text: "".join(f"&#x{ord(each):x}" for each in text),
+    "JSON, every character": lambda text: "".join(f"\\u{ord(each):04x}" for each in text),
+    "braces": lambda text: "".join(f"\\u{{{ord(each):x}}}" for each in text),
+    "eight digits": lambda text: "".join(f"\\U{ord(each):08x}" for each in text),
+    "percent and u": lambda text: "".join(f"%u{ord(each):04X}" for each in text),
+    "base64 without padding": lambda text: b64encode(text.encode()).decode().rstrip("="),
+    "base64 in lines": lambda text: in_lines(b64encode(f"alice:{text}".encode()).decode(), 7),
+    "hexadecimal": lambda text: text.encode().hex(),
+    "HEXADECIMAL": lambda text: text.encode().hex().upper(),
+    "hexadecimal with spaces": lambda text: text.encode().hex(" "),
+    "UTF-16": lambda text: quote(text.encode("utf-16-be"), safe=""),
     "repr": lambda text: repr(text)[1:-1],
 }
 
@@ -310,7 +329,7 @@ def test_control_characters_in_a_request_id(
         make_client(server.url, retries=0).ping()
     found = vars(caught.value)["request_id"]
     assert found.isprintable()
-    assert found.startswith("a\N{REPLACEMENT CHARACTER}31m bzzz")
+    assert found.startswith(r"a\x9b31m bzzz")
     assert len(found) <= 300
 
 
@@ -329,6 +348,77 @@ def test_secrets_of_nested_settings() -> None:
         inner=(Inner(names={"a": [SecretStr("one")]}, raw=SecretBytes(b"two")),), plain="x"
     )
     assert list(secrets_of(settings)) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        "m" * 64_000,
+        "%41" * 21_000,
+        "\\" * 31_000,
+        "&amp;" * 13_000,
+        "c0rrec" * 10_000,
+        ["a"] * 12_000,
+        [str(each) for each in range(7_500)],
+        [{f"key{each}": "value"} for each in range(3_000)],
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_the_time_for_a_large_reply(detail: object) -> None:
+    """It hardly depends on the number of secrets, nor on how the reply is made."""
+    secrets = Secrets(["c0rrect horse battery"])
+    for each in range(100):
+        secrets.remember(f"Bearer eyJhbGciOiJFUzI1NiJ9.{each:0600}")
+    secrets.text("x")
+    body = errors_of(detail=detail, message="m")
+    spent = []
+    for _ in range(5):
+        started = time.process_time()
+        error = error_from_reply(
+            method="GET",
+            url="http://registry.test/v2/",
+            kind="",
+            repository=None,
+            status=403,
+            headers={},
+            body=body[:65536],
+            secrets=secrets,
+        )
+        secrets.clean(error)
+        spent.append(time.process_time() - started)
+    assert min(spent) < 0.25  # seconds, on a slow machine; it was up to 18
+    assert error.detail is not None  # the body was read to its end
+
+
+def test_the_time_for_a_large_token() -> None:
+    """A token endpoint may send a token that is made to be slow."""
+    for token in ("a" * 65_536, "a-" * 32_768, "a=" * 32_768, 'a="' * 21_000, "%61" * 21_000):
+        secrets = Secrets()
+        secrets.remember(f"Bearer {token}")
+        started = time.process_time()
+        assert token[:100] not in secrets.text(f"no {token[:60_000]} here", reply=True)
+        assert time.process_time() - started < 1
+
+
+def test_a_text_with_the_separator_of_texts() -> None:
+    secrets = Secrets([TOKEN])
+    assert secrets.value(["a\uffffb", TOKEN, f"\uffff{TOKEN}\uffff", "ä\uffff"]) == [
+        "a\uffffb",
+        "...",
+        "\uffff...\uffff",
+        "ä\uffff",
+    ]
+
+
+def test_two_texts_are_never_one_secret() -> None:
+    secrets = Secrets(["s3cret-of-alice"])
+    assert secrets.value(["see s3", "cret-of-alice", "s3cret-o", "%", "41"]) == [
+        "see s3",
+        "cret-of-alice",
+        "...",
+        "%",
+        "41",
+    ]
 
 
 def test_remembered_secrets_are_limited() -> None:
