@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from dockhand_embedded import LayoutStorage
+from dockhand_embedded.storage import index_file
 from dockhand_embedded.storage.index import REF_NAME, RepositoryIndex, StoredManifest
 from dockhand_embedded.storage.index_file import PATCH_THRESHOLD
 
@@ -97,7 +98,7 @@ def test_a_push_writes_as_much_for_many_manifests_as_for_few(
     api: Any, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: dict[int, int] = {}
-    copies: list[Path] = []
+    copies: list[str] = []
     for count in (600, 6000):
         name = f"r{count}"
         path = fill(root, name, count)
@@ -109,7 +110,7 @@ def test_a_push_writes_as_much_for_many_manifests_as_for_few(
             assert api.put_manifest(name, "next", manifest).status_code == 201
 
         with monkeypatch.context() as patch:
-            patch.setattr(shutil, "copyfile", lambda source, _: copies.append(source))
+            patch.setattr(shutil, "copyfileobj", lambda source, *_: copies.append(source.name))
             sizes[count] = written_bytes(push, monkeypatch)
         assert tags_in(path)["next"] == api.digest_of(manifest)
         assert len(tags_in(path)) == count + 5
@@ -222,6 +223,36 @@ def test_change_by_another_tool_right_after_a_push(root: Path) -> None:
         index = storage.index("big")
         assert index is not None
         assert index.tags() == sorted(tags_in(path))
+
+
+def test_change_by_another_tool_during_a_push(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its change may be lost, since it takes no lock, but the file is never a mixture of both."""
+    path = fill(root, "big", 500)
+    storage = LayoutStorage(root)
+
+    def put(number: int) -> None:
+        with storage.edit_index("big") as edit:
+            edit.put(StoredManifest(f"sha256:{number:064x}", OCI_MANIFEST, 7), ["mine"])
+
+    for number in range(3):
+        put(number)
+    monkeypatch.setattr(index_file, "_change_kept", lambda *_: None)  # no leases: it is copied
+    real = shutil.copyfileobj
+
+    def change_and_copy(source: Any, *arguments: Any) -> None:
+        document = json.loads(path.read_bytes())
+        path.write_text(json.dumps({**document, "annotations": {"a": "b" * 500}}, indent=1))
+        real(source, *arguments)
+
+    monkeypatch.setattr(shutil, "copyfileobj", change_and_copy)
+    put(3)
+    monkeypatch.setattr(shutil, "copyfileobj", real)
+    for number in range(4, 8):
+        assert tags_in(path)["mine"] == f"sha256:{number - 1:064x}"
+        put(number)
+    assert len(tags_in(path)) == 501
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace", "link"])

@@ -37,8 +37,9 @@ from typing import Any
 from dockhand_embedded.storage.files import sync_folder, write_all
 from dockhand_embedded.storage.index import IndexEdit, RepositoryIndex
 
-# Bytes. A smaller index is written whole, which takes less than a millisecond.
-PATCH_THRESHOLD = 64 * 1024
+# Bytes. A smaller index is written whole, since it fits into two blocks of the disk.
+PATCH_THRESHOLD = 8 * 1024
+_COPY_PIECE = 1024 * 1024
 _TAIL = b"\n]}"
 _SEPARATOR = b",\n"
 
@@ -203,7 +204,10 @@ class IndexFile:
         self._written = None  # until the change is complete
         try:
             if written and written.layout.removed <= max(PATCH_THRESHOLD, written.layout.size // 2):
-                return self._write_patches(written, edit, temporary, kept, announce)
+                try:
+                    return self._write_patches(written, edit, temporary, kept, announce)
+                except _ChangedElsewhereError:
+                    stamp = None
             # If processes take turns in writing, a layout would seldom be of use.
             again = stamp is not None and stamp == self._last_stamp
             return self._write_whole(index, edit, temporary, announce, with_layout=again)
@@ -254,17 +258,17 @@ class IndexFile:
         missing = written.patches
         patches = written.layout.patch(edit.entries)
         stamp = None
-        if written.kept is not None and written.kept_stamp is not None:
-            # FileNotFoundError: a cleanup of old temporary files has deleted it.
+        # Taken out of `written`, since another thread may call `drop`.
+        earlier, written.kept = written.kept, None
+        if earlier is not None and written.kept_stamp is not None:
+            # FileNotFoundError: `drop`, or a cleanup of old temporary files, has deleted it.
             with contextlib.suppress(FileNotFoundError):
-                written.kept.rename(temporary)
-                written.kept = None
+                earlier.rename(temporary)
                 stamp = _change_kept(temporary, written.kept_stamp, [*missing, *patches])
                 if stamp is None:
                     temporary.unlink()
         if stamp is None:
-            stamp = self._copy(temporary, patches)
-        written.drop()
+            stamp = self._copy(temporary, written.stamp, patches)
         previous: Path | None = kept
         try:
             os.link(self._path, kept)
@@ -276,13 +280,20 @@ class IndexFile:
         self._written = _Written(stamp, written.layout, patches, previous, written.stamp)
         return stamp
 
-    def _copy(self, temporary: Path, patches: Iterable[_Patch]) -> FileStamp:
-        fd = _create(temporary)
-        try:
-            shutil.copyfile(self._path, temporary)
-            return _write_synced(fd, patches)
-        finally:
-            os.close(fd)
+    def _copy(self, temporary: Path, stamp: FileStamp, patches: Iterable[_Patch]) -> FileStamp:
+        with self._path.open("rb") as source, open(_create(temporary), "wb") as target:
+            shutil.copyfileobj(source, target, _COPY_PIECE)
+            target.flush()
+            # Other tools know no lock. In a file that they have changed since the index was read,
+            # the patches would be at wrong places.
+            if file_stamp(os.fstat(source.fileno())) != stamp:
+                temporary.unlink()
+                raise _ChangedElsewhereError
+            return _write_synced(target.fileno(), patches)
+
+
+class _ChangedElsewhereError(Exception):
+    """Another tool has changed the file in the moment before it was copied."""
 
 
 def _create(path: Path) -> int:
