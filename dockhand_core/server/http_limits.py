@@ -6,6 +6,7 @@ needs no HTTP library.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,6 +18,9 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
+# The characters of a host and a port; another one, such as `/` or `@`, would change the meaning of
+# a URL that is made of the header. The host may be empty.
+_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _REASONS = {
     400: "Bad Request",
     408: "Request Timeout",
@@ -85,10 +89,11 @@ class RequestHeadCheck:
         size += sum(len(name) + len(value) + 4 for name, value in headers)
         if size > self._max_head:
             return 431
-        hosts, codings, has_length = 0, [], False
+        hosts: list[bytes] = []
+        codings, has_length = [], False
         for name, value in headers:
             if name == b"host":
-                hosts += 1
+                hosts.append(value)
             elif name == b"transfer-encoding":
                 codings.append(value.strip().lower())
             elif name == b"content-length":
@@ -96,5 +101,6 @@ class RequestHeadCheck:
         has_wrong_coding = codings and (
             codings != [b"chunked"] or has_length or scope["http_version"] == "1.0"
         )
-        has_wrong_host = hosts > 1 or (not hosts and scope["http_version"] != "1.0")
+        has_wrong_host = len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts))
+        has_wrong_host |= not hosts and scope["http_version"] != "1.0"
         return 400 if has_wrong_coding or has_wrong_host else None

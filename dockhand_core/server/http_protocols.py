@@ -60,6 +60,7 @@ class LimitedProtocol:
     _head_since: float | None = None
     _head_began = False  # whether a byte of this head has arrived
     _answered_at = 0.0
+    _is_half_closed = False  # the client sends no more, but waits for replies
     _body_since = 0.0  # when a byte of the body arrived, or the server began to wait for it
     _unsent, _unsent_since = 0, 0.0  # bytes that the client has not taken, and when they changed
 
@@ -69,9 +70,21 @@ class LimitedProtocol:
         self._head_since = self._unsent_since = self.loop.time()
 
     def on_response_complete(self) -> None:
-        """Note the time, for `waits_since`."""
+        """Note the time, for `waits_since`; close the connection if no request can follow."""
         self._answered_at = self.loop.time()
         super().on_response_complete()  # type: ignore[misc]
+        if self._is_half_closed and not self._is_replying:
+            self.transport.close()
+
+    def eof_received(self) -> bool:
+        """Keep the connection until complete requests are answered (RFC 9112, section 9.6).
+
+        uvicorn would close it, although the client may only have shut down its sending side. TLS
+        has no such state in asyncio.
+        """
+        is_plain = self.transport.get_extra_info("sslcontext") is None
+        self._is_half_closed = is_plain and self._is_replying and not self.is_reading_body
+        return self._is_half_closed
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a malformed request; uvicorn's method fails while a reply is being sent."""

@@ -436,6 +436,43 @@ def test_requests_without_host_or_with_a_coding_of_a_later_version(
         assert status_of(read_to_end(connection)) == 400
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("registry.test:5000", 200), ("[2001:db8::1]:443", 200), ("", 200), ("a_b.c-d", 200),
+        ("a/b", 400), ("a@b", 400), ("a?b", 400), ("a#b", 400), ("a b", 400), ("a\\b", 400),
+        ("a\x1b[31m", 400), ("é", 400),
+    ],
+)  # fmt: skip
+def test_the_host_must_be_a_host(start: Start, host: str, status: int) -> None:
+    """The registry makes URLs of it, for notifications."""
+    request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    with start().connect() as connection:
+        connection.sendall(request.encode())
+        assert status_of(read_to_end(connection)) == status
+
+
+def test_a_client_that_sends_no_more_gets_its_replies(start: Start) -> None:
+    server = start()
+    with server.connect() as connection:
+        connection.sendall(GET.replace(b"/ ", b"/held ", 1) + GET)
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(0.2)
+        server.release.set()
+        reply = read_to_end(connection)
+    assert (status_of(reply), reply.count(b"answer")) == (200, 2)
+
+
+def test_a_request_that_was_cut_off_is_not_handled(start: Start) -> None:
+    server = start(HttpLimits())
+    for request in (GET[:-2], POST + b"Content-Length: 9\r\n\r\nhalf", CHUNKED + b"4\r\nhalf\r\n"):
+        with server.connect() as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            assert read_to_end(connection) == b""
+    assert server.bodies == []
+
+
 def test_trailers_are_not_headers(start: Start) -> None:
     """A trailer cannot add a header to a request whose headers were checked."""
     server = start()
