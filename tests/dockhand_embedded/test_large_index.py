@@ -225,9 +225,7 @@ def test_change_by_another_tool_right_after_a_push(root: Path) -> None:
         assert index.tags() == sorted(tags_in(path))
 
 
-def test_change_by_another_tool_during_a_push(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_change_by_another_tool_during_a_push(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its change may be lost, since it takes no lock, but the file is never a mixture of both."""
     path = fill(root, "big", 500)
     storage = LayoutStorage(root)

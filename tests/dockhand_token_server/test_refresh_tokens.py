@@ -33,7 +33,6 @@ def test_a_refresh_token_replaces_the_password(endpoint: Any, another_endpoint: 
     )
     assert endpoint.granted_scopes(reply) == {"repository:alice/app:pull,push"}
     assert endpoint.claims(reply).subject == "alice"
-    assert "refresh_token" not in reply.json()
     # another process that uses the same file accepts the token
     assert use_refresh_token(another_endpoint(), token).status_code == 200
     assert use_refresh_token(endpoint, token).status_code == 200  # a token can be used again
@@ -259,6 +258,100 @@ def test_a_client_that_asks_gets_a_new_refresh_token(
     assert use_refresh_token(endpoint, other_login).status_code == 200
 
 
+def test_every_refresh_gives_a_new_token(
+    endpoint: Any, another_endpoint: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client does not ask for the new token; the old one ends when the new one is used."""
+    first = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+    # docker never uses the new tokens
+    offered = [use_refresh_token(endpoint, first).json()["refresh_token"] for _ in range(3)]
+    assert len({first, *offered}) == 4
+    reply = use_refresh_token(another_endpoint(), offered[1], "repository:alice/app:pull")
+    assert endpoint.granted_scopes(reply) == {"repository:alice/app:pull"}
+    third = reply.json()["refresh_token"]
+    assert use_refresh_token(endpoint, third).status_code == 200
+    assert "spent" not in caplog.text
+    endpoint.assert_refused(use_refresh_token(endpoint, first), 401)
+    assert "a spent refresh token of 'alice' was used again" in caplog.text
+    for token in (*offered, third):
+        endpoint.assert_refused(use_refresh_token(another_endpoint(), token), 401)
+
+
+def test_the_old_token_ends_with_the_first_use_of_the_new_one(endpoint: Any) -> None:
+    for renew in (use_refresh_token, exchange):
+        first = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+        second = renew(endpoint, first).json()["refresh_token"]
+        assert use_refresh_token(endpoint, first).status_code == 200  # the reply was lost
+        assert use_refresh_token(endpoint, second).status_code == 200
+        endpoint.assert_refused(use_refresh_token(endpoint, first), 401)
+        endpoint.assert_refused(use_refresh_token(endpoint, second), 401)
+
+
+@pytest.mark.parametrize(
+    "client", ["go-containerregistry", "regclient/regctl (v0.11.7)", "dockhand"]
+)
+def test_a_client_that_keeps_tokens_in_memory_gets_one_if_it_asks(
+    endpoint: Any, client: str
+) -> None:
+    token = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+    form = {"grant_type": "refresh_token", "refresh_token": token, "client_id": client}
+    assert "refresh_token" not in endpoint.post(**form).json()
+    assert "refresh_token" in endpoint.post(**form, access_type="offline").json()
+
+
+def test_rotation_on_request(endpoint: Any) -> None:
+    endpoint.serve(refresh_token_rotation="requested")
+    token = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+    assert "refresh_token" not in use_refresh_token(endpoint, token).json()
+    assert "refresh_token" in exchange(endpoint, token).json()
+    with pytest.raises(ConfigError, match="refresh_token_rotation"):
+        endpoint.serve(refresh_token_rotation="never")
+
+
+def test_a_refresh_does_not_fail_for_a_new_token_that_cannot_be_stored(
+    endpoint: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def is_full(*_: Any, **__: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    token = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+    monkeypatch.setattr(RefreshTokens, "rotate", is_full)
+    reply = use_refresh_token(endpoint, token)
+    assert endpoint.claims(reply).subject == "alice"
+    assert "refresh_token" not in reply.json()
+    assert "no new refresh token: database or disk is full" in caplog.text
+
+
+def test_few_offered_tokens_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dockhand_token_server.refresh_tokens._MAX_OFFERED", 3)
+    monkeypatch.setattr("dockhand_token_server.refresh_tokens._MAX_PER_USER", 2)
+    store = RefreshTokens(tmp_path / "tokens.db", 1000)
+    token = store.issue(Identity("alice"), **LOGIN)
+    offered = [store.rotate(token, SERVICE, requested=False) or "" for _ in range(10)]
+    store.issue(Identity("alice"), **LOGIN)  # the tokens of one login count as one
+    assert len(store.list_valid()) == 2
+    assert store.find(token, SERVICE) is not None
+    found = [store.find(each, SERVICE) is not None for each in offered[-4:]]
+    assert found == [False, True, True, True]
+    assert store.find(token, SERVICE) is None  # spent, and used again
+    assert store.find(offered[-1], SERVICE) is None
+
+
+def test_a_thief_with_the_old_token_is_noticed(tmp_path: Path) -> None:
+    """Both have a new token for the same old one; the second that is used gives the theft away."""
+    now = 1000.0
+    store = RefreshTokens(tmp_path / "tokens.db", 1000, clock=lambda: now)
+    old = store.issue(Identity("alice"), **LOGIN)
+    mine = store.rotate(old, SERVICE, requested=False)
+    now += 61
+    stolen = store.rotate(old, SERVICE, requested=False)
+    assert mine
+    assert stolen
+    assert store.find(stolen, SERVICE) is not None
+    assert store.find(mine, SERVICE) is None
+    assert store.find(stolen, SERVICE) is None
+
+
 def test_a_lost_reply_costs_nothing(endpoint: Any) -> None:
     first = endpoint.get(user="alice", offline=True).json()["refresh_token"]
 
@@ -313,15 +406,14 @@ def test_rotation_and_expiry(tmp_path: Path) -> None:
     second = store.rotate(first, SERVICE)
     assert second is not None
     assert store.rotate(first, "other") is None
-    record = store.find(second, SERVICE)
-    assert record is not None
-    assert (record.login, record.generation, record.spent_at) == ("ALICE", 1, None)
-    assert record.expires_at.timestamp() == 2000  # as of the first: no one extends it for ever
     now += 59
     spent = store.find(first, SERVICE)
     assert spent is not None
     assert spent.spent_at is not None
     assert spent.spent_at.timestamp() == 1100
+    [record] = store.list_valid()
+    assert (record.login, record.generation, record.spent_at) == ("ALICE", 1, None)
+    assert record.expires_at.timestamp() == 2000  # as of the first: no one extends it for ever
     now += 1
     assert store.rotate(first, SERVICE) is None
     assert store.find(second, SERVICE) is None

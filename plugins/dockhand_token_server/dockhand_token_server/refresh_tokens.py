@@ -4,8 +4,9 @@ A refresh token is random. The file contains only hashes of tokens, so a reader 
 usable token. Each operation opens the file anew, so several processes on one machine can share it.
 
 The refresh tokens that follow from one login are a family. A client may exchange its refresh token
-for a new one; the old one is then spent. If a spent token is used once more, two clients have the
-tokens of one login, so one of them stole its token: the whole family is revoked.
+for a new one; the old one is then spent, at the latest when the new one is used. If a spent token
+is used once more, two clients have the tokens of one login, so one of them stole its token: the
+whole family is revoked.
 
 Follows: Distribution's "Docker Registry v2 authentication using OAuth2"; RFC 9700, section 4.14.2
 ("Refresh token rotation").
@@ -37,6 +38,9 @@ _RANDOM_BYTES = 32
 _MAX_LENGTH = 128  # characters; a longer text is not a refresh token
 _MAX_PER_USER = 1000
 _MAX_SPENT = 100  # spent tokens that are kept for each family, to notice when one is used again
+# New tokens of one generation that are kept for each family. Clients such as docker get one with
+# each reply, and never use it.
+_MAX_OFFERED = 20
 # Seconds for which a spent token can be exchanged once more: the reply may have been lost, or two
 # requests of one client may have crossed.
 _GRACE = 60
@@ -180,7 +184,7 @@ class RefreshTokens:
     ) -> str:
         """Create and store a new refresh token, and return the token.
 
-        This also deletes expired tokens, and the oldest tokens if the user has more than 1000.
+        This also deletes expired tokens, and the oldest logins if the user has more than 1000.
 
         Args:
             identity, source, entry_hash, service, client_id: see `RefreshTokenRecord`.
@@ -196,19 +200,25 @@ class RefreshTokens:
             token = _insert(database, values)
             database.execute(
                 "DELETE FROM refresh_tokens WHERE family IN (SELECT family FROM "
-                "refresh_tokens WHERE user = ? AND spent IS NULL "
-                "ORDER BY issued DESC, rowid DESC LIMIT -1 OFFSET ?)",
+                "refresh_tokens WHERE user = ? AND spent IS NULL GROUP BY family "
+                "ORDER BY MAX(issued) DESC, MAX(rowid) DESC LIMIT -1 OFFSET ?)",
                 (identity.name, _MAX_PER_USER),
             )
         return token
 
-    def rotate(self, token: str, service: str) -> str | None:
-        """Exchange a refresh token for a new one of its family, and mark the old one as spent.
+    def rotate(self, token: str, service: str, *, requested: bool = True) -> str | None:
+        """Exchange a refresh token for a new one of its family.
 
         A spent token can be exchanged again within a minute, until a token that it was exchanged
-        for is exchanged itself: the client may not have received the new token, or may have sent
-        two requests at once. A later use means that the token was stolen, and its family is
-        revoked; `find` does the same.
+        for is used: the client may not have received the new token, or may have sent two requests
+        at once. A later use means that the token was stolen, and its family is revoked; `find`
+        does the same.
+
+        Args:
+            token: the old token.
+            service: the name of the registry that it is for.
+            requested: whether the client asked for the new token. If so, the old one is spent now;
+                else when the new one is used, because the client may not store the new one.
 
         Returns:
             the new token, which expires when the old one would have; None if the old one is
@@ -224,16 +234,23 @@ class RefreshTokens:
                 record.entry_hash, service, record.client_id, now,
                 int(record.expires_at.timestamp()), record.login,
             )  # fmt: skip
-            database.execute(
-                "UPDATE refresh_tokens SET spent = COALESCE(spent, ?) WHERE id = ?",
-                (now, record.id),
-            )
+            if requested:
+                database.execute(
+                    "UPDATE refresh_tokens SET spent = COALESCE(spent, ?) WHERE id = ?",
+                    (now, record.id),
+                )
             new = _insert(database, values, record.family, record.generation + 1)
             database.execute(
                 "DELETE FROM refresh_tokens WHERE id IN (SELECT id FROM refresh_tokens WHERE "
                 "family = ? AND spent IS NOT NULL ORDER BY spent DESC, rowid DESC "
                 "LIMIT -1 OFFSET ?)",
                 (record.family, _MAX_SPENT),
+            )
+            database.execute(
+                "DELETE FROM refresh_tokens WHERE id IN (SELECT id FROM refresh_tokens WHERE "
+                "family = ? AND spent IS NULL AND generation > ? ORDER BY rowid DESC "
+                "LIMIT -1 OFFSET ?)",
+                (record.family, record.generation, _MAX_OFFERED),
             )
         return new
 
@@ -246,17 +263,28 @@ class RefreshTokens:
         """
         with self._open() as database:
             found = self._select(database, token, service)
-        if found is None or found.spent_at is None:
-            return found
+            if found is None or not (found.spent_at or self._replaced(database, found)):
+                return found
         with self._writing() as database:
             return self._find_unspent(database, token, service)
 
     def _find_unspent(
         self, database: sqlite3.Connection, token: str, service: str
     ) -> RefreshTokenRecord | None:
-        """Find a token's record, or revoke its family if the token was spent too long ago."""
+        """Find a token's record, or revoke its family if the token was spent too long ago.
+
+        The first use of a token proves that its client has it: the tokens before it are spent, as
+        if that was long ago, and so are others that were given for the same token at another time.
+        """
         found = self._select(database, token, service)
-        if found is None or found.spent_at is None:
+        if found is None:
+            return None
+        if found.spent_at is None:
+            replaced = self._replaced(database, found)
+            database.executemany(
+                "UPDATE refresh_tokens SET spent = ? WHERE id = ?",
+                [(int(self._clock()) - _GRACE, id_) for id_ in replaced],
+            )
             return found
         later = database.execute(
             "SELECT 1 FROM refresh_tokens WHERE family = ? AND generation > ? "
@@ -267,10 +295,28 @@ class RefreshTokens:
             return found
         database.execute("DELETE FROM refresh_tokens WHERE family = ?", (found.family,))
         _log.warning(
-            "a spent refresh token of %r was used again: all tokens of that login are revoked",
-            found.identity.name,
-        )
+            "a spent refresh token of %r was used again: all tokens of that login are revoked. If "
+            "its client %r keeps new refresh tokens in memory only, set refresh_token_rotation = "
+            '"requested"',
+            found.identity.name, found.client_id,
+        )  # fmt: skip
         return None
+
+    def _replaced(self, database: sqlite3.Connection, record: RefreshTokenRecord) -> list[str]:
+        """Return the ids of a family's tokens that the use of one of its tokens replaces.
+
+        Tokens that crossing requests of one client got for the same token stay valid.
+        """
+        rows = database.execute(
+            "SELECT id FROM refresh_tokens WHERE family = ? AND ((generation < ? AND "
+            "(spent IS NULL OR spent > ?)) OR (generation = ? AND spent IS NULL AND "
+            "abs(issued - ?) > ?))",
+            (
+                record.family, record.generation, int(self._clock()) - _GRACE,
+                record.generation, int(record.issued_at.timestamp()), _GRACE,
+            ),
+        )  # fmt: skip
+        return [row[0] for row in rows]
 
     def _select(
         self, database: sqlite3.Connection, token: str, service: str
@@ -286,20 +332,21 @@ class RefreshTokens:
         return _record(row) if row is not None else None
 
     def list_valid(self, user: str | None = None) -> list[RefreshTokenRecord]:
-        """List the records of valid tokens, of one user or of all users, oldest first.
+        """List the newest valid token of each login, of one user or of all users, oldest first.
 
         Expired and spent tokens are not listed.
         """
         with self._open() as database:
             rows = database.execute(
-                _SELECT + "WHERE expires > ? AND spent IS NULL "
-                "AND (? IS NULL OR user = ?) ORDER BY issued, rowid",
+                _SELECT + "WHERE rowid IN (SELECT MAX(rowid) FROM refresh_tokens "  # noqa: S608
+                "WHERE expires > ? AND spent IS NULL AND (? IS NULL OR user = ?) GROUP BY family) "
+                "ORDER BY issued, rowid",
                 (int(self._clock()), user, user),
             ).fetchall()
         return [_record(row) for row in rows]
 
     def revoke(self, *, id: str | None = None, user: str | None = None) -> int:  # noqa: A002
-        """Revoke refresh tokens, and return the number of revoked tokens.
+        """Revoke refresh tokens, and return the number of logins whose tokens were revoked.
 
         Args:
             id: the `RefreshTokenRecord.id` of the token to revoke. All tokens of its family are
@@ -308,14 +355,14 @@ class RefreshTokens:
         """
         with self._writing() as database:
             found = database.execute(
-                "SELECT id, spent FROM refresh_tokens WHERE user = ? OR family IN "
+                "SELECT id, family FROM refresh_tokens WHERE user = ? OR family IN "
                 "(SELECT family FROM refresh_tokens WHERE id = ?)",
                 (user, id),
             ).fetchall()
             database.executemany(
                 "DELETE FROM refresh_tokens WHERE id = ?", [(found_id,) for found_id, _ in found]
             )
-        return sum(spent is None for _, spent in found)
+        return len({family for _, family in found})
 
 
 def _insert(

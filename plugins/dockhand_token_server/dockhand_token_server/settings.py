@@ -179,6 +179,8 @@ class Settings(_Table):
         refresh_tokens: an SQLite file for refresh tokens, created if it does not exist; false
             disables refresh tokens.
         refresh_token_lifetime: the lifetime of refresh tokens, in seconds.
+        refresh_token_rotation: when a client that uses a refresh token gets a new one: `always`,
+            or only when `requested` by the client.
         login_limit: the limit on failed logins.
         trusted_proxies: the networks of the proxies whose `X-Forwarded-For` header is trusted.
     """
@@ -200,6 +202,7 @@ class Settings(_Table):
     token_lifetime: Annotated[int, Field(ge=60, le=86_400), NotBoolean] = 300
     refresh_tokens: Path | Literal[False] = Path("refresh_tokens.db")
     refresh_token_lifetime: Annotated[int, Field(ge=60), NotBoolean] = 90 * 86_400
+    refresh_token_rotation: Literal["always", "requested"] = "always"  # noqa: S105
     login_limit: LoginLimit = Field(default_factory=LoginLimit)
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
 

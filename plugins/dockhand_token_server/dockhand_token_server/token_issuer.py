@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,9 @@ from dockhand_token_server.token_requests import TokenRequest, TokenRequestError
 __all__ = ["IssuedToken", "TokenIssuer"]
 
 _RULES = "rules"
+# The client_id of programs that use a new refresh token until they exit, and then the stored one
+# again, which would be taken for theft: crane and others of its library, regctl, and Dockhand.
+_IN_MEMORY_CLIENTS = ("go-containerregistry", "regclient", "dockhand")
 _log = logging.getLogger("dockhand.token_server")
 Implementations = dict[str, Callable[..., Any]]
 
@@ -44,8 +48,8 @@ class IssuedToken:
         scopes: the scopes that the token grants.
         issued_at: the time of signing, in whole seconds.
         lifetime: the lifetime of the token, in seconds.
-        refresh_token: a new refresh token, if the client asked for one and refresh tokens are
-            enabled.
+        refresh_token: a new refresh token, if the client asked for one or used one, and refresh
+            tokens are enabled.
     """
 
     token: str
@@ -143,19 +147,38 @@ class TokenIssuer:
     ) -> str | None:
         """Issue the refresh token that a client asked for; None if it gets none.
 
-        A client that sent a refresh token, and asks for one, gets a new one in exchange: by asking
-        it shows that it stores the new one. docker, crane, skopeo and containerd keep their refresh
-        token, and do not ask, so theirs stays valid.
+        A client that sent a refresh token gets a new one in exchange. If it asks for that, it
+        stores the new one, and the old one is spent. Most clients, such as docker and skopeo,
+        ignore the new one; their old one is valid until the new one is used.
         """
         tokens = self._refresh_tokens
-        if not request.offline or tokens is None:
+        if tokens is None:
             return None
         if request.refresh_token is not None:
+            is_due = self._settings.refresh_token_rotation != "requested"  # noqa: S105
+            is_due = is_due and not request.client_id.startswith(_IN_MEMORY_CLIENTS)
+            if not (request.offline or is_due):
+                return None
             old = request.refresh_token.get_secret_value()
-            new = await asyncio.to_thread(tokens.rotate, old, service)
+            try:
+                new = await asyncio.to_thread(
+                    tokens.rotate, old, service, requested=request.offline
+                )
+            except sqlite3.Error as error:
+                if request.offline:
+                    raise
+                # the client did not ask, and its token is still valid
+                _log.error(
+                    "refresh_tokens: %s: no new refresh token: %s",
+                    self._settings.refresh_tokens,
+                    error,
+                )
+                return None
             if new is None:  # revoked a moment ago
                 raise _invalid_refresh_token()
             return new
+        if not request.offline:
+            return None
         if not self._authenticator.can_confirm(authentication.source):
             return None
         return await asyncio.to_thread(
