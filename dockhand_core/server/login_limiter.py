@@ -12,6 +12,7 @@ from dockhand_core.server.failure_limiter import FailureLimiter
 __all__ = ["LoginLimiter"]
 
 _MAX_REMEMBERED_LOGINS = 10_000
+_HANGUL_FILLERS = "\u115f\u1160\u3164\uffa0"  # letters that are invisible
 
 
 class LoginLimiter:
@@ -81,8 +82,8 @@ def _user_key(username: str) -> bytes:
     """
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", username).casefold())
     kept = "".join(
-        each for each in folded if unicodedata.category(each) not in {"Mn", "Cf"}
-        and not each.isspace()
+        each for each in folded if unicodedata.category(each)[0] not in "MZC"
+        and each not in _HANGUL_FILLERS
     )  # fmt: skip
     # a hash, because a name may be long, and grows further when it is normalised
     return hashlib.blake2b(kept.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -308,18 +309,81 @@ def test_rotation_on_request(endpoint: Any) -> None:
         endpoint.serve(refresh_token_rotation="never")
 
 
-def test_a_refresh_does_not_fail_for_a_new_token_that_cannot_be_stored(
+def is_full(*_: Any, **__: Any) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_tokens_are_given_without_a_new_refresh_token_if_it_cannot_be_stored(
     endpoint: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def is_full(*_: Any, **__: Any) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
     token = endpoint.get(user="alice", offline=True).json()["refresh_token"]
     monkeypatch.setattr(RefreshTokens, "rotate", is_full)
+    monkeypatch.setattr(RefreshTokens, "issue", is_full)
+    for reply in (
+        use_refresh_token(endpoint, token),
+        exchange(endpoint, token),
+        endpoint.get(user="alice", offline=True),
+    ):
+        assert endpoint.claims(reply).subject == "alice"
+        assert "refresh_token" not in reply.json()
+    assert caplog.text.count("refresh_tokens.db: database or disk is full") == 3
+
+
+def test_a_file_that_is_damaged_while_the_endpoint_runs(
+    endpoint: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+    (endpoint.folder / "refresh_tokens.db").write_bytes(b"x" * 9000)
     reply = use_refresh_token(endpoint, token)
-    assert endpoint.claims(reply).subject == "alice"
-    assert "refresh_token" not in reply.json()
-    assert "no new refresh token: database or disk is full" in caplog.text
+    assert "try again later" in endpoint.assert_refused(reply, 503)
+    assert reply.headers["retry-after"] == "5"
+    assert "refresh_tokens.db: file is not a database" in caplog.text
+    assert "refresh_token" not in endpoint.get(user="alice", offline=True).json()
+
+
+def test_a_file_that_is_deleted_while_the_endpoint_runs(endpoint: Any) -> None:
+    """All refresh tokens are revoked; only the owner can read the new file."""
+    token = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+    file = endpoint.folder / "refresh_tokens.db"
+    file.unlink()
+    endpoint.assert_refused(use_refresh_token(endpoint, token), 401)
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.unlink()
+    token = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert use_refresh_token(endpoint, token).status_code == 200
+
+
+def test_plugins_that_hang_delay_nobody_else(
+    endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each hanging call takes a thread for ever, but none that other users need."""
+    monkeypatch.setattr("dockhand_token_server.authentication._HOOK_SECONDS", 0.3)
+    released = threading.Event()
+
+    class Hanging(Directory):
+        @hookimpl
+        def dockhand_identify(self, username: str) -> Any:
+            released.wait(30)
+
+    endpoint.plugins.register(Hanging(carol=Identity("carol")), name="ldap")
+    carols = endpoint.get(user="carol", password="x", offline=True).json()["refresh_token"]
+    alices = endpoint.get(user="alice", offline=True).json()["refresh_token"]
+    form = {"grant_type": "refresh_token", "service": SERVICE}
+
+    async def refresh() -> list[int]:
+        post = endpoint.request
+        hanging = [post("POST", data={**form, "refresh_token": carols}) for _ in range(32)]
+        tasks = [asyncio.ensure_future(each) for each in hanging]
+        await asyncio.wait(tasks, timeout=1)
+        async with asyncio.timeout(5):
+            reply = await post("POST", data={**form, "refresh_token": alices})
+        return [reply.status_code, *(task.result().status_code for task in tasks)]
+
+    try:
+        assert endpoint.run(refresh()) == [200] + [401] * 32
+    finally:
+        released.set()
 
 
 def test_few_offered_tokens_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

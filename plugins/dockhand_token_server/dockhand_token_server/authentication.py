@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import hashlib
 import hmac
 import logging
@@ -25,6 +27,8 @@ __all__ = ["HTPASSWD_SOURCE", "Authentication", "Authenticator", "call_hook"]
 HTPASSWD_SOURCE = "users"
 _HOOK_SECONDS = 10  # the time that one call of a hook may take
 _MAX_PENDING = 256  # password checks in progress
+# Separate threads for plugins: those that hang must not delay tokens that need no plugin.
+_hook_threads = ThreadPoolExecutor(32, thread_name_prefix="dockhand-plugin")
 _log = logging.getLogger("dockhand.token_server")
 
 
@@ -57,7 +61,8 @@ async def call_hook(function: Callable[..., Any], arguments: Mapping[str, Any]) 
     async with asyncio.timeout(_HOOK_SECONDS):
         if iscoroutinefunction(unwrap(function)):
             return await function(**arguments)
-        answer = await asyncio.to_thread(function, **arguments)
+        call = functools.partial(contextvars.copy_context().run, function, **arguments)
+        answer = await asyncio.get_running_loop().run_in_executor(_hook_threads, call)
         return await answer if isawaitable(answer) else answer
 
 

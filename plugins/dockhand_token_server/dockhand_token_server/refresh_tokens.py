@@ -132,7 +132,7 @@ class RefreshTokens:
         self._path, self._lifetime, self._clock = path, lifetime, clock
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._create()
             with self._writing() as database:
                 self._prepare(database)
         except (OSError, sqlite3.Error) as error:
@@ -141,6 +141,9 @@ class RefreshTokens:
                 f"refresh_tokens: {path}: {reason}; name a writable SQLite file, or set "
                 "refresh_tokens = false"
             ) from None
+
+    def _create(self) -> None:
+        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -156,8 +159,13 @@ class RefreshTokens:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
+        is_gone = not self._path.exists()
+        if is_gone:  # SQLite would create a file that others can read
+            self._create()
         connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None)
         with closing(connection) as database:
+            if is_gone:
+                self._prepare(database)
             yield database
 
     @contextmanager

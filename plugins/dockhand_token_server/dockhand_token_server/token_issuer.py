@@ -12,7 +12,15 @@ from typing import Any
 
 from dockhand_auth_jwt import Token
 
-from dockhand_core import Identity, PluginConflict, PluginError, PluginNotFound, Plugins, Scope
+from dockhand_core import (
+    ConfigError,
+    Identity,
+    PluginConflict,
+    PluginError,
+    PluginNotFound,
+    Plugins,
+    Scope,
+)
 from dockhand_core.config import did_you_mean
 from dockhand_core.server import FailureLimiter, LoginLimiter, network_of
 from dockhand_core.server.htpasswd import PasswordFile
@@ -35,6 +43,7 @@ _RULES = "rules"
 # The client_id of programs that use a new refresh token until they exit, and then the stored one
 # again, which would be taken for theft: crane and others of its library, regctl, and Dockhand.
 _IN_MEMORY_CLIENTS = ("go-containerregistry", "regclient", "dockhand")
+_STORE_ERRORS = (OSError, sqlite3.Error, ConfigError)  # of the file of refresh tokens
 _log = logging.getLogger("dockhand.token_server")
 Implementations = dict[str, Callable[..., Any]]
 
@@ -135,7 +144,11 @@ class TokenIssuer:
         # in whole seconds, like the times in the token
         issued_at = datetime.now(UTC).replace(microsecond=0)
         token = await self._sign(identity, scopes, service)
-        refresh_token = await self._new_refresh_token(request, authentication, service)
+        try:
+            refresh_token = await self._new_refresh_token(request, authentication, service)
+        except _STORE_ERRORS as error:  # the client can do without
+            refresh_token = None
+            self._log_store_error(error)
         _log.info(
             "token for %r from %s: %s: %s", identity.name, address, service,
             printable(" ".join(map(str, scopes))) or "nothing",
@@ -152,7 +165,7 @@ class TokenIssuer:
         ignore the new one; their old one is valid until the new one is used.
         """
         tokens = self._refresh_tokens
-        if tokens is None:
+        if tokens is None or (not request.offline and request.refresh_token is None):
             return None
         if request.refresh_token is not None:
             is_due = self._settings.refresh_token_rotation != "requested"  # noqa: S105
@@ -160,25 +173,10 @@ class TokenIssuer:
             if not (request.offline or is_due):
                 return None
             old = request.refresh_token.get_secret_value()
-            try:
-                new = await asyncio.to_thread(
-                    tokens.rotate, old, service, requested=request.offline
-                )
-            except sqlite3.Error as error:
-                if request.offline:
-                    raise
-                # the client did not ask, and its token is still valid
-                _log.error(
-                    "refresh_tokens: %s: no new refresh token: %s",
-                    self._settings.refresh_tokens,
-                    error,
-                )
-                return None
+            new = await asyncio.to_thread(tokens.rotate, old, service, requested=request.offline)
             if new is None:  # revoked a moment ago
                 raise _invalid_refresh_token()
             return new
-        if not request.offline:
-            return None
         if not self._authenticator.can_confirm(authentication.source):
             return None
         return await asyncio.to_thread(
@@ -190,6 +188,9 @@ class TokenIssuer:
             client_id=request.client_id,
             login=authentication.login,
         )
+
+    def _log_store_error(self, error: Exception) -> None:
+        _log.error("refresh_tokens: %s: %s", self._settings.refresh_tokens, error)
 
     def _requested_service(self, request: TokenRequest) -> str:
         services = self._settings.services
@@ -224,7 +225,11 @@ class TokenIssuer:
         network = network_of(address)
         self._authenticator.check_limit(network)
         if self._refresh_tokens is not None:
-            record = await asyncio.to_thread(self._refresh_tokens.find, token, service)
+            try:
+                record = await asyncio.to_thread(self._refresh_tokens.find, token, service)
+            except _STORE_ERRORS as error:
+                self._log_store_error(error)
+                raise _unavailable() from None
             if record is not None:
                 stored = Authentication(
                     record.identity, record.source, record.entry_hash, record.login
@@ -236,7 +241,10 @@ class TokenIssuer:
                 _log.warning("the account of a refresh token is gone: %r", record.login)
                 if record.source != HTPASSWD_SOURCE:
                     # another account may get the same name later
-                    await asyncio.to_thread(self._refresh_tokens.revoke, id=record.id)
+                    try:
+                        await asyncio.to_thread(self._refresh_tokens.revoke, id=record.id)
+                    except _STORE_ERRORS as error:
+                        self._log_store_error(error)
         self._authenticator.count_failure(network)
         _log.warning("invalid refresh token from %s", address)
         raise _invalid_refresh_token()
@@ -275,6 +283,13 @@ def _invalid_refresh_token() -> TokenRequestError:
     return TokenRequestError(
         401, "UNAUTHORIZED", "the refresh token is unknown, expired or revoked; log in again",
         "invalid_grant",
+    )  # fmt: skip
+
+
+def _unavailable() -> TokenRequestError:
+    return TokenRequestError(
+        503, "UNAVAILABLE", "the refresh tokens cannot be read at present; try again later",
+        "temporarily_unavailable", {"Retry-After": "5"},
     )  # fmt: skip
 
 
