@@ -8,6 +8,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import BaseModel
+
 from dockhand_core.errors import EventInvalid
 from dockhand_core.events.classes import RegistryBaseEvent
 
@@ -125,10 +127,17 @@ def _is_large(fields: dict[str, Any]) -> bool:
 def _json_size(value: Any) -> int:
     """The size of a value as JSON, in bytes; 0 if it cannot be written as JSON."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
     except (TypeError, ValueError):
         return 0
     return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _plain(value: Any) -> Any:
+    """Convert a value of a plugin's event class to one of which JSON consists."""
+    if isinstance(value, BaseModel):
+        return dict(value)
+    return list(value) if isinstance(value, set | frozenset) else str(value)
 
 
 def _inspect(value: Any) -> tuple[bool, int]:
@@ -146,9 +155,13 @@ def _inspect(value: Any) -> tuple[bool, int]:
                 return True, size
         elif isinstance(each, int):
             size += each.bit_length() // 4
-        elif isinstance(each, dict | list | tuple):
+        elif isinstance(each, bytes | bytearray):
+            size += len(each)
+        elif isinstance(each, dict | list | tuple | set | frozenset | BaseModel):
             if depth > MAX_DEPTH:
                 return True, size
+            if isinstance(each, BaseModel):
+                each = dict(each)
             if isinstance(each, dict):
                 size += sum(len(key) for key in each if isinstance(key, str))
                 each = each.values()

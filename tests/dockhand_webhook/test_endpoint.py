@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
@@ -14,11 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
+from dockhand_webhook.inbox import event_table
 from notifications import DISTRIBUTION, envelope, push, recorded
 from webhook_receiver import EventRecorder, eventually, plugins_with, running_receiver
 
 from dockhand_core import ConfigError, EventInvalid, hookimpl
-from dockhand_core.events import ManifestPushed, RepositoryCreated
+from dockhand_core.events import EventParsers, ManifestPushed, RepositoryCreated
 
 MIB = 1 << 20
 HEADERS = {"Content-Type": DISTRIBUTION}
@@ -278,6 +280,30 @@ def test_health_writes_at_most_once_a_second(
         assert receiver.get("/healthz").status_code == 200
     assert 2 <= len(probes) <= 1 + time.monotonic() - began
     assert probes[1] - probes[0] >= 1
+
+
+def test_a_large_notification_does_not_delay_others(
+    receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsing a body of 16 MiB, and serializing its events, may take seconds."""
+    threads: list[str] = []
+
+    def observed(function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            threads.append(threading.current_thread().name)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(EventParsers, "parse", observed(EventParsers.parse))
+    monkeypatch.setattr(event_table, "to_rows", observed(event_table.to_rows))
+    receiver.post(envelope(push(id="small")))
+    assert threads == ["MainThread"] * 2
+    receiver.post(envelope(*(push(id=str(number)) for number in range(1000))))
+    receiver.post(envelope(push(id=""), *(push(id=f"b{number}") for number in range(1000))))
+    assert len(receiver.stored_events()) == 2001
+    assert len(threads) == 6
+    assert "MainThread" not in threads[2:]
 
 
 def test_health_needs_no_token(receiver: Any) -> None:

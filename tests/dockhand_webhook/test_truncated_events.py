@@ -11,6 +11,7 @@ import pytest
 from dockhand_webhook import SerializedEvent
 from dockhand_webhook.inbox.event_codec import serialize
 from notifications import DISTRIBUTION, envelope, push
+from pydantic import BaseModel
 
 from dockhand_core import EventInvalid, Plugins, hookimpl
 from dockhand_core.events import (
@@ -212,6 +213,37 @@ def test_the_events_of_a_plugins_parser_are_truncated(values: dict[str, Any]) ->
     assert_truncated(large)
     assert large.request_user_agent is None
     assert (small.truncated, small.raw) == (False, {"x": 1})
+
+
+class Scan(BaseModel):
+    report: Any
+
+
+class Scanned(ManifestPushed):
+    """An event class of a plugin, with fields of other types than JSON's."""
+
+    scan: Scan | None = None
+    signature: bytes = b""
+    labels: frozenset[str] = frozenset()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scan": Scan(report="x" * (MIB + 1))},
+        {"scan": Scan(report=json.loads(nested(500)))},
+        {"signature": b"x" * (MIB + 1)},
+        {"labels": frozenset(f"{number:>30}" for number in range(40_000))},
+    ],
+    ids=["model", "deep model", "bytes", "set"],
+)
+def test_other_fields_of_a_plugins_events_are_truncated(values: dict[str, Any]) -> None:
+    event = Scanned(**{**dict(make("one", raw={"x": 1})), **values})
+    [truncated] = plugin_parsers(lambda _: [event]).parse({"Content-Type": "text/x"}, b"")
+    assert_truncated(truncated)
+    assert isinstance(truncated, Scanned)
+    assert (truncated.scan, truncated.signature, truncated.labels) == (None, b"", frozenset())
+    assert len(serialize(truncated)[1]) < 1000
 
 
 @pytest.mark.parametrize("depth", DEPTHS)

@@ -7,6 +7,7 @@ Only bodies above a limit are refused. The reply 202 is sent when the events are
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +30,7 @@ MAX_BODY = 16 << 20  # bytes; the default limit on bodies
 
 _log = logging.getLogger("dockhand.webhook")
 
+_MAX_PARSED_AT_ONCE = 256 << 10  # bytes; a larger body is parsed in a thread, for it takes long
 _MAX_KEPT = 64 << 10  # bytes; only the beginning of an unreadable body is stored, up to this size
 # A header whose name contains one of these words may hold a secret, so it is not stored.
 _SECRET_WORDS = (
@@ -136,7 +138,11 @@ class NotificationEndpoint:
         """Store the events of a notification; if it is unreadable, store it as a dead letter."""
         public = EventHeaders({name: headers[name] for name in headers if _is_public(name)})
         try:
-            await self._inbox.store(connection, self._parsers.parse(public, body))
+            if len(body) > _MAX_PARSED_AT_ONCE:
+                events = await asyncio.to_thread(self._parsers.parse, public, body)
+            else:
+                events = self._parsers.parse(public, body)
+            await self._inbox.store(connection, events)
         except EventInvalid as error:
             self._log_unreadable(
                 "a notification of %d bytes on %r: %s",

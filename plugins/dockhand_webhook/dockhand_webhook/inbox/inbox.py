@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
@@ -21,6 +22,7 @@ __all__ = ["MAX_DEAD", "MAX_DEAD_BYTES", "Counts", "HandlerCounts", "Inbox"]
 MAX_DEAD = 10_000
 MAX_DEAD_BYTES = 64 << 20
 _DAY = 86_400.0
+_MAX_SERIALIZED_AT_ONCE = 200  # events
 _MAINTENANCE_ROWS = 1000  # maximum deleted in one transaction, which must not block others long
 _CONNECTION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _COUNTS_SCHEMA = """
@@ -163,7 +165,7 @@ class Inbox:
                 are all events that can be serialized.
             InboxError: the inbox cannot be written.
         """
-        rows = event_table.to_rows(connection, events)
+        rows = await _to_rows(connection, events)
         await self.database.write_async(
             lambda transaction: event_table.enqueue(transaction, self._clock(), connection, rows)
         )
@@ -185,9 +187,9 @@ class Inbox:
             InboxError: the inbox cannot be written.
         """
         try:
-            rows = event_table.to_rows(connection, error.events)
+            rows = await _to_rows(connection, error.events)
         except EventInvalid as other:
-            rows = event_table.to_rows(connection, other.events)
+            rows = await _to_rows(connection, other.events)
 
         def work(transaction: Transaction) -> None:
             now = self._clock()
@@ -284,6 +286,15 @@ class Inbox:
     def close(self) -> None:
         """Wait until everything submitted is on disk. The inbox can be used again afterwards."""
         self.database.close()
+
+
+async def _to_rows(
+    connection: str, events: Sequence[RegistryBaseEvent]
+) -> list[event_table.EventRow]:
+    """Convert events to rows, many events in a thread, so that other requests do not wait."""
+    if len(events) <= _MAX_SERIALIZED_AT_ONCE:
+        return event_table.to_rows(connection, events)
+    return await asyncio.to_thread(event_table.to_rows, connection, events)
 
 
 def is_connection_name(name: str) -> bool:
