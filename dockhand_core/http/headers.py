@@ -45,28 +45,46 @@ def _date(value: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-_LINK = re.compile(r'<([^<>]*)>((?:[^,"]|"[^"]*")*)')
-_REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))', re.IGNORECASE)
+_PARAMETERS = r"""((?:[^,"]|"[^"]*")*)"""
+_LINK = re.compile(rf"<([^<>]*)>{_PARAMETERS}")
+_BARE_LINK = re.compile(rf"\s*([^\s<>;,]+)\s*;{_PARAMETERS}")
+# Parameters in turn, so that a quoted value is not searched; some registries use single quotes.
+_LINK_PARAMETER = re.compile(r"""([^\s;="]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s;,"]*))""")
 
 
 def parse_link_header(value: str) -> list[tuple[str, str]]:
     """The links of a `Link` header, as pairs of target and relation type (in lower case).
 
-    The relation type of a link without `rel` is an empty string.
+    The relation type of a link without `rel` is an empty string. A single link whose target lacks
+    its angle brackets is accepted.
 
     Follows: RFC 8288, section 3.
     """
+    value = value[:_HEADER_LIMIT]
+    links = [*_LINK.finditer(value)]
+    if not links and (bare := _BARE_LINK.match(value)):
+        links = [bare]
     found = []
-    for match in _LINK.finditer(value[:_HEADER_LIMIT]):
-        rel = _REL.search(match[2])
-        found.append((match[1].strip(), (rel[1] or rel[2] or "").lower() if rel else ""))
+    for link in links:
+        rel = ""
+        for name, double, single, plain in _LINK_PARAMETER.findall(link[2]):
+            if name.lower() == "rel":
+                rel = (double or single or plain).lower()
+                break
+        found.append((link[1].strip(), rel))
     return found
 
 
 def next_link(headers: Mapping[str, str]) -> str | None:
-    """The target of the `Link` to the next page, as the registry sent it, or None."""
-    targets = parse_link_header(headers.get("link", ""))
-    return next((target for target, rel in targets if "next" in rel.split()), None)
+    """The target of the `Link` to the next page, as the registry sent it, or None.
+
+    A single link without `rel`, but with a query, counts as one to the next page: the lists of a
+    registry have no other links.
+    """
+    links = parse_link_header(headers.get("link", ""))
+    if len(links) == 1 and not links[0][1] and "?" in links[0][0]:
+        return links[0][0]
+    return next((target for target, rel in links if "next" in rel.split()), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,3 +322,76 @@ def test_olareg(make_client: MakeClient, server: ScriptedServer) -> None:
     assert client.tag_page("a/b").has_more is False
     with pytest.raises(Unsupported, match="no catalog"):
         list(client.repositories())
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "<{}>; rel='next'",
+        '<{}>; title="a, <b>; rel=prev"; rel="next"',
+        '{}; rel="next"',
+        "<{}>",
+        '</v2/x?n=1>; REL=First, < {} > ; Rel = "last NEXT"',
+    ],
+)
+@pytest.mark.parametrize("size", [None, 7])
+def test_forms_of_a_link(
+    make_client: MakeClient, server: ScriptedServer, link: str, size: int | None
+) -> None:
+    """A page that is shorter than was asked for is followed by the page of its link."""
+
+    def handle(request: ReceivedRequest) -> bytes:
+        start = ITEMS.index(request.query["last"]) + 1 if "last" in request.query else 0
+        page = ITEMS[start : start + 4]
+        target = f"{request.path}?last={page[-1]}&n=0"
+        return listing(page, **({"Link": link.format(target)} if start < 8 else {}))
+
+    server.handler = handle
+    assert both(make_client(server.url), size) == [ITEMS] * 2
+
+
+@pytest.mark.parametrize("last", ["v9", ""])
+@pytest.mark.parametrize("inclusive", [True, False])
+def test_a_link_on_every_page(
+    make_client: MakeClient, server: ScriptedServer, last: str, inclusive: bool
+) -> None:
+    """An empty page whose link leads nowhere else is the end; no item is listed twice."""
+
+    def handle(request: ReceivedRequest) -> bytes:
+        start = ITEMS.index(request.query["last"]) + 1 if "last" in request.query else 0
+        page = ITEMS[start - 1 if inclusive and start else start :][:4]
+        following = last if start == len(ITEMS) else page[-1]
+        return listing(page if start < len(ITEMS) else [], Link=f'<?last={following}>; rel="next"')
+
+    server.handler = handle
+    assert both(make_client(server.url), None) == [ITEMS] * 2
+
+
+@pytest.mark.parametrize("size", [None, 2, 4])
+def test_items_that_repeat(
+    make_client: MakeClient, server: ScriptedServer, size: int | None
+) -> None:
+    """Each is listed once, and a full page of repetitions is not the last page."""
+
+    def handle(request: ReceivedRequest) -> bytes:
+        rest = [item for item in "aabbcc" if item > request.query.get("last", "")]
+        return listing(rest[: int(request.query.get("n", 100))])
+
+    server.handler = handle
+    assert both(make_client(server.url), size) == [["a", "b", "c"]] * 2
+
+
+@pytest.mark.parametrize("body", [b'{"errors":[{"code":"DENIED"}]}', b'{"message":"moved"}'])
+def test_a_success_that_is_no_list(
+    make_client: MakeClient, server: ScriptedServer, body: bytes
+) -> None:
+    """A document without the list is an error, unless an empty list was left out."""
+    server.handler = lambda request: reply(200, body)
+    client = make_client(server.url)
+    with pytest.raises(ResponseInvalid, match="/v2/a/b/tags/list: the reply has no 'tags'"):
+        list(client.tags("a/b"))
+    with pytest.raises(ResponseInvalid, match="/v2/_catalog: the reply has no 'repositories'"):
+        list(client.repositories())
+    for empty in (b'{"name":"a/b"}', b"{}", b'{"tags":null,"repositories":null,"x":1}'):
+        server.handler = lambda request, body=empty: reply(200, body)
+        assert both(client, None) == [[], []]

@@ -123,10 +123,14 @@ class Lists(DistributionBase):
 
         The position is the parameter `last` of the link, if it has one. Its host and path are not
         used: a registry behind a proxy may not know its own. Without `last`, the position is the
-        URL of the link, as `next_page_url` returns it.
+        URL of the link, as `next_page_url` returns it. A link with an empty `last` and no other
+        position would lead to the first page again, and is ignored.
         """
         url = self.next_page_url(reply, path)
         if url is None:
             return None
-        last = parse_qs(urlsplit(url).query).get("last")
-        return last[0] if last and is_relative(last[0]) else url
+        parameters = parse_qs(urlsplit(url).query, keep_blank_values=True)
+        last = parameters.get("last")
+        if last == [""] and parameters.keys() <= {"n", "last"}:
+            return None
+        return last[0] if last and last[0] and is_relative(last[0]) else url

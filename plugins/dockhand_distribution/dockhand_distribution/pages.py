@@ -48,7 +48,11 @@ def page_of(
     """
     items, following = yield from fetch(limit, after)
     if following is not None or (after is not None and not is_relative(after)):
-        return Page(items=items, next=following)
+        if items and items[0] == after:
+            items = items[1:]  # `last` is included
+        if not items and following == after:
+            following = None  # the end: an empty page whose link leads to itself
+        return Page(items=_unique(items), next=following)
     if limit is not None and len(items) > limit:
         return cut_page(items, limit, after)  # the registry ignores `n`: this is the whole list
     sent = items
@@ -57,7 +61,7 @@ def page_of(
             return (yield from _cut_of_whole(fetch, items, limit, after))
         items = items[1:]  # `last` is included
     if not _may_continue(len(sent), limit):
-        return Page(items=items)
+        return Page(items=_unique(items))
     try:
         more, following = yield from fetch(limit, sent[-1])
     except RegistryError as error:
@@ -65,10 +69,10 @@ def page_of(
             raise
         return (yield from _cut_of_whole(fetch, sent, limit, after))
     if not more:
-        return Page(items=items)
+        return Page(items=_unique(items))
     known = {*sent, after}
     honours_last = not any(item in known or item < sent[-1] for item in more if item != sent[-1])
-    fresh = tuple(item for item in more if item not in known)
+    fresh = _unique(tuple(item for item in more if item not in known))
     if following is None and not (honours_last and fresh and sorted_by_registry):
         whole = yield from _whole(fetch, sent, limit)
         if whole is not None:
@@ -77,7 +81,12 @@ def page_of(
         return cut_page(sent, limit, after)
     if following is None and _may_continue(len(more), limit):
         following = more[-1]
-    return Page(items=items, next=sent[-1]).with_ahead(Page(items=fresh, next=following))
+    return Page(items=_unique(items), next=sent[-1]).with_ahead(Page(items=fresh, next=following))
+
+
+def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
+    """The items in their order, each once; some registries repeat items."""
+    return tuple(dict.fromkeys(items))
 
 
 def _may_continue(count: int, limit: int | None) -> bool:
@@ -113,7 +122,7 @@ def cut_page(items: tuple[str, ...], limit: int | None, after: str | None) -> Pa
         limit: the number of items on the page; None for all that remain.
         after: the page begins with the next item after this one; None for the first page.
     """
-    rest = sorted(item for item in items if after is None or item > after)
+    rest = sorted({item for item in items if after is None or item > after})
     if limit is None:
         return Page(items=tuple(rest))
     if not rest[limit:]:
@@ -138,9 +147,15 @@ def strings(reply: Reply, key: str) -> tuple[str, ...]:
             f"{key!r}",
             status=reply.status,
         )
-    found = reply.json().get(key)
-    if found is None:
+    document = reply.json()
+    found = document.get(key)
+    # A registry may leave out an empty list. Other documents are no lists: {"errors": …}.
+    if found is None and (key in document or document.keys() <= {"name"}):
         return ()
+    if found is None:
+        raise ResponseInvalid(
+            f"{redacted_url(reply.url)}: the reply has no {key!r}", status=reply.status
+        )
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise ResponseInvalid(f"{redacted_url(reply.url)}: {key!r} is not a list of strings")
     return tuple(found)
