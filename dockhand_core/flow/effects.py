@@ -16,7 +16,7 @@ A flow must follow two rules:
 - It calls every function that blocks through `blocking`.
 
 The functions `call`, `blocking` and the others stand after `yield from`. A flow that yields
-anything else, or an operation that is no generator, raises `PluginError`, which names its line.
+anything else, or an operation that is not a generator, raises `PluginError`, which names the line.
 """
 
 from __future__ import annotations
