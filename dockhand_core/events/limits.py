@@ -134,7 +134,7 @@ def _json_size(value: Any) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Convert a value of a plugin's event class to one of which JSON consists."""
+    """Convert a value of a plugin's event class to a type that JSON has."""
     if isinstance(value, BaseModel):
         return dict(value)
     return list(value) if isinstance(value, set | frozenset) else str(value)

@@ -1,8 +1,9 @@
-"""The loops that run a flow to its end, sync and async."""
+"""The loops that run a flow to its end, sync and async, and the queue of parallel flows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
@@ -10,6 +11,7 @@ import httpx
 from pydantic import ValidationError
 
 from dockhand_core.errors import PluginError
+from dockhand_core.flow import Flow
 from dockhand_core.flow.checks import (
     caller,
     described,
@@ -20,7 +22,7 @@ from dockhand_core.flow.checks import (
 )
 from dockhand_core.plugin_failures import reason_of
 
-__all__ = ["NotAnEffect", "run_async", "run_sync"]
+__all__ = ["FlowQueue", "NotAnEffect", "run_async", "run_sync"]
 
 T = TypeVar("T")
 
@@ -136,3 +138,35 @@ def _raise_own(
         raise error
     name = getattr(flow, "__qualname__", "a flow")
     raise PluginError(f"{name}: {reason_of(error)}") from error
+
+
+class FlowQueue:
+    """A queue of flows for several workers. It ends early when one of the flows has failed.
+
+    Args:
+        flows: the flows.
+
+    Attributes:
+        results: the results of the flows that have ended, by position.
+        error: the exception of the first flow that failed, or None.
+    """
+
+    def __init__(self, flows: Iterable[Flow[Any]]) -> None:
+        self._flows = enumerate(flows)
+        self._lock = threading.Lock()
+        self.results: dict[int, Any] = {}
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[tuple[int, Flow[Any]]]:
+        while True:
+            with self._lock:
+                item = None if self.error else next(self._flows, None)
+            if item is None:
+                return
+            yield item
+
+    def outcome(self) -> list[Any]:
+        """Return the results in the order of the flows, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return [self.results[position] for position in sorted(self.results)]

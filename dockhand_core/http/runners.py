@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import aclosing, closing
@@ -36,7 +36,7 @@ from dockhand_core.flow import (
 )
 from dockhand_core.http.closing import CloseErrors, closers, wrapped_logger
 from dockhand_core.http.exchange import Receive, RegistryEndpoint, Send
-from dockhand_core.http.flow_loop import NotAnEffect, run_async, run_sync
+from dockhand_core.http.flow_loop import FlowQueue, NotAnEffect, run_async, run_sync
 
 __all__ = ["AsyncRunner", "SyncRunner", "run_async", "run_sync"]
 
@@ -174,7 +174,7 @@ class SyncRunner:
                 effect.sink(block)
 
     def _parallel(self, effect: Parallel) -> list[Any]:
-        work = _FlowQueue(effect.flows)
+        work = FlowQueue(effect.flows)
 
         def worker() -> None:
             try:
@@ -351,7 +351,7 @@ class AsyncRunner:
         return await asyncio.to_thread(next, iterator, None)
 
     async def _parallel(self, effect: Parallel) -> list[Any]:
-        work = _FlowQueue(effect.flows)
+        work = FlowQueue(effect.flows)
 
         async def worker() -> None:
             for position, flow in work:
@@ -384,29 +384,6 @@ async def _result_of(task: asyncio.Task[T]) -> T:
     """Wait for the result of a task that runs a thread; see `_end_of`."""
     await _end_of(task)
     return task.result()
-
-
-class _FlowQueue:
-    """A queue of flows for several workers. It ends early when one of the flows has failed."""
-
-    def __init__(self, flows: Iterable[Flow[Any]]) -> None:
-        self._flows = enumerate(flows)
-        self._lock = threading.Lock()
-        self.results: dict[int, Any] = {}
-        self.error: BaseException | None = None
-
-    def __iter__(self) -> Iterator[tuple[int, Flow[Any]]]:
-        while True:
-            with self._lock:
-                item = None if self.error else next(self._flows, None)
-            if item is None:
-                return
-            yield item
-
-    def outcome(self) -> list[Any]:
-        if self.error is not None:
-            raise self.error
-        return [self.results[position] for position in sorted(self.results)]
 
 
 def _feed(sink: Callable[[bytes], object], batch: list[bytes]) -> None:
