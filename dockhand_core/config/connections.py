@@ -96,7 +96,8 @@ class ConnectionConfig(BaseModel):
             limits the rate of requests (429), apart from `retries`; 0 for no such waits, and there
             are none if `retries` is 0.
         list_limit: maximum size in bytes of all replies of one list, such as a repository's tags;
-            256 MiB. A list in memory takes several times as much.
+            256 MiB. A list in memory takes several times as much. A list of objects, such as
+            referrers, may use an eighth of it, or 32 MiB if that is more.
         max_connections: maximum number of sockets in use at a time, and of idle sockets kept open.
         headers: HTTP headers to add to every request to the registry, but not to other origins.
         upload_origins: origins to which the registry may direct uploads although they are on a
