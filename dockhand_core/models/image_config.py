@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import (
     AliasGenerator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -33,6 +34,10 @@ def _none_if_invalid(value: Any, handler: ModelWrapValidatorHandler[Any]) -> Any
         return None
 
 
+def _none_to_false(value: object) -> object:
+    return False if value is None else value
+
+
 Created = Annotated[datetime | None, WrapValidator(_none_if_invalid)]
 
 
@@ -53,7 +58,7 @@ class HistoryEntry(BaseModel):
     created_by: str | None = None
     author: str | None = None
     comment: str | None = None
-    empty_layer: bool = False
+    empty_layer: Annotated[bool, BeforeValidator(_none_to_false)] = False
 
 
 def _pascal_case(name: str) -> str:

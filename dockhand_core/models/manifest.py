@@ -38,6 +38,10 @@ def _none_to_tuple(value: object) -> object:
     return () if value is None else value
 
 
+def _none_to_two(value: object) -> object:
+    return 2 if value is None else value
+
+
 def _incomplete_to_none(value: object) -> object:
     """Treat a platform without operating system or architecture as no platform."""
     incomplete = isinstance(value, Mapping) and not (value.get("os") and value.get("architecture"))
@@ -108,7 +112,7 @@ class Descriptor(Model):
 class _Document(Model):
     """The base of manifests and indexes, with their exact bytes and digest."""
 
-    schema_version: int = 2
+    schema_version: Annotated[int, BeforeValidator(_none_to_two)] = 2
     media_type: str = ""
     artifact_type: str | None = None
     subject: Descriptor | None = None
@@ -249,6 +253,8 @@ def parse_manifest(
     if not isinstance(body, dict):
         raise ManifestInvalid("the manifest is not a JSON object")
     content_type = (media_type or "").partition(";")[0].strip()
+    if content_type.lower() in media.INDEXES | media.MANIFESTS:
+        content_type = content_type.lower()  # media types are case-insensitive
     kind: type[ImageManifest | ImageIndex]
     stated = body.get("mediaType")
     if stated is not None and not isinstance(stated, str):
@@ -271,6 +277,11 @@ def parse_manifest(
         )
     if not stated:
         body = {key: value for key, value in body.items() if key != "mediaType"}
+        if content_type in media.INDEXES and both and "manifests" not in body:
+            raise ManifestInvalid(
+                f"the Content-Type is that of an index, {content_type}, but the document has "
+                f"{both[-1]!r} and no 'manifests'"
+            )
         if content_type in media.INDEXES | media.MANIFESTS:
             body["mediaType"] = content_type
     try:

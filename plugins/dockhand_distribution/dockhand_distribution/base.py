@@ -17,6 +17,7 @@ from dockhand_core.errors import (
     DigestInvalid,
     DigestMismatch,
     ManifestUnknown,
+    RegistryError,
     ResponseInvalid,
 )
 from dockhand_core.flow import Flow, Reply, call
@@ -148,6 +149,11 @@ def content_length(reply: Reply) -> int | None:
     """The `Content-Length` of a reply in bytes, or None if it is missing or not a number."""
     size = reply.headers.get("content-length", "")
     return int(size) if size.isdecimal() and len(size) <= 18 else None
+
+
+def refuses_head(error: RegistryError) -> bool:
+    """Whether a HEAD was refused for its method, so that a GET may succeed."""
+    return error.status in (400, 405, 501)
 
 
 def announced_digest(reply: Reply) -> Digest | None:

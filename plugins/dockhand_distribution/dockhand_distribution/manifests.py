@@ -38,9 +38,11 @@ from dockhand_distribution.base import (
     announced_digest,
     check_announced_digest,
     content_length,
+    refuses_head,
 )
 
 CONFIG_LIMIT = 8 << 20  # bytes
+_GENERAL = frozenset({"application/json", "application/octet-stream", "binary/octet-stream"})
 _ACCEPT = {"Accept": media.ACCEPT}
 
 
@@ -58,27 +60,40 @@ class Manifests(DistributionBase):
         digest = _verified_digest(repository, reference, reply)
         if isinstance(reference, Descriptor):
             _check_size(reference, len(reply.body), f"repository {repository}: the manifest")
-        return parse_manifest(
-            reply.body, media_type=reply.headers.get("content-type"), digest=digest
-        )
+        content_type = reply.headers.get("content-type")
+        try:
+            return parse_manifest(reply.body, media_type=content_type, digest=digest)
+        except ManifestInvalid as error:
+            raise ManifestInvalid(
+                f"{redacted_url(reply.url)} (Content-Type "
+                f"{one_line(content_type[:80]) if content_type else 'missing'}): {error}",
+                status=reply.status,
+                repository=repository,
+            ) from None
 
     def manifest_head(self, repository: str, reference: str | Descriptor) -> Flow[ManifestHead]:
         """Get the digest, size and media type of a manifest from a HEAD reply.
 
-        If the reply lacks one of the headers, or its `Content-Length` is 0, the manifest is fetched
-        with GET.
+        If the reply lacks one of the headers, or one says nothing (a `Content-Length` of 0, a
+        general `Content-Type` such as text/plain, a digest that cannot be computed here), or the
+        registry does not support HEAD, the manifest is fetched with GET.
 
         Raises:
             ResponseInvalid: the `Docker-Content-Digest` of the reply is malformed, and the
                 reference is a tag.
         """
-        reply = yield from self._manifest_call("HEAD", repository, reference)
+        try:
+            reply = yield from self._manifest_call("HEAD", repository, reference)
+        except RegistryError as error:
+            if not refuses_head(error):
+                raise
+            return _head_of((yield from self.manifest(repository, reference)))
         name = _path_name(reference)
         asked = Digest(name) if ":" in name else None
         if asked is not None:
             check_announced_digest(reply, asked, f"repository {repository}: the manifest")
         announced = reply.headers.get("docker-content-digest")
-        digest = announced_digest(reply) or asked
+        digest = asked or announced_digest(reply)
         if announced and digest is None:
             raise ResponseInvalid(
                 f"HEAD {redacted_url(reply.url)}: the Docker-Content-Digest is "
@@ -88,11 +103,11 @@ class Manifests(DistributionBase):
             )
         size = content_length(reply)
         media_type = reply.headers.get("content-type", "").partition(";")[0].strip()
-        if digest is None or not size or not media_type:
-            document = yield from self.manifest(repository, reference)
-            return ManifestHead(
-                digest=document.digest, size=len(document.raw), media_type=document.media_type
-            )
+        if media_type.lower() in media.INDEXES | media.MANIFESTS:
+            media_type = media_type.lower()
+        known = digest is not None and digest.algorithm in ("sha256", "sha512")
+        if digest is None or not known or not size or _says_nothing(media_type):
+            return _head_of((yield from self.manifest(repository, reference)))
         return ManifestHead(digest=digest, size=size, media_type=media_type)
 
     def _manifest_call(
@@ -168,9 +183,22 @@ class Manifests(DistributionBase):
             SizeInvalid: the blob does not have the size that the descriptor states.
         """
         descriptor = source.config if isinstance(source, ImageManifest) else source
-        raw = yield from self.read_blob(repository, descriptor, max_size=CONFIG_LIMIT)
+        raw = yield from self.read_blob(repository, descriptor.digest, max_size=CONFIG_LIMIT)
         _check_size(descriptor, len(raw), f"repository {repository}: the image config")
         return ImageConfig.parse(raw)
+
+
+def _head_of(document: ImageManifest | ImageIndex) -> ManifestHead:
+    return ManifestHead(
+        digest=document.digest, size=len(document.raw), media_type=document.media_type
+    )
+
+
+def _says_nothing(media_type: str) -> bool:
+    """Whether a media type is missing, or so general that any file may have it."""
+    return (
+        not media_type or media_type.lower().startswith("text/") or media_type.lower() in _GENERAL
+    )
 
 
 def _path_name(reference: str | Descriptor) -> str:
