@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import uvicorn
@@ -23,12 +24,16 @@ from dockhand_core.server.throttled_log import ThrottledLog
 __all__ = ["LimitedServer"]
 
 _TLS_SHUTDOWN = 5.0  # seconds that a client may take to confirm the end of TLS
+# Seconds without a byte of a request's body after which the connection may be closed: for a new
+# connection, if none other can be, or at the end of the server. Most containers get 10 seconds to
+# stop. A stall timeout that is shorter counts instead.
+_SHORT_STALL = 5.0
 _ACCEPT_PAUSE = 0.1  # seconds, if the process or the system has no free file descriptor
 _log = logging.getLogger("dockhand.server")
 
 
 class _Waiting(NamedTuple):
-    """A connection without an open request."""
+    """A connection that can be closed: without an open request, or with one that stalls."""
 
     network: str
     has_been_used: bool
@@ -39,8 +44,9 @@ class _Waiting(NamedTuple):
 class LimitedServer(uvicorn.Server):
     """A server whose connections are accepted within the limits of `HttpLimits`.
 
-    Above the limit, a new connection takes the place of one that waits for a request. If there is
-    none, the new connection is refused with 503.
+    Above the limit, a new connection takes the place of one that waits for a request, or else of
+    one with a request whose body has stalled. If there is none, the new connection is refused with
+    503.
 
     Args:
         config: uvicorn's configuration, with a protocol of `limited_protocol`.
@@ -66,7 +72,14 @@ class LimitedServer(uvicorn.Server):
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish the open requests; deadlines still hold, so that no client delays the end."""
+        """Finish the open requests; deadlines are shorter, so that no client delays the end."""
+        short = replace(
+            self._limits,
+            head_timeout=min(self._limits.head_timeout, _SHORT_STALL),
+            stall_timeout=min(self._limits.stall_timeout, _SHORT_STALL),
+        )
+        for connection in self._connections():
+            connection.limits = short
         for task in list(self._handshakes):
             task.cancel()
         await super().shutdown(sockets)
@@ -137,6 +150,10 @@ class LimitedServer(uvicorn.Server):
                 since = each.waits_since
                 close = each.transport.abort
                 waiting.append(_Waiting(each.network, each.has_been_used, since, close))
+        outcome = "one that waited for a request was closed"
+        if not waiting:
+            waiting = self._stalled(open_)
+            outcome = "one whose request stalled was closed" if waiting else "a new one was refused"
         networks = Counter(each.network for each in waiting)
         # A client that opens many connections closes its own, not those of others.
         first = min(
@@ -149,9 +166,20 @@ class LimitedServer(uvicorn.Server):
         self._report(
             "there are %d connections, the maximum (--max-connections); %s",
             self._limits.max_connections,
-            "one that waited for a request was closed" if first else "a new one was refused",
+            outcome,
         )
         return first is not None
+
+    def _stalled(self, connections: list[LimitedProtocol]) -> list[_Waiting]:
+        limit = min(self._limits.stall_timeout, _SHORT_STALL)
+        now = asyncio.get_running_loop().time()
+        return [
+            _Waiting(
+                each.network, True, now - each.stalled(now), functools.partial(each.refuse, 408)
+            )
+            for each in connections
+            if each.stalled(now) > limit
+        ]
 
     def _connections(self) -> list[LimitedProtocol]:
         return [each for each in self.server_state.connections if isinstance(each, LimitedProtocol)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -46,7 +46,7 @@ class LimitedProtocol:
     of data would have to move.
     """
 
-    limits: ClassVar[HttpLimits]
+    limits: HttpLimits
 
     # attributes of uvicorn's protocols
     loop: asyncio.AbstractEventLoop
@@ -76,7 +76,7 @@ class LimitedProtocol:
         if self._is_half_closed and not self._is_replying:
             self.transport.close()
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> Any:  # uvicorn declares None
         """Keep the connection until complete requests are answered (RFC 9112, section 9.6).
 
         uvicorn would close it, although the client may only have shut down its sending side. TLS
@@ -125,6 +125,10 @@ class LimitedProtocol:
     def waits_since(self) -> float:
         """The time of the event loop at which the wait for a request began."""
         return self._head_since or self._answered_at
+
+    def stalled(self, now: float) -> float:
+        """The seconds for which the server has waited for a byte of a request's body."""
+        return now - self._body_since if self.is_reading_body else 0.0
 
     @property
     def network(self) -> str:

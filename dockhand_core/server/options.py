@@ -108,7 +108,7 @@ def add_listening_options(parser: argparse.ArgumentParser, port: int) -> argpars
         default=usual.max_connections,
         metavar="N",
         help="connections that may be open at once; a further one replaces one that waits for a "
-        f"request, or is refused with 503 ({usual.max_connections})",
+        f"request or stalls, or is refused with 503 ({usual.max_connections})",
     )
     limits.add_argument(
         "--backlog",

@@ -18,7 +18,7 @@ import trustme
 import uvicorn
 from webhook_receiver import eventually
 
-from dockhand_core.server import HttpLimits, listen
+from dockhand_core.server import HttpLimits, connections, listen
 from dockhand_core.server.connections import LimitedServer
 from dockhand_core.server.http_limits import RequestHeadCheck
 from dockhand_core.server.http_protocols import limited_protocol
@@ -564,6 +564,46 @@ def test_connections_above_the_limit_are_refused_while_all_are_busy(
     with server.connect() as connection:
         connection.sendall(GET)
         assert answer_of(connection) == 200
+
+
+def test_a_connection_whose_body_stalls_is_replaced(
+    start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, a client that sends nothing more would lock out all others for a minute."""
+    monkeypatch.setattr(connections, "_SHORT_STALL", 0.5)
+    server = start(HttpLimits(max_connections=3))
+    with ExitStack() as stack:
+        stalled, slow, busy = (stack.enter_context(server.connect()) for _ in range(3))
+        busy.sendall(GET.replace(b"/ ", b"/held "))
+        for connection in (stalled, slow):
+            connection.sendall(POST + b"Content-Length: 9\r\n\r\nhalf")
+        time.sleep(0.7)
+        slow.sendall(b"12")
+        time.sleep(0.2)
+        with server.connect() as connection:
+            connection.sendall(GET)
+            assert answer_of(connection) == 200
+            assert status_of(read_to_end(stalled)) == 408
+            slow.sendall(b"345")
+            assert answer_of(slow) == 200
+        server.release.set()
+        assert answer_of(busy) == 200
+    assert "one whose request stalled was closed" in caplog.text
+
+
+def test_stalled_connections_delay_the_end_by_seconds_only(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_SHORT_STALL", 0.5)
+    server = start(HttpLimits())
+    with server.connect() as body, server.connect() as reply:
+        body.sendall(POST + b"Content-Length: 9\r\n\r\nhalf")
+        reply.sendall(GET.replace(b"/ ", b"/large "))
+        time.sleep(0.3)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 5
+        assert status_of(read_to_end(body)) == 408
 
 
 def test_a_stalled_connection_does_not_delay_the_end(start: Start) -> None:
