@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -158,3 +159,18 @@ def test_annotations_of_a_referrer(api: Any) -> None:
     data = api.image_manifest(LAYER, subject=subject, annotations=notes)
     assert "put them into a layer" in rejection(api, data)
     assert api.put_manifest("a", "v1", api.image_manifest(LAYER, annotations=notes)).is_success
+
+
+@pytest.mark.parametrize("piece", ["[],", "{},", "0,", '{"":"\\"["},'])
+def test_two_million_values_are_refused_before_they_take_memory(api: Any, piece: str) -> None:
+    data = with_text(api, f'"x": [{piece * (4_000_000 // len(piece))}0]')
+    tracemalloc.start()
+    try:
+        assert "200000 values" in rejection(api, data)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_commas_in_an_annotation_are_no_values(api: Any) -> None:
+    api.push_image("a", "v1", LAYER, annotations={"a": ',[{\\"' * 150_000})

@@ -356,12 +356,12 @@ class LayoutStorage(Storage):
     def open_blob(self, repository: str, digest: str) -> BinaryIO | None:
         """Open a blob's file; symbolic links and special files are not opened."""
         path = self._blob_path(repository, digest)
-        if self.blob_size(repository, digest) is None:
-            return None
         try:
+            if not stat.S_ISREG(path.lstat().st_mode):
+                return None
             # Opened by path, so that the file object has a name, which `FileBody.path` needs.
             return FileIO(path, opener=_open_file)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write_blob(self, repository: str, digest: str, data: bytes) -> None:
