@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import os
 import random
 import socket
@@ -91,6 +93,7 @@ def head(server: Server, *lines: str) -> bytes:
 
 CHUNKED = "Transfer-Encoding: chunked"
 PIECE = b"a" * 65536
+EMPTY = f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
 
 
 def raw(make: Callable[[Server], bytes], *, repeat: bytes = b"", wait: float = 6) -> Act:
@@ -145,6 +148,50 @@ def put_manifest(body: bytes) -> Act:
         "PUT", "/v2/mallory/app/manifests/v1", body, "mallory",
         content_type="application/vnd.oci.image.manifest.v1+json",
     )  # fmt: skip
+
+
+def image(count: int = 1, subject: dict[str, object] | None = None, **fields: object) -> bytes:
+    """A manifest whose `count` layers, with additional fields, and config are an empty object."""
+    empty = {"mediaType": "application/json", "digest": EMPTY, "size": 2}
+    document = {
+        "schemaVersion": 2, "config": empty, "layers": [{**empty, **fields}] * count,
+        "annotations": {"random": str(random.random())},
+        **({"subject": subject} if subject else {}),
+    }  # fmt: skip
+    return json.dumps(document).encode()
+
+
+def nested(depth: int) -> object:
+    return {"a": nested(depth - 1)} if depth else 1
+
+
+def push_manifest(server: Server, body: bytes, query: str = "") -> None:
+    """Push a valid manifest by its digest."""
+    path = "/v2/mallory/app"
+    server.request("POST", f"{path}/blobs/uploads/?digest={EMPTY}", b"{}", "mallory")
+    server.request(
+        "PUT", f"{path}/manifests/sha256:{hashlib.sha256(body).hexdigest()}{query}", body,
+        "mallory", content_type="application/vnd.oci.image.manifest.v1+json",
+    )  # fmt: skip
+
+
+def many_tags(server: Server) -> None:
+    for count in (50, 5000):
+        push_manifest(server, image(), "?" + "&".join(f"tag=t{number}" for number in range(count)))
+
+
+def many_referrers(server: Server) -> None:
+    subject: dict[str, object] = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": EMPTY, "size": 2,
+    }  # fmt: skip
+    for _ in range(5):
+        push_manifest(server, image(subject=subject))
+        server.request("GET", f"/v2/mallory/app/referrers/{EMPTY}", user="mallory")
+
+
+def many_uploads(server: Server) -> None:
+    for _ in range(20):
+        server.request("POST", "/v2/mallory/app/blobs/uploads/", user="mallory")
 
 
 def notify(body: bytes) -> Act:
@@ -203,6 +250,15 @@ HOSTILE: dict[str, tuple[tuple[str, ...], Act]] = {
     "duplicate keys": (
         REGISTRY, put_manifest(b'{"schemaVersion":2,"schemaVersion":2,"layers":[],"layers":[]}'),
     ),
+    "names in other spellings": (
+        REGISTRY, put_manifest(b'{"schemaVersion":2,"layers":[],"LAYERS":[],"x":NaN}'),
+    ),
+    "deep descriptors": (REGISTRY, put_manifest(image(x=nested(250)))),
+    "many layers": (REGISTRY, put_manifest(image(count=9000))),
+    "many values": (REGISTRY, put_manifest(b'{"x":[' + b"[]," * 1_300_000 + b"0]}")),
+    "many tags": (REGISTRY, many_tags),
+    "referrers": (REGISTRY, many_referrers),
+    "uploads without end": (REGISTRY, many_uploads),
     "large manifests": (REGISTRY, put_manifest(b" " * (5 << 20))),
     "many scopes": (
         AUTHORITY, get(f"/token?service={SERVICE}" + "&scope=repository:a/b:pull" * 1000),
