@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import tracemalloc
 from typing import Any
 
@@ -174,3 +175,10 @@ def test_two_million_values_are_refused_before_they_take_memory(api: Any, piece:
 
 def test_many_commas_in_an_annotation_are_no_values(api: Any) -> None:
     api.push_image("a", "v1", LAYER, annotations={"a": ',[{\\"' * 150_000})
+
+
+def test_a_string_without_an_end_is_refused_at_once(api: Any) -> None:
+    started = time.monotonic()
+    assert "not JSON" in rejection(api, b'{"x": "' + b',"' * 200_001 + b'"' + b'\\"' * 1_500_000)
+    assert "not JSON" in rejection(api, b'{"x": "' + b"," * 500_000 + b'\\"' * 1_500_000 + b"\\")
+    assert time.monotonic() - started < 10

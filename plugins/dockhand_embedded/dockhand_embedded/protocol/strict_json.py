@@ -23,7 +23,8 @@ MAX_DEPTH = 32
 # time and memory that a document takes: 4 MiB may contain two million values.
 MAX_VALUES = 200_000
 _MAX_INT = 2**63 - 1
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+# A string that does not end matches, too; otherwise the search would begin again at each quote.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 def parse_strict(data: bytes) -> dict[str, Any]:
