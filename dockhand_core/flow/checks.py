@@ -72,6 +72,9 @@ class YieldFrom(Generator[Any, Any, T]):
         raise PluginError(f"{caller()}: {self._name}(…) is used without `yield from` before it")
 
     __str__ = __bytes__ = __format__ = __bool__ = __getitem__ = __add__ = __radd__ = _refuse
+    __len__ = __contains__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __eq__ = __ne__ = _refuse
+    __hash__ = object.__hash__
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import re
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import httpx
@@ -24,6 +25,22 @@ from dockhand_core.plugin_failures import reason_of
 __all__ = ["MAX_RESENDS", "authenticate"]
 
 MAX_RESENDS = 5  # times that `auth_flow` may send one request again, so that it ends
+
+# Parts of the texts of Python's exceptions, and the mistakes behind them
+_HINTS = {
+    # the class of a result that is used without `yield from`, as in "must be str, not YieldFrom"
+    "YieldFrom": "write `yield from` before self.fetch(…) and self.blocking(…)",
+    "object has no attribute 'encode'": "the value of a header has to be a str (of a SecretStr, "
+    "get_secret_value())",
+    "object has no attribute 'send'": "write `yield request`, not `yield from`",
+    "generator raised StopIteration": "it has to end with `return`",
+}
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
+    "headers": httpx.Headers,
+    "extensions": Mapping,
+    "stream": (httpx.SyncByteStream, httpx.AsyncByteStream),
+}
 
 Steps = Generator[Any, Any, httpx.Response]
 
@@ -145,11 +162,10 @@ def _resume(name: str, resume: Callable[[Any], Any], answer: Any) -> Any:
 
 def _failure(name: str, error: Exception) -> PluginError:
     text = f"{name.removesuffix('.auth_flow')}: {reason_of(error)} (in auth_flow)"
-    # The class of a result that is used without `yield from`, as in "must be str, not YieldFrom".
-    hint = "YieldFrom" in text
-    return PluginError(
-        f"{text}; write `yield from` before self.fetch(…) and self.blocking(…)" if hint else text
-    )
+    for sign, hint in _HINTS.items():
+        if sign in text:
+            return PluginError(f"{text}; {hint}")
+    return PluginError(text)
 
 
 def _wrong_step(flow: Generator[Any, Any, Any], step: object) -> PluginError:
@@ -162,12 +178,24 @@ def _wrong_step(flow: Generator[Any, Any, Any], step: object) -> PluginError:
 
 
 def _check_request(name: str, request: httpx.Request) -> None:
-    """Refuse a wrong request here: an HTTP library's error would quote the value, a secret."""
-    if not isinstance(request.method, str) or not isinstance(request.url, httpx.URL | str):
-        raise PluginError(
-            f"{name} changed the request's method or URL to an object that is not a string"
-        )
+    """Refuse a request that HTTP libraries would refuse, with the value, a secret, in the error."""
+    method, url = getattr(request, "method", None), getattr(request, "url", None)
+    if not isinstance(method, str) or not isinstance(url, httpx.URL | str):
+        raise PluginError(f"{name} changed the request's method or URL to None, or to no string")
+    if not _TOKEN.fullmatch(method.encode("utf-8", "replace")):
+        raise PluginError(f"{name} changed the request's method to one that HTTP does not allow")
+    for attribute, kinds in _ATTRIBUTES.items():
+        value = getattr(request, attribute, None)
+        if not isinstance(value, kinds):
+            raise PluginError(
+                f"{name} changed request.{attribute} to {described(value)}; it may change "
+                "the values of request.headers only"
+            )
     for key, value in request.headers.raw:
+        if not _TOKEN.fullmatch(key):
+            raise PluginError(
+                f"{name} set a header whose name HTTP does not allow, {key.decode('latin-1')!a}"
+            )
         if b"\n" in value or b"\r" in value or b"\0" in value:
             raise PluginError(
                 f"{name} set the header {key.decode('ascii', 'replace')} to a value with a line "

@@ -82,7 +82,7 @@ class SyncRunner:
             Receive: self._receive,
             Discard: lambda e: e.stream.close(),
             Sleep: lambda e: time.sleep(e.seconds),
-            Blocking: lambda e: e.function(),
+            Blocking: lambda e: _call_function(e.function),
             Until: lambda e: wait_for([e.done]),
             Drain: self._drain,
             Take: lambda e: next(e.iterator, None),
@@ -313,7 +313,8 @@ class AsyncRunner:
         A thread cannot be cancelled. If the task is cancelled, the cancellation waits until the
         function returns, because the flow may then close files that the function uses.
         """
-        return await _result_of(asyncio.create_task(asyncio.to_thread(effect.function)))
+        at_work = asyncio.to_thread(_call_function, effect.function)
+        return await _result_of(asyncio.create_task(at_work))
 
     async def _drain(self, effect: Drain) -> None:
         """Pass blocks to the sink in a thread, in batches; meanwhile the next batch is received."""
@@ -384,6 +385,17 @@ async def _result_of(task: asyncio.Task[T]) -> T:
     """Wait for the result of a task that runs a thread; see `_end_of`."""
     await _end_of(task)
     return task.result()
+
+
+def _call_function(function: Callable[[], Any]) -> Any:
+    """Call the function of `blocking`; neither a generator nor a future can raise `StopIteration`.
+
+    asyncio would wait for such a future for ever.
+    """
+    try:
+        return function()
+    except StopIteration as error:
+        raise RuntimeError("the function that blocking(…) called raised StopIteration") from error
 
 
 def _feed(sink: Callable[[bytes], object], batch: list[bytes]) -> None:

@@ -255,6 +255,77 @@ def changes_the_method(self: AuthDriver, request: httpx.Request) -> Steps:
     yield request
 
 
+def changes_the_method_to_another(self: AuthDriver, request: httpx.Request) -> Steps:
+    request.method = "GET hunter2"
+    yield request
+
+
+def deletes_the_headers(self: AuthDriver, request: httpx.Request) -> Steps:
+    del request.headers
+    yield request
+
+
+def replaces_the_headers(self: AuthDriver, request: httpx.Request) -> Steps:
+    request.headers = None  # type: ignore[assignment]
+    yield request
+
+
+def replaces_the_extensions(self: AuthDriver, request: httpx.Request) -> Steps:
+    request.extensions = None  # type: ignore[assignment]
+    yield request
+
+
+def replaces_the_stream(self: AuthDriver, request: httpx.Request) -> Steps:
+    request.stream = None  # type: ignore[assignment]
+    yield request
+
+
+def sets_a_header_to_none(self: AuthDriver, request: httpx.Request) -> Steps:
+    request.headers["Authorization"] = None  # type: ignore[assignment]
+    yield request
+
+
+def sets_a_header_to_a_secret(self: AuthDriver, request: httpx.Request) -> Steps:
+    request.headers["Authorization"] = SecretStr("hunter2")  # type: ignore[assignment]
+    yield request
+
+
+def sets_a_header_with_a_space(self: AuthDriver, request: httpx.Request) -> Steps:
+    request.headers["X Vault"] = "hunter2"
+    yield request
+
+
+def sets_a_header_beyond_ascii(self: AuthDriver, request: httpx.Request) -> Steps:
+    request.headers["X-Väult"] = "hunter2"
+    yield request
+
+
+def yields_from_a_list(self: AuthDriver, request: httpx.Request) -> Steps:
+    yield from [request]
+
+
+def raises_stop_iteration(self: AuthDriver, request: httpx.Request) -> Steps:
+    yield request
+    raise StopIteration  # noqa: PLR1708
+
+
+def blocks_on_an_exhausted_iterator(self: AuthDriver, request: httpx.Request) -> Steps:
+    yield from self.blocking(next, iter([]))
+    yield request
+
+
+def compares_a_step(self: AuthDriver, request: httpx.Request) -> Steps:
+    if self.blocking(str) == "":  # type: ignore[comparison-overlap]
+        request.headers["Authorization"] = "Vault x"
+    yield request
+
+
+def searches_a_step(self: AuthDriver, request: httpx.Request) -> Steps:
+    if "x" in self.blocking(str):
+        request.headers["Authorization"] = "Vault x"
+    yield request
+
+
 def obtains_no_generator(self: AuthDriver, request: httpx.Request) -> Steps:
     yield from self.cached_token("key", lambda: ("token", 60.0))  # type: ignore[arg-type, return-value]
     yield request
@@ -317,6 +388,20 @@ def obtains_no_lifetime(self: AuthDriver, request: httpx.Request) -> Steps:
         (fetches_a_relative_url, "needs an absolute http:// or https:// URL, not '/token?passwo"),
         (fetches_another_scheme, "needs an absolute http:// or https:// URL, not 'ftp://vault/to"),
         (changes_the_method, "VaultAuth.auth_flow changed the request's method or URL"),
+        (changes_the_method_to_another, "changed the request's method to one that HTTP does not"),
+        (deletes_the_headers, "VaultAuth.auth_flow changed request.headers to None; it may change"),
+        (replaces_the_headers, "VaultAuth.auth_flow changed request.headers to None; it may chang"),
+        (replaces_the_extensions, "VaultAuth.auth_flow changed request.extensions to None"),
+        (replaces_the_stream, "VaultAuth.auth_flow changed request.stream to None"),
+        (sets_a_header_to_none, "(in auth_flow); the value of a header has to be a str"),
+        (sets_a_header_to_a_secret, "(in auth_flow); the value of a header has to be a str"),
+        (sets_a_header_with_a_space, "set a header whose name HTTP does not allow, 'X Vault'"),
+        (sets_a_header_beyond_ascii, "VaultAuth.auth_flow set a header whose name HTTP does not a"),
+        (yields_from_a_list, "(in auth_flow); write `yield request`, not `yield from`"),
+        (raises_stop_iteration, "(in auth_flow); it has to end with `return`"),
+        (blocks_on_an_exhausted_iterator, "the function that blocking(…) called raised StopIterat"),
+        (compares_a_step, "compares_a_step: blocking(…) is used without `yield from` before it"),
+        (searches_a_step, "searches_a_step: blocking(…) is used without `yield from` before it"),
         (obtains_no_generator, "<lambda>, returned a tuple; it has to be a generator function"),
         (obtains_a_token_alone, "has to return a token and its lifetime in seconds, (str, float)"),
         (obtains_no_lifetime, "has to return a token and its lifetime in seconds, (str, float)"),
@@ -560,6 +645,33 @@ def test_a_wrong_operation_names_its_mistake(
     url: str, world: str, methods: dict[str, Any], operation: Callable[[Any], Any], message: str
 ) -> None:
     assert message in refused(world, quay(**methods), operation, base_uri=url)
+
+
+def test_a_flow_that_blocks_on_an_exhausted_iterator(url: str, world: str) -> None:
+    """asyncio would wait for ever for a thread that raised StopIteration."""
+
+    def ping(self: RegistryDriver) -> Flow[None]:
+        yield from blocking(next, iter([]))
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        use(world, quay(ping=ping), base_uri=url)
+
+
+def test_the_secrets_of_a_connection_are_left_out_of_exceptions(url: str, world: str) -> None:
+    class VaultAuth(AuthDriver):
+        class Settings(AuthDriver.Settings):
+            token: SecretStr
+
+        settings: Settings
+
+        def auth_flow(self, request: httpx.Request) -> Steps:
+            raise LookupError(f"no role for {self.settings.token.get_secret_value()}")
+            yield request
+
+    auth = {"driver": "wrong", "token": "hunter2-s3cret"}
+    text = refused(world, Drivers(auth=VaultAuth), base_uri=url, auth=auth)
+    assert "VaultAuth: LookupError: no role for ... (in auth_flow)" in text
+    assert "hunter2" not in text
 
 
 def test_an_exception_of_a_flow_passes(url: str, world: str) -> None:

@@ -300,8 +300,9 @@ def test_a_large_notification_does_not_delay_others(
     receiver.post(envelope(push(id="small")))
     assert threads == ["MainThread"] * 2
     receiver.post(envelope(*(push(id=str(number)) for number in range(1000))))
-    receiver.post(envelope(push(id=""), *(push(id=f"b{number}") for number in range(1000))))
+    receiver.post(envelope({}, *(push(id=f"b{number}") for number in range(1000))))
     assert len(receiver.stored_events()) == 2001
+    assert receiver.inbox.counts().invalid == 1
     assert len(threads) == 6
     assert "MainThread" not in threads[2:]
 
