@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -138,9 +139,13 @@ def construct(where: str, driver: Callable[..., T], *arguments: Any, needs: str)
         raise PluginError(f"{where}: {name} has to accept {needs}: {error.__cause__}") from error
 
 
-def _accepts(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
+def _accepts(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> bool:
     try:
-        inspect.signature(function).bind(*arguments)
+        inspect.signature(function).bind(*arguments, **options)
     except ValueError:  # no signature, such as of a function that is written in C
         return True
     except TypeError:
@@ -198,11 +203,20 @@ def guard_operations(driver: RegistryDriver) -> None:
 def _guarded(
     driver: RegistryDriver, name: str, kinds: tuple[type, ...]
 ) -> Callable[..., Flow[Any]]:
-    operation: Any = getattr(driver, name)
     label = f"{type(driver).__qualname__}.{name}"
+    operation: Any = call_plugin(label, getattr, driver, name)
+    if not callable(operation):
+        raise PluginError(f"{label} is {described(operation)}; it has to be a generator function")
 
     def run(*arguments: Any, **options: Any) -> Flow[Any]:
-        flow = operation(*arguments, **options)
+        try:
+            flow = operation(*arguments, **options)
+        except TypeError as error:
+            if _accepts(operation, arguments, options):
+                raise
+            raise PluginError(
+                f"{label} has to accept the arguments of RegistryDriver.{name}: {error}"
+            ) from error
         if not is_flow(flow):
             dispose(flow)
             raise PluginError(
@@ -220,7 +234,7 @@ def _guarded(
             )
         return result
 
-    return functools.wraps(operation)(run) if callable(operation) else run
+    return functools.wraps(operation)(run)
 
 
 def _check_page(label: str, page: Page[Any]) -> None:

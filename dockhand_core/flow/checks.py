@@ -155,10 +155,18 @@ def dispose(value: object) -> None:
         value.close()
 
 
+def _inner(flow: object) -> object:
+    """The flow that a flow waits for: by `yield from`, or in `ListBudget.metered`."""
+    frame = getattr(flow, "gi_frame", None)
+    if frame is not None and frame.f_code.co_qualname == "ListBudget.metered":
+        return frame.f_locals["flow"]
+    return getattr(flow, "gi_yieldfrom", None)
+
+
 def position_of(flow: object) -> str:
     """Name the function in which a suspended flow is, with file and line."""
     found = flow._steps if isinstance(flow, YieldFrom) else flow
-    while isinstance(inner := getattr(found, "gi_yieldfrom", None), GeneratorType):
+    while isinstance(inner := _inner(found), GeneratorType):
         found = inner
     name = getattr(found, "__qualname__", type(found).__name__)
     frame = getattr(found, "gi_frame", None)

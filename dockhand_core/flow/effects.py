@@ -367,6 +367,8 @@ def discard(stream: Stream) -> Flow[None]:
 @needs_yield_from
 def pause(seconds: float) -> Flow[None]:
     """Wait for a number of seconds."""
+    if not isinstance(seconds, int | float):
+        raise PluginError(f"{caller()}: pause(…) needs a number, not {described(seconds)}")
     yield Sleep(seconds)
 
 

@@ -135,6 +135,7 @@ def authenticate(
 
 
 def _start(name: str, auth: AuthDriver, request: httpx.Request) -> Generator[Any, Any, Any]:
+    _check_request("call(…)", request)  # a mistake of the registry driver is not the auth driver's
     try:
         flow: Any = auth.auth_flow(request)
     except DockhandError:
@@ -183,7 +184,7 @@ def _check_request(name: str, request: httpx.Request) -> None:
     if not isinstance(method, str) or not isinstance(url, httpx.URL | str):
         raise PluginError(f"{name} changed the request's method or URL to None, or to no string")
     if not _TOKEN.fullmatch(method.encode("utf-8", "replace")):
-        raise PluginError(f"{name} changed the request's method to one that HTTP does not allow")
+        raise PluginError(f"{name} gave the request a method that HTTP does not allow")
     for attribute, kinds in _ATTRIBUTES.items():
         value = getattr(request, attribute, None)
         if not isinstance(value, kinds):

@@ -388,7 +388,7 @@ def obtains_no_lifetime(self: AuthDriver, request: httpx.Request) -> Steps:
         (fetches_a_relative_url, "needs an absolute http:// or https:// URL, not '/token?passwo"),
         (fetches_another_scheme, "needs an absolute http:// or https:// URL, not 'ftp://vault/to"),
         (changes_the_method, "VaultAuth.auth_flow changed the request's method or URL"),
-        (changes_the_method_to_another, "changed the request's method to one that HTTP does not"),
+        (changes_the_method_to_another, "gave the request a method that HTTP does not"),
         (deletes_the_headers, "VaultAuth.auth_flow changed request.headers to None; it may change"),
         (replaces_the_headers, "VaultAuth.auth_flow changed request.headers to None; it may chang"),
         (replaces_the_extensions, "VaultAuth.auth_flow changed request.extensions to None"),
@@ -537,6 +537,10 @@ async def coroutine(self: RegistryDriver, *_: Any, **options: Any) -> Any:
     return None
 
 
+def fails(self: Any, *_: Any) -> None:
+    raise LookupError("no keyring")
+
+
 def get_manifest(client: Any) -> Any:
     return client.manifest("a/b", "v1")
 
@@ -628,6 +632,28 @@ def get_manifest(client: Any) -> Any:
             {"ping": lambda self: (yield from call("GET", str(call("GET", "x"))))},
             lambda client: client.ping(),
             "call(…) is used without `yield from` before it",
+        ),
+        ({"ping": None}, lambda client: client.ping(), "QuayDriver.ping is None; it has to be a"),
+        ({"ping": property(fails)}, lambda c: c.ping(), "QuayDriver.ping: LookupError: no keyr"),
+        (
+            {"manifest": lambda self: (yield from pause(0))},
+            get_manifest,
+            "QuayDriver.manifest has to accept the arguments of RegistryDriver.manifest: ",
+        ),
+        (
+            {"tag_page": flow_that_yields(lambda: Page(items=("v1",)))},
+            lambda client: client.tags("a/b"),
+            "flow_that_yields.<locals>.operation (test_wrong_plugins.py, line",
+        ),
+        (
+            {"ping": lambda self: (yield from pause("x"))},  # type: ignore[arg-type]
+            lambda client: client.ping(),
+            "pause(…) needs a number, not a str",
+        ),
+        (
+            {"ping": lambda self: (yield from call("GET", "x", headers={"X y": "z"}))},
+            lambda client: client.ping(),
+            "call(…) set a header whose name HTTP does not allow",
         ),
         (
             {"ping": lambda self: (yield from call("GET", None))},  # type: ignore[arg-type]
@@ -726,10 +752,6 @@ def needs_two(self: RegistryDriver, settings: Any, other: Any) -> None: ...
 
 
 def needs_none(self: RegistryDriver) -> None: ...
-
-
-def fails(self: Any, *_: Any) -> None:
-    raise LookupError("no keyring")
 
 
 async def async_transport(settings: Any) -> None: ...
