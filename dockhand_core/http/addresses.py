@@ -17,8 +17,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -117,15 +116,18 @@ class AddressRule:
                 )
 
 
-@contextmanager
-def refusals(rule: AddressRule | None) -> Iterator[None]:
-    """Raise the rule's own error in place of `AddressRefused`."""
-    try:
-        yield
-    except AddressRefused as refused:
-        if rule is None:
-            raise
-        raise rule.error(str(refused)) from None
+class refusals:
+    """A context manager that raises the rule's own error in place of `AddressRefused`."""
+
+    def __init__(self, rule: AddressRule | None) -> None:
+        self._rule = rule
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if self._rule is not None and isinstance(error, AddressRefused):
+            raise self._rule.error(str(error)) from None
 
 
 def host_of(url: str) -> str:

@@ -91,11 +91,15 @@ def error_from_reply(
         found = _BY_STATUS.get(status, errors.RegistryError)
     # Before the text is cut: a part of a secret is harder to find.
     secrets = secrets or Secrets()
-    headers, entries = secrets.value((dict(headers.items()), entries), reply=True)
+    shown = "" if entries else text[:_SHOWN]
+    values, entries, shown, request_id = secrets.value(
+        (list(headers.values()), entries, shown, request_id), reply=True
+    )
+    headers = dict(zip(headers, values, strict=True))
     first = entries[0] if entries else {}
     sent_id = next((headers[h] for h in _REQUEST_ID if h in headers), request_id)
-    request_id = one_line(secrets.text(sent_id, reply=True)) if sent_id else None
-    said = _registry_message(entries, headers, secrets.text(text[:_SHOWN], reply=True))
+    request_id = one_line(sent_id) if sent_id else None
+    said = _registry_message(entries, headers, shown)
     wanted = _wanted_schemes(headers) if status == 401 else ""
     aside = [f"repository {repository}" if repository else "", wanted]
     aside += [f"request id {request_id}" if request_id else ""]

@@ -193,10 +193,10 @@ class Secrets:
     def _values(self, values: list[Any], reply: bool) -> list[Any]:
         """Copies of values without secrets. All texts are searched at once."""
         texts: dict[str, str] = {}
-        _collect(values, texts, 0)
+        deep = _collect(values, texts, 0)
         found = self._texts(list(texts), reply)
         changed = {old: new for old, new in zip(texts, found, strict=True) if old != new}
-        return _replaced(values, changed, 0)
+        return _replaced(values, changed, 0) if changed or deep else values
 
     def clean(self, error: BaseException) -> None:
         """Remove the secrets from an exception, its notes and attributes, and its causes.
@@ -235,18 +235,23 @@ class Secrets:
                 setattr(error, name, clean)
 
 
-def _collect(value: Any, texts: dict[str, str], depth: int) -> None:
-    """Add all texts in a value to the keys of `texts`."""
+def _collect(value: Any, texts: dict[str, str], depth: int) -> bool:
+    """Add all texts in a value to the keys of `texts`; return whether some are nested too deep."""
     kind = type(value)
+    if kind in _CONTAINERS:
+        if depth > _MAX_DEPTH:
+            return True
+        deep = False
+        for each in value:
+            deep = _collect(each, texts, depth + 1) or deep
+        for each in value.values() if kind is dict else ():
+            deep = _collect(each, texts, depth + 1) or deep
+        return deep
     if isinstance(value, str):
         texts[str(value)] = ""
     elif isinstance(value, bytes):
         texts[value.decode("utf-8", "surrogateescape")] = ""
-    elif kind in _CONTAINERS and depth <= _MAX_DEPTH:
-        for each in value:
-            _collect(each, texts, depth + 1)
-        for each in value.values() if kind is dict else ():
-            _collect(each, texts, depth + 1)
+    return False
 
 
 def _replaced(value: Any, new: Mapping[str, str], depth: int) -> Any:

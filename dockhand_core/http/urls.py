@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TypeAlias
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit, urlunsplit
@@ -45,6 +46,7 @@ def redacted_url(url: str) -> str:
     return printable(urlunsplit((parts.scheme, host, parts.path, query, "")))
 
 
+@functools.lru_cache(maxsize=64)  # asked several times for each request
 def origin_of(url: str) -> Origin:
     """The origin of a URL: scheme and host in lower case, and port. IDNA encodes the host."""
     try:

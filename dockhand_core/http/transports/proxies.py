@@ -54,6 +54,8 @@ class EnvironmentProxies:
 
     def find(self, url: str) -> str | None:
         """The URL of the proxy for a target, or None for a direct connection."""
+        if not self.proxies:
+            return None
         try:
             parts = urlsplit(url)
             port = parts.port or PORTS.get(parts.scheme)

@@ -13,9 +13,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import httpx
 
@@ -48,17 +46,18 @@ class _Activity:
         self._last = time.monotonic()
         self._lock = threading.Lock()
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Mark that a request is being sent or received."""
+    def working(self) -> Self:
+        """The context manager that marks that a request is being sent or received."""
+        return self
+
+    def __enter__(self) -> None:
         with self._lock:
             self._at_work += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._at_work -= 1
-                self._last = time.monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._at_work -= 1
+            self._last = time.monotonic()
 
     def _remaining(self, me: Holder, started: float, timeout: float | None) -> float | None:
         """The time in seconds until the wait for a slot must be checked again; None for no limit.
