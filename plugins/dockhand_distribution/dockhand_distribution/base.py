@@ -188,7 +188,7 @@ def check_announced_digest(reply: Reply, digest: Digest, subject: str) -> None:
 
 
 def location(reply: Reply, otherwise: str | None = None) -> str:
-    """The absolute URL of a reply's `Location`, which may be relative.
+    """The absolute URL of a reply's `Location`, which may be relative, without a fragment.
 
     Args:
         reply: the reply.
@@ -200,4 +200,5 @@ def location(reply: Reply, otherwise: str | None = None) -> str:
     found = reply.headers.get("location") or otherwise
     if not found:
         raise ResponseInvalid(f"{redacted_url(reply.url)}: {reply.status} without a Location")
-    return resolve_url(reply.url, found)
+    # A fragment is never sent, and a query that is appended must not become a part of it.
+    return resolve_url(reply.url, found).partition("#")[0]

@@ -52,7 +52,11 @@ from dockhand_distribution.base import (
 SMALLEST_CHUNK = 64 << 10  # bytes; a refused chunk of this size is not made smaller
 LARGEST_MIN_CHUNK = 64 << 20  # bytes; the largest OCI-Chunk-Min-Length that is accepted
 OCTETS = {"Content-Type": "application/octet-stream"}
-_CREATED = frozenset({201, 204})
+# The specification has 202 for a POST and a PATCH, and 201 for the PUT that ends an upload.
+_BEGUN = frozenset({200, 201, 202, 204})
+_APPENDED = frozenset({200, 201, 202, 204})
+_CREATED = frozenset({200, 201, 202, 204})
+_RANGE = re.compile(r"(?:bytes\s*[= ])?\s*0\s*-\s*(-1|\d{1,18})(?:\s*/\s*(?:\d+|\*))?")
 _TOO_LARGE = (413, 416)  # GHCR answers 416 to a chunk of more than 4 MiB
 
 
@@ -76,7 +80,7 @@ class UploadSteps(DistributionBase):
         self, repository: str, /, *, source: str | None = None, **options: Unpack[CallOptions]
     ) -> Flow[Reply]:
         options["scopes"] = self.push_scopes(repository, source)
-        options["expect"] = frozenset({201, 202})
+        options["expect"] = _BEGUN
         options["kind"], options["repository"] = "upload", repository
         path = f"{repository}/blobs/uploads/"  # keep the trailing slash: it avoids a redirect
         return (yield from call("POST", path, **options))
@@ -154,13 +158,22 @@ class UploadSteps(DistributionBase):
         reply = yield from self._call_upload(
             "PATCH",
             upload,
-            expect=frozenset({202, 201, 204}),
+            expect=_APPENDED,
             headers={**OCTETS, "Content-Range": f"{upload.offset}-{end - 1}"},
             body=source,
             repeatable=False,
         )
         place = location(reply, upload.location)
-        return upload.model_copy(update={"location": place, "offset": end})
+        after = upload.model_copy(update={"location": place, "offset": end})
+        received = _RANGE.fullmatch(reply.headers.get("range", "").strip())
+        if received is None or not upload.offset < int(received[1]) + 1 < end or received[1] == "0":
+            return after
+        # The registry took a part of the chunk, or its Range has another meaning: ask.
+        try:
+            now = yield from self._status(after)
+        except DockhandError:
+            return after
+        return now if upload.offset < now.offset < end else after
 
     def _call_upload(
         self, method: str, upload: Upload, **options: Unpack[CallOptions]
@@ -257,11 +270,11 @@ class UploadSteps(DistributionBase):
         reply = yield from self._call_upload(
             "GET",
             upload,
-            expect=frozenset({204, 200}),
+            expect=frozenset({204, 200, 202}),
             scopes=self.pull_scopes(upload.repository),
         )
         text = reply.headers.get("range", "").strip()
-        received = re.fullmatch(r"(?:bytes[= ])?0-(\d{1,18})", text)
+        received = _RANGE.fullmatch(text)
         if received is None and (text or upload.offset):
             found = f"{one_line(text[:80])!r}" if text else "the header is missing"
             raise ResponseInvalid(
@@ -282,12 +295,16 @@ class UploadSteps(DistributionBase):
 
     def cancel_upload(self, upload: Upload) -> Flow[None]:
         """Cancel an upload with DELETE."""
-        yield from self._call_upload(
-            "DELETE",
-            upload,
-            expect=frozenset({204, 202, 200}),
-            scopes=self.delete_scopes(upload.repository),
-        )
+        try:
+            yield from self._call_upload(
+                "DELETE",
+                upload,
+                expect=frozenset({204, 202, 200}),
+                scopes=self.delete_scopes(upload.repository),
+            )
+        except NotFound as error:
+            if error.attempts == 1:  # otherwise an earlier attempt has cancelled the upload
+                raise
 
     def mount_blob(
         self, repository: str, digest: str | Descriptor, source: str

@@ -51,6 +51,9 @@ from dockhand_distribution.upload_steps import (
 
 SINGLE_POST = 64 << 10  # bytes; the largest blob that is sent with the POST of its upload
 
+# Statuses of a registry that refuses a blob in a POST, but may begin an upload.
+_NO_SINGLE_POST = frozenset({400, 404, 405, 411, 413, 415, 422, 501})
+
 
 class Uploads(UploadSteps):
     """The operations that upload blobs."""
@@ -107,7 +110,7 @@ class Uploads(UploadSteps):
                         progress(upload.offset, source.size)
                     continue
                 except (ConnectionFailed, RegistryError) as error:
-                    if self._refuses_size(error, source):
+                    if self._refuses_size(error, source, upload):
                         self._largest_body = min(self.chunk_size, smaller(source.size))
                     elif not self._worth_resuming(error, resumed=resumed):
                         raise
@@ -125,9 +128,15 @@ class Uploads(UploadSteps):
                 yield from self._cancel_quietly(upload)
             raise
 
-    def _refuses_size(self, error: Exception, source: Source) -> bool:
-        """Whether the registry, or a proxy, refused the body of a whole blob for its size."""
-        refused = isinstance(error, RegistryError) and error.status == 413
+    def _refuses_size(self, error: Exception, source: Source, upload: Upload | None) -> bool:
+        """Whether the registry, or a proxy, refused the body of a whole blob for its size.
+
+        The PUT of a whole blob has no range, so a 416 to it is about its size, too.
+        """
+        whole = upload is not None and not upload.offset
+        refused = isinstance(error, RegistryError) and (
+            error.status == 413 or (error.status == 416 and whole)
+        )
         return refused and self._largest_body is None and source.size > SMALLEST_CHUNK
 
     def _begin(
@@ -136,21 +145,28 @@ class Uploads(UploadSteps):
         """Begin an upload with POST; a small blob is sent in the body of the POST.
 
         Distribution does not support a blob in the POST: it answers 202, and drops the body. The
-        blob is then sent with a PUT, and from then on no blob is sent in a POST.
+        blob is then sent with a PUT, and from then on no blob is sent in a POST. The same holds for
+        a registry that refuses the POST.
         """
         if self._single_post is False or source.size > SINGLE_POST:
             return (yield from self.start_upload(repository))
         # Not repeatable: after a lost reply, the blob is looked up before it is sent again.
-        reply = yield from self._post(
-            repository,
-            query=[("digest", digest)],
-            headers=OCTETS,
-            body=source,
-            repeatable=False,
-            commit=True,
-        )
+        try:
+            reply = yield from self._post(
+                repository,
+                query=[("digest", digest)],
+                headers=OCTETS,
+                body=source,
+                repeatable=False,
+                commit=True,
+            )
+        except RegistryError as error:
+            if self._single_post or error.status not in _NO_SINGLE_POST:
+                raise
+            self._single_post = False
+            return (yield from self.start_upload(repository))
         self._single_post = reply.status == 201
-        if reply.status == 202:
+        if reply.status != 201:
             return new_upload(repository, reply)
         check_announced_digest(reply, digest, f"repository {repository}: the blob")
         if progress is not None:
