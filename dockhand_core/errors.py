@@ -217,6 +217,8 @@ class RegistryError(DockhandError):
         repository: the repository that the request was about, or None.
         retry_after: time in seconds that the registry asks to wait before the next try, or None.
         attempts: number of times that the request was sent.
+        redirected: whether another origin than the registry's refused the request, to which the
+            registry had redirected it, such as its storage.
 
     Follows: OCI Distribution Specification 1.1, "Error Codes".
     """
@@ -240,6 +242,7 @@ class RegistryError(DockhandError):
         repository: str | None = None,
         retry_after: float | None = None,
         attempts: int = 1,
+        redirected: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -250,6 +253,7 @@ class RegistryError(DockhandError):
         self.repository = repository
         self.retry_after = retry_after
         self.attempts = attempts
+        self.redirected = redirected
 
     def with_hint(self, hint: str, kind: type[RegistryError] | None = None) -> RegistryError:
         """Return a copy of this error, with a hint at the end of the message.
@@ -268,6 +272,7 @@ class RegistryError(DockhandError):
             repository=self.repository,
             retry_after=self.retry_after,
             attempts=self.attempts,
+            redirected=self.redirected,
         )
 
 

@@ -49,6 +49,7 @@ def error_from_reply(
     headers: Mapping[str, str],
     body: bytes,
     attempts: int = 1,
+    redirected: bool = False,
     secrets: Secrets | None = None,
 ) -> errors.RegistryError:
     """Make the exception for an error reply.
@@ -66,6 +67,7 @@ def error_from_reply(
         headers: the headers of the reply.
         body: the body of the reply.
         attempts: number of times that the request was sent.
+        redirected: whether `url` has another origin than the registry.
         secrets: the connection's secrets; removed from everything that the reply says.
 
     Follows: OCI Distribution Specification 1.1, "Error Codes".
@@ -116,6 +118,7 @@ def error_from_reply(
         repository=repository,
         retry_after=retry_after(headers),
         attempts=attempts,
+        redirected=redirected,
     )
 
 

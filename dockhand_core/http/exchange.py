@@ -197,6 +197,7 @@ class RegistryEndpoint:
                         headers=headers,
                         body=body,
                         attempts=sent,
+                        redirected=origin_of(place) != self.origin,
                         secrets=self.secrets,
                     )
             yield Sleep(wait)

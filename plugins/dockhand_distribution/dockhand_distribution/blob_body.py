@@ -132,6 +132,8 @@ class BlobBody:
         if reply.status != 206 or (not self._offset and not header):
             return 0, length
         part = _CONTENT_RANGE.fullmatch(header.strip())
+        if part is None and not self._offset:
+            return 0, length  # no range was requested, so its form does not matter
         if part is None or int(part[1]) > self._offset:
             raise RangeIgnored(
                 f"{self._where}: the blob was requested from byte {self._offset} on, but the "

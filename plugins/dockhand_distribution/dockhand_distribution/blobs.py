@@ -21,10 +21,16 @@ from dockhand_core.errors import (
 from dockhand_core.flow import Flow, Progress, Reply, blocking, call, discard, drain
 from dockhand_core.http.urls import redacted_url
 from dockhand_core.models import Descriptor, Digest, check_hash, check_repository
-from dockhand_distribution.base import DistributionBase, content_length, digest_of
+from dockhand_distribution.base import (
+    DistributionBase,
+    content_length,
+    digest_of,
+    refuses_head,
+)
 from dockhand_distribution.blob_body import BlobBody, BlobLimit, RangeIgnored
 from dockhand_distribution.partial_file import PartialFile
 
+_NO_RANGES = frozenset({400, 405, 406, 412, 413, 422, 501})
 _SMALL = 64 << 10  # bytes; a smaller body is read, which keeps its connection open
 
 
@@ -118,16 +124,30 @@ class Blobs(DistributionBase):
         return size or (yield from self._size_by_get(repository, known))
 
     def _head_blob(self, repository: str, digest: Digest) -> Flow[Reply]:
+        """Request the headers of a blob with HEAD, or with GET if HEAD is refused.
+
+        A registry may redirect to a storage that accepts GET only: the signature of S3's URLs holds
+        for one method.
+        """
         check_repository(repository)
-        return (
-            yield from call(
-                "HEAD",
-                f"{repository}/blobs/{digest}",
-                scopes=self.pull_scopes(repository),
-                kind="blob",
-                repository=repository,
+        try:
+            return (
+                yield from call(
+                    "HEAD",
+                    f"{repository}/blobs/{digest}",
+                    scopes=self.pull_scopes(repository),
+                    expect=frozenset({200, 204, 206}),
+                    kind="blob",
+                    repository=repository,
+                )
             )
-        )
+        except RegistryError as error:
+            elsewhere = error.redirected and error.status in (401, 403)
+            if not refuses_head(error) and not elsewhere:
+                raise
+        reply = yield from self._request_blob(repository, BlobLimit(digest), 0)
+        yield from discard(reply.stream)
+        return reply
 
     def _size_by_get(self, repository: str, digest: Digest) -> Flow[int]:
         """Get the size of a blob from the headers of a GET reply."""
@@ -211,6 +231,8 @@ class Blobs(DistributionBase):
                     return  # the blob is complete: only the announced length was wrong
                 if partial.size > before:
                     attempts.progressed()
+                # Another reply may come from another server, with other bytes.
+                partial.inherited = partial.size
                 yield from attempts.wait_after(error)
             except RegistryError as error:
                 # The registry refuses the range, or the partial file is longer than the blob.
@@ -224,4 +246,4 @@ class Blobs(DistributionBase):
 
 def _refuses_range(error: RegistryError) -> bool:
     """Whether a request for a part of a blob may succeed as a request for the whole blob."""
-    return isinstance(error, RangeInvalid | RangeIgnored) or error.status in (400, 501)
+    return isinstance(error, RangeInvalid | RangeIgnored) or error.status in _NO_RANGES

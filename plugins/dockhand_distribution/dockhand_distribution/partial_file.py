@@ -44,7 +44,7 @@ class PartialFile:
     Attributes:
         path: the path of the partial file.
         size: the size of the partial file, in bytes.
-        inherited: the number of bytes in it that an earlier download left.
+        inherited: the number of bytes in it that an earlier download, or an earlier reply, left.
     """
 
     def __init__(self, destination: Path, digest: Digest) -> None:
