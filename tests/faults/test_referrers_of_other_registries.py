@@ -421,3 +421,18 @@ def test_a_referrer_of_the_index_of_referrers(client: RegistryClient, registry: 
     registry.put(hostile.raw, SUBJECT_TAG)
     found = attach(client, "x")
     assert registry.listed() == {found}
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_a_filter_whose_entries_lack_their_type(
+    make_client: MakeClient, registry: Registry, server: ScriptedServer, filtered: bool
+) -> None:
+    """An entry without a type counts where the reply says that the filter was applied."""
+    entry = artifact("a").descriptor().model_dump(mode="json", by_alias=True, exclude_none=True)
+    body = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    headers = {"OCI_Filters_Applied": "artifactType"} if filtered else {}
+    registry.api = reply(200, body, Content_Type=media.OCI_INDEX, **headers)
+    found = make_client(server.url).referrers(
+        "a/b", SUBJECT.digest, artifact_type="application/vnd.example"
+    )
+    assert len(found.manifests) == filtered

@@ -180,7 +180,8 @@ class Referrers(ReferrersTag):
                     f"{redacted_url(reply.url)}: the referrers are not an index, but a manifest"
                 )
             self._has_api = True
-            found += _of_type(document.manifests, artifact_type)
+            applied = reply.headers.get("oci-filters-applied", "").replace(",", " ").split()
+            found += _of_type(document.manifests, artifact_type, filtered="artifactType" in applied)
             following = self.next_page_url(reply, start)
             if following is None:
                 return tuple(found)
@@ -227,6 +228,16 @@ class Referrers(ReferrersTag):
         return None if self._has_api else subject
 
 
-def _of_type(entries: tuple[Descriptor, ...], artifact_type: str | None) -> list[Descriptor]:
-    """The entries of an artifact type, or all; registries may ignore the filter."""
-    return [d for d in entries if artifact_type is None or d.artifact_type == artifact_type]
+def _of_type(
+    entries: tuple[Descriptor, ...], artifact_type: str | None, *, filtered: bool = False
+) -> list[Descriptor]:
+    """The entries of an artifact type, or all; registries may ignore the filter.
+
+    Args:
+        entries: the entries of the reply.
+        artifact_type: the type; None for all.
+        filtered: whether the reply says that the filter was applied; an entry may then lack its
+            type.
+    """
+    types = (artifact_type, None) if filtered else (artifact_type,)
+    return [d for d in entries if artifact_type is None or d.artifact_type in types]
