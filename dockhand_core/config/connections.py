@@ -81,7 +81,8 @@ class ConnectionConfig(BaseModel):
         logging: the log driver and its settings.
         timeout: timeout in seconds, which applies to connecting, sending and receiving separately.
         commit_timeout: time in seconds to wait for the reply that ends an upload, if it is longer
-            than `timeout`: a registry may move or check the whole blob before it replies.
+            than `timeout`: a registry may move or check the whole blob before it replies. None for
+            ten times `timeout`.
         chunk_size: size in bytes of the chunks of an upload, of which one is kept in memory. If the
             registry refuses the size, smaller chunks are sent.
         verify: whether to check the registry's certificate; or the path of a file or folder with
@@ -114,7 +115,7 @@ class ConnectionConfig(BaseModel):
     auth: AuthConfig = Field(default_factory=AuthConfig)
     logging: LogSettings = Field(default_factory=LogSettings)
     timeout: Annotated[float, Field(gt=0), BeforeValidator(_refuse_boolean)] = 30.0
-    commit_timeout: Annotated[float, Field(gt=0), BeforeValidator(_refuse_boolean)] = 300.0
+    commit_timeout: Annotated[float, Field(gt=0), BeforeValidator(_refuse_boolean)] | None = None
     chunk_size: Annotated[int, Field(ge=1), BeforeValidator(_refuse_boolean)] = CHUNK
     verify: bool | Path = True
     client_cert: Path | None = None

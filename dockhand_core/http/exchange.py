@@ -95,7 +95,7 @@ class RegistryEndpoint:
             size requires (see `BodyCollector`).
         retry: the retry policy.
         commit_timeout: maximum time in seconds to wait for the reply that ends an upload, if it is
-            longer than `timeout`.
+            longer than `timeout`; None for ten times `timeout`.
         upload_origins: URLs of other origins that may receive uploads, whatever their addresses.
         secrets: the secrets of the settings; those that are sent or received are added.
         rate_limit_timeout: total time in seconds that a call may wait because of replies with
@@ -113,7 +113,7 @@ class RegistryEndpoint:
     user_agent: str = "dockhand"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
     timeout: float = 30.0
-    commit_timeout: float = 300.0
+    commit_timeout: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     upload_origins: tuple[str, ...] = ()
     secrets: Secrets = field(default_factory=Secrets)
@@ -125,7 +125,7 @@ class RegistryEndpoint:
         self._upload_origins = frozenset(map(origin_of, self.upload_origins))
         self.timeouts = httpx.Timeout(self.timeout).as_dict()
         self.limits = RateLimits(self.rate_limit_timeout)
-        longer = max(self.timeout, self.commit_timeout)
+        longer = max(self.timeout, self.commit_timeout or 10 * self.timeout)
         self._commit_timeouts = httpx.Timeout(self.timeout, read=longer).as_dict()
         self._always = [
             ("User-Agent", self.user_agent),
