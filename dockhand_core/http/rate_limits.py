@@ -33,6 +33,7 @@ TOO_MANY_REQUESTS = 429
 _MAX_ORIGINS = 64
 # seconds between the starts of two requests
 _FIRST_INTERVAL, _MIN_INTERVAL, _MAX_INTERVAL = 0.1, 0.01, 2.0
+_SHORTEST = 0.025  # seconds; half of the shortest pause, which doubles at each further 429
 _FASTER = 0.985  # factor of the interval after each request that the server accepts
 _IDLE = 60.0  # seconds without a request, after which requests are no longer spread out
 
@@ -182,7 +183,10 @@ class Turns:
         self._successes = pace.successes
         if futile is not None and self._futile > futile:
             return False
-        wait = self._retry.wait(self._futile) if asked is None else asked
+        if asked is None:
+            wait = self._retry.wait(self._futile)
+        else:  # "0", or a date in the past, again and again would be a hot loop
+            wait = max(asked, min(_MAX_INTERVAL, _SHORTEST * 2 ** min(self._futile, 10)))
         if wait is None:
             return False
         pace.refused(wait, self._pauses.get(pace, 0))

@@ -150,6 +150,16 @@ def test_waits_end(
     assert len(server.requests) == caught.value.attempts == requests
 
 
+@pytest.mark.parametrize("value", ["0", "0.0000001", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_a_pause_of_no_length_is_no_hot_loop(
+    make_client: MakeClient, server: ScriptedServer, value: str
+) -> None:
+    server.handler = lambda request: reply(429, Retry_After=value)
+    with pytest.raises(TooManyRequests):
+        make_client(server.url, rate_limit_timeout=2).ping()
+    assert 4 <= len(server.requests) <= 8
+
+
 def test_a_503_pauses_its_own_request_only(make_client: MakeClient, server: ScriptedServer) -> None:
     server.handler = lambda request: (
         reply(503, Retry_After="1") if request.path == "/v2/a/b/tags/list" else reply(200)

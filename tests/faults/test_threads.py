@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import threading
@@ -133,6 +134,23 @@ def test_readers_that_hold_all_connections(
         assert 0.4 < time.monotonic() - started < 5
         assert first.read() + second.read() == data[10:] * 2
     registry.ping()
+
+
+@pytest.mark.parametrize("read", [0, 10])
+def test_a_reader_that_is_forgotten_gives_its_connection_back(
+    make_client: Callable[..., RegistryClient], server: ScriptedServer, read: int
+) -> None:
+    digest, data = next(iter(BLOBS.items()))
+    server.handler = lambda request: reply(200, data)
+    registry = make_client(server.url, max_connections=1, timeout=1.0, retries=0)
+    for _ in range(3):
+        blob = registry.open_blob("a/b", digest)
+        blob.__enter__()
+        if read:
+            assert blob.read(read) == data[:read]
+        del blob
+        gc.collect()
+        registry.ping()
 
 
 def test_a_wait_for_other_threads_is_longer(server: ScriptedServer) -> None:

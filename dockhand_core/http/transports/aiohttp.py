@@ -9,6 +9,7 @@ import asyncio
 import base64
 import socket
 import ssl
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -80,6 +81,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._slots = AsyncSlots(limit)
         # one for each rule: connections that were made under another rule are not reused
         self._sessions: dict[AddressRule | None, aiohttp.ClientSession] = {}
+        self._abandoned: deque[Callable[[], None]] = (
+            deque()
+        )  # `close` of replies that were not read
 
     def _open(self, rule: AddressRule | None) -> aiohttp.ClientSession:
         if rule in self._sessions:
@@ -125,6 +129,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         # not request.content, which does not change when `request.stream` is replaced
         empty = isinstance(request.stream, httpx.ByteStream) and not any(request.stream)
         upload = None if empty else _RequestBody(request, timeout.get("write"))
+        while self._abandoned:
+            self._abandoned.popleft()()
         holder = await self._slots.take(timeout.get("pool"))
         try:
             with self._slots.working(), refusals(route.rule):
@@ -161,7 +167,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             response.status,
             headers=list(response.raw_headers),
-            stream=_ReplyBody(response, timeout.get("read"), self._slots, close),
+            stream=_ReplyBody(
+                response,
+                timeout.get("read"),
+                self._slots,
+                close,
+                lambda: self._abandoned.append(close),
+            ),
             extensions={
                 "http_version": b"HTTP/1.0" if response.version == (1, 0) else b"HTTP/1.1",
                 "reason_phrase": (response.reason or "").encode("ascii", "replace"),
@@ -187,10 +199,17 @@ class _ReplyBody(httpx.AsyncByteStream):
         timeout: float | None,
         slots: AsyncSlots,
         close: Callable[[], None],
+        abandon: Callable[[], None],
     ) -> None:
         self._response, self._timeout, self._slots = response, timeout, slots
-        self._close = close
+        self._close, self._abandon = close, abandon
         self._closed = False
+
+    def __del__(self) -> None:
+        # The next request closes it: another thread may collect the garbage.
+        if not self._closed:
+            self._closed = True  # an iterator may be collected, and closed, after this object
+            self._abandon()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         content = self._response.content

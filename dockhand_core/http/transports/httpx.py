@@ -10,7 +10,8 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -117,10 +118,14 @@ class HttpxTransport(httpx.BaseTransport):
         self._slots = Slots(limit)
         self._kept: KeptConnections[_Connection] = KeptConnections(limit)
         self._lock = threading.Lock()
+        self._abandoned: deque[Callable[[], None]] = deque()  # releases of replies; see `__del__`
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and return its response with the body unread."""
         route = self._routes.choose(request)
+        while self._abandoned:
+            with suppress(IndexError):  # another thread was faster
+                self._abandoned.popleft()()
         holder = self._slots.take(request.extensions.get("timeout", {}).get("pool"))
         connection: _Connection | None = None
         try:
@@ -128,19 +133,25 @@ class HttpxTransport(httpx.BaseTransport):
             with self._slots.working(), _as_httpx_errors(), refusals(route.rule):
                 response = connection.handle_request(request)
         except BaseException:
-            try:
-                if connection is not None:
-                    with self._lock:
-                        self._kept.drop(connection)
-                    _close(connection)
-            finally:
-                self._slots.release(holder)
+            self._drop(connection, holder)
             raise
         stream = cast("httpx.SyncByteStream", response.stream)
         response.stream = _ReplyBody(
-            stream, self._slots, lambda: self._give_back(connection, route, holder)
+            stream,
+            self._slots,
+            lambda: self._give_back(connection, route, holder),
+            lambda: self._abandoned.append(lambda: self._drop(connection, holder)),
         )
         return response
+
+    def _drop(self, connection: _Connection | None, holder: Holder) -> None:
+        try:
+            if connection is not None:
+                with self._lock:
+                    self._kept.drop(connection)
+                _close(connection)
+        finally:
+            self._slots.release(holder)
 
     def _take(self, route: Route) -> _Connection:
         with self._lock:
@@ -178,10 +189,22 @@ class _ReplyBody(httpx.SyncByteStream):
     """A reply's body that gives its connection back when it is closed for the first time."""
 
     def __init__(
-        self, stream: httpx.SyncByteStream, slots: Slots, give_back: Callable[[], None]
+        self,
+        stream: httpx.SyncByteStream,
+        slots: Slots,
+        give_back: Callable[[], None],
+        abandon: Callable[[], None],
     ) -> None:
         self._stream, self._slots, self._give_back = stream, slots, give_back
+        self._abandon = abandon
         self._closed = False
+
+    def __del__(self) -> None:
+        # Without `close`. The next request gives the slot back: here, in the garbage collection of
+        # any thread, a lock may be held.
+        if not self._closed:
+            self._closed = True  # an iterator may be collected, and closed, after this object
+            self._abandon()
 
     def __iter__(self) -> Iterator[bytes]:
         with _as_httpx_errors():
@@ -246,10 +269,13 @@ class AsyncHttpxTransport(httpx.AsyncBaseTransport):
         self._routes = routes
         self._slots = AsyncSlots(limit)
         self._kept: KeptConnections[_AsyncConnection] = KeptConnections(limit)
+        self._abandoned: deque[Callable[[], Awaitable[None]]] = deque()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and return its response with the body unread."""
         route = self._routes.choose(request)
+        while self._abandoned:
+            await self._abandoned.popleft()()
         holder = await self._slots.take(request.extensions.get("timeout", {}).get("pool"))
         connection: _AsyncConnection | None = None
         try:
@@ -262,18 +288,24 @@ class AsyncHttpxTransport(httpx.AsyncBaseTransport):
             with self._slots.working(), _as_httpx_errors(), refusals(route.rule):
                 response = await connection.handle_async_request(request)
         except BaseException:
-            try:
-                if connection is not None:
-                    self._kept.drop(connection)
-                    await _aclose(connection)
-            finally:
-                self._slots.release(holder)
+            await self._drop(connection, holder)
             raise
         stream = cast("httpx.AsyncByteStream", response.stream)
         response.stream = _AsyncReplyBody(
-            stream, self._slots, lambda: self._give_back(connection, route, holder)
+            stream,
+            self._slots,
+            lambda: self._give_back(connection, route, holder),
+            lambda: self._abandoned.append(lambda: self._drop(connection, holder)),
         )
         return response
+
+    async def _drop(self, connection: _AsyncConnection | None, holder: Holder) -> None:
+        try:
+            if connection is not None:
+                self._kept.drop(connection)
+                await _aclose(connection)
+        finally:
+            self._slots.release(holder)
 
     async def _give_back(self, connection: _AsyncConnection, route: Route, holder: Holder) -> None:
         try:
@@ -297,10 +329,20 @@ class _AsyncReplyBody(httpx.AsyncByteStream):
     """A reply's body that gives its connection back when it is closed for the first time."""
 
     def __init__(
-        self, stream: httpx.AsyncByteStream, slots: AsyncSlots, give_back: Callable[[], Any]
+        self,
+        stream: httpx.AsyncByteStream,
+        slots: AsyncSlots,
+        give_back: Callable[[], Any],
+        abandon: Callable[[], None],
     ) -> None:
         self._stream, self._slots, self._give_back = stream, slots, give_back
+        self._abandon = abandon
         self._closed = False
+
+    def __del__(self) -> None:
+        if not self._closed:  # see `_ReplyBody`
+            self._closed = True
+            self._abandon()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _as_httpx_errors():
