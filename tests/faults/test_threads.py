@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import random
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 from scripted_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
 
-from dockhand_core import Digest, RegistryClient, Timeout, connect
+from dockhand_core import Digest, RegistryClient, Timeout, async_connect, connect
 from dockhand_core.flow import RetryPolicy
+from dockhand_core.http.transports import ASYNC_TRANSPORTS
 
 BLOBS = {Digest.of(data): data for data in (os.urandom(40_000) for _ in range(16))}
 
@@ -138,19 +140,48 @@ def test_readers_that_hold_all_connections(
 
 @pytest.mark.parametrize("read", [0, 10])
 def test_a_reader_that_is_forgotten_gives_its_connection_back(
-    make_client: Callable[..., RegistryClient], server: ScriptedServer, read: int
+    server: ScriptedServer, read: int
 ) -> None:
     digest, data = next(iter(BLOBS.items()))
     server.handler = lambda request: reply(200, data)
-    registry = make_client(server.url, max_connections=1, timeout=1.0, retries=0)
-    for _ in range(3):
-        blob = registry.open_blob("a/b", digest)
-        blob.__enter__()
-        if read:
+    with connect(
+        server.url, max_connections=1, timeout=2.0, retries=0, logging={"driver": "null"}
+    ) as registry:
+        for _ in range(3):
+            blob = registry.open_blob("a/b", digest)
+            blob.__enter__()
             assert blob.read(read) == data[:read]
-        del blob
-        gc.collect()
-        registry.ping()
+            del blob
+            gc.collect()
+            registry.ping()
+
+
+@pytest.mark.parametrize("transport", ASYNC_TRANSPORTS)
+@pytest.mark.parametrize("read", [0, 10])
+def test_an_async_reader_that_is_forgotten_gives_its_connection_back(
+    server: ScriptedServer, read: int, transport: str
+) -> None:
+    digest, data = next(iter(BLOBS.items()))
+    server.handler = lambda request: reply(200, data)
+
+    async def forget() -> None:
+        async with async_connect(
+            server.url,
+            max_connections=1,
+            timeout=2.0,
+            retries=0,
+            transport=transport,
+            logging={"driver": "null"},
+        ) as registry:
+            for _ in range(3):
+                blob = registry.open_blob("a/b", digest)
+                await blob.__aenter__()
+                assert await blob.read(read) == data[:read]
+                del blob
+                gc.collect()
+                await registry.ping()
+
+    asyncio.run(forget())
 
 
 def test_a_wait_for_other_threads_is_longer(server: ScriptedServer) -> None:
