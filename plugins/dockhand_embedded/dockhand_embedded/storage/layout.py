@@ -21,16 +21,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
-import re
 import stat
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from io import FileIO
 from itertools import islice
 from pathlib import Path
@@ -46,7 +43,8 @@ from dockhand_embedded.storage.base import (
 from dockhand_embedded.storage.catalog import Catalog
 from dockhand_embedded.storage.files import link_file, make_folder, sync_folder, write_file
 from dockhand_embedded.storage.index import IndexEdit, RepositoryIndex, page_of
-from dockhand_embedded.storage.index_file import FileStamp, IndexFile, file_stamp
+from dockhand_embedded.storage.index_cache import IndexCache
+from dockhand_embedded.storage.index_file import FileStamp, IndexFile
 from dockhand_embedded.storage.upload_files import UPLOAD_AGE, UploadFiles
 
 _LAYOUT_NAMES = frozenset({"blobs", "index.json", "oci-layout"})
@@ -54,37 +52,8 @@ _LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 _LOCK_COUNT = 64
 # Seconds. `protect_blob` renews the change time of a blob only if the time is older.
 TOUCH_INTERVAL = 600
-# Nanoseconds. Two changes of a file within one tick of the file system's clock may have the same
-# modification time.
-_CLOCK_TICK = 50_000_000
-
-
-# Limits of the indexes in memory: their number, and the number of their manifests and tags.
-_CACHED_INDEXES = 1024
-_CACHED_ENTRIES = 200_000
-_DIGEST_FIELD = re.compile(rb'"digest"\s*:\s*"sha(?:256|512):')
 # Number of repositories whose previous index file is kept (`index_file.IndexFile`).
 _KEPT_INDEX_FILES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _CachedIndex:
-    """The content of an `index.json` when it was last read or written.
-
-    Attributes:
-        stamp: values that identify the file's content; None if a later change could have the same
-            values, so that the bytes have to be compared.
-        data_hash: a hash of the bytes of the file; empty if this process wrote the file.
-        index: the parsed index.
-        size: the number of its entries when it was read or written.
-        version: the version of the index when it was read or written.
-    """
-
-    stamp: FileStamp | None
-    data_hash: bytes
-    index: RepositoryIndex
-    size: int
-    version: int
 
 
 class LayoutStorage(Storage):
@@ -104,13 +73,10 @@ class LayoutStorage(Storage):
         self.root = uploads.parent.resolve()
         self._upload_files = UploadFiles(self.root / ".uploads", self._store_upload)
         self._upload_files.remove_stale(upload_age)
-        self._cache: OrderedDict[str, _CachedIndex] = OrderedDict()
-        self._cached_entries = 0
-        # The stamps of the index files that this process is about to rename over others.
-        self._upcoming: dict[str, FileStamp] = {}
-        self._cache_lock = threading.Lock()
+        self._indexes = IndexCache()
         self._catalog = Catalog(self._repositories_with_manifests)
         self._index_files: OrderedDict[str, IndexFile] = OrderedDict()
+        self._index_files_lock = threading.Lock()
         # Locks between threads, in addition to flock: a network file system may turn flock into a
         # lock of the whole process. The number of locks is fixed, since clients can invent any
         # number of repository names.
@@ -175,13 +141,7 @@ class LayoutStorage(Storage):
     def _repositories_with_manifests(self) -> Iterator[str]:
         for name, folder in self._walk():
             try:
-                cached = self._cache.get(name)
-                path = folder / "index.json"
-                if cached and cached.stamp and cached.stamp == file_stamp(path.stat()):
-                    has_manifests = bool(cached.index.manifests)
-                else:
-                    # Parsing all indexes, and keeping them in memory, would take much longer.
-                    has_manifests = _DIGEST_FIELD.search(path.read_bytes()) is not None
+                has_manifests = self._indexes.lists_manifests(name, folder / "index.json")
             except OSError:  # removed in the meantime, or not readable
                 continue
             if has_manifests:
@@ -189,68 +149,7 @@ class LayoutStorage(Storage):
 
     def index(self, repository: str) -> RepositoryIndex | None:
         """The index of a repository, which is read again if the file has changed."""
-        return self._cached_index(repository, self.folder(repository) / "index.json")[0]
-
-    def _cached_index(
-        self, repository: str, path: Path
-    ) -> tuple[RepositoryIndex | None, FileStamp | None]:
-        cached = self._cache.get(repository)
-        if cached and cached.stamp:
-            try:
-                stamp = file_stamp(path.stat())
-                # The file may be newer than the index while a push to this process is completed.
-                if stamp in {cached.stamp, self._upcoming.get(repository)}:
-                    return cached.index, cached.stamp
-            except (FileNotFoundError, NotADirectoryError):
-                pass
-        return self._read_index(repository, path)
-
-    def _read_index(
-        self, repository: str, path: Path
-    ) -> tuple[RepositoryIndex | None, FileStamp | None]:
-        try:
-            with path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                data = file.read()
-        except (FileNotFoundError, NotADirectoryError):
-            self._cache_index(repository, None)
-            return None, None
-        data_hash = hashlib.blake2b(data).digest()
-        cached = self._cache.get(repository)
-        if (
-            cached
-            and cached.data_hash == data_hash
-            and cached.version == cached.index.version  # else a push has just changed the index
-        ):
-            index, version = cached.index, cached.version
-        else:
-            try:
-                index = RepositoryIndex.parse(data)
-            except (ValueError, RecursionError) as error:
-                raise OSError(f"index.json of {repository} cannot be read: {error}") from error
-            version = index.version
-            if cached:
-                index.relations.adopt(cached.index.relations)
-        settled = time.time_ns() - status.st_mtime_ns > _CLOCK_TICK
-        stamp = file_stamp(status) if settled else None
-        self._cache_index(
-            repository, _CachedIndex(stamp, data_hash, index, len(index.entries), version)
-        )
-        return index, stamp
-
-    def _cache_index(self, repository: str, cached: _CachedIndex | None) -> None:
-        """Keep an index in memory, and forget the ones that were not used for the longest time."""
-        with self._cache_lock:
-            old = self._cache.pop(repository, None)
-            self._cached_entries -= old.size if old else 0
-            if cached is None:
-                return
-            self._cache[repository] = cached
-            self._cached_entries += cached.size
-            while len(self._cache) > 1 and (
-                len(self._cache) > _CACHED_INDEXES or self._cached_entries > _CACHED_ENTRIES
-            ):
-                self._cached_entries -= self._cache.popitem(last=False)[1].size
+        return self._indexes.load(repository, self.folder(repository) / "index.json")[0]
 
     @contextmanager
     def lock_repository(self, repository: str) -> Iterator[Path]:
@@ -276,7 +175,7 @@ class LayoutStorage(Storage):
         make_folder(self.folder(repository))
         with self.lock_repository(repository) as folder:
             path = folder / "index.json"
-            index, stamp = self._cached_index(repository, path)
+            index, stamp = self._indexes.load(repository, path)
             missing = index is None
             index = index or RepositoryIndex()
             edit = index.edit()
@@ -294,7 +193,7 @@ class LayoutStorage(Storage):
         index = edit.index
 
         def announce(new_stamp: FileStamp) -> None:
-            self._upcoming[repository] = new_stamp
+            self._indexes.announce(repository, new_stamp)
 
         try:
             new_stamp = self._index_file(repository, path).write(
@@ -307,17 +206,14 @@ class LayoutStorage(Storage):
             )
             was_listed = bool(index.manifests)
             edit.apply()
-            self._cache_index(
-                repository,
-                _CachedIndex(new_stamp, b"", index, len(index.entries), index.version),
-            )
+            self._indexes.written(repository, index, new_stamp)
         finally:
-            self._upcoming.pop(repository, None)
+            self._indexes.write_ended(repository)
         if bool(index.manifests) != was_listed:
             self._catalog.note(repository, listed=not was_listed)
 
     def _index_file(self, repository: str, path: Path) -> IndexFile:
-        with self._cache_lock:
+        with self._index_files_lock:
             file = self._index_files.pop(repository, None) or IndexFile(path)
             self._index_files[repository] = file
             oldest = None
