@@ -11,11 +11,12 @@ from typing import TypeAlias, cast
 import httpx
 
 from dockhand_core.errors import ConnectionFailed, ResponseInvalid, ResponseTooLarge, Timeout
-from dockhand_core.flow import BytesSource, Call, Progress, Reply, Source
+from dockhand_core.flow import JSON_LIMIT, BytesSource, Call, Progress, Reply, Source
 from dockhand_core.http.urls import one_line, redacted_url
 
 __all__ = ["BodyCollector", "ReplyStream", "UploadBody", "check_coding"]
 
+_MAX_BRACKETS = 100  # in a large JSON list of strings
 MIN_RATE = 64 << 10  # bytes per second; slowest accepted rate for a body that is read into memory
 
 Done: TypeAlias = Callable[[int, int, BaseException | None], None]
@@ -166,12 +167,22 @@ class BodyCollector:
         seconds: time allowed for the body in seconds, in addition to the time that its bytes take
             at `MIN_RATE`.
         cut: whether to cut a body that exceeds `limit`. If false, `ResponseTooLarge` is raised.
+        flat: whether the body is a JSON list of strings, such as tags, which contain no brackets.
+            Above `JSON_LIMIT`, it may have few other objects and lists: parsed, nested JSON can
+            take twenty times its size in memory.
     """
 
     def __init__(
-        self, stream: ReplyStream, limit: int, seconds: float, *, cut: bool = False
+        self,
+        stream: ReplyStream,
+        limit: int,
+        seconds: float,
+        *,
+        cut: bool = False,
+        flat: bool = False,
     ) -> None:
-        self._stream, self._limit, self._cut = stream, limit, cut
+        self._stream, self._limit, self._cut, self._flat = stream, limit, cut, flat
+        self._brackets = 0
         self._deadline = time.monotonic() + seconds
         self._blocks: list[bytes] = []
         self._size = 0
@@ -180,7 +191,8 @@ class BodyCollector:
         """Add a block, and return whether to read on; False if the body is cut in this block.
 
         Raises:
-            ResponseTooLarge: the body, or its announced size, exceeds `limit`, and `cut` is False.
+            ResponseTooLarge: the body, or its announced size, exceeds `limit`, and `cut` is False;
+                or a large body that should be flat is nested.
             Timeout: the body arrives too slowly.
         """
         self._size += len(block)
@@ -191,6 +203,13 @@ class BodyCollector:
             if self._size > self._limit:
                 self._blocks.append(block[: self._limit - self._size])
                 return False
+        if self._flat:
+            self._brackets += block.count(b"[") + block.count(b"{")
+            if self._size > JSON_LIMIT and self._brackets > _MAX_BRACKETS:
+                raise ResponseTooLarge(
+                    f"{self._stream.where}: the body is larger than {JSON_LIMIT} bytes, and "
+                    "nested, so it is no list of strings"
+                )
         if time.monotonic() > self._deadline + self._size / MIN_RATE:
             raise Timeout(f"{self._stream.where}: the body arrives too slowly")
         self._blocks.append(block)

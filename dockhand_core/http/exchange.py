@@ -52,6 +52,8 @@ from dockhand_core.http.urls import is_relative, one_line, origin_of, redacted_u
 from dockhand_core.logs import RequestLog
 from dockhand_core.plugin_failures import reason_of
 
+_FLAT = frozenset({"catalog", "tags"})  # kinds whose replies are JSON lists of strings
+
 __all__ = ["Exchange", "Receive", "RegistryEndpoint", "Send"]
 
 
@@ -70,11 +72,13 @@ class Receive:
         stream: the body.
         limit: maximum size of the body in bytes.
         cut: whether to cut a body that exceeds `limit`; otherwise `ResponseTooLarge` is raised.
+        flat: whether the body is a JSON list of strings (see `BodyCollector`).
     """
 
     stream: ReplyStream
     limit: int
     cut: bool = False
+    flat: bool = False
 
 
 Exchange = Generator[Send | Receive | Discard | Sleep | Blocking | Until, Any, Reply]
@@ -134,7 +138,9 @@ class RegistryEndpoint:
 
     def collector(self, effect: Receive) -> BodyCollector:
         """The collector of a body that is read into memory, with the limits that apply to it."""
-        return BodyCollector(effect.stream, effect.limit, self.timeout * 4, cut=effect.cut)
+        return BodyCollector(
+            effect.stream, effect.limit, self.timeout * 4, cut=effect.cut, flat=effect.flat
+        )
 
     def forget_tokens(self) -> AuthDriver:
         """Replace the auth driver, which has the cached tokens, and return the old one."""
@@ -162,7 +168,7 @@ class RegistryEndpoint:
                     if call.stream:
                         reply.unread = stream
                     else:
-                        reply.body = yield Receive(stream, call.limit)
+                        reply.body = yield Receive(stream, call.limit, flat=call.kind in _FLAT)
                     check_coding(call, reply)
                     return reply
                 again = self.retry.repeats_status(status, repeatable=call.repeatable)

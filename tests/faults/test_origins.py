@@ -275,7 +275,7 @@ def test_a_proxy_of_the_environment_is_chosen_for_each_url(
     assert [one.target for one in server.requests] == [f"/v2/a/b/blobs/{DIGEST}"]
 
 
-@pytest.mark.parametrize("link", ["<{}/next>; rel=next", '<{}/next?last=v1&n=1>; rel="next"'])
+@pytest.mark.parametrize("link", ["<{}/next>; rel=next", '<{}/next>; rel="next"'])
 def test_links_to_another_origin(
     make_client: MakeClient, server: ScriptedServer, other: ScriptedServer, link: str
 ) -> None:

@@ -272,9 +272,7 @@ def test_a_link_to_another_origin_gets_no_credentials(
     make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
 ) -> None:
     other.handler = lambda request: reply(200, b'{"tags":["v2"]}')
-    server.handler = lambda request: reply(
-        200, TAGS, Link=f'<{other.url}/next?last=v1>; rel="next"'
-    )
+    server.handler = lambda request: reply(200, TAGS, Link=f'<{other.url}/next>; rel="next"')
     assert list(make_client(server.url, auth=BASIC).tags("a/b")) == ["v1", "v2"]
     assert "authorization" not in other.requests[0].headers
 
@@ -383,7 +381,7 @@ def test_malformed_replies(
             operation()
         except DockhandError as error:
             errors.append(error)
-    assert len(errors) >= 8
+    assert len(errors) >= 7
     for raised in errors:
         assert "s3cret" not in repr(raised)
         assert "YWxpY2U6" not in repr(raised)  # base64 of `alice:`

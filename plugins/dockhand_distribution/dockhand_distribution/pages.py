@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from dockhand_core.errors import RegistryError, ResponseInvalid
-from dockhand_core.flow import JSON_LIMIT, Flow, Reply
+from dockhand_core.flow import Flow, Reply
 from dockhand_core.http.urls import is_relative, redacted_url
 from dockhand_core.models import Page
 
@@ -25,7 +25,8 @@ Fetch: TypeAlias = Callable[[int | None, str | None], Flow[Batch]]
 _USUAL_SIZES = frozenset(
     {10, 20, 25, 30, 50, 100, 200, 250, 500, 1000, 2000, 2500, 5000, 10_000, 20_000, 50_000}
 )
-_MAX_NESTED = 100  # objects and lists in a large reply
+# Keys of a document that reports an error, although its status is a success
+_ERROR_KEYS = frozenset({"error", "errors", "message"})
 # Statuses of a registry that does not accept `last`
 _REFUSED = frozenset({400, 404, 405, 406, 416, 422, 501})
 
@@ -48,10 +49,10 @@ def page_of(
     """
     items, following = yield from fetch(limit, after)
     if following is not None or (after is not None and not is_relative(after)):
-        if items and items[0] == after:
-            items = items[1:]  # `last` is included
         if not items and following == after:
             following = None  # the end: an empty page whose link leads to itself
+        if items and items[0] == after:
+            items = items[1:]  # `last` is included
         return Page(items=_unique(items), next=following)
     if limit is not None and len(items) > limit:
         return cut_page(items, limit, after)  # the registry ignores `n`: this is the whole list
@@ -134,28 +135,17 @@ def cut_page(items: tuple[str, ...], limit: int | None, after: str | None) -> Pa
 def strings(reply: Reply, key: str) -> tuple[str, ...]:
     """The list of strings in a field of a reply; registries send null for an empty list.
 
-    A large reply may contain little else than the list: parsed, nested JSON can take twenty times
-    its size in memory. Neither tags nor repository names contain brackets.
-
     Raises:
         ResponseInvalid: the field is not a list of strings, or the reply is not JSON.
     """
-    body = reply.body
-    if len(body) > JSON_LIMIT and body.count(b"[") + body.count(b"{") > _MAX_NESTED:
-        raise ResponseInvalid(
-            f"{redacted_url(reply.url)}: {len(body)} bytes of nested JSON, not a list of strings "
-            f"{key!r}",
-            status=reply.status,
-        )
     document = reply.json()
     found = document.get(key)
-    # A registry may leave out an empty list. Other documents are no lists: {"errors": …}.
-    if found is None and (key in document or document.keys() <= {"name"}):
-        return ()
     if found is None:
-        raise ResponseInvalid(
-            f"{redacted_url(reply.url)}: the reply has no {key!r}", status=reply.status
-        )
+        if not _ERROR_KEYS.isdisjoint(document):
+            raise ResponseInvalid(
+                f"{redacted_url(reply.url)}: the reply has no {key!r}", status=reply.status
+            )
+        return ()  # a registry may leave out an empty list
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise ResponseInvalid(f"{redacted_url(reply.url)}: {key!r} is not a list of strings")
     return tuple(found)
