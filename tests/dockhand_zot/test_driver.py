@@ -173,6 +173,8 @@ def test_an_upload_that_breaks(tmp_path: Path) -> None:
         with connect(proxy.url, driver="zot", logging=QUIET) as registry:
             upload = registry.upload_chunk(registry.start_upload("a/b"), data[: 1 << 20])
             proxy.upload_cuts.append(3 << 19)  # bytes of all requests on the connection
+            with pytest.raises(ConnectionFailed):
+                registry.upload_chunk(upload, data[1 << 20 :])
             with pytest.raises(BlobUploadUnknown, match="start_upload"):
                 registry.upload_chunk(upload, data[1 << 20 :])
 
