@@ -23,7 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from dockhand_core.http.addresses import AddressRule, parse_address, refusals
 from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
 from dockhand_core.http.transports.routes import Routes
-from dockhand_core.http.transports.slots import AsyncSlots
+from dockhand_core.http.transports.slots import AsyncSlots, OpenReply
 
 __all__ = ["AiohttpTransport"]
 
@@ -192,7 +192,7 @@ def _proxy_headers(proxy: httpx.Proxy) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {secret}"}
 
 
-class _ReplyBody(httpx.AsyncByteStream):
+class _ReplyBody(OpenReply, httpx.AsyncByteStream):
     def __init__(
         self,
         response: aiohttp.ClientResponse,
@@ -201,15 +201,9 @@ class _ReplyBody(httpx.AsyncByteStream):
         close: Callable[[], None],
         abandon: Callable[[], None],
     ) -> None:
+        super().__init__(abandon)
         self._response, self._timeout, self._slots = response, timeout, slots
-        self._close, self._abandon = close, abandon
-        self._closed = False
-
-    def __del__(self) -> None:
-        # The next request closes it: another thread may collect the garbage.
-        if not self._closed:
-            self._closed = True  # an iterator may be collected, and closed, after this object
-            self._abandon()
+        self._close = close
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         content = self._response.content
@@ -228,8 +222,7 @@ class _ReplyBody(httpx.AsyncByteStream):
             raise _as_httpx_error(error) from error
 
     async def aclose(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if self._close_first():
             self._close()
 
 

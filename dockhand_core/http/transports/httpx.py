@@ -22,7 +22,13 @@ import httpx
 from dockhand_core.http.addresses import AddressRule, parse_address, refusals
 from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
 from dockhand_core.http.transports.routes import Route, Routes
-from dockhand_core.http.transports.slots import AsyncSlots, Holder, KeptConnections, Slots
+from dockhand_core.http.transports.slots import (
+    AsyncSlots,
+    Holder,
+    KeptConnections,
+    OpenReply,
+    Slots,
+)
 
 __all__ = ["AsyncHttpxTransport", "HttpxTransport"]
 
@@ -118,7 +124,8 @@ class HttpxTransport(httpx.BaseTransport):
         self._slots = Slots(limit)
         self._kept: KeptConnections[_Connection] = KeptConnections(limit)
         self._lock = threading.Lock()
-        self._abandoned: deque[Callable[[], None]] = deque()  # releases of replies; see `__del__`
+        # The releases of replies that were collected without having been closed.
+        self._abandoned: deque[Callable[[], None]] = deque()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and return its response with the body unread."""
@@ -185,7 +192,7 @@ def _close(connection: _Connection) -> None:
         connection.close()
 
 
-class _ReplyBody(httpx.SyncByteStream):
+class _ReplyBody(OpenReply, httpx.SyncByteStream):
     """A reply's body that gives its connection back when it is closed for the first time."""
 
     def __init__(
@@ -195,16 +202,8 @@ class _ReplyBody(httpx.SyncByteStream):
         give_back: Callable[[], None],
         abandon: Callable[[], None],
     ) -> None:
+        super().__init__(abandon)
         self._stream, self._slots, self._give_back = stream, slots, give_back
-        self._abandon = abandon
-        self._closed = False
-
-    def __del__(self) -> None:
-        # Without `close`. The next request gives the slot back: here, in the garbage collection of
-        # any thread, a lock may be held.
-        if not self._closed:
-            self._closed = True  # an iterator may be collected, and closed, after this object
-            self._abandon()
 
     def __iter__(self) -> Iterator[bytes]:
         with _as_httpx_errors():
@@ -217,8 +216,7 @@ class _ReplyBody(httpx.SyncByteStream):
                 yield block
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if self._close_first():
             try:
                 with _as_httpx_errors():
                     self._stream.close()
@@ -325,7 +323,7 @@ async def _aclose(connection: _AsyncConnection) -> None:
         await connection.aclose()
 
 
-class _AsyncReplyBody(httpx.AsyncByteStream):
+class _AsyncReplyBody(OpenReply, httpx.AsyncByteStream):
     """A reply's body that gives its connection back when it is closed for the first time."""
 
     def __init__(
@@ -335,14 +333,8 @@ class _AsyncReplyBody(httpx.AsyncByteStream):
         give_back: Callable[[], Any],
         abandon: Callable[[], None],
     ) -> None:
+        super().__init__(abandon)
         self._stream, self._slots, self._give_back = stream, slots, give_back
-        self._abandon = abandon
-        self._closed = False
-
-    def __del__(self) -> None:
-        if not self._closed:  # see `_ReplyBody`
-            self._closed = True
-            self._abandon()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _as_httpx_errors():
@@ -355,8 +347,7 @@ class _AsyncReplyBody(httpx.AsyncByteStream):
                 yield block
 
     async def aclose(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if self._close_first():
             try:
                 with _as_httpx_errors():
                     await self._stream.aclose()

@@ -13,6 +13,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import httpx
@@ -20,7 +21,7 @@ import httpx
 from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
 from dockhand_core.http.transports.routes import Route
 
-__all__ = ["AsyncSlots", "KeptConnections", "Slots"]
+__all__ = ["AsyncSlots", "KeptConnections", "OpenReply", "Slots"]
 
 T = TypeVar("T")
 
@@ -172,6 +173,30 @@ class AsyncSlots(_Activity):
         """Release one slot."""
         self._holders.remove(holder)
         self._free.release()
+
+
+class OpenReply:
+    """A reply that occupies a slot until its body is closed.
+
+    Args:
+        abandon: called if the body is collected as garbage without having been closed, in any
+            thread, which may hold a lock. So it must not release the slot; it may leave that to the
+            next request.
+    """
+
+    def __init__(self, abandon: Callable[[], None]) -> None:
+        self._abandon = abandon
+        self._closed = False
+
+    def __del__(self) -> None:
+        # An iterator may be collected, and close the body, after this call.
+        if self._close_first():
+            self._abandon()
+
+    def _close_first(self) -> bool:
+        """Mark the body as closed, and return whether it was open."""
+        was_open, self._closed = not self._closed, True
+        return was_open
 
 
 class KeptConnections(Generic[T]):
