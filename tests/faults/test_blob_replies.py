@@ -79,7 +79,7 @@ def test_ranges_that_are_refused(
 def test_a_whole_blob_as_a_range(
     make_client: MakeClient, server: ScriptedServer, tmp_path: Path, header: str
 ) -> None:
-    """Where no range was asked for, the Content-Range of a 206 need not be understood."""
+    """The Content-Range of a 206 may be unreadable if no range was asked for."""
     server.handler = lambda request: reply(206, DATA, Content_Range=header)
     client = make_client(server.url)
     assert client.read_blob("a/b", DIGEST) == DATA

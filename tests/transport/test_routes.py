@@ -1,4 +1,4 @@
-"""Where the requests of every transport go: addresses, proxies and the client certificate."""
+"""The routes of requests on every transport: addresses, proxies and the client certificate."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ __all__ = ["Route", "Routes"]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How the target of a request is reached. Requests share connections only if routes are equal.
+    """The way of a request to its target. Requests share connections only if routes are equal.
 
     Attributes:
         origin: scheme, host and port of the target.
