@@ -62,6 +62,7 @@ _RESULTS: dict[str, tuple[type, ...]] = {
     "read_blob": (bytes,),
     "download_blob": (Path,),
     "blob_size": (int,),
+    "blob_exists": (bool,),
     "delete_blob": (),
     "mount_blob": (PushResult, Upload),
     "upload_blob": (PushResult,),

@@ -123,6 +123,11 @@ def get_manifest(client: Any) -> Any:
             lambda client: client.blob_size("a/b", "sha256:" + "0" * 64),
             "QuayDriver.blob_size returned a str; it has to return an int",
         ),
+        (
+            {"blob_exists": flow_of("yes")},
+            lambda client: client.blob_exists("a/b", "sha256:" + "0" * 64),
+            "QuayDriver.blob_exists returned a str; it has to return a bool",
+        ),
         ({"ping": returning(True)}, lambda client: client.ping(), "QuayDriver.ping returned True"),
         (
             {"tag_page": flow_of(["v1"])},
