@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from dockhand_core.async_blob_client import AsyncBlobClient, copy_docstrings
+from dockhand_core.async_blob_client import copy_docstrings
+from dockhand_core.async_image_client import AsyncImageClient
 from dockhand_core.blob_io import PageCursor
 from dockhand_core.client import RegistryClient
 from dockhand_core.driver import ManifestData
@@ -29,7 +30,7 @@ __all__ = ["AsyncRegistryClient"]
 T = TypeVar("T")
 
 
-class AsyncRegistryClient(AsyncBlobClient):
+class AsyncRegistryClient(AsyncImageClient):
     """An async client for one registry, returned by `AsyncDockhand.connection` and `async_connect`.
 
     The methods have the same names, arguments and errors as those of `RegistryClient`. Methods that

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
-from dockhand_core.blob_client import BlobClient
 from dockhand_core.blob_io import PageCursor
 from dockhand_core.driver import ManifestData
 from dockhand_core.flow import Flow
+from dockhand_core.image_client import ImageClient
 from dockhand_core.models import (
     ApiVersion,
     Descriptor,
@@ -28,7 +28,7 @@ __all__ = ["RegistryClient"]
 T = TypeVar("T")
 
 
-class RegistryClient(BlobClient):
+class RegistryClient(ImageClient):
     """A client for one registry, returned by `Dockhand.connection` and `connect`.
 
     Several threads may share a client. Every operation can raise `ConnectionFailed` (or its
