@@ -8,15 +8,16 @@ registry=github.com/distribution/distribution/v3/cmd/registry@v3.1.1
 conformance=github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
 
 missing=""
-command -v docker-registry >/dev/null 2>&1 || missing="$missing docker-registry"
-command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
-command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+for package in docker-registry skopeo podman buildah umoci redis-server; do # named like programs
+    command -v "$package" >/dev/null 2>&1 || missing="$missing $package"
+done
 if [ -n "$missing" ]; then
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
         echo "installing$missing"
         apt-get update -qq
         # shellcheck disable=SC2086  # each word is a package
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+            $missing >/dev/null
     else
         echo "not installed:$missing (as root, on Debian: apt-get install$missing)" >&2
     fi
@@ -39,3 +40,6 @@ build registry "$registry" "Distribution 3.1"
 build conformance "$conformance" "the specification's conformance program"
 build crane github.com/google/go-containerregistry/cmd/crane@latest crane
 build regctl github.com/regclient/regclient/cmd/regctl@latest regctl
+build oras oras.land/oras/cmd/oras@v1.3.6 oras
+build helm helm.sh/helm/v3/cmd/helm@v3.22.0 helm
+build cosign github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5 cosign

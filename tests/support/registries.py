@@ -75,6 +75,52 @@ def program(name: str, how: str, variable: str | None = None) -> str:
     return found
 
 
+_CLIENTS = {
+    **dict.fromkeys(("skopeo", "podman", "buildah", "umoci"), "install Debian's package {}"),
+    **dict.fromkeys(
+        ("crane", "regctl", "oras", "helm", "cosign"), "install Go, and `make live` builds {}"
+    ),
+}
+
+
+def client(name: str) -> str:
+    """Find a client such as skopeo, and return its path; if it is missing, skip or fail the test.
+
+    Args:
+        name: `skopeo`, `podman`, `buildah`, `umoci`, `crane`, `regctl`, `oras`, `helm` or `cosign`.
+    """
+    return program(name, _CLIENTS[name].format(name))
+
+
+class Clients:
+    """Runs clients such as skopeo or helm, each with `home` as the folder for all that it keeps.
+
+    Args:
+        home: the folder, in which the clients also start.
+        variables: additional environment variables, such as `COSIGN_PASSWORD`.
+    """
+
+    def __init__(self, home: Path, **variables: str) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self._home = home
+        self._environment = {**program_environment(home), **variables}
+
+    def run(self, name: str, *arguments: str, succeeds: bool = True) -> str:
+        """Run a client, and return its output; if it has to fail, return its error output.
+
+        Args:
+            name: the name of the client, as for the function `client`.
+            arguments: the arguments of the command.
+            succeeds: whether the command has to succeed; otherwise it has to fail.
+        """
+        done = subprocess.run(
+            [client(name), *arguments], env=self._environment, cwd=self._home,
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert (done.returncode == 0) is succeeds, f"{name} {arguments}: {done.stderr}"
+        return done.stdout if succeeds else done.stderr
+
+
 def program_environment(home: Path) -> dict[str, str]:
     """Return the environment variables for a client such as skopeo, crane or regctl.
 
@@ -86,6 +132,13 @@ def program_environment(home: Path) -> dict[str, str]:
     (settings / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     (settings / "registries.conf").write_text("")
     (settings / "registries.d").mkdir(exist_ok=True)
+    # The driver `vfs` needs no support by the kernel, so it also works within a container.
+    storage = {"driver": "vfs", "graphroot": str(home / "images"), "runroot": str(home / "run")}
+    (settings / "storage.conf").write_text(
+        "\n".join(
+            ["[storage]", *(f"{key} = {json.dumps(value)}" for key, value in storage.items())]
+        )
+    )
     return {
         "PATH": os.environ.get("PATH", ""),
         "HOME": str(home),
@@ -96,6 +149,7 @@ def program_environment(home: Path) -> dict[str, str]:
         # Without this variable, skopeo as root keeps its cache of blob locations in /var/lib.
         "_CONTAINERS_ROOTLESS_UID": "65534",
         "CONTAINERS_REGISTRIES_CONF": str(settings / "registries.conf"),
+        "CONTAINERS_STORAGE_CONF": str(settings / "storage.conf"),
         "DOCKER_CONFIG": str(home / "docker"),
         "REGCTL_CONFIG": str(home / "regctl.json"),
         "REGISTRY_AUTH_FILE": str(home / "auth.json"),
