@@ -33,6 +33,7 @@ from dockhand_core.errors import (
     PluginError,
     PluginNotFound,
     RangeInvalid,
+    ReferenceInvalid,
     RegistryError,
     ResponseInvalid,
     ResponseTooLarge,
@@ -61,6 +62,7 @@ from dockhand_core.models import (
     Page,
     Platform,
     PushResult,
+    Reference,
     Upload,
 )
 from dockhand_core.plugins import PluginInfo, Plugins
@@ -116,6 +118,8 @@ __all__ = [
     "Plugins",
     "PushResult",
     "RangeInvalid",
+    "Reference",
+    "ReferenceInvalid",
     "RegistryClient",
     "RegistryDriver",
     "RegistryError",

@@ -13,6 +13,7 @@
     ├── DownloadFileRefused         the file of a download cannot be written, or not safely
     ├── PlatformNotFound            an index has no manifest for the requested platform
     ├── ScopeInvalid                a string is not a scope
+    ├── ReferenceInvalid            a string is not the reference of an image
     ├── EventInvalid                a notification is malformed (.events: its well-formed events)
     └── RegistryError               the registry refused (.status .code .detail .errors .request_id)
         ├── ResponseInvalid         a reply is malformed
@@ -61,6 +62,7 @@ __all__ = [
     "PluginError",
     "PluginNotFound",
     "RangeInvalid",
+    "ReferenceInvalid",
     "RegistryError",
     "ResponseInvalid",
     "ResponseTooLarge",
@@ -187,6 +189,13 @@ class PlatformNotFound(DockhandError, LookupError):
 
 class ScopeInvalid(DockhandError, ValueError):
     """A string is not a scope of the form `type:name:action[,action…]`."""
+
+
+class ReferenceInvalid(DockhandError, ValueError):
+    """A string is not a reference of the form `[host/]repository[:tag][@digest]`.
+
+    Raised by `Reference` and by `Dockhand.locate`; the message names the malformed part.
+    """
 
 
 class EventInvalid(DockhandError, ValueError):

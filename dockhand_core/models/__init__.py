@@ -14,6 +14,7 @@ from dockhand_core.models.digest import (
 from dockhand_core.models.image_config import HistoryEntry, ImageConfig
 from dockhand_core.models.manifest import Descriptor, ImageIndex, ImageManifest, parse_manifest
 from dockhand_core.models.platform import Platform
+from dockhand_core.models.reference import Reference
 from dockhand_core.models.results import ApiVersion, ManifestHead, Page, PushResult, Upload
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Page",
     "Platform",
     "PushResult",
+    "Reference",
     "Upload",
     "check_digest",
     "check_hash",

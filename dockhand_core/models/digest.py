@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -165,10 +165,7 @@ def check_tag(tag: str) -> str:
     return tag
 
 
-Reference: TypeAlias = str
-
-
-def check_reference(reference: str) -> Reference:
+def check_reference(reference: str) -> str:
     """Check the syntax of a reference: a digest if it has a colon, otherwise a tag.
 
     Returns:

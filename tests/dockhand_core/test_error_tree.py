@@ -27,6 +27,7 @@ PARENTS = {
     "DownloadFileRefused": "DockhandError",
     "PlatformNotFound": "DockhandError",
     "ScopeInvalid": "DockhandError",
+    "ReferenceInvalid": "DockhandError",
     "EventInvalid": "DockhandError",
     "RegistryError": "DockhandError",
     "ResponseInvalid": "RegistryError",
