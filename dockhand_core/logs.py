@@ -1,7 +1,8 @@
 """Loggers: one structlog logger for each connection, without structlog's global configuration.
 
-structlog is imported when the first logger is made, so that importing Dockhand stays fast. A plugin
-adds a log driver with the hook `dockhand_log_drivers`.
+structlog is imported when a logger is made, and by the default driver `stdlib` only when the first
+event is logged, so that the start stays fast. A plugin adds a log driver with the hook
+`dockhand_log_drivers`.
 
 Dockhand logs only values whose names are in the allow-list `ALLOWED`, so that no header and no
 query can reach a log. Values that the application binds with `structlog.contextvars` are added
@@ -14,7 +15,8 @@ import functools
 import logging
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -103,16 +105,7 @@ def make_logger(
     """
     import structlog
 
-    from dockhand_core.config.validation import did_you_mean  # here: config imports this module
-
-    valid = [*LogSettings.model_fields, *known]
-    unknown = next((key for key in sorted(settings.options) if key not in valid), None)
-    if unknown is not None:
-        raise ConfigError(
-            f"connection {connection!r}: logging: unknown key {unknown!r}"
-            f"{did_you_mean(unknown, valid)} "
-            f"(known to log driver {settings.driver!r}: {', '.join(valid)})"
-        )
+    _check_options(settings, connection, known)
     return structlog.wrap_logger(
         logger if logger is not None else _Stderr(),
         processors=[
@@ -126,6 +119,19 @@ def make_logger(
         wrapper_class=structlog.make_filtering_bound_logger(_number(settings.level)),
         cache_logger_on_first_use=True,
     )
+
+
+def _check_options(settings: LogSettings, connection: str, known: Iterable[str] = ()) -> None:
+    from dockhand_core.config.validation import did_you_mean  # here: config imports this module
+
+    valid = [*LogSettings.model_fields, *known]
+    unknown = next((key for key in sorted(settings.options) if key not in valid), None)
+    if unknown is not None:
+        raise ConfigError(
+            f"connection {connection!r}: logging: unknown key {unknown!r}"
+            f"{did_you_mean(unknown, valid)} "
+            f"(known to log driver {settings.driver!r}: {', '.join(valid)})"
+        )
 
 
 def _escape_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -164,6 +170,57 @@ class _Stderr:
     debug = info = warning = error = critical = msg
 
 
+class _LazyLogger:
+    """A structlog logger that is made when the first event is logged that is not disabled.
+
+    Most programs log no requests. This object spares them the import of structlog, and the work of
+    its processors for each event.
+
+    Args:
+        make: makes the structlog logger.
+        target: the logger of the standard library that receives the events.
+        level: number of the lowest level that is logged.
+        values: the values that are bound to the logger.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        target: logging.Logger,
+        level: int,
+        values: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self._make, self._level, self._values = make, level, values
+        self._logger = target  # the name that structlog's loggers use, see `wrapped_logger`
+
+    def bind(self, **values: Any) -> _LazyLogger:
+        """Return a logger with additional values."""
+        return _LazyLogger(self._make, self._logger, self._level, {**self._values, **values})
+
+    @functools.cached_property
+    def _made(self) -> Any:
+        return self._make().bind(**self._values)
+
+    def _enabled(self, level: int) -> bool:
+        return level >= self._level and self._logger.isEnabledFor(level)
+
+    def info(self, *args: Any, **values: Any) -> None:
+        """Log an event of the level `info`."""
+        if self._enabled(logging.INFO):
+            self._made.info(*args, **values)
+
+    def warning(self, *args: Any, **values: Any) -> None:
+        """Log an event of the level `warning`."""
+        if self._enabled(logging.WARNING):
+            self._made.warning(*args, **values)
+
+    def __getattr__(self, name: str) -> Any:
+        """All other methods of structlog's loggers."""
+        if name.startswith("__"):  # such as those that `copy` looks for
+            raise AttributeError(name)
+        return getattr(self._made, name)
+
+
 def console(settings: LogSettings, connection: str) -> Any:
     """Make a logger that writes readable lines to standard error."""
     import structlog
@@ -187,18 +244,20 @@ def stdlib(settings: LogSettings, connection: str) -> Any:
     The values of an event are in the record's attribute `dockhand`, too. Nothing is written until
     the application configures logging.
     """
-    import structlog
-
     root = logging.getLogger("dockhand")
     if not root.handlers:
         root.addHandler(logging.NullHandler())
-    return make_logger(
-        settings,
-        connection,
-        [_record],
-        logger=logging.getLogger(f"dockhand.{connection}"),
-        first=[structlog.stdlib.filter_by_level],  # drop disabled levels before rendering
-    )
+    _check_options(settings, connection)
+    target = logging.getLogger(f"dockhand.{connection}")
+
+    def make() -> Any:
+        import structlog
+
+        # drop disabled levels before rendering
+        first = [structlog.stdlib.filter_by_level]
+        return make_logger(settings, connection, [_record], logger=target, first=first)
+
+    return _LazyLogger(make, target, _number(settings.level))
 
 
 def null(settings: LogSettings, connection: str) -> Any:
@@ -227,16 +286,17 @@ class RequestLog:
 
     def __init__(self, log: Any, call: Call, url: str, attempt: int, secrets: Secrets) -> None:
         self._log, self._attempt, self._call, self._secrets = log, attempt, call, secrets
-        self._path = redacted_url(urlsplit(url).path)
-        if not is_relative(call.path):  # the registry chose the URL, which may quote secrets
-            self._path = secrets.text(self._path)
+        self._url = url
         self._start = time.perf_counter()
         self._logged = False
 
     def _fields(self) -> dict[str, Any]:
+        path = redacted_url(urlsplit(self._url).path)
+        if not is_relative(self._call.path):  # the registry chose the URL, which may quote secrets
+            path = self._secrets.text(path)
         return {
             "method": self._call.method,
-            "path": self._path,
+            "path": path,
             "milliseconds": round((time.perf_counter() - self._start) * 1000, 1),
             "attempt": self._attempt,
         }
