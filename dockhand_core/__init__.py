@@ -65,6 +65,7 @@ from dockhand_core.models import (
     Reference,
     Upload,
 )
+from dockhand_core.places import Place
 from dockhand_core.plugins import PluginInfo, Plugins
 from dockhand_core.scope import Scope
 
@@ -109,6 +110,7 @@ __all__ = [
     "NullAuth",
     "Page",
     "PaginationNumberInvalid",
+    "Place",
     "Platform",
     "PlatformNotFound",
     "PluginConflict",

@@ -15,7 +15,9 @@ from dockhand_core.async_client import AsyncRegistryClient
 from dockhand_core.client import RegistryClient
 from dockhand_core.config import ConnectionConfig, DockhandConfig, load_config
 from dockhand_core.connection_parts import ConnectionParts, make_parts
-from dockhand_core.errors import DockhandError, DriverMismatch
+from dockhand_core.errors import DockhandError, DriverMismatch, PluginNotFound
+from dockhand_core.models import Reference
+from dockhand_core.places import Place, connection_of_host, parse_place, table_of_host
 from dockhand_core.plugins import Plugins
 
 __all__ = ["AsyncDockhand", "Dockhand", "async_connect", "connect"]
@@ -50,6 +52,7 @@ class _Manager(Generic[AnyClient]):
         self.plugins = Plugins()
         self._lock = threading.RLock()
         self._clients: dict[str, AnyClient] = {}
+        self._located: dict[str, AnyClient] = {}  # those of hosts without a connection, by URL
         self._closed = False
         _managers.add(self)
 
@@ -71,6 +74,66 @@ class _Manager(Generic[AnyClient]):
                 f"{type(client).__name__}, not {kind.__name__}"
             )
         return client
+
+    def locate(self, reference: str | Reference) -> Place[AnyClient]:
+        """Find the registry of an image's reference: its client, the repository, the tag or digest.
+
+        The client is that of the configured connection with the host and port of the reference; of
+        several, the default connection, else the first one in the file. A connection whose
+        `base_uri` has a path, or whose driver has no `base_uri`, is found by its name only:
+        `@staging/library/nginx:1.27`.
+
+        For a host without a configured connection, one is made, and reused by later calls: with the
+        driver `distribution`, the auth driver `token`, which uses the credentials that docker
+        stores, and https (http for localhost, 127.0.0.0/8 and [::1]). The manager closes it.
+
+        The call sends nothing, and is not awaited in `AsyncDockhand`.
+
+        Args:
+            reference: a `Reference`; a text as for `Reference.parse`; or the text
+                `@connection/repository[:tag][@digest]`, in which the repository is named in full.
+
+        Raises:
+            ReferenceInvalid: the text is not a reference.
+            ConfigError: no connection has the name after `@`, or its settings are wrong.
+            PluginNotFound: a driver of the connection is not installed.
+        """
+        parsed = parse_place(reference, self.config)
+        name = parsed.connection
+        if name is None:
+            assert parsed.host is not None
+            name = connection_of_host(parsed.host, self.config)
+        if name is not None:
+            client = self._client(name, None)
+        else:
+            client = self._client_of_host(parsed.host or "")
+        return Place(client, parsed.repository, parsed.reference)
+
+    def _client_of_host(self, host: str) -> AnyClient:
+        """The client of a host without a configured connection, made on the first call."""
+        url, table = table_of_host(host)
+        with self._lock:
+            if self._closed:
+                raise DockhandError("this manager is closed")
+            client = self._located.get(url)
+            if client is None:
+                try:
+                    parts = make_parts(self.plugins, host, table, self.config.base)
+                except PluginNotFound as error:
+                    raise PluginNotFound(
+                        f"no connection is configured for {host!r}, and none can be made: {error}"
+                    ) from None
+                client = self._located[url] = self._make(parts, host)
+        return client
+
+    def _take_clients(self) -> list[AnyClient]:
+        """Mark this manager as closed, and return the clients that have to be closed."""
+        with self._lock:
+            self._closed = True
+            clients = [*self._clients.values(), *self._located.values()]
+            self._clients.clear()
+            self._located.clear()
+        return clients
 
     @property
     def connections(self) -> tuple[str, ...]:
@@ -147,10 +210,7 @@ class Dockhand(_Manager[RegistryClient]):
         Raises:
             PluginError: the `close` method of a plugin failed; everything else was closed.
         """
-        with self._lock:
-            self._closed = True
-            clients = list(self._clients.values())
-            self._clients.clear()
+        clients = self._take_clients()
         with ExitStack() as stack:  # calls every `close`, even if one of them raises
             for client in clients:
                 stack.callback(client.close)
@@ -202,10 +262,7 @@ class AsyncDockhand(_Manager[AsyncRegistryClient]):
         Raises:
             PluginError: the `close` method of a plugin failed; everything else was closed.
         """
-        with self._lock:
-            self._closed = True
-            clients = list(self._clients.values())
-            self._clients.clear()
+        clients = self._take_clients()
         async with AsyncExitStack() as stack:
             for client in clients:
                 stack.push_async_callback(client.close)

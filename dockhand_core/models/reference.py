@@ -14,10 +14,17 @@ from dataclasses import dataclass
 from dockhand_core.errors import DigestInvalid, NameInvalid, ReferenceInvalid, TagInvalid
 from dockhand_core.models.digest import Digest, check_repository, check_tag
 
-__all__ = ["DOCKER_HUB", "Reference", "check_text", "split_host", "split_repository"]
+__all__ = [
+    "DOCKER_HUB",
+    "DOCKER_HUB_NAMES",
+    "Reference",
+    "check_text",
+    "split_host",
+    "split_repository",
+]
 
 DOCKER_HUB = "docker.io"
-_DOCKER_HUB_NAMES = {DOCKER_HUB, "index.docker.io", "registry-1.docker.io"}
+DOCKER_HUB_NAMES = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -50,7 +57,7 @@ class Reference:
 
     def __post_init__(self) -> None:
         host, port = split_host(self.host)
-        if host.lower() in _DOCKER_HUB_NAMES and port in (None, 443):
+        if host.lower() in DOCKER_HUB_NAMES and port in (None, 443):
             object.__setattr__(self, "host", DOCKER_HUB)
             if isinstance(self.repository, str) and "/" not in self.repository:
                 object.__setattr__(self, "repository", f"library/{self.repository}")
