@@ -8,6 +8,7 @@ specification, and override the operations that differ.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterable, Awaitable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NoReturn, TypeAlias, TypeVar
@@ -25,6 +26,7 @@ from dockhand_core.models import (
     ManifestHead,
     Page,
     PushResult,
+    TagDetails,
     Upload,
 )
 
@@ -173,6 +175,34 @@ class RegistryDriver:
     def delete_tag(self, repository: str, tag: str) -> Flow[None]:
         """Delete a single tag; if the registry cannot, raise `Unsupported` and change nothing."""
         self._cannot("delete tags")
+
+    def deletes_tags(self, repository: str) -> Flow[bool]:
+        """Whether the registry can delete a single tag, for these credentials.
+
+        By default, this is tried with a random tag that does not exist, so nothing can be changed.
+        """
+        try:
+            yield from self.delete_tag(repository, f"dockhand-no-such-tag-{secrets.token_hex(16)}")
+        except NotFound:
+            return True
+        except Unsupported:
+            return False
+        return True
+
+    def tag_details(self, repository: str) -> Flow[dict[str, TagDetails]]:
+        """What the registry knows of its tags beside their manifests, by tag; by default nothing.
+
+        A driver that overrides this may leave out tags. The details decide the age of tags for
+        retention and `copy_tags`.
+        """
+        return {}
+        yield  # a flow, as all operations
+
+    def manifest_page(
+        self, repository: str, *, limit: int | None, after: str | None
+    ) -> Flow[Page[str]]:
+        """Fetch a page of the digests of all manifests of a repository, tagged or not."""
+        self._cannot("list manifests")
 
     def referrers(
         self, repository: str, digest: str | Descriptor, *, artifact_type: str | None

@@ -15,6 +15,10 @@
     ├── ScopeInvalid                a string is not a scope
     ├── ReferenceInvalid            a string is not the reference of an image
     ├── EventInvalid                a notification is malformed (.events: its well-formed events)
+    ├── TagPatternInvalid           a string is neither a glob nor `re:` and a regular expression
+    ├── RetentionPolicyInvalid      a retention policy has a wrong value, or keeps nothing
+    ├── RetentionPlanInvalid        a retention plan cannot be read, or is of another registry
+    ├── RetentionLimitExceeded      a retention plan has more than `max_delete` deletions
     └── RegistryError               the registry refused (.status .code .detail .errors .request_id)
         ├── ResponseInvalid         a reply is malformed
         ├── NotFound
@@ -66,10 +70,14 @@ __all__ = [
     "RegistryError",
     "ResponseInvalid",
     "ResponseTooLarge",
+    "RetentionLimitExceeded",
+    "RetentionPlanInvalid",
+    "RetentionPolicyInvalid",
     "ScopeInvalid",
     "ServerError",
     "SizeInvalid",
     "TagInvalid",
+    "TagPatternInvalid",
     "Timeout",
     "TooManyRequests",
     "Unauthorized",
@@ -210,6 +218,30 @@ class EventInvalid(DockhandError, ValueError):
     def __init__(self, message: str, *, events: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.events = tuple(events)
+
+
+class TagPatternInvalid(DockhandError, ValueError):
+    """A string is not a pattern of tags: neither a glob nor `re:` and a regular expression."""
+
+
+class RetentionPolicyInvalid(DockhandError, ValueError):
+    """A retention policy has a wrong value, which the message names, or it keeps nothing at all."""
+
+
+class RetentionPlanInvalid(DockhandError, ValueError):
+    """A retention plan cannot be read from its JSON, or was made for another registry."""
+
+
+class RetentionLimitExceeded(DockhandError):
+    """A retention plan has more deletions than the policy's `max_delete`; nothing was deleted.
+
+    Attributes:
+        plan: the plan.
+    """
+
+    def __init__(self, message: str, *, plan: Any = None) -> None:
+        super().__init__(message)
+        self.plan = plan
 
 
 class RegistryError(DockhandError):

@@ -15,7 +15,14 @@ from dockhand_core.models.image_config import HistoryEntry, ImageConfig
 from dockhand_core.models.manifest import Descriptor, ImageIndex, ImageManifest, parse_manifest
 from dockhand_core.models.platform import Platform
 from dockhand_core.models.reference import Reference
-from dockhand_core.models.results import ApiVersion, ManifestHead, Page, PushResult, Upload
+from dockhand_core.models.results import (
+    ApiVersion,
+    ManifestHead,
+    Page,
+    PushResult,
+    TagDetails,
+    Upload,
+)
 
 __all__ = [
     "ApiVersion",
@@ -31,6 +38,7 @@ __all__ = [
     "Platform",
     "PushResult",
     "Reference",
+    "TagDetails",
     "Upload",
     "check_digest",
     "check_hash",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from dockhand_core.models.digest import Digest
 
-__all__ = ["ApiVersion", "ManifestHead", "Page", "PushResult", "Upload"]
+__all__ = ["ApiVersion", "ManifestHead", "Page", "PushResult", "TagDetails", "Upload"]
 
 T = TypeVar("T")
 
@@ -104,6 +105,18 @@ class PushResult(_Result):
     digest: Digest
     location: str
     uploaded: bool = True
+
+
+class TagDetails(_Result):
+    """The properties of a tag that some registries know, beside those of a `ManifestHead`.
+
+    Attributes:
+        digest: digest of the manifest that the tag points to.
+        pushed_at: time of the push, or None if the registry does not know it.
+    """
+
+    digest: Digest
+    pushed_at: datetime | None = None
 
 
 class Upload(_Result):
