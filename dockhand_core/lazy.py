@@ -1,15 +1,19 @@
-"""Lazy exports: a package imports its submodules only when their public names are first used.
+"""Lazy exports and lazy modules, which are imported when one of their names is first used.
 
-Dockhand imports each plugin's module `hooks` at every start, and Python imports the package of the
-module, too. Lazy exports keep that import fast.
+Lazy exports are a package's public names that its submodules define: Dockhand imports each plugin's
+module `hooks` at every start, and Python imports the package of the module, too.
+
+`asyncio` and `futures` are lazy modules of the standard library, for modules that serve sync and
+async clients: a sync client that runs no flows in parallel needs neither.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["lazy_exports"]
+__all__ = ["asyncio", "futures", "lazy_exports"]
 
 
 def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
@@ -27,3 +31,27 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], ob
         return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
 
     return load
+
+
+class _LazyModule:
+    """A module that is imported when one of its attributes is first read.
+
+    Args:
+        name: the module's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(importlib.import_module(self._name), name)
+        vars(self)[name] = value
+        return value
+
+
+if TYPE_CHECKING:
+    import asyncio
+    from concurrent import futures
+else:
+    asyncio = _LazyModule("asyncio")
+    futures = _LazyModule("concurrent.futures")

@@ -6,13 +6,16 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dockhand_core.errors import PluginError
 from dockhand_core.flow import Until
 from dockhand_core.flow.checks import described, dispose, is_flow
+from dockhand_core.lazy import futures
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["Obtain", "TokenCache"]
 
@@ -30,7 +33,8 @@ _MARGIN_FRACTION = 0.25
 class _Refresh:
     """A refresh in progress, and its outcome for the callers that wait for it."""
 
-    done: Future[None] = field(default_factory=Future)
+    # a lambda, so that the import happens when the first token is fetched
+    done: Future[None] = field(default_factory=lambda: futures.Future())  # noqa: PLW0108
     token: str | None = field(default=None, repr=False)
     error: Exception | None = None
 

@@ -33,9 +33,19 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -44,6 +54,9 @@ from dockhand_core.flow.checks import caller, check_blocking, described, needs_y
 from dockhand_core.flow.sources import Progress, Source
 from dockhand_core.http.urls import one_line, redacted_url
 from dockhand_core.scope import Scope
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = [
     "JSON_LIMIT",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import httpx
 from dockhand_core.errors import ConnectionFailed, ResponseInvalid, ResponseTooLarge, Timeout
 from dockhand_core.flow import JSON_LIMIT, BytesSource, Call, Progress, Reply, Source
 from dockhand_core.http.urls import one_line, redacted_url
+from dockhand_core.lazy import asyncio
 
 __all__ = ["BodyCollector", "ReplyStream", "UploadBody", "check_coding"]
 

@@ -5,14 +5,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
 from contextlib import aclosing, closing
 from contextvars import copy_context
 from inspect import isawaitable, iscoroutine
@@ -37,6 +34,7 @@ from dockhand_core.flow import (
 from dockhand_core.http.closing import CloseErrors, closers, wrapped_logger
 from dockhand_core.http.exchange import Receive, RegistryEndpoint, Send
 from dockhand_core.http.flow_loop import FlowQueue, NotAnEffect, run_async, run_sync
+from dockhand_core.lazy import asyncio, futures
 
 __all__ = ["AsyncRunner", "SyncRunner", "run_async", "run_sync"]
 
@@ -83,7 +81,7 @@ class SyncRunner:
             Discard: lambda e: e.stream.close(),
             Sleep: lambda e: time.sleep(e.seconds),
             Blocking: lambda e: _call_function(e.function),
-            Until: lambda e: wait_for([e.done]),
+            Until: lambda e: futures.wait([e.done]),
             Drain: self._drain,
             Take: lambda e: next(e.iterator, None),
             Parallel: self._parallel,
@@ -183,7 +181,7 @@ class SyncRunner:
             except BaseException as error:
                 work.error = work.error or error
 
-        with ThreadPoolExecutor(effect.limit, thread_name_prefix="dockhand") as pool:
+        with futures.ThreadPoolExecutor(effect.limit, thread_name_prefix="dockhand") as pool:
             try:
                 for future in [
                     pool.submit(copy_context().run, worker) for _ in range(effect.limit)

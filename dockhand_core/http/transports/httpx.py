@@ -6,7 +6,6 @@ Errors of h11 and ssl become httpx errors.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 import threading
@@ -29,6 +28,7 @@ from dockhand_core.http.transports.slots import (
     OpenReply,
     Slots,
 )
+from dockhand_core.lazy import asyncio
 
 __all__ = ["AsyncHttpxTransport", "HttpxTransport"]
 

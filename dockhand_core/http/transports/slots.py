@@ -9,7 +9,6 @@ wait.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
@@ -20,6 +19,7 @@ import httpx
 
 from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
 from dockhand_core.http.transports.routes import Route
+from dockhand_core.lazy import asyncio
 
 __all__ = ["AsyncSlots", "KeptConnections", "OpenReply", "Slots"]
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 # How many times longer a wait may be if other threads or tasks hold the slots.
 _OTHERS_FACTOR = 10
 
-Holder: TypeAlias = threading.Thread | asyncio.Task[Any] | None
+Holder: TypeAlias = "threading.Thread | asyncio.Task[Any] | None"
 
 
 class _Activity:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable
-from concurrent.futures import Future
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dockhand_core.flow import Flow, Until
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["holding"]
 
@@ -23,6 +25,8 @@ def holding(key: Hashable, flow: Flow[T]) -> Flow[T]:
     The other flows may run in other threads, event loops or clients. A flow must not ask for a lock
     that it holds.
     """
+    from concurrent.futures import Future  # here, because most programs hold no lock
+
     released: Future[None] = Future()
     released.set_running_or_notify_cancel()  # from now on, no waiting task can cancel the future
     while True:
