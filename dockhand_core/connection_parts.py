@@ -69,7 +69,7 @@ class ConnectionParts:
         where = f"{self._where}: registry driver {self.driver.name!r}"
         kind = check_client(where, type(self.driver), "client", RegistryClient)
         self._check_transport(where, "handle_request", "httpx.BaseTransport")
-        runner = SyncRunner(self.endpoint, self._transport)
+        runner = SyncRunner(self.endpoint, self._transport, self._options.max_connections)
         return construct(where, kind, self.driver, runner, name, needs="driver, runner and name")
 
     def async_client(self, name: str) -> AsyncRegistryClient:
@@ -77,7 +77,8 @@ class ConnectionParts:
         where = f"{self._where}: registry driver {self.driver.name!r}"
         kind = check_client(where, type(self.driver), "async_client", AsyncRegistryClient)
         self._check_transport(where, "handle_async_request", "httpx.AsyncBaseTransport")
-        runner = AsyncRunner(self.endpoint, self._async_transport)
+        limit = self._options.max_connections
+        runner = AsyncRunner(self.endpoint, self._async_transport, limit)
         return construct(where, kind, self.driver, runner, name, needs="driver, runner and name")
 
     def _check_transport(self, where: str, method: str, base: str) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterable, Awaitable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NoReturn, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from dockhand_core.errors import NotFound, Unsupported
-from dockhand_core.flow import LIST_LIMIT, Flow, ListBudget, Progress, Reply, RetryPolicy
+from dockhand_core.errors import DockhandError, NotFound, Unsupported
+from dockhand_core.flow import LIST_LIMIT, Flow, ListBudget, Progress, Reply, RetryPolicy, Source
 from dockhand_core.models import (
     ApiVersion,
     Descriptor,
@@ -40,7 +41,9 @@ __all__ = ["BlobData", "ManifestData", "RegistryDriver"]
 
 T = TypeVar("T")
 
-BlobData: TypeAlias = bytes | bytearray | memoryview | str | Path | BinaryIO | Iterable[bytes]
+BlobData: TypeAlias = (
+    bytes | bytearray | memoryview | str | Path | BinaryIO | Source | Iterable[bytes]
+)
 AnyBlobData: TypeAlias = BlobData | AsyncIterable[bytes]
 ManifestData: TypeAlias = ImageManifest | ImageIndex | bytes | dict[str, Any]
 
@@ -275,6 +278,40 @@ class RegistryDriver:
     ) -> Flow[PushResult]:
         """Upload a blob."""
         self._cannot("upload blobs")
+
+    def blob_exists_for_push(self, repository: str, digest: str | Descriptor) -> Flow[bool]:
+        """Whether a repository has a blob, so that it need not be uploaded.
+
+        Override it if the registry has a better way than `blob_exists`, such as a request that
+        makes the blob of another repository available.
+        """
+        return (yield from self.blob_exists(repository, digest))
+
+    def send_blob(
+        self,
+        repository: str,
+        source: Source,
+        *,
+        digest: str,
+        upload: Upload | None = None,
+        progress: Progress | None = None,
+    ) -> Flow[PushResult]:
+        """Upload a blob whose digest is known, without asking whether the repository has it.
+
+        By default, `upload` is cancelled, and `upload_blob` is called, which may ask. A driver that
+        overrides it verifies the bytes of the source against the digest.
+
+        Args:
+            repository: the repository's name.
+            source: the bytes of the blob.
+            digest: the blob's digest.
+            upload: an upload without bytes to continue, as `mount_blob` returns it; or None.
+            progress: called as by `upload_blob`.
+        """
+        if upload is not None:
+            with suppress(DockhandError):
+                yield from self.cancel_upload(upload)
+        return (yield from self.upload_blob(repository, source, digest=digest, progress=progress))
 
     def start_upload(self, repository: str) -> Flow[Upload]:
         """Begin an upload of a blob."""

@@ -8,6 +8,7 @@ them. `effects` defines the effects, `sources` the bodies of requests, `retry` t
 from dockhand_core.flow.budget import LIST_LIMIT, ListBudget
 from dockhand_core.flow.effects import (
     JSON_LIMIT,
+    At,
     Blocking,
     Call,
     CallOptions,
@@ -16,11 +17,14 @@ from dockhand_core.flow.effects import (
     Effect,
     Flow,
     Parallel,
+    Peer,
     Reply,
+    Reserve,
     Sleep,
     Stream,
     Take,
     Until,
+    at,
     blocking,
     call,
     discard,
@@ -28,10 +32,20 @@ from dockhand_core.flow.effects import (
     iterator_of,
     parallel,
     pause,
+    reserve,
     take,
 )
 from dockhand_core.flow.retry import Attempts, RetryPolicy
-from dockhand_core.flow.sources import BLOCK, BytesSource, FileSource, Progress, Source
+from dockhand_core.flow.sources import (
+    BLOCK,
+    AsyncSource,
+    BytesSource,
+    FileSource,
+    Part,
+    Progress,
+    Source,
+)
+from dockhand_core.flow.verified_source import verified
 
 Retry = RetryPolicy  # former name of the class, kept for existing plugins
 
@@ -39,6 +53,8 @@ __all__ = [
     "BLOCK",
     "JSON_LIMIT",
     "LIST_LIMIT",
+    "AsyncSource",
+    "At",
     "Attempts",
     "Blocking",
     "BytesSource",
@@ -51,8 +67,11 @@ __all__ = [
     "Flow",
     "ListBudget",
     "Parallel",
+    "Part",
+    "Peer",
     "Progress",
     "Reply",
+    "Reserve",
     "Retry",
     "RetryPolicy",
     "Sleep",
@@ -60,6 +79,7 @@ __all__ = [
     "Stream",
     "Take",
     "Until",
+    "at",
     "blocking",
     "call",
     "discard",
@@ -67,5 +87,7 @@ __all__ = [
     "iterator_of",
     "parallel",
     "pause",
+    "reserve",
     "take",
+    "verified",
 ]

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JSON_LIMIT",
+    "At",
     "Blocking",
     "Call",
     "CallOptions",
@@ -68,12 +69,15 @@ __all__ = [
     "Effect",
     "Flow",
     "Parallel",
+    "Peer",
     "Reply",
+    "Reserve",
     "Sleep",
     "Stream",
     "Subject",
     "Take",
     "Until",
+    "at",
     "blocking",
     "call",
     "discard",
@@ -81,6 +85,7 @@ __all__ = [
     "iterator_of",
     "parallel",
     "pause",
+    "reserve",
     "take",
 ]
 
@@ -277,12 +282,52 @@ class Reply:
 _NOT_JSON = object()
 
 
+class Peer(Protocol):
+    """The runner of a connection, on which flows of another connection run parts of their work.
+
+    Attributes:
+        asynchronous: whether `run` returns an awaitable; flows can use peers of one kind only.
+    """
+
+    asynchronous: bool
+
+    def run(self, flow: Flow[Any]) -> Any:
+        """Run a flow on this connection, and return its result, or an awaitable of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Run a flow on another connection; the result is the flow's."""
+
+    peer: Peer
+    flow: Flow[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Wait until each of the peers has a free connection for a transfer, and reserve them together.
+
+    A peer that occurs twice needs two connections. The result is a function that releases them, or
+    None if the limit of a peer is lower than that.
+    """
+
+    peers: Sequence[Peer]
+
+
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Run flows concurrently, at most `limit` at a time; the result is their results in order."""
+    """Run flows concurrently, at most `limit` at a time; the result is their results in order.
+
+    Attributes:
+        flows: the flows.
+        limit: how many flows run at a time.
+        stop: called once if a flow fails, or the wait for the flows is interrupted, before the
+            other flows have ended. In a sync client nothing else ends them early.
+    """
 
     flows: Iterable[Flow[Any]]
     limit: int
+    stop: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +376,9 @@ class Take:
     iterator: Iterator[Any] | AsyncIterator[Any]
 
 
-Effect: TypeAlias = Call | Parallel | Blocking | Until | Sleep | Drain | Discard | Take
+Effect: TypeAlias = (
+    Call | Parallel | Blocking | Until | Sleep | Drain | Discard | Take | At | Reserve
+)
 Flow: TypeAlias = Generator[Effect, Any, T]
 
 
@@ -348,13 +395,36 @@ def call(method: str, path: str, **options: Unpack[CallOptions]) -> Flow[Reply]:
 
 
 @needs_yield_from
-def parallel(flows: Iterable[Flow[T]], *, limit: int = 8) -> Flow[list[T]]:
+def parallel(
+    flows: Iterable[Flow[T]], *, limit: int = 8, stop: Callable[[], object] | None = None
+) -> Flow[list[T]]:
     """Run flows concurrently, at most `limit` at a time, and return their results in order.
 
-    If a flow fails, the others are stopped and its error is raised.
+    If a flow fails, the others are stopped and its error is raised; see `Parallel.stop`.
     """
-    results: list[T] = yield Parallel(flows, limit)
+    results: list[T] = yield Parallel(flows, limit, stop)
     return results
+
+
+@needs_yield_from
+def at(peer: Peer, flow: Flow[T]) -> Flow[T]:
+    """Run a flow on another connection, and return its result.
+
+    The errors of the flow show the secrets of neither connection.
+    """
+    result: T = yield At(peer, flow)
+    return result
+
+
+@needs_yield_from
+def reserve(*peers: Peer) -> Flow[Callable[[], None] | None]:
+    """Wait until each of the peers has a free connection for a transfer; see `Reserve`.
+
+    A transfer from one registry to another occupies a connection of each. Because it reserves both
+    at once, transfers never wait for each other's connections.
+    """
+    release: Callable[[], None] | None = yield Reserve(peers)
+    return release
 
 
 @needs_yield_from

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeAlias
+from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["BLOCK", "BytesSource", "FileSource", "Progress", "Source"]
+__all__ = [
+    "BLOCK",
+    "AsyncSource",
+    "BytesSource",
+    "FileSource",
+    "Part",
+    "Progress",
+    "Source",
+]
 
 Progress: TypeAlias = Callable[[int, int | None], object]
 
 BLOCK = 1 << 20  # bytes; read, hashed and sent at a time
 
 
+@runtime_checkable
 class Source(Protocol):
-    """A request body that can be opened more than once."""
+    """A request body that can be opened more than once.
+
+    `upload_blob` of a driver accepts sources. A driver that does not know them can iterate over
+    them once, as over any iterable of bytes: the sources of Dockhand have `__iter__`, and those of
+    async clients `__aiter__` instead.
+    """
 
     @property
     def size(self) -> int:
@@ -27,6 +42,54 @@ class Source(Protocol):
 
     def skip(self, count: int) -> Source:
         """The same body without its first `count` bytes."""
+
+
+@runtime_checkable
+class AsyncSource(Source, Protocol):
+    """A source for async clients, which read it with `aopen` instead of `open`."""
+
+    def aopen(self) -> AsyncGenerator[bytes, None]:
+        """Iterate over the bytes from the start, in blocks."""
+
+
+class Part:
+    """The first bytes of a source, as an unread body for `drain`.
+
+    Args:
+        source: the source.
+        length: number of bytes; less, if the source has fewer.
+    """
+
+    def __init__(self, source: Source, length: int) -> None:
+        self._source = source
+        self.length = min(length, source.size)
+
+    def iterate(self) -> Generator[bytes, None, None]:
+        """Iterate over the blocks."""
+        left = self.length
+        blocks = self._source.open()
+        try:
+            while left and (block := next(blocks, None)) is not None:
+                yield block[:left]
+                left -= min(left, len(block))
+        finally:
+            if isinstance(blocks, Generator):
+                blocks.close()
+
+    async def aiterate(self) -> AsyncGenerator[bytes, None]:
+        """Iterate over the blocks of an async source."""
+        assert isinstance(self._source, AsyncSource)
+        left = self.length
+        async with aclosing(self._source.aopen()) as blocks:
+            while left and (block := await anext(blocks, None)) is not None:
+                yield block[:left]
+                left -= min(left, len(block))
+
+    def close(self) -> None:
+        """Nothing is open outside of an iteration."""
+
+    async def aclose(self) -> None:
+        """Nothing is open outside of an iteration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +111,9 @@ class BytesSource:
     def skip(self, count: int) -> BytesSource:
         """The same body without its first `count` bytes."""
         return BytesSource(self.data[count:])
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.open()
 
 
 class FileSource:
@@ -86,6 +152,9 @@ class FileSource:
                 yield from self._blocks(file)
         else:
             yield from self._blocks(self._file)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.open()
 
     def _blocks(self, file: io.FileIO | BinaryIO) -> Iterator[bytes]:
         file.seek(self._start)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import TypeAlias, cast
 
 import httpx
 
 from dockhand_core.errors import ConnectionFailed, ResponseInvalid, ResponseTooLarge, Timeout
-from dockhand_core.flow import JSON_LIMIT, BytesSource, Call, Progress, Reply, Source
+from dockhand_core.flow import (
+    JSON_LIMIT,
+    AsyncSource,
+    BytesSource,
+    Call,
+    Progress,
+    Reply,
+    Source,
+)
 from dockhand_core.http.urls import one_line, redacted_url
 from dockhand_core.lazy import asyncio
 
@@ -55,18 +63,31 @@ class UploadBody(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         done = 0
-        blocks = self._source.open()
-        in_memory = isinstance(self._source, BytesSource)
         try:
-            while block := (
-                next(blocks, None) if in_memory else await asyncio.to_thread(next, blocks, None)
-            ):
-                yield block
-                done += len(block)
-                self._report(done)
+            async with aclosing(_ablocks(self._source)) as blocks:
+                async for block in blocks:
+                    yield block
+                    done += len(block)
+                    self._report(done)
         except Exception as error:
             self.error = error
             raise
+
+
+async def _ablocks(source: Source) -> AsyncGenerator[bytes, None]:
+    """Iterate over the blocks of a source in an event loop."""
+    if isinstance(source, AsyncSource):
+        async with aclosing(source.aopen()) as received:
+            async for block in received:
+                yield block
+        return
+    blocks = source.open()
+    if isinstance(source, BytesSource):
+        for block in blocks:
+            yield block
+        return
+    while block := await asyncio.to_thread(next, blocks, b""):
+        yield block
 
 
 class ReplyStream:

@@ -145,14 +145,18 @@ class FlowQueue:
 
     Args:
         flows: the flows.
+        stop: called once when a flow has failed, or None.
 
     Attributes:
         results: the results of the flows that have ended, by position.
         error: the exception of the first flow that failed, or None.
     """
 
-    def __init__(self, flows: Iterable[Flow[Any]]) -> None:
+    def __init__(
+        self, flows: Iterable[Flow[Any]], stop: Callable[[], object] | None = None
+    ) -> None:
         self._flows = enumerate(flows)
+        self._stop = stop
         self._lock = threading.Lock()
         self.results: dict[int, Any] = {}
         self.error: BaseException | None = None
@@ -164,6 +168,13 @@ class FlowQueue:
             if item is None:
                 return
             yield item
+
+    def failed(self, error: BaseException) -> None:
+        """Record an error, which ends the queue."""
+        with self._lock:
+            first, self.error = self.error is None, self.error or error
+        if first and self._stop is not None:
+            self._stop()
 
     def outcome(self) -> list[Any]:
         """Return the results in the order of the flows, or raise the error."""

@@ -21,12 +21,14 @@ from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ConnectionFailed, DockhandError
 from dockhand_core.flow import (
     BLOCK,
+    At,
     Blocking,
     Call,
     Discard,
     Drain,
     Flow,
     Parallel,
+    Reserve,
     Sleep,
     Take,
     Until,
@@ -34,6 +36,14 @@ from dockhand_core.flow import (
 from dockhand_core.http.closing import CloseErrors, closers, wrapped_logger
 from dockhand_core.http.exchange import Receive, RegistryEndpoint, Send
 from dockhand_core.http.flow_loop import FlowQueue, NotAnEffect, run_async, run_sync
+from dockhand_core.http.lanes import (
+    MAX_CONNECTIONS,
+    AsyncLanes,
+    Lanes,
+    new_condition,
+    reserve,
+    reserve_async,
+)
 from dockhand_core.lazy import asyncio, futures
 
 __all__ = ["AsyncRunner", "SyncRunner", "run_async", "run_sync"]
@@ -48,6 +58,7 @@ _inherited: list[Any] = []
 
 def _after_fork() -> None:
     """Make the runners of a forked child open their own sockets and use new locks."""
+    new_condition()
     for runner in list(_alive):
         runner.after_fork()
 
@@ -63,11 +74,18 @@ class SyncRunner:
         endpoint: the registry's endpoint, which exchanges calls for replies.
         transport: makes the transport; called when the first request is sent, and again after a
             reset or a fork.
+        connections: the limit on connections, for transfers between two registries.
     """
 
+    asynchronous = False
+
     def __init__(
-        self, endpoint: RegistryEndpoint, transport: Callable[[], httpx.BaseTransport]
+        self,
+        endpoint: RegistryEndpoint,
+        transport: Callable[[], httpx.BaseTransport],
+        connections: int = MAX_CONNECTIONS,
     ) -> None:
+        self.lanes = Lanes(connections)
         self.endpoint = endpoint
         self._make = transport
         self._lock = threading.Lock()
@@ -85,6 +103,8 @@ class SyncRunner:
             Drain: self._drain,
             Take: lambda e: next(e.iterator, None),
             Parallel: self._parallel,
+            At: lambda e: e.peer.run(e.flow),
+            Reserve: lambda e: reserve([peer.lanes for peer in e.peers]),
         }
 
     def run(self, flow: Flow[T]) -> T:
@@ -117,6 +137,7 @@ class SyncRunner:
         """Drop the transports of the parent process without closing their sockets."""
         self._lock = threading.Lock()
         self.endpoint.limits.after_fork()
+        self.lanes = Lanes(self.lanes.count)
         _inherited.append(self._transport)
         self._transport = None
 
@@ -172,14 +193,14 @@ class SyncRunner:
                 effect.sink(block)
 
     def _parallel(self, effect: Parallel) -> list[Any]:
-        work = FlowQueue(effect.flows)
+        work = FlowQueue(effect.flows, effect.stop)
 
         def worker() -> None:
             try:
                 for position, flow in work:
                     work.results[position] = self.run(flow)
             except BaseException as error:
-                work.error = work.error or error
+                work.failed(error)
 
         with futures.ThreadPoolExecutor(effect.limit, thread_name_prefix="dockhand") as pool:
             try:
@@ -188,8 +209,7 @@ class SyncRunner:
                 ]:
                     future.result()
             except BaseException as error:  # such as KeyboardInterrupt
-                # `work.error` stops the workers.
-                work.error = work.error or error
+                work.failed(error)  # stops the workers
                 raise
         return work.outcome()
 
@@ -201,11 +221,18 @@ class AsyncRunner:
         endpoint: the registry's endpoint, which exchanges calls for replies.
         transport: makes a transport; called once for each event loop, and again after a reset or a
             fork.
+        connections: the limit on connections, for transfers between two registries.
     """
 
+    asynchronous = True
+
     def __init__(
-        self, endpoint: RegistryEndpoint, transport: Callable[[], httpx.AsyncBaseTransport]
+        self,
+        endpoint: RegistryEndpoint,
+        transport: Callable[[], httpx.AsyncBaseTransport],
+        connections: int = MAX_CONNECTIONS,
     ) -> None:
+        self.lanes = AsyncLanes(connections)
         self.endpoint = endpoint
         self._make = transport
         self._closed = False
@@ -226,6 +253,8 @@ class AsyncRunner:
             Drain: self._drain,
             Take: self._take,
             Parallel: self._parallel,
+            At: lambda e: e.peer.run(e.flow),
+            Reserve: lambda e: reserve_async([peer.lanes for peer in e.peers]),
         }
 
     async def run(self, flow: Flow[T]) -> T:

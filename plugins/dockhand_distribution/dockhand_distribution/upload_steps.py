@@ -207,10 +207,6 @@ class UploadSteps(DistributionBase):
                 raise failure
             yield from attempts.wait_after(failure)
 
-    def _exists_for_push(self, repository: str, digest: Digest) -> Flow[bool]:
-        """Whether the repository already has a blob, so that its push can be skipped."""
-        return (yield from self.blob_exists(repository, digest))
-
     def _worth_resuming(self, error: Exception, *, resumed: bool) -> bool:
         """Whether a failed upload may succeed if it is resumed or begun again.
 
@@ -228,7 +224,7 @@ class UploadSteps(DistributionBase):
     def _exists_after(self, failure: Exception, repository: str, digest: Digest) -> Flow[bool]:
         """Whether a blob exists after a failed upload; if that cannot be asked, raise `failure`."""
         try:
-            return (yield from self._exists_for_push(repository, digest))
+            return (yield from self.blob_exists_for_push(repository, digest))
         except DockhandError:
             raise failure from None
 

@@ -22,14 +22,18 @@ from dockhand_core.errors import (
 )
 from dockhand_core.flow import (
     BLOCK,
+    AsyncSource,
     BytesSource,
     FileSource,
     Flow,
+    Part,
     Progress,
     Source,
     blocking,
+    drain,
     iterator_of,
     take,
+    verified,
 )
 from dockhand_core.models import (
     Digest,
@@ -69,25 +73,56 @@ class Uploads(UploadSteps):
         """Upload a blob, unless the repository already has it.
 
         Data that can be read twice (bytes, a path, a seekable file) is hashed first, so that its
-        digest can be looked up. Other data is looked up only if `digest` is given.
+        digest can be looked up. A `Source` whose digest is given is hashed while it is sent. Other
+        data is looked up only if `digest` is given.
         """
         check_repository(repository)
         known = Digest(digest) if digest is not None else None
+        if isinstance(data, Source) and known is not None:
+            if (yield from self.blob_exists_for_push(repository, known)):
+                return self.pushed(repository, "blob", known, uploaded=False)
+            return (yield from self.send_blob(repository, data, digest=known, progress=progress))
         source = yield from blocking(_source_of, data)
         if source is None:
             return (yield from self._upload_stream(repository, data, known, progress))
         actual = yield from blocking(_digest_of, source, known.algorithm if known else "sha256")
         if known is not None:
             check_digest(known, actual, f"repository {repository}: the data")
-        if (yield from self._exists_for_push(repository, actual)):
+        if (yield from self.blob_exists_for_push(repository, actual)):
             return self.pushed(repository, "blob", actual, uploaded=False)
         return (yield from self._upload_source(repository, source, actual, progress))
 
+    def send_blob(
+        self,
+        repository: str,
+        source: Source,
+        *,
+        digest: str,
+        upload: Upload | None = None,
+        progress: Progress | None = None,
+    ) -> Flow[PushResult]:
+        """Upload a source in one request, and verify its bytes while they are sent.
+
+        The last bytes are sent after the check, so the registry never stores wrong ones.
+        """
+        check_repository(repository)
+        known = Digest(digest)
+        subject = f"repository {repository}: the data"
+        if isinstance(source, BytesSource):
+            check_digest(known, Digest.of(source.data, known.algorithm), subject)
+        else:
+            source = verified(source, known, subject)
+        return (yield from self._upload_source(repository, source, known, progress, upload))
+
     def _upload_source(
-        self, repository: str, source: Source, digest: Digest, progress: Progress | None
+        self,
+        repository: str,
+        source: Source,
+        digest: Digest,
+        progress: Progress | None,
+        upload: Upload | None = None,
     ) -> Flow[PushResult]:
         """Upload a source in one request; after a failure, resume the upload or begin a new one."""
-        upload: Upload | None = None
         resumed = False
         attempts = self.retry.attempts()
         try:
@@ -104,7 +139,7 @@ class Uploads(UploadSteps):
                     if not left:
                         return (yield from self.finish_upload(upload, digest))
                     size = max(self._largest_body or self.chunk_size, upload.min_chunk)
-                    chunk = yield from blocking(_chunk, source, upload.offset, size)
+                    chunk = yield from _chunk(source, upload.offset, size)
                     upload = yield from self._send_chunk(upload, chunk, attempts)
                     if progress is not None:
                         progress(upload.offset, source.size)
@@ -148,7 +183,9 @@ class Uploads(UploadSteps):
         blob is then sent with a PUT, and from then on no blob is sent in a POST. The same holds for
         a registry that refuses the POST.
         """
-        if self._single_post is False or source.size > SINGLE_POST:
+        # A source that is received meanwhile is not offered to a registry that may drop it.
+        offered = self._single_post or (self._single_post is None and not _is_stream(source))
+        if not offered or source.size > SINGLE_POST:
             return (yield from self.start_upload(repository))
         # Not repeatable: after a lost reply, the blob is looked up before it is sent again.
         try:
@@ -214,7 +251,7 @@ class Uploads(UploadSteps):
         progress: Progress | None,
     ) -> Flow[PushResult]:
         """Upload data that can be read only once, in chunks that are buffered for retries."""
-        if digest is not None and (yield from self._exists_for_push(repository, digest)):
+        if digest is not None and (yield from self.blob_exists_for_push(repository, digest)):
             return self.pushed(repository, "blob", digest, uploaded=False)
         upload = BufferedUpload(self, repository, digest.algorithm if digest else "sha256")
         iterator = iterator_of(_blocks_of(data))
@@ -243,6 +280,8 @@ def _source_of(data: Any) -> Source | None:
         return BytesSource(bytes(data))
     if isinstance(data, str | Path):
         return FileSource(Path(data))
+    if isinstance(data, Source):
+        return None if isinstance(data, AsyncSource) else data
     if isinstance(data, io.TextIOBase):
         raise TypeError("a blob is bytes: open the file in binary mode")
     if hasattr(data, "read") and hasattr(data, "seekable") and data.seekable():
@@ -265,11 +304,22 @@ def _digest_of(source: Source, algorithm: str) -> Digest:
     return Digest.of_hash(algorithm, hasher)
 
 
-def _chunk(source: Source, offset: int, size: int) -> bytes:
+def _chunk(source: Source, offset: int, size: int) -> Flow[bytes]:
     """Read at most `size` bytes of a source, from an offset on."""
+    part = Part(source.skip(offset), size)
     chunk = bytearray()
-    for block in source.skip(offset).open():
-        chunk += block[: size - len(chunk)]
-        if len(chunk) == size:
-            break
+    if isinstance(source, AsyncSource):
+        yield from drain(part, chunk.extend)
+    else:
+        yield from blocking(_extend, chunk, part)
     return bytes(chunk)
+
+
+def _extend(chunk: bytearray, part: Part) -> None:
+    for block in part.iterate():
+        chunk += block
+
+
+def _is_stream(source: Source) -> bool:
+    """Whether the bytes of a source are received while they are sent."""
+    return not isinstance(source, BytesSource | FileSource)

@@ -108,13 +108,13 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
             yield from self.blob_size(repository, limit.digest)
         return (yield from super()._request_blob(repository, limit, offset, ranged=ranged))
 
-    def _exists_for_push(self, repository: str, digest: Digest) -> Flow[bool]:
+    def blob_exists_for_push(self, repository: str, digest: str | Descriptor) -> Flow[bool]:
         """Whether zot has a blob, so that its push can be skipped.
 
         A HEAD is sent, because its side effect helps here: if another repository has the blob, zot
         links it into this one.
         """
-        return (yield from exists(self._head_blob(repository, digest)))
+        return (yield from exists(self._head_blob(repository, digest_of(digest))))
 
     def upload_chunk(self, upload: Upload, data: bytes) -> Flow[Upload]:
         """Append bytes to an upload with PATCH.
