@@ -9,11 +9,12 @@ one connection and end by themselves.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
+
+from dockhand_core.lazy import asyncio
 
 __all__ = [
     "MAX_CONNECTIONS",
