@@ -46,6 +46,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "delete_blob": {},
     "delete_tag": {},
     "referrers": {"artifact_type": None},
+    "put_index": {"annotations": None, "media_type": None},
 }
 # The required parameters that callers may pass by position.
 REQUIRED = {
@@ -62,6 +63,7 @@ REQUIRED = {
     "mount_blob": ["repository", "digest", "source"],
     "delete_tag": ["repository", "tag"],
     "referrers": ["repository", "digest"],
+    "put_index": ["repository", "reference", "sources"],
 }
 NOT_AWAITED = {"repositories", "tags", "open_blob", "blob_writer", "walk"}
 
@@ -150,10 +152,10 @@ def test_clients_and_managers_are_context_managers(kind: type) -> None:
 
 def test_both_managers_have_the_same_methods() -> None:
     sync, async_ = methods(Dockhand), methods(AsyncDockhand)
-    assert list(sync) == list(async_) == ["close", "connection", "disconnect"]
+    assert list(sync) == list(async_) == ["close", "connection", "disconnect", "locate"]
     for name, method in sync.items():
         assert parameters(method) == parameters(async_[name])
-        assert inspect.iscoroutinefunction(async_[name]) == (name != "connection")
+        assert inspect.iscoroutinefunction(async_[name]) == (name not in {"connection", "locate"})
     connect, twin = dockhand_core.connect, dockhand_core.async_connect
     assert parameters(connect) == parameters(twin)
     assert not inspect.iscoroutinefunction(twin)
