@@ -16,7 +16,7 @@ from http_cassettes import RECORDING, REPLAY_URL, BlockingAsyncClient, cassette
 from registries import HTPASSWD, crane_registry, distribution, embedded, zot
 
 from dockhand_core import RegistryClient, connect
-from dockhand_core.http.transports import ASYNC_TRANSPORTS
+from dockhand_core.http.transports import ASYNC_TRANSPORTS, SYNC_TRANSPORTS
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _modes(target: Target) -> list[str]:
-    """Return the clients to test: sync and async; for a live server, each async transport."""
+    """Return the clients to test: sync and async; for a live server, each transport."""
     if RECORDING:
         return ["sync"]
     if target.kind == "live" and not target.tokens:
-        return ["sync", *(f"async-{name}" for name in ASYNC_TRANSPORTS)]
+        sync = [f"sync-{name}" for name in SYNC_TRANSPORTS]
+        return sync + [f"async-{name}" for name in ASYNC_TRANSPORTS]
     return ["sync", "async"]
 
 
@@ -208,10 +209,11 @@ def open_client(target: Target, mode: str, place: str, **settings: Any) -> Any:
     settings.setdefault("driver", target.driver)
     if target.kind == "cassette":
         settings |= {"transport": "httpx", "retries": 0}
-    if mode == "sync":
+    kind, _, transport = mode.partition("-")
+    if transport:
+        settings["transport"] = transport
+    if kind == "sync":
         return connect(place, **settings)
-    if "-" in mode:
-        settings["transport"] = mode.partition("-")[2]
     return BlockingAsyncClient(place, **settings)
 
 

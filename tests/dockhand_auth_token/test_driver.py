@@ -32,6 +32,7 @@ from dockhand_core import (
 
 QUIET = {"driver": "null"}
 ALICE = {"driver": "token", "username": "alice", "password": "s3cret"}
+MODES = ["sync-h11", "sync-httpx", "async-aiohttp", "async-httpx"]
 Reply = tuple[int, dict[str, str], bytes]
 
 
@@ -454,12 +455,12 @@ def named_client(mode: str, site: Site, **settings: Any) -> Any:
     """Make a client of the site under the name registry.test."""
     url = f"http://registry.test:{site.server_port}"
     settings = {"auth": ALICE, "logging": QUIET, "retries": 0, "timeout": 5.0, **settings}
-    if mode == "sync":
-        return connect(url, **settings)
-    return BlockingAsyncClient(url, transport=mode, **settings)
+    kind, transport = mode.split("-")
+    made = connect if kind == "sync" else BlockingAsyncClient
+    return made(url, transport=transport, **settings)
 
 
-@pytest.mark.parametrize("mode", ["sync", "aiohttp", "httpx"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_realm_that_resolves_to_a_private_address_is_refused(
     site: Site, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -484,7 +485,7 @@ def test_a_realm_that_resolves_to_a_private_address_is_refused(
         assert list(registry.tags("a/b")) == ["v1"]
 
 
-@pytest.mark.parametrize("mode", ["sync", "aiohttp", "httpx"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_realm_behind_a_proxy_is_not_looked_up(
     site: Site, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

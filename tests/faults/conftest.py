@@ -11,16 +11,17 @@ from scripted_server import ScriptedServer, scripted_server
 
 from dockhand_core import RegistryClient, async_connect, connect
 from dockhand_core.flow import RetryPolicy
-from dockhand_core.http.transports import ASYNC_TRANSPORTS
+from dockhand_core.http.transports import ASYNC_TRANSPORTS, SYNC_TRANSPORTS
 
-MODES = ["sync", *(f"async-{name}" for name in ASYNC_TRANSPORTS)]
+MODES = [f"sync-{name}" for name in SYNC_TRANSPORTS]
+MODES += [f"async-{name}" for name in ASYNC_TRANSPORTS]
 
 
 @pytest.fixture(params=MODES)
 def make_client(request: pytest.FixtureRequest) -> Iterator[Callable[..., RegistryClient]]:
     """Provide a function that makes a client from a URL and settings.
 
-    The client is sync, or async on one of the transports. It retries almost without delay, and is
+    The client is sync or async, on one of the transports. It retries almost without delay, and is
     closed after the test.
     """
     loop = BlockingLoop()
@@ -29,10 +30,10 @@ def make_client(request: pytest.FixtureRequest) -> Iterator[Callable[..., Regist
     def make(url: str, **settings: Any) -> RegistryClient:
         settings = {"logging": {"driver": "null"}, "timeout": 10.0, **settings}
         inner: Any
-        if request.param == "sync":
-            client = inner = connect(url, **settings)
+        kind, transport = request.param.split("-")
+        if kind == "sync":
+            client = inner = connect(url, transport=transport, **settings)
         else:
-            transport = request.param.removeprefix("async-")
             inner = async_connect(url, transport=transport, **settings)
             client = as_blocking(loop, inner)
         retry = RetryPolicy(retries=settings.get("retries", 3), base=0.001, cap=1.0)

@@ -51,7 +51,7 @@ def url(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         yield found
 
 
-@pytest.fixture(params=["sync", "async", "async-httpx"])
+@pytest.fixture(params=["sync", "sync-httpx", "async", "async-httpx"])
 def make_client(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
     """Provide a function that makes sync or async clients, which are closed after the test."""
     loop = BlockingLoop()
@@ -59,11 +59,12 @@ def make_client(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
 
     def make(url: str, **settings: Any) -> RegistryClient:
         settings.setdefault("logging", {"driver": "null"})
-        if request.param == "sync":
+        kind, _, transport = request.param.partition("-")
+        settings["transport"] = transport or None
+        if kind == "sync":
             client: Any = connect(url, **settings)
         else:
-            transport = {"async-httpx": "httpx"}.get(request.param)
-            client = as_blocking(loop, async_connect(url, transport=transport, **settings))
+            client = as_blocking(loop, async_connect(url, **settings))
         clients.append(client)
         found: RegistryClient = client
         return found

@@ -39,7 +39,7 @@ __all__ = [
     "environment_proxy",
 ]
 
-SYNC_TRANSPORTS = ("httpx",)
+SYNC_TRANSPORTS = ("httpx", "h11")
 """Names of transports that `build_transport` accepts; the first is the default."""
 
 ASYNC_TRANSPORTS = ("aiohttp", "httpx")
@@ -56,10 +56,15 @@ def build_transport(options: TransportOptions) -> BaseTransport:
         ConfigError: there is no sync transport of that name, a certificate or key file cannot be
             read, or the proxy is not valid.
     """
+    name = _choose(options.name, SYNC_TRANSPORTS, "blocking")
+    routes = Routes(options)
+    if name == "h11":
+        from dockhand_core.http.transports.h11 import H11Transport
+
+        return H11Transport(routes, options.max_connections)
     from dockhand_core.http.transports.httpx import HttpxTransport
 
-    _choose(options.name, SYNC_TRANSPORTS, "blocking")
-    return HttpxTransport(Routes(options), options.max_connections)
+    return HttpxTransport(routes, options.max_connections)
 
 
 def build_async_transport(options: TransportOptions) -> AsyncBaseTransport:

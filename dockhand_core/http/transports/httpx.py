@@ -8,40 +8,32 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, cast
 
-import h11
 import httpcore
 import httpx
 
-from dockhand_core.http.addresses import AddressRule, parse_address, refusals
+from dockhand_core.http.addresses import AddressRule, refusals
 from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
+from dockhand_core.http.transports.pooled import (
+    Backend,
+    PooledTransport,
+    as_httpx_errors,
+    checked_addresses,
+)
 from dockhand_core.http.transports.routes import Route, Routes
 from dockhand_core.http.transports.slots import (
     AsyncSlots,
     Holder,
     KeptConnections,
     OpenReply,
-    Slots,
 )
 from dockhand_core.lazy import asyncio
 
 __all__ = ["AsyncHttpxTransport", "HttpxTransport"]
-
-
-@contextmanager
-def _as_httpx_errors() -> Iterator[None]:
-    """Convert errors of h11 and ssl, which httpx 0.28 does not convert, to httpx errors."""
-    try:
-        yield
-    except h11.LocalProtocolError as error:
-        raise httpx.LocalProtocolError(str(error)) from error
-    except ssl.SSLError as error:
-        raise httpx.ReadError(str(error)) from error
 
 
 def _pool_options(route: Route, plain: ssl.SSLContext) -> dict[str, Any]:
@@ -68,35 +60,6 @@ def _pool_options(route: Route, plain: ssl.SSLContext) -> dict[str, Any]:
 # --- sync ----------------------------------------------------------------------------------------
 
 
-class _Backend(httpcore.SyncBackend):
-    """Connects to the addresses that the rule allows; without a rule, to all."""
-
-    def __init__(self, rule: AddressRule | None) -> None:
-        self._rule = rule
-
-    def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> Any:
-        try:
-            if self._rule is None:
-                return super().connect_tcp(host, port, *args, **options)
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a label that is too long
-            raise httpcore.ConnectError(str(error)) from error
-        failed: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in _checked(self._rule, host, found):
-            try:
-                return super().connect_tcp(address, port, *args, **options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failed = error
-        raise failed
-
-
-def _checked(rule: AddressRule, host: str, found: Iterable[Any]) -> list[str]:
-    """The addresses in the result of `getaddrinfo`, all of which the rule allows."""
-    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
-    rule.check(host, [parse_address(each) for each in addresses])
-    return addresses
-
-
 class _Connection(httpx.HTTPTransport):
     """A transport of httpx with one connection, for one request at a time.
 
@@ -107,11 +70,11 @@ class _Connection(httpx.HTTPTransport):
     def __init__(self, route: Route, plain: ssl.SSLContext) -> None:
         super().__init__(verify=route.context)
         self._pool = httpcore.ConnectionPool(
-            network_backend=_Backend(route.rule), **_pool_options(route, plain)
+            network_backend=Backend(route.rule), **_pool_options(route, plain)
         )
 
 
-class HttpxTransport(httpx.BaseTransport):
+class HttpxTransport(PooledTransport[_Connection]):
     """A transport for threads; every failure raises an `httpx.TransportError`.
 
     Args:
@@ -120,108 +83,7 @@ class HttpxTransport(httpx.BaseTransport):
     """
 
     def __init__(self, routes: Routes, limit: int) -> None:
-        self._routes = routes
-        self._slots = Slots(limit)
-        self._kept: KeptConnections[_Connection] = KeptConnections(limit)
-        self._lock = threading.Lock()
-        # The releases of replies that were collected without having been closed.
-        self._abandoned: deque[Callable[[], None]] = deque()
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, and return its response with the body unread."""
-        route = self._routes.choose(request)
-        while self._abandoned:
-            with suppress(IndexError):  # another thread was faster
-                self._abandoned.popleft()()
-        holder = self._slots.take(request.extensions.get("timeout", {}).get("pool"))
-        connection: _Connection | None = None
-        try:
-            connection = self._take(route)
-            with self._slots.working(), _as_httpx_errors(), refusals(route.rule):
-                response = connection.handle_request(request)
-        except BaseException:
-            self._drop(connection, holder)
-            raise
-        stream = cast("httpx.SyncByteStream", response.stream)
-        response.stream = _ReplyBody(
-            stream,
-            self._slots,
-            lambda: self._give_back(connection, route, holder),
-            lambda: self._abandoned.append(lambda: self._drop(connection, holder)),
-        )
-        return response
-
-    def _drop(self, connection: _Connection | None, holder: Holder) -> None:
-        try:
-            if connection is not None:
-                with self._lock:
-                    self._kept.drop(connection)
-                _close(connection)
-        finally:
-            self._slots.release(holder)
-
-    def _take(self, route: Route) -> _Connection:
-        with self._lock:
-            connection, closing = self._kept.take(route)
-            if connection is None:
-                connection = _Connection(route, self._routes.plain)
-                self._kept.use(connection)
-        for each in closing:
-            _close(each)
-        return connection
-
-    def _give_back(self, connection: _Connection, route: Route, holder: Holder) -> None:
-        try:
-            with self._lock:
-                kept = self._kept.keep(connection, route)
-            if not kept:  # the transport was closed meanwhile
-                _close(connection)
-        finally:
-            self._slots.release(holder)
-
-    def close(self) -> None:
-        """Close all connections, those in use too."""
-        with self._lock:
-            closing = self._kept.drop_all()
-        for each in closing:
-            _close(each)
-
-
-def _close(connection: _Connection) -> None:
-    with suppress(OSError, ssl.SSLError, httpcore.NetworkError):  # closed already, or broken
-        connection.close()
-
-
-class _ReplyBody(OpenReply, httpx.SyncByteStream):
-    """A reply's body that gives its connection back when it is closed for the first time."""
-
-    def __init__(
-        self,
-        stream: httpx.SyncByteStream,
-        slots: Slots,
-        give_back: Callable[[], None],
-        abandon: Callable[[], None],
-    ) -> None:
-        super().__init__(abandon)
-        self._stream, self._slots, self._give_back = stream, slots, give_back
-
-    def __iter__(self) -> Iterator[bytes]:
-        with _as_httpx_errors():
-            blocks = iter(self._stream)
-            while True:
-                with self._slots.working():
-                    block = next(blocks, None)
-                if block is None:
-                    return
-                yield block
-
-    def close(self) -> None:
-        if self._close_first():
-            try:
-                with _as_httpx_errors():
-                    self._stream.close()
-            finally:
-                self._give_back()
+        super().__init__(routes, limit, lambda route: _Connection(route, routes.plain))
 
 
 # --- async ---------------------------------------------------------------------------------------
@@ -242,7 +104,7 @@ class _AsyncBackend(httpcore.AnyIOBackend):
         except (OSError, UnicodeError) as error:  # UnicodeError: a label that is too long
             raise httpcore.ConnectError(str(error)) from error
         failed: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in _checked(self._rule, host, found):
+        for address in checked_addresses(self._rule, host, found):
             try:
                 return await super().connect_tcp(address, port, *args, **options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -283,7 +145,7 @@ class AsyncHttpxTransport(httpx.AsyncBaseTransport):
                 self._kept.use(connection)
             for each in closing:
                 await _aclose(each)
-            with self._slots.working(), _as_httpx_errors(), refusals(route.rule):
+            with self._slots.working(), as_httpx_errors(), refusals(route.rule):
                 response = await connection.handle_async_request(request)
         except BaseException:
             await self._drop(connection, holder)
@@ -337,7 +199,7 @@ class _AsyncReplyBody(OpenReply, httpx.AsyncByteStream):
         self._stream, self._slots, self._give_back = stream, slots, give_back
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _as_httpx_errors():
+        with as_httpx_errors():
             blocks = aiter(cast("AsyncIterable[bytes]", self._stream))
             while True:
                 with self._slots.working():
@@ -349,7 +211,7 @@ class _AsyncReplyBody(OpenReply, httpx.AsyncByteStream):
     async def aclose(self) -> None:
         if self._close_first():
             try:
-                with _as_httpx_errors():
+                with as_httpx_errors():
                     await self._stream.aclose()
             finally:
                 await self._give_back()

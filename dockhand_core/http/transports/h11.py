@@ -1,0 +1,353 @@
+"""A transport for sync clients that parses replies with h11 over the network streams of httpcore.
+
+h11 reads heads and chunked bodies; the bytes of other bodies pass it by, in large blocks. So the
+messages that are accepted are the same as with httpx, which uses h11 too.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+import h11
+import httpcore
+import httpx
+
+from dockhand_core.http.transports.pooled import Backend, PooledTransport
+from dockhand_core.http.transports.routes import Route, Routes
+from dockhand_core.http.urls import PORTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["H11Transport"]
+
+_BLOCK = 256 * 1024  # bytes; the most that is received at a time
+_HEAD_BLOCK = 64 * 1024
+_MAX_HEADER_BYTES = 100 * 1024  # the same limit as in httpx
+_JOINED = 64 * 1024  # bytes; a body in memory up to this size is sent together with the head
+
+# RFC 9110, section 5.6.2 and 5.5; and of the request line, the target (RFC 9112, section 3.2)
+_LINES = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [^\0\r\n]*\r\n)*")
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+")
+
+_Headers = list[tuple[bytes, bytes]]
+_FAILURES = (httpcore.NetworkError, httpcore.TimeoutException)
+
+
+class H11Transport(PooledTransport["_Connection"]):
+    """A transport for threads; it behaves as `dockhand_core.http.transports` describes.
+
+    Args:
+        routes: chooses the route of each request.
+        limit: maximum number of requests in progress, and of connections that are open.
+    """
+
+    def __init__(self, routes: Routes, limit: int) -> None:
+        super().__init__(routes, limit, lambda route: _Connection(route, routes.plain))
+
+
+class _Connection:
+    """A connection with one socket at a time, for one request at a time."""
+
+    def __init__(self, route: Route, plain: ssl.SSLContext) -> None:
+        self._route, self._plain = route, plain
+        self._stream: httpcore.NetworkStream | None = None
+        self._read_timeout: float | None = None
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, and return its response with the body unread."""
+        timeouts = request.extensions.get("timeout", {})
+        self._read_timeout = timeouts.get("read")
+        head = self._head(request)
+        # A server may have closed a connection that was not used for a while.
+        if self._stream is not None and self._stream.get_extra_info("is_readable"):
+            self.close()
+        try:
+            if self._stream is None:
+                self._stream = self._connect(timeouts.get("connect"))
+            with suppress(httpcore.WriteError):  # the server may have replied before it closed
+                self._send(self._stream, head, request, timeouts.get("write"))
+            reply, rest, parser = self._receive_head(request.method)
+        except _FAILURES as error:
+            _raise_as_httpx(error)
+        headers = reply.headers.raw_items()
+        keep = reply.http_version == b"1.1" and not _closes(request.headers.raw, headers)
+        body = _Body(self, keep)
+        body.expect(request.method, reply, rest, parser)
+        return httpx.Response(
+            reply.status_code,
+            headers=headers,
+            stream=body,
+            extensions={
+                "http_version": b"HTTP/" + reply.http_version,
+                "reason_phrase": reply.reason,
+            },
+        )
+
+    def close(self) -> None:
+        """Close the socket, even if another thread uses it."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            sock = stream.get_extra_info("socket")
+            with suppress(OSError):
+                # wakes a thread that reads; not the method of SSLSocket, which would break it
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            stream.close()
+
+    # --- requests ----------------------------------------------------------------------------
+
+    def _connect(self, timeout: float | None) -> httpcore.NetworkStream:
+        scheme, host, port = self._route.origin
+        if scheme not in PORTS:
+            raise httpx.UnsupportedProtocol(f"the URL has the scheme {scheme!r}, not http or https")
+        name, number = host.decode("ascii"), port or PORTS[scheme]
+        backend = Backend(self._route.rule)
+        proxy = self._route.proxy
+        if proxy is None:
+            stream = backend.connect_tcp(name, number, timeout=timeout)
+        else:
+            url = proxy.url
+            where = url.raw_host.decode("ascii")
+            stream = backend.connect_tcp(where, url.port or PORTS[url.scheme], timeout=timeout)
+            if url.scheme == "https":
+                stream = _start_tls(stream, self._plain, where, timeout)
+            if scheme == "https":
+                try:
+                    self._open_tunnel(stream, b"%b:%d" % (_bracketed(host), number), timeout)
+                except BaseException:
+                    stream.close()
+                    raise
+        if scheme == "https":
+            stream = _start_tls(stream, self._route.context, name, timeout)
+        return stream
+
+    def _open_tunnel(
+        self, stream: httpcore.NetworkStream, target: bytes, timeout: float | None
+    ) -> None:
+        assert self._route.proxy is not None
+        headers = [(b"Host", target), (b"Accept", b"*/*"), *_proxy_headers(self._route.proxy)]
+        stream.write(_serialized(b"CONNECT", target, headers), timeout)
+        self._stream = stream
+        try:
+            reply, _, _ = self._receive_head("CONNECT")
+        finally:
+            self._stream = None
+        if not 200 <= reply.status_code <= 299:
+            reason = reply.reason.decode("ascii", "ignore")
+            raise httpx.ProxyError(f"{reply.status_code} {reason}".rstrip())
+
+    def _head(self, request: httpx.Request) -> bytes:
+        url, headers = request.url, request.headers.raw
+        target = url.raw_path
+        proxy = self._route.proxy
+        if proxy is not None and url.scheme == "http":
+            target = b"http://%b%b" % (url.netloc, target)
+            headers = _proxy_headers(proxy) + headers
+        if b"content-length" in (names := {name.lower() for name, _ in headers}):
+            headers = [each for each in headers if each[0].lower() != b"transfer-encoding"]
+        if b"host" not in names:
+            raise httpx.LocalProtocolError("Missing mandatory Host: header")
+        return _serialized(request.method.encode("ascii", "replace"), target, headers)
+
+    def _send(
+        self,
+        stream: httpcore.NetworkStream,
+        head: bytes,
+        request: httpx.Request,
+        timeout: float | None,
+    ) -> None:
+        body = request.stream
+        assert isinstance(body, httpx.SyncByteStream)
+        length = request.headers.get("Content-Length")
+        if isinstance(body, httpx.ByteStream):  # bytes in memory
+            data = b"".join(body)
+            if len(data) <= _JOINED and len(data) == int(length or 0):
+                stream.write(head + data, timeout)
+                return
+            body = httpx.ByteStream(data)
+        stream.write(head, timeout)
+        if length is None and "Transfer-Encoding" in request.headers:
+            for block in body:
+                if block:
+                    stream.write(b"%x\r\n%b\r\n" % (len(block), block), timeout)
+            stream.write(b"0\r\n\r\n", timeout)
+            return
+        left = int(length or 0)
+        for block in body:
+            left -= len(block)
+            if left < 0:
+                raise httpx.LocalProtocolError("Too much data for declared Content-Length")
+            # not the block itself: what a partial write leaves would be copied each time
+            stream.write(memoryview(block), timeout)  # type: ignore[arg-type]
+        if left:
+            raise httpx.LocalProtocolError("Too little data for declared Content-Length")
+
+    # --- replies -----------------------------------------------------------------------------
+
+    def _receive_head(self, method: str) -> tuple[h11.Response, bytes, h11.Connection]:
+        """Receive the head of a reply; the bytes after it, and the parser, are for its body."""
+        parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER_BYTES)
+        parser.send(_asked(method))
+        parser.send(h11.EndOfMessage())
+        while True:
+            event = parser.next_event()
+            if isinstance(event, h11.Response):
+                return event, parser.trailing_data[0], parser
+            if event is h11.NEED_DATA:
+                data = self.receive(_HEAD_BLOCK)
+                if not data and parser.their_state is h11.SEND_RESPONSE:
+                    raise httpx.RemoteProtocolError(
+                        "Server disconnected without sending a response."
+                    )
+                parser.receive_data(data)
+
+    def receive(self, count: int) -> bytes:
+        """Receive up to `count` bytes; empty at the end of the connection."""
+        stream = self._stream
+        if stream is None:
+            raise httpcore.ReadError("the connection was closed")
+        return stream.read(count, self._read_timeout)
+
+
+class _Body(httpx.SyncByteStream):
+    """The body of a reply; its connection is used again if the body was read to its end.
+
+    Args:
+        connection: the connection.
+        keep: whether the connection may be used again.
+    """
+
+    def __init__(self, connection: _Connection, keep: bool) -> None:
+        self._connection, self._keep = connection, keep
+        self._left: int | None = 0  # bytes; None up to the end of the connection
+        self._first = b""  # bytes of the body that were received with the head
+        self._parser: h11.Connection | None = None  # of a chunked body
+        self._complete = False
+
+    def expect(self, method: str, reply: h11.Response, rest: bytes, parser: h11.Connection) -> None:
+        """Set the length of the body: RFC 9112, section 6.3, "Message Body Length"."""
+        headers = dict(reply.headers)  # h11 has checked them, and their names are in lower case
+        if method == "HEAD" or reply.status_code in (204, 304):
+            pass
+        elif b"transfer-encoding" in headers:
+            self._parser, self._left = parser, None
+            return
+        elif b"content-length" in headers:
+            self._left = int(headers[b"content-length"])
+        else:
+            self._left, self._keep = None, False
+        if self._left is not None and len(rest) >= self._left:
+            self._keep = self._keep and len(rest) == self._left
+            rest, self._complete = rest[: self._left], not self._left
+        self._first = rest
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._sized() if self._parser is None else self._chunked(self._parser)
+        except _FAILURES as error:
+            _raise_as_httpx(error)
+
+    def _sized(self) -> Iterator[bytes]:
+        received, left = 0, self._left
+        block, self._first = self._first, b""
+        while not self._complete:
+            if not block:
+                wanted = _BLOCK if left is None else min(_BLOCK, left)
+                block = self._connection.receive(wanted)
+                if not block and left is not None:
+                    raise httpx.RemoteProtocolError(
+                        "peer closed connection without sending complete message body "
+                        f"(received {received} bytes, expected {received + left})"
+                    )
+                self._complete = not block
+            if left is not None:
+                left -= len(block)
+                self._complete = not left
+            received += len(block)
+            if block:
+                yield block
+            block = b""
+
+    def _chunked(self, parser: h11.Connection) -> Iterator[bytes]:
+        while not self._complete:
+            event = parser.next_event()
+            if event is h11.NEED_DATA:
+                parser.receive_data(self._connection.receive(_BLOCK))
+            elif isinstance(event, h11.Data):
+                yield bytes(event.data)
+            else:
+                self._complete = True
+                self._keep = self._keep and not parser.trailing_data[0]
+
+    def close(self) -> None:
+        if not (self._complete and self._keep):
+            self._connection.close()
+
+
+def _start_tls(
+    stream: httpcore.NetworkStream, context: ssl.SSLContext, host: str, timeout: float | None
+) -> httpcore.NetworkStream:
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        return stream.start_tls(context, host, timeout)
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _serialized(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The head of a request.
+
+    Raises:
+        httpx.LocalProtocolError: HTTP does not allow a character in it. The message does not show
+            the value, which may be a secret.
+    """
+    line = b"%b %b" % (method, target)
+    lines = b"".join([b"%b: %b\r\n" % each for each in headers])
+    if not _REQUEST_LINE.fullmatch(line):
+        raise httpx.LocalProtocolError("Illegal method or target of a request")
+    if not _LINES.fullmatch(lines):
+        raise httpx.LocalProtocolError("Illegal header name or value of a request")
+    return b"%b HTTP/1.1\r\n%b\r\n" % (line, lines)
+
+
+@functools.lru_cache(maxsize=16)
+def _asked(method: str) -> h11.Request:
+    """A request that tells h11 the method, which decides whether the reply has a body.
+
+    The request that is sent is made by `_serialized`, which is several times faster.
+    """
+    return h11.Request(method=method, target="/", headers=[("Host", "-")])
+
+
+def _proxy_headers(proxy: httpx.Proxy) -> _Headers:
+    headers = list(proxy.headers.raw)
+    if proxy.raw_auth is not None:
+        secret = base64.b64encode(b":".join(proxy.raw_auth))
+        headers.append((b"Proxy-Authorization", b"Basic " + secret))
+    return headers
+
+
+def _bracketed(host: bytes) -> bytes:
+    return b"[%b]" % host if b":" in host else host
+
+
+def _closes(*headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request's or a reply's headers ask to close the connection."""
+    return any(
+        name.lower() == b"connection" and b"close" in value.lower()
+        for each in headers
+        for name, value in each
+    )
+
+
+def _raise_as_httpx(error: Exception) -> NoReturn:
+    """Raise the httpx exception that has the same name as an exception of httpcore."""
+    raise getattr(httpx, type(error).__name__)(str(error)) from error
