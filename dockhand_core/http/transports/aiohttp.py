@@ -21,6 +21,7 @@ from aiohttp.abc import AbstractStreamWriter, ResolveResult
 from aiohttp.http_exceptions import HttpProcessingError
 
 from dockhand_core.http.addresses import AddressRule, parse_address, refusals
+from dockhand_core.http.transports.bulk_body import BulkBody, bulk_rest
 from dockhand_core.http.transports.options import KEEPALIVE_SECONDS
 from dockhand_core.http.transports.routes import Routes
 from dockhand_core.http.transports.slots import AsyncSlots, OpenReply
@@ -209,12 +210,25 @@ class _ReplyBody(OpenReply, httpx.AsyncByteStream):
         content = self._response.content
         try:
             while True:
+                chunk = content.read_nowait()
+                if chunk:
+                    yield chunk
+                    continue
+                if rest := bulk_rest(self._response):
+                    break
                 # aiohttp (3.14.5) does not report parse errors in the body to a waiting reader, and
                 # its own read timeout is cancelled when the connection is lost. Without this
                 # timeout the reader would then wait without end.
                 with self._slots.working():
                     async with asyncio.timeout(self._timeout):
                         chunk = await content.readany()
+                if not chunk:
+                    return
+                yield chunk
+            bulk = BulkBody(self._response, rest, self._timeout)
+            while True:
+                with self._slots.working():
+                    chunk = await bulk.read()
                 if not chunk:
                     return
                 yield chunk
