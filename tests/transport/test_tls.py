@@ -59,6 +59,31 @@ def test_a_server_certificate_is_checked_against_the_bundle(
         assert len(server.requests) == 2
 
 
+def test_the_usual_authorities_are_loaded_for_the_first_tls_connection(
+    make_client: MakeClient, authority: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def where() -> str:
+        loaded.append("")
+        return str(authority.bundle)
+
+    monkeypatch.setattr("certifi.where", where)
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    client = make_client(verify=True)
+    with replying_server(OK_REPLY) as plain:
+        assert client.send(build_request(plain.url))[1] == b"ok"
+    assert not loaded
+    with replying_server(OK_REPLY, authority.server_context()) as server:
+        for _ in range(2):
+            assert client.send(build_request(server.url))[1] == b"ok"
+        assert len(loaded) == 1
+        # the name is checked
+        with pytest.raises(httpx.ConnectError, match=r"(?i)hostname|certificate"):
+            client.send(build_request(f"https://localhost:{server.port}/"))
+
+
 def test_https_to_a_server_without_tls_is_a_connect_error(make_client: MakeClient) -> None:
     def handle(connection: Connection) -> None:
         connection.sock.recv(65536)

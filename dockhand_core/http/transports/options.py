@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -64,7 +68,9 @@ def ssl_context(options: TransportOptions, *, certificate: bool = True) -> ssl.S
     cert, key = (options.client_cert, options.client_key) if certificate else (None, None)
     what = "the authorities that SSL_CERT_FILE or SSL_CERT_DIR name"
     try:
-        if isinstance(verify, bool):
+        if verify is True and not os.environ.keys() & _AUTHORITIES:
+            context: ssl.SSLContext = _UsualAuthorities()
+        elif isinstance(verify, bool):
             context = httpx.create_ssl_context(verify=verify)
         else:
             what = f"CA bundle {_shown(verify)}"
@@ -85,6 +91,43 @@ def ssl_context(options: TransportOptions, *, certificate: bool = True) -> ssl.S
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"{what}: {reason}") from None
     return context
+
+
+# Environment variables that httpx reads when it makes a TLS context.
+_AUTHORITIES = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"})
+
+
+class _UsualAuthorities(ssl.SSLContext):
+    """A TLS context like httpx's, whose authorities are loaded for the first TLS connection.
+
+    Loading them takes about as long as ten requests, and a registry on http needs none.
+    """
+
+    def __new__(cls) -> _UsualAuthorities:
+        context = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)  # checks certificates and names
+        if sys.version_info >= (3, 13):  # as `ssl.create_default_context` does
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+        context._loading, context._loaded = threading.Lock(), False
+        return context
+
+    _loading: threading.Lock
+    _loaded: bool
+
+    def _load(self) -> None:
+        import certifi
+
+        with self._loading:
+            if not self._loaded:
+                self.load_verify_locations(certifi.where())
+                self._loaded = True
+
+    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        self._load()
+        return super().wrap_socket(*args, **options)
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        self._load()
+        return super().wrap_bio(*args, **options)
 
 
 def _shown(path: Path | None) -> str:
