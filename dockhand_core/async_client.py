@@ -8,7 +8,6 @@ from typing import Any, Self, TypeVar
 
 from dockhand_core.async_blob_client import copy_docstrings
 from dockhand_core.async_image_client import AsyncImageClient
-from dockhand_core.blob_io import PageCursor
 from dockhand_core.client import RegistryClient
 from dockhand_core.driver import ManifestData
 from dockhand_core.flow import Flow
@@ -24,6 +23,7 @@ from dockhand_core.models import (
     PushResult,
 )
 from dockhand_core.operations import UNSTATED, exists, image
+from dockhand_core.operations.page_cursor import PageCursor
 
 __all__ = ["AsyncRegistryClient"]
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
 
-from dockhand_core.blob_io import PageCursor
 from dockhand_core.driver import ManifestData
 from dockhand_core.flow import Flow
 from dockhand_core.image_client import ImageClient
@@ -22,6 +21,7 @@ from dockhand_core.models import (
     PushResult,
 )
 from dockhand_core.operations import UNSTATED, exists, image
+from dockhand_core.operations.page_cursor import PageCursor
 
 __all__ = ["RegistryClient"]
 

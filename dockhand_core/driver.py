@@ -13,6 +13,7 @@ from collections.abc import AsyncIterable, Awaitable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, NoReturn, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
@@ -108,6 +109,17 @@ class RegistryDriver:
         In a driver that is used with async clients only, this may be a coroutine function.
         """
         return None
+
+    def identity(self) -> str:
+        """A text that names the registry, for retention plans: by default, its normalised URL.
+
+        Connections with the same text reach the same registry.
+        """
+        parts = urlsplit(type(self).base_uri(self.settings).strip())
+        scheme, host = parts.scheme.lower(), parts.hostname or ""
+        port = parts.port or {"http": 80, "https": 443}.get(scheme)
+        path = parts.path.rstrip("/").removesuffix("/v2").rstrip("/")
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
     def _limited(self, flow: Flow[T], *, objects: bool = False) -> Flow[T]:
         """Run a flow that fetches a list, whose replies may have `list_limit` bytes in total.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any, Literal
 
 from dockhand_distribution import DistributionDriver
+from dockhand_distribution.pages import Batch, page_of, strings
 from pydantic import BaseModel, ConfigDict
 
 from dockhand_core import ConfigError
+from dockhand_core.flow import Flow, call
+from dockhand_core.models import Page, check_repository
 from dockhand_embedded.access.policy import bearer_from_settings
 from dockhand_embedded.notifications import NotificationTarget, Notifier
 from dockhand_embedded.protocol.registry import Registry
@@ -67,6 +71,43 @@ class EmbeddedDriver(DistributionDriver):
             open_storage(settings.root), notifier=Notifier(endpoints) if endpoints else None
         )
         return EmbeddedTransport(registry, bearer_from_settings(settings))
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self._memory = uuid.uuid4().hex  # names the repositories in memory of this connection
+
+    def identity(self) -> str:
+        """The folder of the registry; repositories in memory are named by their connection."""
+        root = self.settings.root
+        if root == MEMORY:
+            return f"embedded:{MEMORY}{self._memory}"
+        return f"embedded:{Path(root).absolute().resolve()}"
+
+    def deletes_tags(self, repository: str) -> Flow[bool]:  # noqa: ARG002
+        """Return True, without a request."""
+        return True
+        yield
+
+    def manifest_page(
+        self, repository: str, *, limit: int | None, after: str | None
+    ) -> Flow[Page[str]]:
+        """Fetch a page of the digests of all manifests in the index, in ASCII order."""
+        check_repository(repository)
+        path = f"{repository}/_dockhand/manifests/list"
+
+        def fetch(limit: int | None, after: str | None) -> Flow[Batch]:
+            query = [("n", str(limit))] if limit is not None else []
+            reply = yield from call(
+                "GET",
+                path,
+                query=[*query, *([("last", after)] if after is not None else [])],
+                scopes=self.pull_scopes(repository),
+                kind="tags",
+                repository=repository,
+            )
+            return strings(reply, "manifests"), self._next_position(reply, path)
+
+        return (yield from self._limited(page_of(fetch, limit, after)))
 
 
 def open_storage(root: str | Path, upload_age: float = UPLOAD_AGE) -> Storage:

@@ -27,12 +27,16 @@ from dockhand_core.models import (
     Digest,
     Page,
     PushResult,
+    TagDetails,
     Upload,
     check_repository,
     check_tag,
 )
 from dockhand_core.operations import exists
+from dockhand_zot import queries
 from dockhand_zot.clients import AsyncZotClient, ZotClient
+from dockhand_zot.errors import ExtensionNotEnabled
+from dockhand_zot.models import ImageSummary
 from dockhand_zot.preferences import ApiKeys, Preferences
 from dockhand_zot.vulnerabilities import Scans
 
@@ -174,3 +178,26 @@ class ZotDriver(Preferences, ApiKeys, Scans, DistributionDriver):
         """Delete a tag. zot supports this, so no error is changed to `Unsupported`."""
         check_repository(repository)
         yield from self._delete_content(repository, "manifest", check_tag(tag))
+
+    def deletes_tags(self, repository: str) -> Flow[bool]:  # noqa: ARG002
+        """Return True, without a request."""
+        return True
+        yield
+
+    def tag_details(self, repository: str) -> Flow[dict[str, TagDetails]]:
+        """The push times of the tags, with one request for every 100 tags.
+
+        Without the extension search, or the right to use it, nothing is known.
+        """
+        check_repository(repository)
+        try:
+            images = yield from self._pages(
+                ImageSummary, queries.PUSH_TIMES, "ImageList", repository=repository
+            )
+        except (Denied, ExtensionNotEnabled, Unauthorized):
+            return {}
+        return {
+            image.tag: TagDetails(digest=Digest(image.digest), pushed_at=image.pushed_at)
+            for image in images
+            if image.tag and image.digest
+        }

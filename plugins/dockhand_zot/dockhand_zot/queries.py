@@ -64,6 +64,7 @@ def _paged(name: str, argument: str, variable: str, fields: str) -> str:
 
 
 IMAGES = _paged("ImageList", "repo", "repository", _IMAGE)
+PUSH_TIMES = _paged("ImageList", "repo", "repository", "Tag Digest PushTimestamp")
 NEWEST = _paged("RepoListWithNewestImage", "", "", _REPOSITORY)
 FOR_DIGEST = _paged("ImageListForDigest", "id", "digest", _IMAGE)
 BASE = _paged("BaseImageList", "image", "image", _IMAGE)

@@ -39,10 +39,10 @@ from dockhand_embedded.protocol.names import (
     check_tag,
     is_digest,
 )
-from dockhand_embedded.protocol.pagination import next_link, requested_page_size
+from dockhand_embedded.protocol.pagination import next_link, page_reply, requested_page_size
 from dockhand_embedded.protocol.relation_scanner import RelationScanner
 from dockhand_embedded.storage.base import Storage
-from dockhand_embedded.storage.index import RepositoryIndex
+from dockhand_embedded.storage.index import RepositoryIndex, page_of
 from dockhand_embedded.storage.relations import ManifestRelations, StoredManifest
 
 # Limits of one page of referrers: their number, and the bytes of their manifests, which are read
@@ -86,6 +86,21 @@ class ManifestHandlers:
         if file is None:
             raise manifest_unknown(reference)
         return RegistryReply(200, headers, FileBody(file, 0, size), pulled)
+
+    def list(self, request: RegistryRequest, name: str) -> RegistryReply:
+        """Answer GET with the digests of all manifests in the index, in ASCII order, in pages.
+
+        Raises:
+            RequestRejectedError: 404 NAME_UNKNOWN, if the repository does not exist.
+        """
+        check_name(name)
+        index = self._storage.index(name)
+        if index is None:
+            raise RequestRejectedError(404, "NAME_UNKNOWN", "no such repository", {"name": name})
+        digests = sorted(index.manifests)  # copied at once, as other threads change it
+        return page_reply(
+            request, "manifests", lambda last, size: page_of(digests, last, size), {"name": name}
+        )
 
     def put(self, request: RegistryRequest, name: str, reference: str) -> ReplyGenerator:
         """Answer PUT: check the manifest, then store its exact bytes and its media type."""

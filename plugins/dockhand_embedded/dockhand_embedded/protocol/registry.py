@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 # `/v2/x/tags/tags/list` is the list of tags of the repository `x/tags`.
 _UPLOADS_PATH = re.compile(r"/v2/(.+)/blobs/uploads/?", re.DOTALL)
 _UPLOAD_PATH = re.compile(r"/v2/(.+)/blobs/uploads/([^/]+)", re.DOTALL)
+# An extension of this registry: the specification has no list of all manifests.
+_MANIFESTS_PATH = re.compile(r"/v2/(.+)/_dockhand/manifests/list", re.DOTALL)
 _TAGS_PATH = re.compile(r"/v2/(.+)/tags/list", re.DOTALL)
 _CONTENT_PATH = re.compile(r"/v2/(.+)/(blobs|manifests|referrers)/([^/]+)", re.DOTALL)
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -148,6 +150,9 @@ class Registry:
         if kind == "tags":
             _check_method(method, *_READ_METHODS)
             return self._tags.list(request, name)
+        if kind == "manifest list":
+            _check_method(method, *_READ_METHODS)
+            return self._manifests.list(request, name)
         if kind == "unknown":
             raise RequestRejectedError(404, "UNSUPPORTED", "no such endpoint", {"path": path[:300]})
         return self._content(request, name, kind, rest)
@@ -188,9 +193,9 @@ class Registry:
 def parse_path(path: str) -> tuple[str, str, str]:
     """Split a path into its kind, the repository, and the digest, tag or upload id.
 
-    The kind is `base`, `catalog`, `uploads`, `upload`, `tags`, `blobs`, `manifests`, `referrers`,
-    or `unknown` for a path that this registry does not serve. The other two parts may be empty, and
-    are not validated.
+    The kind is `base`, `catalog`, `uploads`, `upload`, `tags`, `manifest list`, `blobs`,
+    `manifests`, `referrers`, or `unknown` for a path that this registry does not serve. The other
+    two parts may be empty, and are not validated.
     """
     if path in {"/v2", "/v2/"}:
         return "base", "", ""
@@ -200,6 +205,8 @@ def parse_path(path: str) -> tuple[str, str, str]:
         return "uploads", match[1], ""
     if match := _UPLOAD_PATH.fullmatch(path):
         return "upload", match[1], match[2]
+    if match := _MANIFESTS_PATH.fullmatch(path):
+        return "manifest list", match[1], ""
     if match := _TAGS_PATH.fullmatch(path):
         return "tags", match[1], ""
     if match := _CONTENT_PATH.fullmatch(path):
