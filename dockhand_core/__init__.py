@@ -8,6 +8,7 @@ from dockhand_core.client import RegistryClient
 from dockhand_core.config import DockhandConfig
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import (
+    ArchiveInvalid,
     BlobUnknown,
     BlobUploadInvalid,
     BlobUploadUnknown,
@@ -75,6 +76,7 @@ from dockhand_core.scope import Scope
 
 __all__ = [
     "ApiVersion",
+    "ArchiveInvalid",
     "AsyncBlobReader",
     "AsyncBlobWriter",
     "AsyncDockhand",

@@ -11,6 +11,7 @@
     ├── DigestMismatch              bytes do not have the digest that was requested
     ├── ResponseTooLarge            a reply's body exceeds its size limit
     ├── DownloadFileRefused         the file of a download cannot be written, or not safely
+    ├── ArchiveInvalid              an archive of images is malformed, or lacks what was asked for
     ├── PlatformNotFound            an index has no manifest for the requested platform
     ├── ScopeInvalid                a string is not a scope
     ├── ReferenceInvalid            a string is not the reference of an image
@@ -41,6 +42,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 __all__ = [
+    "ArchiveInvalid",
     "BlobUnknown",
     "BlobUploadInvalid",
     "BlobUploadUnknown",
@@ -189,6 +191,19 @@ class DownloadFileRefused(DockhandError, OSError):
     another download is writing to it. Raised at the end if the partial file was replaced meanwhile.
     If the operating system refused, `__cause__` is its error.
     """
+
+
+class ArchiveInvalid(DockhandError, ValueError):
+    """An archive of images is malformed, unsafe or incomplete, or lacks the image asked for.
+
+    Attributes:
+        member: name of the member, in a tar file or a folder, that is wrong or missing; None if the
+            error is about the archive as a whole.
+    """
+
+    def __init__(self, message: str, *, member: str | None = None) -> None:
+        super().__init__(message)
+        self.member = member
 
 
 class PlatformNotFound(DockhandError, LookupError):

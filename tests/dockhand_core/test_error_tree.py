@@ -25,6 +25,7 @@ PARENTS = {
     "DigestMismatch": "DockhandError",
     "ResponseTooLarge": "DockhandError",
     "DownloadFileRefused": "DockhandError",
+    "ArchiveInvalid": "DockhandError",
     "PlatformNotFound": "DockhandError",
     "ScopeInvalid": "DockhandError",
     "ReferenceInvalid": "DockhandError",

@@ -1,0 +1,275 @@
+"""Writing of image layouts and tar files, under a temporary name until they are complete.
+
+Follows: OCI Image Specification 1.1, "Image Layout".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from dockhand_core.errors import ArchiveInvalid
+from dockhand_core.models import Descriptor, Digest
+from dockhand_core.operations.archive_files import open_archive, read_document
+from dockhand_core.operations.archive_images import REF_NAME, blob_path, check_layout
+from dockhand_core.operations.archive_tar import BLOCK_SIZE, padding, tar_header
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["LAYOUT", "LayoutFolder", "Sink", "TarWriter", "index_entry", "index_json"]
+
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+class Sink(Protocol):
+    """The place where the bytes of a blob are written to."""
+
+    def write(self, block: bytes) -> None:
+        """Write the next bytes."""
+
+    def commit(self) -> None:
+        """Keep the blob, whose bytes were verified."""
+
+    def close(self) -> None:
+        """Close the files; a blob that was not committed is deleted."""
+
+
+def index_json(entries: Sequence[dict[str, object]]) -> bytes:
+    """Make the `index.json` of a layout.
+
+    Args:
+        entries: the descriptors of the images, as JSON objects.
+    """
+    document = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": list(entries),
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def index_entry(descriptor: Descriptor, name: str | None) -> dict[str, object]:
+    """Make the descriptor of an image in an `index.json`."""
+    entry: dict[str, object] = {
+        "mediaType": descriptor.media_type,
+        "digest": str(descriptor.digest),
+        "size": descriptor.size,
+    }
+    return {**entry, "annotations": {REF_NAME: name}} if name else entry
+
+
+def temporary(path: Path) -> Path:
+    """An unused path beside a path, for its new content."""
+    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.part")
+
+
+class TarWriter:
+    """A new tar file, whose members are known before any content is written.
+
+    So the contents may be written in any order, and at the same time.
+
+    Args:
+        path: the path of the tar file; an existing file is replaced at the end.
+        members: the names and sizes of the members, in order; a size of None is a folder.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, members: Sequence[tuple[str, int | None]]) -> None:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; a tar file needs a file's path")
+        self.path, self._temporary = path, temporary(path)
+        self._offsets: dict[str, int] = {}
+        try:
+            with self._temporary.open("xb") as file:
+                position = 0
+                for name, size in members:
+                    header = tar_header(name, size or 0, folder=size is None)
+                    file.seek(position)
+                    file.write(header)
+                    self._offsets[name] = position + len(header)
+                    position += len(header) + (size or 0) + padding(size or 0)
+                position += 2 * BLOCK_SIZE
+                file.truncate(position + -position % (20 * BLOCK_SIZE))  # the record of tar
+        except BaseException:
+            self.discard()
+            raise
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write the whole content of a member."""
+        with self._temporary.open("r+b") as file:
+            file.seek(self._offsets[name])
+            file.write(data)
+
+    def sink(self, name: str) -> Sink:
+        """Open a member, to write its content block by block."""
+        file = self._temporary.open("r+b")
+        file.seek(self._offsets[name])
+        return _RegionSink(file)
+
+    def finish(self) -> None:
+        """Give the complete file its name."""
+        with self._temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        self._temporary.replace(self.path)
+
+    def discard(self) -> None:
+        """Delete the incomplete file."""
+        self._temporary.unlink(missing_ok=True)
+
+
+class _RegionSink:
+    """A region of a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, block: bytes) -> None:
+        self._file.write(block)
+
+    def commit(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class LayoutFolder:
+    """An image layout in a folder, to which an image is added.
+
+    A new folder appears when it is complete. An existing layout keeps its images; its `index.json`
+    is replaced at the end, when it has all blobs.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        ArchiveInvalid: the folder has other content than an image layout.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+        self._written: list[Path] = []
+        self._root = temporary(path) if self._new else path
+        if self._new:
+            self._root.mkdir()
+        else:
+            self._files = open_archive(path)
+            check_layout(self._files)
+
+    def _blob(self, digest: Digest) -> Path:
+        path = self._root / blob_path(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.resolve().is_relative_to(self._root.resolve()):
+            raise ArchiveInvalid(
+                f"{path.parent} is a link that leads out of the folder", member=str(path.parent)
+            )
+        return path
+
+    def has(self, digest: Digest, size: int) -> bool:
+        """Whether the layout has a blob already; its bytes are verified."""
+        if self._new:
+            return False
+        region = self._files.find(blob_path(digest))
+        if region is None or region.size != size:
+            return False
+        hasher = digest.hasher()
+        for block in region.open():
+            hasher.update(block)
+        return Digest.of_hash(digest.algorithm, hasher) == digest
+
+    def sink(self, digest: Digest) -> Sink:
+        """Open a new blob, to write its content block by block."""
+        return _BlobSink(self._blob(digest), self._written)
+
+    def write(self, digest: Digest, data: bytes) -> None:
+        """Write a whole blob."""
+        if not self.has(digest, len(data)):
+            with contextlib.closing(self.sink(digest)) as sink:
+                sink.write(data)
+                sink.commit()
+
+    def finish(self, descriptor: Descriptor, name: str | None) -> None:
+        """Add the image to `index.json`; another image of the same name loses its name's entry."""
+        entry = index_entry(descriptor, name)
+        if self._new:
+            (self._root / "oci-layout").write_bytes(LAYOUT)
+            (self._root / "index.json").write_bytes(index_json([entry]))
+            if self.path.exists():
+                self.path.rmdir()  # an empty folder
+            self._root.rename(self.path)
+            return
+        with (self._root / "oci-layout").open("rb") as lock:
+            if fcntl is not None:  # of several that add images at the same time, none is lost
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            raw = read_document(self._files, "index.json")
+            document = json.loads(raw) if raw is not None else json.loads(index_json([]))
+            entries = document["manifests"] = _others(document.get("manifests"), entry, name)
+            entries.append(entry)
+            target = self._root / "index.json"
+            new = temporary(target)
+            try:
+                new.write_bytes(json.dumps(document, separators=(",", ":")).encode())
+                new.replace(target)
+            except BaseException:
+                new.unlink(missing_ok=True)
+                raise
+        self._written.clear()
+
+    def discard(self) -> None:
+        """Delete what was written."""
+        if self._new:
+            shutil.rmtree(self._root, ignore_errors=True)
+        for path in self._written:
+            path.unlink(missing_ok=True)
+
+
+def _others(
+    manifests: object, entry: dict[str, object], name: str | None
+) -> list[dict[str, object]]:
+    """The entries of an `index.json` that stay when an entry is added."""
+    kept: list[dict[str, object]] = []
+    for other in manifests if isinstance(manifests, list) else []:
+        annotations = other.get("annotations") if isinstance(other, dict) else None
+        other_name = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
+        same = isinstance(other, dict) and other.get("digest") == entry["digest"]
+        if other_name == name and (name is not None or same):
+            continue
+        kept.append(other)
+    return kept
+
+
+class _BlobSink:
+    """A new file of a layout, which gets its name when it is complete."""
+
+    def __init__(self, path: Path, written: list[Path]) -> None:
+        self._path, self._written = path, written
+        self._temporary = temporary(path)
+        self._file = self._temporary.open("xb")
+
+    def write(self, block: bytes) -> None:
+        self._file.write(block)
+
+    def commit(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        existed = self._path.exists()
+        self._temporary.replace(self._path)
+        if not existed:
+            self._written.append(self._path)
+
+    def close(self) -> None:
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)

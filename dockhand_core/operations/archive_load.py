@@ -1,0 +1,147 @@
+"""The push of an image from an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dockhand_core.driver import RegistryDriver
+from dockhand_core.errors import ArchiveInvalid, DigestMismatch
+from dockhand_core.flow import Flow, Progress, blocking, parallel
+from dockhand_core.models import (
+    Digest,
+    Platform,
+    PushResult,
+    check_digest,
+    check_reference,
+    check_repository,
+)
+from dockhand_core.operations.archive_files import ArchiveFiles, open_archive
+from dockhand_core.operations.archive_images import ArchivedImage, choose, images_of
+from dockhand_core.operations.archive_layers import Layer, prepare_layer
+from dockhand_core.operations.archive_plans import (
+    Blob,
+    Plan,
+    docker_config,
+    docker_plan,
+    layout_plan,
+)
+from dockhand_core.operations.archive_tar import shown
+from dockhand_core.operations.platform_subset import platforms_of
+from dockhand_core.operations.transfers import CONCURRENCY, TotalProgress
+
+__all__ = ["load_image"]
+
+COMPRESSIONS = 4  # layers that are compressed at a time
+
+
+def load_image(
+    driver: RegistryDriver,
+    path: Path,
+    repository: str,
+    reference: str | None,
+    *,
+    source: str | None,
+    platforms: Sequence[Platform | str] | None,
+    progress: Progress | None,
+) -> Flow[PushResult]:
+    """Push an image of an archive; `RegistryClient.load_image` describes the arguments."""
+    check_repository(repository)
+    target = None if reference is None else check_reference(reference)
+    wanted = platforms_of(platforms)
+    files = yield from blocking(open_archive, path)
+    try:
+        images = yield from blocking(images_of, files)
+        image = choose(images, source, wanted)
+        plan = yield from _planned(files, image, wanted)
+        if isinstance(target, Digest):
+            actual = Digest.of(plan.top.raw, target.algorithm)
+            check_digest(target, actual, f"archive {path}: the image")
+        yield from _upload_blobs(driver, repository, files, plan, progress)
+        return (yield from _push_documents(driver, repository, target, plan))
+    finally:
+        files.close()
+
+
+def _planned(files: ArchiveFiles, image: ArchivedImage, platforms: list[Platform]) -> Flow[Plan]:
+    if image.descriptor is not None:
+        return (yield from blocking(layout_plan, files, image.descriptor, platforms))
+    config, digest = yield from blocking(
+        docker_config, files, image.config, image.layers, platforms
+    )
+    diff_ids: dict[str, Digest] = {}
+    for name, diff_id in zip(image.layers, config.diff_ids, strict=True):
+        if diff_ids.setdefault(name, Digest(diff_id)) != diff_id:
+            raise ArchiveInvalid(
+                f"member {shown(name)} is a layer with two digests: {diff_ids[name]} and {diff_id}",
+                member=name,
+            )
+    regions = {}
+    for name in diff_ids:
+        region = files.find(name)
+        if region is None:
+            raise ArchiveInvalid(f"the archive lacks the layer {shown(name)}", member=name)
+        regions[name] = region
+    names = sorted(regions, key=lambda name: regions[name].offset)
+    layers: list[Layer] = yield from parallel(
+        (blocking(prepare_layer, regions[name], diff_ids[name]) for name in names),
+        limit=1 if files.sequential else COMPRESSIONS,
+    )
+    prepared = dict(zip(names, layers, strict=True))
+    ordered = [prepared[name] for name in image.layers]
+    return docker_plan(image.config, config, digest, ordered)
+
+
+def _upload_blobs(
+    driver: RegistryDriver,
+    repository: str,
+    files: ArchiveFiles,
+    plan: Plan,
+    progress: Progress | None,
+) -> Flow[None]:
+    blobs = sorted(plan.blobs.values(), key=lambda blob: blob.offset)
+    total = TotalProgress(progress, sum(blob.source.size for blob in blobs))
+    limit = 1 if files.sequential else min(CONCURRENCY, len(blobs))
+    flows = (_upload(driver, repository, blob, total) for blob in blobs)
+    yield from parallel(flows, limit=limit)
+
+
+def _upload(
+    driver: RegistryDriver, repository: str, blob: Blob, total: TotalProgress
+) -> Flow[None]:
+    try:
+        yield from driver.upload_blob(
+            repository,
+            blob.source,
+            digest=blob.digest,
+            progress=lambda done, _: total.report(blob.digest, done),
+        )
+    except DigestMismatch:
+        yield from blocking(_check_blob, blob)
+        raise
+    total.report(blob.digest, blob.source.size)
+
+
+def _check_blob(blob: Blob) -> None:
+    """Raise `ArchiveInvalid` if it is the archive's blob that has a wrong digest."""
+    hasher = blob.digest.hasher()
+    for block in blob.source.open():
+        hasher.update(block)
+    actual = Digest.of_hash(blob.digest.algorithm, hasher)
+    if actual != blob.digest:
+        raise ArchiveInvalid(
+            f"member {shown(blob.member)} has the digest {actual}, not {blob.digest}",
+            member=blob.member,
+        ) from None
+
+
+def _push_documents(
+    driver: RegistryDriver, repository: str, reference: str | None, plan: Plan
+) -> Flow[PushResult]:
+    """Push the manifests, each after those that it lists; the last one gets the tag."""
+    *children, top = plan.documents.values()
+    for document in children:
+        yield from driver.put_manifest(repository, document.digest, document, media_type=None)
+    return (
+        yield from driver.put_manifest(repository, reference or top.digest, top, media_type=None)
+    )
