@@ -9,6 +9,8 @@ from dockhand_core.config import DockhandConfig
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import (
     ArchiveInvalid,
+    ArtifactFileExists,
+    ArtifactInvalid,
     BlobUnknown,
     BlobUploadInvalid,
     BlobUploadUnknown,
@@ -70,6 +72,7 @@ from dockhand_core.models import (
     Reference,
     Upload,
 )
+from dockhand_core.operations.artifact_files import ArtifactFile
 from dockhand_core.places import Place
 from dockhand_core.plugins import PluginInfo, Plugins
 from dockhand_core.scope import Scope
@@ -77,6 +80,9 @@ from dockhand_core.scope import Scope
 __all__ = [
     "ApiVersion",
     "ArchiveInvalid",
+    "ArtifactFile",
+    "ArtifactFileExists",
+    "ArtifactInvalid",
     "AsyncBlobReader",
     "AsyncBlobWriter",
     "AsyncDockhand",

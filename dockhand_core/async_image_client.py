@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from dockhand_core.async_blob_client import AsyncBlobClient, copy_docstrings
+from dockhand_core.flow import Progress
 from dockhand_core.image_client import ImageClient
 from dockhand_core.models import Descriptor, PushResult
 from dockhand_core.operations import put_index
+from dockhand_core.operations.artifact_files import ArtifactFile
+from dockhand_core.operations.artifact_pull import pull_artifact
+from dockhand_core.operations.artifact_push import AnyFile, push_artifact
 
 __all__ = ["AsyncImageClient"]
 
@@ -40,6 +46,54 @@ class AsyncImageClient(AsyncBlobClient):
     # -- archives --------------------------------------------------------------------------
 
     # -- artifacts -------------------------------------------------------------------------
+
+    async def push_artifact(
+        self,
+        repository: str,
+        reference: str | Descriptor | None,
+        files: Iterable[AnyFile],
+        *,
+        artifact_type: str | None = None,
+        subject: str | Descriptor | None = None,
+        annotations: Mapping[str, str] | None = None,
+        config: ArtifactFile | None = None,
+        progress: Progress | None = None,
+    ) -> PushResult:
+        return await self.run(
+            push_artifact(
+                self.driver,
+                repository,
+                reference,
+                files,
+                artifact_type=artifact_type,
+                subject=subject,
+                annotations=annotations,
+                config=config,
+                progress=progress,
+            )
+        )
+
+    async def pull_artifact(
+        self,
+        repository: str,
+        reference: str | Descriptor,
+        folder: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        max_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[Path]:
+        return await self.run(
+            pull_artifact(
+                self.driver,
+                repository,
+                reference,
+                folder,
+                overwrite=overwrite,
+                max_size=max_size,
+                progress=progress,
+            )
+        )
 
     # -- retention -------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@
     ├── ResponseTooLarge            a reply's body exceeds its size limit
     ├── DownloadFileRefused         the file of a download cannot be written, or not safely
     ├── ArchiveInvalid              an archive of images is malformed, or lacks what was asked for
+    │   └── ArtifactFileExists      a file of an artifact exists already, and is not overwritten
+    ├── ArtifactInvalid             an artifact cannot be pulled safely, or must not be pushed so
     ├── PlatformNotFound            an index has no manifest for the requested platform
     ├── ScopeInvalid                a string is not a scope
     ├── ReferenceInvalid            a string is not the reference of an image
@@ -43,6 +45,8 @@ from typing import Any, ClassVar
 
 __all__ = [
     "ArchiveInvalid",
+    "ArtifactFileExists",
+    "ArtifactInvalid",
     "BlobUnknown",
     "BlobUploadInvalid",
     "BlobUploadUnknown",
@@ -204,6 +208,22 @@ class ArchiveInvalid(DockhandError, ValueError):
     def __init__(self, message: str, *, member: str | None = None) -> None:
         super().__init__(message)
         self.member = member
+
+
+class ArtifactFileExists(DownloadFileRefused, FileExistsError):
+    """A file of an artifact exists already in the folder that the artifact is pulled into.
+
+    Nothing was written. With `overwrite=True`, existing files are replaced.
+    """
+
+
+class ArtifactInvalid(DockhandError, ValueError):
+    """An artifact cannot be pulled safely, or cannot be pushed because nobody could pull it.
+
+    Its names or links lead out of the folder, two of its files have the same name, it holds devices
+    or more bytes than `max_size` allows, or one of its folders is not a well-formed tar file.
+    Nothing of the artifact was written.
+    """
 
 
 class PlatformNotFound(DockhandError, LookupError):

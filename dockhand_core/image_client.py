@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from dockhand_core.blob_client import BlobClient
+from dockhand_core.flow import Progress
 from dockhand_core.models import Descriptor, PushResult
 from dockhand_core.operations import put_index
+from dockhand_core.operations.artifact_files import ArtifactFile
+from dockhand_core.operations.artifact_pull import pull_artifact
+from dockhand_core.operations.artifact_push import AnyFile, push_artifact
 
 __all__ = ["ImageClient"]
 
@@ -67,5 +73,123 @@ class ImageClient(BlobClient):
     # -- archives --------------------------------------------------------------------------
 
     # -- artifacts -------------------------------------------------------------------------
+
+    def push_artifact(
+        self,
+        repository: str,
+        reference: str | Descriptor | None,
+        files: Iterable[AnyFile],
+        *,
+        artifact_type: str | None = None,
+        subject: str | Descriptor | None = None,
+        annotations: Mapping[str, str] | None = None,
+        config: ArtifactFile | None = None,
+        progress: Progress | None = None,
+    ) -> PushResult:
+        """Push files and folders as an artifact, as `oras push` and `oras attach` do.
+
+        Each file is a layer with its name as the title. A folder is packed into a tar file with
+        gzip, in a temporary file; owners are left out, and modes and times of its files are kept.
+        The same files give the same digest if `annotations` has the time
+        `org.opencontainers.image.created`, which is otherwise the current time.
+
+        Args:
+            repository: the repository's name.
+            reference: a tag; or None, to push by digest only.
+            files: paths of files and folders, and `ArtifactFile`s; none for an artifact that
+                consists of its annotations. A relative path below the working directory is the name
+                of the file, of another path the last component is.
+            artifact_type: type of the artifact, a media type; by default
+                `application/vnd.unknown.artifact.v1`, or with a config none.
+            subject: the manifest that the artifact is attached to: its tag, digest or descriptor.
+            annotations: annotations of the manifest, name to value.
+            config: the config of the artifact; by default the empty config. Its media type is by
+                default `application/vnd.unknown.config.v1+json`.
+            progress: called with the number of bytes sent so far and the number of bytes of all
+                distinct files, of folders packed; files that the repository has count as sent.
+
+        Returns:
+            The digest and location of the artifact's manifest.
+
+        Raises:
+            ArtifactInvalid: a file could not be pulled again, because of its name, its kind, or two
+                files of one name; an argument is malformed. Nothing was sent.
+            ManifestUnknown: the subject does not exist.
+            DigestMismatch: a file was changed meanwhile; no manifest was pushed.
+            OSError: a file cannot be read.
+            Unsupported: as for `put_manifest`, if there is a subject.
+
+        Follows: OCI Image Specification 1.1, "Guidelines for Artifact Usage".
+        """
+        return self.run(
+            push_artifact(
+                self.driver,
+                repository,
+                reference,
+                files,
+                artifact_type=artifact_type,
+                subject=subject,
+                annotations=annotations,
+                config=config,
+                progress=progress,
+            )
+        )
+
+    def pull_artifact(
+        self,
+        repository: str,
+        reference: str | Descriptor,
+        folder: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        max_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[Path]:
+        """Pull the files and folders of an artifact into a folder, all of them or none.
+
+        Layers without a title are skipped. The others are downloaded, verified and unpacked in a
+        temporary folder `.dockhand-…` inside the folder, and then moved. Nothing outside the folder
+        is written, and links in it are not followed. Modes of files in folders are kept, without
+        setuid, setgid and sticky bits; and so are their times.
+
+        Args:
+            repository: the repository's name.
+            reference: a tag, a digest, or a descriptor.
+            folder: the folder; it is made if it does not exist. Folders of the artifact that exist
+                there already get the artifact's files beside their own.
+            overwrite: whether to replace existing files.
+            max_size: maximum number of bytes to write in total; by default 4 GiB. An artifact has
+                at most 65,536 files.
+            progress: called with the number of bytes received so far and the number of bytes of
+                all layers with a title.
+
+        Returns:
+            The path of each file and each folder that is a layer, in the order of the layers.
+
+        Raises:
+            ManifestUnknown: the artifact does not exist.
+            ArtifactInvalid: the reference is an index; or the artifact has names or links that lead
+                out of the folder, two files of one name, devices, more than `max_size` bytes or a
+                damaged folder. Nothing of it was left in the folder.
+            ArtifactFileExists: a file exists already, and `overwrite` is false. Nothing was
+                changed.
+            DownloadFileRefused: the folder cannot be written to; or a link or a file stands in the
+                place of a folder of the artifact, or a folder in that of a file.
+            DigestMismatch, ResponseTooLarge: the bytes of a layer are wrong.
+            OSError: a file cannot be written, for example because the disk is full.
+
+        Follows: OCI Image Specification 1.1, "Guidelines for Artifact Usage".
+        """
+        return self.run(
+            pull_artifact(
+                self.driver,
+                repository,
+                reference,
+                folder,
+                overwrite=overwrite,
+                max_size=max_size,
+                progress=progress,
+            )
+        )
 
     # -- retention -------------------------------------------------------------------------

@@ -47,6 +47,14 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "delete_tag": {},
     "referrers": {"artifact_type": None},
     "put_index": {"annotations": None, "media_type": None},
+    "push_artifact": {
+        "artifact_type": None,
+        "subject": None,
+        "annotations": None,
+        "config": None,
+        "progress": None,
+    },
+    "pull_artifact": {"overwrite": False, "max_size": None, "progress": None},
 }
 # The required parameters that callers may pass by position.
 REQUIRED = {
@@ -58,6 +66,8 @@ REQUIRED = {
     "image_config": ["repository", "manifest_or_descriptor"],
     "download_blob": ["repository", "digest", "path"],
     "upload_blob": ["repository", "data"],
+    "push_artifact": ["repository", "reference", "files"],
+    "pull_artifact": ["repository", "reference", "folder"],
     "upload_chunk": ["upload", "data"],
     "finish_upload": ["upload", "digest"],
     "mount_blob": ["repository", "digest", "source"],

@@ -26,6 +26,8 @@ PARENTS = {
     "ResponseTooLarge": "DockhandError",
     "DownloadFileRefused": "DockhandError",
     "ArchiveInvalid": "DockhandError",
+    "ArtifactFileExists": "DownloadFileRefused",
+    "ArtifactInvalid": "DockhandError",
     "PlatformNotFound": "DockhandError",
     "ScopeInvalid": "DockhandError",
     "ReferenceInvalid": "DockhandError",
