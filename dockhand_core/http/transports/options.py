@@ -68,7 +68,7 @@ def ssl_context(options: TransportOptions, *, certificate: bool = True) -> ssl.S
     cert, key = (options.client_cert, options.client_key) if certificate else (None, None)
     what = "the authorities that SSL_CERT_FILE or SSL_CERT_DIR name"
     try:
-        if verify is True and not os.environ.keys() & _AUTHORITIES:
+        if verify is True and _loads_later(options.home):
             context: ssl.SSLContext = _UsualAuthorities()
         elif isinstance(verify, bool):
             context = httpx.create_ssl_context(verify=verify)
@@ -93,12 +93,22 @@ def ssl_context(options: TransportOptions, *, certificate: bool = True) -> ssl.S
     return context
 
 
-# Environment variables that httpx reads when it makes a TLS context.
-_AUTHORITIES = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"})
+def _loads_later(home: str | None) -> bool:
+    """Whether to load the usual authorities when they are needed, instead of now.
+
+    Authorities that the environment names may be invalid, which is reported now if the registry is
+    on https.
+    """
+    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    if os.environ.get("SSLKEYLOGFILE"):
+        return False
+    return not named or (home is not None and home.startswith("http:") and Path(named).exists())
 
 
 class _UsualAuthorities(ssl.SSLContext):
     """A TLS context like httpx's, whose authorities are loaded for the first TLS connection.
+
+    They are those that the environment names, or those of certifi.
 
     Loading them takes about as long as ten requests, and a registry on http needs none.
     """
@@ -114,12 +124,18 @@ class _UsualAuthorities(ssl.SSLContext):
     _loaded: bool
 
     def _load(self) -> None:
-        import certifi
-
         with self._loading:
-            if not self._loaded:
-                self.load_verify_locations(certifi.where())
-                self._loaded = True
+            if self._loaded:
+                return
+            if file := os.environ.get("SSL_CERT_FILE"):
+                self.load_verify_locations(cafile=file)
+            elif folder := os.environ.get("SSL_CERT_DIR"):
+                self.load_verify_locations(capath=folder)
+            else:
+                import certifi
+
+                self.load_verify_locations(cafile=certifi.where())
+            self._loaded = True
 
     def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
         self._load()
