@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dockhand_core.async_blob_client import AsyncBlobClient, copy_docstrings
 from dockhand_core.flow import Progress
@@ -14,6 +17,11 @@ from dockhand_core.operations import put_index
 from dockhand_core.operations.artifact_files import ArtifactFile
 from dockhand_core.operations.artifact_pull import pull_artifact
 from dockhand_core.operations.artifact_push import AnyFile, push_artifact
+from dockhand_core.models import Descriptor, Platform, PushResult
+from dockhand_core.operations import archives
+
+if TYPE_CHECKING:
+    from dockhand_core.operations.archives import ArchiveFormat
 
 __all__ = ["AsyncImageClient"]
 
@@ -44,6 +52,42 @@ class AsyncImageClient(AsyncBlobClient):
         )
 
     # -- archives --------------------------------------------------------------------------
+
+    async def save_image(
+        self,
+        repository: str,
+        reference: str | Descriptor,
+        path: str | Path,
+        *,
+        format: ArchiveFormat = "oci-archive",  # noqa: A002
+        platform: Platform | str | None = None,
+        platforms: Sequence[Platform | str] | None = None,
+        name: str | None = None,
+        progress: Progress | None = None,
+    ) -> Descriptor:
+        return await self.run(
+            archives.save_image(
+                self.driver, repository, reference, Path(path), archive_format=format,
+                platform=platform, platforms=platforms, name=name, progress=progress,
+            )
+        )  # fmt: skip
+
+    async def load_image(
+        self,
+        path: str | Path,
+        repository: str,
+        reference: str | None = None,
+        *,
+        source: str | None = None,
+        platforms: Sequence[Platform | str] | None = None,
+        progress: Progress | None = None,
+    ) -> PushResult:
+        return await self.run(
+            archives.load_image(
+                self.driver, Path(path), repository, reference,
+                source=source, platforms=platforms, progress=progress,
+            )
+        )  # fmt: skip
 
     # -- artifacts -------------------------------------------------------------------------
 

@@ -13,6 +13,17 @@ from dockhand_core.operations import put_index
 from dockhand_core.operations.artifact_files import ArtifactFile
 from dockhand_core.operations.artifact_pull import pull_artifact
 from dockhand_core.operations.artifact_push import AnyFile, push_artifact
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dockhand_core.blob_client import BlobClient
+from dockhand_core.flow import Progress
+from dockhand_core.models import Descriptor, Platform, PushResult
+from dockhand_core.operations import archives
+
+if TYPE_CHECKING:
+    from dockhand_core.operations.archives import ArchiveFormat
 
 __all__ = ["ImageClient"]
 
@@ -71,6 +82,112 @@ class ImageClient(BlobClient):
         )
 
     # -- archives --------------------------------------------------------------------------
+
+    def save_image(
+        self,
+        repository: str,
+        reference: str | Descriptor,
+        path: str | Path,
+        *,
+        format: ArchiveFormat = "oci-archive",  # noqa: A002
+        platform: Platform | str | None = None,
+        platforms: Sequence[Platform | str] | None = None,
+        name: str | None = None,
+        progress: Progress | None = None,
+    ) -> Descriptor:
+        """Save an image into an archive, which appears only when it is complete and verified.
+
+        Manifests, configs and layers are written as they are stored, in a fixed order and without
+        times, so the same image gives the same bytes. Existing files are replaced. An existing
+        layout (format `oci`) keeps its other images, and the blobs that it has.
+
+        Args:
+            repository: the repository's name.
+            reference: a tag, a digest, or a descriptor.
+            path: the file to write; for the format `oci`, the folder.
+            format: `oci` for a folder with an OCI image layout, `oci-archive` for a tar file of
+                such a layout, or `docker-archive` for the tar file that `docker load` and
+                `podman load` read.
+            platform: the platform of the image to save; its manifest is saved alone. If it is not
+                given, an index is saved as a whole; of an index, a `docker-archive` holds the image
+                for `linux/amd64`.
+            platforms: of an index, the platforms to save, with their attestations. The index that
+                is saved lists only these, so its digest differs.
+            name: the image's name in the archive: the annotation
+                `org.opencontainers.image.ref.name`, by default the tag; in a `docker-archive` the
+                RepoTag, by default `<repository>:<tag>`.
+            progress: called with the number of bytes written so far and the size in bytes of all
+                blobs.
+
+        Returns:
+            The descriptor of the manifest or index that was saved.
+
+        Raises:
+            ManifestUnknown, BlobUnknown: the repository lacks the image, or a part of it.
+            PlatformNotFound: the image has no such platform; the message lists its platforms.
+            DigestMismatch: received bytes have another digest or size than their descriptor.
+            Unsupported: a `docker-archive` cannot hold the image: it is an artifact, or has layers
+                that are to be fetched from URLs.
+            ArchiveInvalid: `path` is a folder with other content than an image layout.
+            OSError: the archive cannot be written.
+
+        Follows: OCI Image Specification 1.1, "Image Layout"; Docker Image Specification 1.2.
+        """
+        return self.run(
+            archives.save_image(
+                self.driver, repository, reference, Path(path), archive_format=format,
+                platform=platform, platforms=platforms, name=name, progress=progress,
+            )
+        )  # fmt: skip
+
+    def load_image(
+        self,
+        path: str | Path,
+        repository: str,
+        reference: str | None = None,
+        *,
+        source: str | None = None,
+        platforms: Sequence[Platform | str] | None = None,
+        progress: Progress | None = None,
+    ) -> PushResult:
+        """Push an image from an archive.
+
+        The archive may be a folder with an OCI image layout, a tar file of one, or a
+        docker-archive, as `docker save` and `podman save` write it; tar files also in gzip. Nothing
+        is unpacked to disk, and every blob and manifest is verified. Blobs that the repository has
+        are not sent. The tag is written last.
+
+        Layers that a docker-archive holds without compression are compressed with gzip, always to
+        the same bytes by the same version of zlib.
+
+        Args:
+            path: the archive. It is read more than once, so it cannot be a pipe.
+            repository: the repository to push to.
+            reference: the tag to write; None to push the image by its digest alone.
+            source: the tag, name or digest of the image in the archive, if it holds several.
+            platforms: the platforms to push, with their attestations; others may be missing in the
+                archive. An index then lists only these, so its digest differs.
+            progress: called with the number of bytes that the repository has so far and the size in
+                bytes of all blobs.
+
+        Returns:
+            The digest and location of the image's manifest or index.
+
+        Raises:
+            ArchiveInvalid: the archive is malformed or unsafe, or lacks a part of the image; the
+                message names the member. Or it holds several images, which the message lists.
+            PlatformNotFound: the image has no such platform; the message lists its platforms.
+            DigestMismatch: `reference` is a digest, but the image has another digest.
+            OSError: the archive cannot be read.
+
+        Follows: OCI Image Specification 1.1, "Image Layout"; Docker Image Specification 1.2.
+        """
+        return self.run(
+            archives.load_image(
+                self.driver, Path(path), repository, reference,
+                source=source, platforms=platforms, progress=progress,
+            )
+        )  # fmt: skip
 
     # -- artifacts -------------------------------------------------------------------------
 

@@ -50,17 +50,17 @@ def save_image(
     reference: str | Descriptor,
     path: Path,
     *,
-    format: ArchiveFormat,
+    archive_format: ArchiveFormat,
     platform: Platform | str | None,
     platforms: Sequence[Platform | str] | None,
     name: str | None,
     progress: Progress | None,
 ) -> Flow[Descriptor]:
     """Write an image into an archive; `RegistryClient.save_image` describes the arguments."""
-    docker = format == "docker-archive"
-    if format not in get_args(ArchiveFormat):
+    docker = archive_format == "docker-archive"
+    if archive_format not in get_args(ArchiveFormat):
         raise DockhandError(
-            f"format {format!r} is unknown; there are: {', '.join(get_args(ArchiveFormat))}"
+            f"format {archive_format!r} is unknown; there are: {', '.join(get_args(ArchiveFormat))}"
         )
     wanted = platforms_of(platforms)
     if wanted and (platform is not None or docker):
@@ -80,7 +80,7 @@ def save_image(
     else:
         tree = _Tree(driver, repository)
         yield from tree.add(top, DEPTH)
-        save = _save_folder if format == "oci" else _save_tar
+        save = _save_folder if archive_format == "oci" else _save_tar
         yield from save(driver, repository, tree, path, name or tag, progress)
     return top.descriptor()
 
@@ -133,7 +133,8 @@ class _Tree:
                     continue
                 if len(self.documents) >= MANIFESTS:
                     raise ManifestInvalid(
-                        f"repository {self._repository}: an index of more than {MANIFESTS} manifests"
+                        f"repository {self._repository}: the index has more than {MANIFESTS} "
+                        "manifests"
                     )
                 if entry.media_type in media.MANIFESTS | media.INDEXES:
                     child = yield from self._driver.manifest(self._repository, entry)
@@ -196,11 +197,7 @@ def _save_docker(
                 "docker-archive cannot say so; use format='oci-archive'",
                 repository=repository,
             )
-        gzip = layer.media_type.endswith("gzip")
-        extension = (
-            ".tar.gz" if gzip else ".tar.zst" if layer.media_type.endswith("zstd") else ".tar"
-        )
-        layers.append(f"{layer.digest.encoded}{extension}")
+        layers.append(f"{layer.digest.encoded}{_extension(layer.media_type)}")
         blobs[layers[-1]] = layer
     entry = {
         "Config": f"{manifest.config.digest.encoded}.json",
@@ -209,6 +206,14 @@ def _save_docker(
     }
     contents = {"manifest.json": json.dumps([entry], separators=(",", ":")).encode()}
     yield from _write_tar(driver, repository, path, contents, blobs, progress)
+
+
+def _extension(media_type: str) -> str:
+    """The extension of a layer's file; readers look at the content."""
+    for compression, extension in (("gzip", ".tar.gz"), ("zstd", ".tar.zst")):
+        if media_type.endswith(compression):
+            return extension
+    return ".tar"
 
 
 def _write_tar(

@@ -1,4 +1,4 @@
-"""Transfers of several blobs at a time: their progress, and the verified download of one of them."""
+"""Transfers of several blobs at a time: their progress, and the verified download of one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def fetch_blob(
     repository: str,
     blob: Descriptor,
     sink: Callable[[bytes], object],
-    progress: Callable[[int], object] = lambda done: None,
+    progress: Callable[[int], object],
 ) -> Flow[None]:
     """Fetch a blob block by block, and verify it; if the connection breaks, resume there.
 
