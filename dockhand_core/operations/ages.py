@@ -10,6 +10,7 @@ Follows: OCI Image Specification 1.1, "Image Configuration", "Pre-Defined Annota
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from dockhand_core.driver import RegistryDriver
@@ -21,7 +22,14 @@ from dockhand_core.errors import (
     SizeInvalid,
 )
 from dockhand_core.flow import Flow, parallel
-from dockhand_core.models import Digest, ImageIndex, ImageManifest, TagDetails, media
+from dockhand_core.models import (
+    Descriptor,
+    Digest,
+    ImageIndex,
+    ImageManifest,
+    TagDetails,
+    media,
+)
 
 __all__ = ["built_at", "newest_build", "push_times", "tag_ages", "usable_time"]
 
@@ -61,27 +69,32 @@ def _dated(*times: datetime | None) -> datetime | None:
 
 
 def built_at(
-    driver: RegistryDriver, repository: str, manifest: ImageManifest
+    driver: RegistryDriver, repository: str, config: Descriptor, annotations: Mapping[str, str]
 ) -> Flow[datetime | None]:
     """The time when an image or artifact was made, which may lie in the future.
 
     The config is read with one request, if it is the config of an image. If it is missing or
     damaged, it has no time.
+
+    Args:
+        driver: the registry driver.
+        repository: the repository's name.
+        config: the `config` of the manifest.
+        annotations: the annotations of the manifest.
     """
     created = None
-    if manifest.config.media_type in _CONFIGS:
-        try:
-            config = yield from driver.image_config(repository, manifest)
-            created = config.created
-        except (DigestMismatch, ManifestInvalid, NotFound, ResponseTooLarge, SizeInvalid):
-            pass
-    return _dated(created, _parsed(manifest.annotations.get(CREATED)))
+    if config.media_type in _CONFIGS:
+        with suppress(DigestMismatch, ManifestInvalid, NotFound, ResponseTooLarge, SizeInvalid):
+            created = (yield from driver.image_config(repository, config)).created
+    return _dated(created, _parsed(annotations.get(CREATED)))
 
 
-def newest_build(index: ImageIndex, images: Iterable[datetime | None]) -> datetime | None:
-    """The time when an index was made, from the times of its images (see `built_at`)."""
+def newest_build(
+    annotations: Mapping[str, str], images: Iterable[datetime | None]
+) -> datetime | None:
+    """The time when an index was made, from its annotations and the times of its images."""
     newest = max((time for time in images if time is not None), default=None)
-    return _dated(newest, _parsed(index.annotations.get(CREATED)))
+    return _dated(newest, _parsed(annotations.get(CREATED)))
 
 
 def push_times(
@@ -149,7 +162,7 @@ def _age(
     driver: RegistryDriver, repository: str, document: ImageManifest | ImageIndex, depth: int
 ) -> Flow[datetime | None]:
     if isinstance(document, ImageManifest):
-        return (yield from built_at(driver, repository, document))
+        return (yield from built_at(driver, repository, document.config, document.annotations))
     times: list[datetime | None] = []
     for entry in document.manifests if depth else ():
         try:
@@ -157,4 +170,4 @@ def _age(
         except (ManifestInvalid, NotFound, SizeInvalid):  # an index may list what was never pushed
             continue
         times.append((yield from _age(driver, repository, child, depth - 1)))
-    return newest_build(document, times)
+    return newest_build(document.annotations, times)
