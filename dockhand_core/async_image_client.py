@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core.async_blob_client import AsyncBlobClient, copy_docstrings
 from dockhand_core.flow import Progress
 from dockhand_core.image_client import ImageClient
-from dockhand_core.models import Descriptor, PushResult
-from dockhand_core.operations import put_index
+from dockhand_core.models import Descriptor, Platform, PushResult
+from dockhand_core.operations import archives, put_index
 from dockhand_core.operations.artifact_files import ArtifactFile
 from dockhand_core.operations.artifact_pull import pull_artifact
 from dockhand_core.operations.artifact_push import AnyFile, push_artifact
-from dockhand_core.models import Descriptor, Platform, PushResult
-from dockhand_core.operations import archives
 
 if TYPE_CHECKING:
     from dockhand_core.operations.archives import ArchiveFormat

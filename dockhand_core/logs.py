@@ -201,17 +201,18 @@ class _LazyLogger:
     def _made(self) -> Any:
         return self._make().bind(**self._values)
 
-    def _enabled(self, level: int) -> bool:
+    def is_enabled(self, level: int) -> bool:
+        """Whether events of a level are logged."""
         return level >= self._level and self._logger.isEnabledFor(level)
 
     def info(self, *args: Any, **values: Any) -> None:
         """Log an event of the level `info`."""
-        if self._enabled(logging.INFO):
+        if self.is_enabled(logging.INFO):
             self._made.info(*args, **values)
 
     def warning(self, *args: Any, **values: Any) -> None:
         """Log an event of the level `warning`."""
-        if self._enabled(logging.WARNING):
+        if self.is_enabled(logging.WARNING):
             self._made.warning(*args, **values)
 
     def __getattr__(self, name: str) -> Any:
@@ -308,20 +309,25 @@ class RequestLog:
         self._logged = True
         body = self._call.body
         total = count + (body.size if body is not None else 0)
-        self._write("info", "request", status=status, bytes=total, **self._fields())
+        self._write("info", "request", lambda: {"status": status, "bytes": total})
 
     def failed(self, error: DockhandError, wait: float | None) -> None:
         """Log a request without a complete and valid reply, unless `done` has logged it."""
         if self._logged:
             return
         again = {} if wait is None else {"wait": round(wait, 2)}
-        failure = self._secrets.text(str(error))
-        self._write("warning", "request failed", error=failure, **again, **self._fields())
+        self._write(
+            "warning",
+            "request failed",
+            lambda: {"error": self._secrets.text(str(error)), **again},
+        )
 
-    def _write(self, level: str, event: str, **values: Any) -> None:
+    def _write(self, level: str, event: str, values: Callable[[], dict[str, Any]]) -> None:
         """Log an event. A plugin's logger that fails must not fail the request."""
         try:
-            getattr(self._log, level)(event, **values)
+            if isinstance(self._log, _LazyLogger) and not self._log.is_enabled(_number(level)):
+                return  # before the values are made
+            getattr(self._log, level)(event, **values(), **self._fields())
         except Exception as error:
             name = type(self._log).__qualname__
             warn_once(f"log driver: {name}: {reason_of(error)}; log lines of requests are lost")

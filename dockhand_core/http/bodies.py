@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import TypeAlias, cast
 
 import httpx
@@ -116,11 +116,13 @@ class ReplyStream:
         """Iterate over the blocks as they arrive; the body is closed afterwards."""
         error: BaseException | None = None
         try:
-            with self._mapped():
-                for block in cast("httpx.SyncByteStream", self.response.stream):
-                    self.received += len(block)
-                    yield block
+            for block in cast("httpx.SyncByteStream", self.response.stream):
+                self.received += len(block)
+                yield block
             self._check_complete()
+        except (httpx.HTTPError, httpx.StreamError) as raised:
+            error = self._mapped(raised)
+            raise error from None
         except BaseException as raised:
             error = raised
             raise
@@ -132,11 +134,13 @@ class ReplyStream:
         """Iterate over the blocks as they arrive; the body is closed afterwards."""
         error: BaseException | None = None
         try:
-            with self._mapped():
-                async for block in cast("httpx.AsyncByteStream", self.response.stream):
-                    self.received += len(block)
-                    yield block
+            async for block in cast("httpx.AsyncByteStream", self.response.stream):
+                self.received += len(block)
+                yield block
             self._check_complete()
+        except (httpx.HTTPError, httpx.StreamError) as raised:
+            error = self._mapped(raised)
+            raise error from None
         except BaseException as raised:
             error = raised
             raise
@@ -167,16 +171,11 @@ class ReplyStream:
     def _broken(self, why: str) -> ConnectionFailed:
         return ConnectionFailed(f"{self.where}: the body ended after {self.received} bytes: {why}")
 
-    @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.TimeoutException:
-            raise Timeout(
-                f"{self.where}: no data arrived in time after {self.received} bytes"
-            ) from None
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise self._broken(one_line(str(error)) or type(error).__name__) from None
+    def _mapped(self, error: Exception) -> ConnectionFailed:
+        """The error of this package for an error of the transport."""
+        if isinstance(error, httpx.TimeoutException):
+            return Timeout(f"{self.where}: no data arrived in time after {self.received} bytes")
+        return self._broken(one_line(str(error)) or type(error).__name__)
 
 
 class BodyCollector:

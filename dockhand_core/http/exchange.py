@@ -7,8 +7,7 @@ host and port). A redirect or link from https to http raises `ResponseInvalid`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -344,32 +343,47 @@ def _error_body(stream: ReplyStream, status: int) -> Generator[Any, Any, bytes]:
     return body
 
 
-@contextmanager
-def _plain_errors(call: Call) -> Iterator[None]:
-    """Explain an error that a wrong argument of `call` causes."""
-    try:
-        yield
-    except (AttributeError, TypeError) as error:
-        where = f"{call.method} {redacted_url(call.path)}"
-        raise PluginError(f"{where}: call(…) has a wrong argument: {reason_of(error)}") from error
+class _plain_errors:
+    """A context manager that explains an error that a wrong argument of `call` causes.
+
+    Like the next one, it is a class because generators take several times longer, and each request
+    uses a few of them.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, AttributeError | TypeError):
+            where = f"{self._call.method} {redacted_url(self._call.path)}"
+            raise PluginError(
+                f"{where}: call(…) has a wrong argument: {reason_of(error)}"
+            ) from error
 
 
-@contextmanager
-def translated_errors(
-    method: str, url: str, request: httpx.Request, secrets: Secrets
-) -> Iterator[None]:
-    """Convert httpx's exceptions to `ConnectionFailed` or `Timeout`.
+class translated_errors:
+    """A context manager that converts httpx's exceptions to `ConnectionFailed` or `Timeout`.
 
     If the source of the request's body raised an exception, that exception is raised instead.
     """
-    where = f"{method} {redacted_url(url)}"
-    try:
-        yield
-    except httpx.HTTPError as error:
-        body = request.stream
+
+    def __init__(self, method: str, url: str, request: httpx.Request, secrets: Secrets) -> None:
+        self._method, self._url, self._request, self._secrets = method, url, request, secrets
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if not isinstance(error, httpx.HTTPError):
+            return
+        body = self._request.stream
         if isinstance(body, UploadBody) and body.error is not None:
             raise body.error from None
-        reason = one_line(secrets.text(str(error), reply=True)) or type(error).__name__
+        where = f"{self._method} {redacted_url(self._url)}"
+        reason = one_line(self._secrets.text(str(error), reply=True)) or type(error).__name__
         if isinstance(error, httpx.TimeoutException):
             failed: ConnectionFailed = Timeout(f"{where}: no answer in time ({reason})")
         else:

@@ -139,9 +139,7 @@ class _Planner:
         elif digest in newest:
             self._keep[tag] = f"it is among the {policy.keep_last} newest"
         elif age is None:
-            self._unknown[tag] = (
-                "it has no usable age: no time, one before 1981 or in the future"
-            )
+            self._unknown[tag] = "it has no usable age: no time, one before 1981 or in the future"
         elif policy.newest is not None and self._now - age < policy.newest:
             self._keep[tag] = f"it is newer than {policy.keep_newer_than}"
         else:

@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import h11
@@ -31,14 +32,59 @@ __all__ = ["H11Transport"]
 _BLOCK = 256 * 1024  # bytes; the most that is received at a time
 _HEAD_BLOCK = 64 * 1024
 _MAX_HEADER_BYTES = 100 * 1024  # the same limit as in httpx
+_MAX_LENGTH_DIGITS = 20
 _JOINED = 64 * 1024  # bytes; a body in memory up to this size is sent together with the head
 
 # RFC 9110, section 5.6.2 and 5.5; and of the request line, the target (RFC 9112, section 3.2)
-_LINES = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [^\0\r\n]*\r\n)*")
-_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+")
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_LINES = re.compile(rb"(?:" + _TOKEN + rb": [^\0\r\n]*\r\n)*")
+_REQUEST_LINE = re.compile(_TOKEN + rb" [!-~]+")
+# The head of a usual reply, which is read without h11; any other head is left to h11.
+_VALUE = rb"[!-~](?:[ -~]*[!-~])?"
+_USUAL = re.compile(
+    rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*)\r\n"
+    rb"((?:" + _TOKEN + rb": " + _VALUE + rb"\r\n)*+)\r\n"
+)
+_FIELD = re.compile(rb"(" + _TOKEN + rb"): (" + _VALUE + rb")\r\n")
 
 _Headers = list[tuple[bytes, bytes]]
 _FAILURES = (httpcore.NetworkError, httpcore.TimeoutException)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The head of a reply.
+
+    Attributes:
+        fields: the headers by lower-case name, to read the length of the body.
+        rest: the bytes after the head that were received with it.
+        parser: the parser that goes on with a chunked body; None if the body is not chunked.
+    """
+
+    version: bytes
+    status: int
+    reason: bytes
+    headers: _Headers
+    fields: dict[bytes, bytes]
+    rest: bytes
+    parser: h11.Connection | None = None
+
+    @classmethod
+    def usual(cls, data: bytes) -> _Head | None:
+        """Read the head of a usual reply; None if h11 has to read it, or to refuse it."""
+        found = _USUAL.match(data)
+        if found is None or found.end() > _MAX_HEADER_BYTES:
+            return None
+        headers = _FIELD.findall(found[3])
+        fields = {name.lower(): value for name, value in headers}
+        if b"transfer-encoding" in fields:
+            return None
+        length = fields.get(b"content-length")
+        if length is not None:
+            several = sum(name.lower() == b"content-length" for name, _ in headers) > 1
+            if several or not length.isdigit() or len(length) >= _MAX_LENGTH_DIGITS:
+                return None
+        return cls(b"1.1", int(found[1]), found[2], headers, fields, data[found.end() :])
 
 
 class H11Transport(PooledTransport["_Connection"]):
@@ -74,19 +120,16 @@ class _Connection:
                 self._stream = self._connect(timeouts.get("connect"))
             with suppress(httpcore.WriteError):  # the server may have replied before it closed
                 self._send(self._stream, head, request, timeouts.get("write"))
-            reply, rest, parser = self._receive_head(request.method)
+            reply = self._receive_head(request.method)
         except _FAILURES as error:
             _raise_as_httpx(error)
-        headers = reply.headers.raw_items()
-        keep = reply.http_version == b"1.1" and not _closes(request.headers.raw, headers)
-        body = _Body(self, keep)
-        body.expect(request.method, reply, rest, parser)
+        keep = reply.version == b"1.1" and not _closes(request.headers.raw, reply.headers)
         return httpx.Response(
-            reply.status_code,
-            headers=headers,
-            stream=body,
+            reply.status,
+            headers=reply.headers,
+            stream=_Body(self, request.method, reply, keep),
             extensions={
-                "http_version": b"HTTP/" + reply.http_version,
+                "http_version": b"HTTP/" + reply.version,
                 "reason_phrase": reply.reason,
             },
         )
@@ -136,12 +179,12 @@ class _Connection:
         stream.write(_serialized(b"CONNECT", target, headers), timeout)
         self._stream = stream
         try:
-            reply, _, _ = self._receive_head("CONNECT")
+            reply = self._receive_head("CONNECT")
         finally:
             self._stream = None
-        if not 200 <= reply.status_code <= 299:
+        if not 200 <= reply.status <= 299:
             reason = reply.reason.decode("ascii", "ignore")
-            raise httpx.ProxyError(f"{reply.status_code} {reason}".rstrip())
+            raise httpx.ProxyError(f"{reply.status} {reason}".rstrip())
 
     def _head(self, request: httpx.Request) -> bytes:
         url, headers = request.url, request.headers.raw
@@ -191,22 +234,29 @@ class _Connection:
 
     # --- replies -----------------------------------------------------------------------------
 
-    def _receive_head(self, method: str) -> tuple[h11.Response, bytes, h11.Connection]:
-        """Receive the head of a reply; the bytes after it, and the parser, are for its body."""
+    def _receive_head(self, method: str) -> _Head:
+        data = self.receive(_HEAD_BLOCK)
+        if (head := _Head.usual(data)) is not None:
+            return head
         parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER_BYTES)
         parser.send(_asked(method))
         parser.send(h11.EndOfMessage())
         while True:
-            event = parser.next_event()
-            if isinstance(event, h11.Response):
-                return event, parser.trailing_data[0], parser
-            if event is h11.NEED_DATA:
-                data = self.receive(_HEAD_BLOCK)
-                if not data and parser.their_state is h11.SEND_RESPONSE:
-                    raise httpx.RemoteProtocolError(
-                        "Server disconnected without sending a response."
+            if not data and parser.their_state is h11.SEND_RESPONSE:
+                raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+            parser.receive_data(data)
+            while (event := parser.next_event()) is not h11.NEED_DATA:
+                if isinstance(event, h11.Response):
+                    return _Head(
+                        event.http_version,
+                        event.status_code,
+                        event.reason,
+                        event.headers.raw_items(),
+                        dict(event.headers),  # with names in lower case
+                        parser.trailing_data[0],
+                        parser,
                     )
-                parser.receive_data(data)
+            data = self.receive(_HEAD_BLOCK)
 
     def receive(self, count: int) -> bytes:
         """Receive up to `count` bytes; empty at the end of the connection."""
@@ -219,34 +269,32 @@ class _Connection:
 class _Body(httpx.SyncByteStream):
     """The body of a reply; its connection is used again if the body was read to its end.
 
+    Its length follows RFC 9112, section 6.3, "Message Body Length".
+
     Args:
         connection: the connection.
+        method: the method of the request.
+        head: the head of the reply.
         keep: whether the connection may be used again.
     """
 
-    def __init__(self, connection: _Connection, keep: bool) -> None:
+    def __init__(self, connection: _Connection, method: str, head: _Head, keep: bool) -> None:
         self._connection, self._keep = connection, keep
+        self._first = head.rest
         self._left: int | None = 0  # bytes; None up to the end of the connection
-        self._first = b""  # bytes of the body that were received with the head
         self._parser: h11.Connection | None = None  # of a chunked body
         self._complete = False
-
-    def expect(self, method: str, reply: h11.Response, rest: bytes, parser: h11.Connection) -> None:
-        """Set the length of the body: RFC 9112, section 6.3, "Message Body Length"."""
-        headers = dict(reply.headers)  # h11 has checked them, and their names are in lower case
-        if method == "HEAD" or reply.status_code in (204, 304):
+        if method == "HEAD" or head.status in (204, 304):
             pass
-        elif b"transfer-encoding" in headers:
-            self._parser, self._left = parser, None
-            return
-        elif b"content-length" in headers:
-            self._left = int(headers[b"content-length"])
+        elif b"transfer-encoding" in head.fields:
+            self._parser, self._left = head.parser, None
+        elif (length := head.fields.get(b"content-length")) is not None:
+            self._left = int(length)
         else:
             self._left, self._keep = None, False
-        if self._left is not None and len(rest) >= self._left:
-            self._keep = self._keep and len(rest) == self._left
-            rest, self._complete = rest[: self._left], not self._left
-        self._first = rest
+        if self._left is not None and len(head.rest) >= self._left:
+            self._keep = self._keep and len(head.rest) == self._left
+            self._first, self._complete = head.rest[: self._left], not self._left
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -339,10 +387,10 @@ def _bracketed(host: bytes) -> bytes:
     return b"[%b]" % host if b":" in host else host
 
 
-def _closes(*headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a request's or a reply's headers ask to close the connection."""
+def _closes(*headers: _Headers) -> bool:
+    """Whether the headers of a request or of its reply ask to close the connection."""
     return any(
-        name.lower() == b"connection" and b"close" in value.lower()
+        len(name) == 10 and name.lower() == b"connection" and b"close" in value.lower()
         for each in headers
         for name, value in each
     )

@@ -10,7 +10,7 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import h11
@@ -37,17 +37,24 @@ class Connection(Protocol):
 C = TypeVar("C", bound=Connection)
 
 
-@contextmanager
-def as_httpx_errors() -> Iterator[None]:
-    """Convert errors of h11 and ssl, which httpx 0.28 does not convert, to httpx errors."""
-    try:
-        yield
-    except h11.LocalProtocolError as error:
-        raise httpx.LocalProtocolError(str(error)) from error
-    except h11.RemoteProtocolError as error:
-        raise httpx.RemoteProtocolError(str(error)) from error
-    except ssl.SSLError as error:
-        raise httpx.ReadError(str(error)) from error
+class as_httpx_errors:
+    """Converts errors of h11 and ssl, which httpx 0.28 does not convert, to httpx errors.
+
+    A context manager; as a class it takes a fraction of the time of a generator function.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, h11.LocalProtocolError):
+            raise httpx.LocalProtocolError(str(error)) from error
+        if isinstance(error, h11.RemoteProtocolError):
+            raise httpx.RemoteProtocolError(str(error)) from error
+        if isinstance(error, ssl.SSLError):
+            raise httpx.ReadError(str(error)) from error
 
 
 class Backend(httpcore.SyncBackend):
