@@ -59,6 +59,7 @@ from dockhand_core.lazy import lazy_exports
 from dockhand_core.manager import AsyncDockhand, Dockhand, async_connect, connect
 from dockhand_core.models import (
     ApiVersion,
+    CopyResult,
     Descriptor,
     Digest,
     HistoryEntry,
@@ -95,6 +96,7 @@ __all__ = [
     "BlobWriter",
     "ConfigError",
     "ConnectionFailed",
+    "CopyResult",
     "Denied",
     "Descriptor",
     "Digest",

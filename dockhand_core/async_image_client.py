@@ -18,6 +18,15 @@ from dockhand_core.operations.artifact_push import AnyFile, push_artifact
 
 if TYPE_CHECKING:
     from dockhand_core.operations.archives import ArchiveFormat
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from dockhand_core.async_blob_client import AsyncBlobClient, copy_docstrings
+from dockhand_core.flow import Progress
+from dockhand_core.flow.checks import described
+from dockhand_core.image_client import ImageClient
+from dockhand_core.models import CopyResult, Descriptor, Platform
+from dockhand_core.operations.blob_transfer import Connection, Route
+from dockhand_core.operations.copy import CopyArguments, TagCopies, copy_image
 
 __all__ = ["AsyncImageClient"]
 
@@ -45,6 +54,74 @@ class AsyncImageClient(AsyncBlobClient):
                 annotations=annotations,
                 media_type=media_type,
             )
+    async def copy(
+        self,
+        repository: str,
+        reference: str | Descriptor,
+        *,
+        to: AsyncImageClient | None = None,
+        to_repository: str | None = None,
+        to_reference: str | None = None,
+        platforms: Iterable[Platform | str] | None = None,
+        platform: Platform | str | None = None,
+        referrers: bool = False,
+        convert: str | None = None,
+        concurrency: int = 8,
+        progress: Progress | None = None,
+    ) -> CopyResult:
+        arguments: CopyArguments = {
+            "platforms": platforms,
+            "platform": platform,
+            "referrers": referrers,
+            "convert": convert,
+            "concurrency": concurrency,
+            "progress": progress,
+        }
+        route = self._route(to, repository, to_repository)
+        return await self.run(copy_image(route, reference, to_reference, arguments))
+
+    def copy_tags(
+        self,
+        repository: str,
+        *,
+        to: AsyncImageClient | None = None,
+        to_repository: str | None = None,
+        tags: Sequence[str] = ("*",),
+        newest: int | None = None,
+        platforms: Iterable[Platform | str] | None = None,
+        platform: Platform | str | None = None,
+        referrers: bool = False,
+        convert: str | None = None,
+        concurrency: int = 8,
+        progress: Progress | None = None,
+    ) -> AsyncIterator[CopyResult]:
+        arguments: CopyArguments = {
+            "platforms": platforms,
+            "platform": platform,
+            "referrers": referrers,
+            "convert": convert,
+            "concurrency": concurrency,
+            "progress": progress,
+        }
+        route = self._route(to, repository, to_repository)
+        return self._copied_tags(TagCopies(route, tags, newest, arguments))
+
+    async def _copied_tags(self, copies: TagCopies) -> AsyncIterator[CopyResult]:
+        await self.run(copies.prepare())
+        while copies.more:
+            for result in await self.run(copies.next_results()):
+                yield result
+
+    def _route(
+        self, to: AsyncImageClient | None, repository: str, to_repository: str | None
+    ) -> Route:
+        target = self if to is None else to
+        if not isinstance(target, AsyncImageClient):
+            raise TypeError(f"copy: to has to be an AsyncRegistryClient, not {described(target)}")
+        here = Connection(self.driver, self._runner, self._runner.registry)
+        there = Connection(target.driver, target._runner, target._runner.registry)
+        return Route(
+            here, there, repository, repository if to_repository is None else to_repository
         )
 
     # -- archives --------------------------------------------------------------------------

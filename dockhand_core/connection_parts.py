@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -70,6 +70,7 @@ class ConnectionParts:
         kind = check_client(where, type(self.driver), "client", RegistryClient)
         self._check_transport(where, "handle_request", "httpx.BaseTransport")
         runner = SyncRunner(self.endpoint, self._transport, self._options.max_connections)
+        runner.registry = self._registry
         return construct(where, kind, self.driver, runner, name, needs="driver, runner and name")
 
     def async_client(self, name: str) -> AsyncRegistryClient:
@@ -79,7 +80,13 @@ class ConnectionParts:
         self._check_transport(where, "handle_async_request", "httpx.AsyncBaseTransport")
         limit = self._options.max_connections
         runner = AsyncRunner(self.endpoint, self._async_transport, limit)
+        runner.registry = self._registry
         return construct(where, kind, self.driver, runner, name, needs="driver, runner and name")
+
+    @property
+    def _registry(self) -> Hashable:
+        """The identity of the registry: its URL, or the driver's own transport."""
+        return self.endpoint.registry if self._own is None else id(self._own)
 
     def _check_transport(self, where: str, method: str, base: str) -> None:
         own = self._own

@@ -17,6 +17,14 @@ from dockhand_core.operations.artifact_push import AnyFile, push_artifact
 
 if TYPE_CHECKING:
     from dockhand_core.operations.archives import ArchiveFormat
+from collections.abc import Iterable, Iterator, Sequence
+
+from dockhand_core.blob_client import BlobClient
+from dockhand_core.flow import Progress
+from dockhand_core.flow.checks import described
+from dockhand_core.models import CopyResult, Descriptor, Platform
+from dockhand_core.operations.blob_transfer import Connection, Route
+from dockhand_core.operations.copy import CopyArguments, TagCopies, copy_image
 
 __all__ = ["ImageClient"]
 
@@ -72,6 +80,133 @@ class ImageClient(BlobClient):
                 annotations=annotations,
                 media_type=media_type,
             )
+    def copy(
+        self,
+        repository: str,
+        reference: str | Descriptor,
+        *,
+        to: ImageClient | None = None,
+        to_repository: str | None = None,
+        to_reference: str | None = None,
+        platforms: Iterable[Platform | str] | None = None,
+        platform: Platform | str | None = None,
+        referrers: bool = False,
+        convert: str | None = None,
+        concurrency: int = 8,
+        progress: Progress | None = None,
+    ) -> CopyResult:
+        """Copy an image, an index with its images, or an artifact.
+
+        Blobs that the target has are skipped; within one registry the others are mounted. Blobs are
+        streamed in parallel, in constant memory, and verified on the way. Manifests keep their
+        exact bytes, and each is pushed when all that it names is there, the tag at the end. After
+        an error, no tag was written.
+
+        Within one repository, a further tag takes a GET and a PUT.
+
+        Args:
+            repository: the repository's name.
+            reference: a tag, a digest, or a descriptor.
+            to: the client of the registry to copy to, of the same kind as this one; None for this
+                registry.
+            to_repository: the repository's name there; None for the same name.
+            to_reference: the tag there, or the digest that the copy must have; None for the tag
+                `reference`. If `reference` is a digest, the copy then has no tag.
+            platforms: the platforms to copy, as `Platform` or `os/architecture[/variant]`. An index
+                is reduced to the entries that match one of them exactly, with their attestations,
+                and so gets another digest.
+            platform: copy the image for this platform alone, without its index.
+            referrers: whether to copy the referrers of each manifest, too, and cosign's tags of it.
+            convert: `oci` to convert Docker's manifests to OCI's, with other digests.
+            concurrency: number of blobs that are transferred at a time.
+            progress: called with the number of bytes that are done, and the number of bytes of all
+                distinct blobs (None until all manifests are read). Calls may come from other
+                threads, one at a time.
+
+        Raises:
+            TypeError: one of the clients is sync and the other is async.
+            ManifestUnknown: the source lacks the manifest, or one that the index lists.
+            PlatformNotFound: a platform is missing; the message lists the available platforms.
+            DigestMismatch: a blob of the source has another digest; the target does not store it.
+            ManifestInvalid, Unsupported: the target refuses a manifest, perhaps for its media type.
+
+        Follows: "Pulling manifests", "Pushing Manifests", "Mounting a blob from another
+        repository".
+        """
+        arguments: CopyArguments = {
+            "platforms": platforms,
+            "platform": platform,
+            "referrers": referrers,
+            "convert": convert,
+            "concurrency": concurrency,
+            "progress": progress,
+        }
+        route = self._route(to, repository, to_repository)
+        return self.run(copy_image(route, reference, to_reference, arguments))
+
+    def copy_tags(
+        self,
+        repository: str,
+        *,
+        to: ImageClient | None = None,
+        to_repository: str | None = None,
+        tags: Sequence[str] = ("*",),
+        newest: int | None = None,
+        platforms: Iterable[Platform | str] | None = None,
+        platform: Platform | str | None = None,
+        referrers: bool = False,
+        convert: str | None = None,
+        concurrency: int = 8,
+        progress: Progress | None = None,
+    ) -> Iterator[CopyResult]:
+        """Copy many tags of a repository, and iterate over the results; each is copied like `copy`.
+
+        Blobs and manifests that several tags share are sent once. If a tag fails, its result has
+        the `error`, and the other tags are copied. Nothing is transferred while the caller is busy
+        with the results.
+
+        Args:
+            repository: the repository's name.
+            to: the client of the registry to copy to; None for this registry.
+            to_repository: the repository's name there; None for the same name.
+            tags: patterns of tags: globs such as `1.*`, or `re:` and a regular expression. Tags of
+                signatures are never among them (see `referrers`).
+            newest: the number of tags to copy, those with the newest images; None for all.
+            platforms, platform, referrers, convert, concurrency, progress: as for `copy`. The total
+                number of bytes is None until the manifests of all tags are read.
+
+        Raises:
+            TypeError: one of the clients is sync and the other is async.
+            TagPatternInvalid: a pattern is neither a glob nor a regular expression.
+            NameUnknown: the repository does not exist.
+
+        Follows: "Listing Tags", and that of `copy`.
+        """
+        arguments: CopyArguments = {
+            "platforms": platforms,
+            "platform": platform,
+            "referrers": referrers,
+            "convert": convert,
+            "concurrency": concurrency,
+            "progress": progress,
+        }
+        route = self._route(to, repository, to_repository)
+        return self._copied_tags(TagCopies(route, tags, newest, arguments))
+
+    def _copied_tags(self, copies: TagCopies) -> Iterator[CopyResult]:
+        self.run(copies.prepare())
+        while copies.more:
+            yield from self.run(copies.next_results())
+
+    def _route(self, to: ImageClient | None, repository: str, to_repository: str | None) -> Route:
+        """The route of a copy to another client, or within this registry."""
+        target = self if to is None else to
+        if not isinstance(target, ImageClient):
+            raise TypeError(f"copy: to has to be a sync RegistryClient, not {described(target)}")
+        here = Connection(self.driver, self._runner, self._runner.registry)
+        there = Connection(target.driver, target._runner, target._runner.registry)
+        return Route(
+            here, there, repository, repository if to_repository is None else to_repository
         )
 
     # -- archives --------------------------------------------------------------------------

@@ -45,7 +45,7 @@ from dockhand_core.flow.sources import (
     Progress,
     Source,
 )
-from dockhand_core.flow.verified_source import verified
+from dockhand_core.flow.verified_source import VerifiedSource, verified
 
 Retry = RetryPolicy  # former name of the class, kept for existing plugins
 
@@ -79,6 +79,7 @@ __all__ = [
     "Stream",
     "Take",
     "Until",
+    "VerifiedSource",
     "at",
     "blocking",
     "call",

@@ -22,6 +22,7 @@ class _Hash:
         self.digest, self.size, self.subject = digest, size, subject
         self._hasher = digest.hasher()
         self._hashed = 0
+        self.failure: Exception | None = None
 
     def add(self, position: int, block: bytes) -> None:
         """Hash a block that stands at a position of the body."""
@@ -105,6 +106,11 @@ class VerifiedSource:
         """Size of the body in bytes."""
         return self._source.size
 
+    @property
+    def failure(self) -> Exception | None:
+        """The error that ended the last failed reading; it is not the receiver's."""
+        return self._hash.failure
+
     def skip(self, count: int) -> VerifiedSource:
         """The same body without its first `count` bytes."""
         return type(self)(
@@ -125,6 +131,9 @@ class VerifiedSource:
                     yield held
             if last := reading.end():
                 yield last
+        except Exception as error:
+            self._hash.failure = error
+            raise
         finally:
             if isinstance(blocks, Generator):
                 blocks.close()
@@ -140,12 +149,16 @@ class AsyncVerifiedSource(VerifiedSource):
         """Iterate over the blocks; the last one comes after the check."""
         assert isinstance(self._source, AsyncSource)
         reading = _Reading(self._hash, self._start)
-        async with aclosing(self._source.aopen()) as blocks:
-            async for block in blocks:
-                if held := reading.add(block):
-                    yield held
-        if last := reading.end():
-            yield last
+        try:
+            async with aclosing(self._source.aopen()) as blocks:
+                async for block in blocks:
+                    if held := reading.add(block):
+                        yield held
+            if last := reading.end():
+                yield last
+        except Exception as error:
+            self._hash.failure = error
+            raise
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]:
         return self.aopen()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 
@@ -134,6 +134,11 @@ class RegistryEndpoint:
             ("User-Agent", self.user_agent),
             ("Accept-Encoding", "identity"),  # a compressed body would not match its digest
         ]
+
+    @property
+    def registry(self) -> tuple[object, str]:
+        """The registry's origin and path, which are equal for connections to one registry."""
+        return (self.origin, urlsplit(self.base).path)
 
     def collector(self, effect: Receive) -> BodyCollector:
         """The collector of a body that is read into memory, with the limits that apply to it."""

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import aclosing, closing
 from contextvars import copy_context
 from inspect import isawaitable, iscoroutine
@@ -75,6 +75,9 @@ class SyncRunner:
         transport: makes the transport; called when the first request is sent, and again after a
             reset or a fork.
         connections: the limit on connections, for transfers between two registries.
+
+    Attributes:
+        registry: is equal for runners whose connections lead to one registry.
     """
 
     asynchronous = False
@@ -86,6 +89,7 @@ class SyncRunner:
         connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.lanes = Lanes(connections)
+        self.registry: Hashable = endpoint.registry
         self.endpoint = endpoint
         self._make = transport
         self._lock = threading.Lock()
@@ -222,6 +226,9 @@ class AsyncRunner:
         transport: makes a transport; called once for each event loop, and again after a reset or a
             fork.
         connections: the limit on connections, for transfers between two registries.
+
+    Attributes:
+        registry: is equal for runners whose connections lead to one registry.
     """
 
     asynchronous = True
@@ -233,6 +240,7 @@ class AsyncRunner:
         connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.lanes = AsyncLanes(connections)
+        self.registry: Hashable = endpoint.registry
         self.endpoint = endpoint
         self._make = transport
         self._closed = False

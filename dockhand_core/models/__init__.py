@@ -1,6 +1,7 @@
 """Frozen pydantic models of registry content and of the results of operations."""
 
 from dockhand_core.models import media
+from dockhand_core.models.copy_result import CopyResult
 from dockhand_core.models.digest import (
     Digest,
     Hasher,
@@ -26,6 +27,7 @@ from dockhand_core.models.results import (
 
 __all__ = [
     "ApiVersion",
+    "CopyResult",
     "Descriptor",
     "Digest",
     "Hasher",

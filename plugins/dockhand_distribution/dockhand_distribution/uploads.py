@@ -29,6 +29,7 @@ from dockhand_core.flow import (
     Part,
     Progress,
     Source,
+    VerifiedSource,
     blocking,
     drain,
     iterator_of,
@@ -145,6 +146,8 @@ class Uploads(UploadSteps):
                         progress(upload.offset, source.size)
                     continue
                 except (ConnectionFailed, RegistryError) as error:
+                    if isinstance(source, VerifiedSource) and source.failure is error:
+                        raise  # the source of the blob failed, not this registry
                     if self._refuses_size(error, source, upload):
                         self._largest_body = min(self.chunk_size, smaller(source.size))
                     elif not self._worth_resuming(error, resumed=resumed):
