@@ -102,7 +102,7 @@ class Clients:
 
     def __init__(self, home: Path, **variables: str) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        self._home = home
+        self.home = home
         self._environment = {**program_environment(home), **variables}
 
     def run(self, name: str, *arguments: str, succeeds: bool = True) -> str:
@@ -114,7 +114,7 @@ class Clients:
             succeeds: whether the command has to succeed; otherwise it has to fail.
         """
         done = subprocess.run(
-            [client(name), *arguments], env=self._environment, cwd=self._home,
+            [client(name), *arguments], env=self._environment, cwd=self.home,
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         assert (done.returncode == 0) is succeeds, f"{name} {arguments}: {done.stderr}"
@@ -132,6 +132,8 @@ def program_environment(home: Path) -> dict[str, str]:
     (settings / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     (settings / "registries.conf").write_text("")
     (settings / "registries.d").mkdir(exist_ok=True)
+    if not (home / "auth.json").exists():
+        (home / "auth.json").write_text("{}")  # buildah refuses to start without the file
     # The driver `vfs` needs no support by the kernel, so it also works within a container.
     storage = {"driver": "vfs", "graphroot": str(home / "images"), "runroot": str(home / "run")}
     (settings / "storage.conf").write_text(
