@@ -1,5 +1,7 @@
 """Dockhand: clients for container registries, with named connections and installable drivers."""
 
+from typing import TYPE_CHECKING
+
 from dockhand_core.async_blob_io import AsyncBlobReader, AsyncBlobWriter
 from dockhand_core.async_client import AsyncRegistryClient
 from dockhand_core.auth import AuthDriver, NullAuth
@@ -78,6 +80,24 @@ from dockhand_core.places import Place
 from dockhand_core.plugins import PluginInfo, Plugins
 from dockhand_core.scope import Scope
 
+if TYPE_CHECKING:
+    from dockhand_core.operations.retention_plan import (
+        RetentionItem,
+        RetentionPlan,
+        RetentionResult,
+    )
+    from dockhand_core.operations.retention_policy import RetentionPolicy
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "RetentionItem": "operations.retention_plan",
+            "RetentionPlan": "operations.retention_plan",
+            "RetentionPolicy": "operations.retention_policy",
+            "RetentionResult": "operations.retention_plan",
+        },
+    )
+
 __all__ = [
     "ApiVersion",
     "ArchiveInvalid",
@@ -141,9 +161,13 @@ __all__ = [
     "RegistryError",
     "ResponseInvalid",
     "ResponseTooLarge",
+    "RetentionItem",
     "RetentionLimitExceeded",
+    "RetentionPlan",
     "RetentionPlanInvalid",
+    "RetentionPolicy",
     "RetentionPolicyInvalid",
+    "RetentionResult",
     "Scope",
     "ScopeInvalid",
     "ServerError",

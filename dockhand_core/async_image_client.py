@@ -27,6 +27,8 @@ from dockhand_core.image_client import ImageClient
 from dockhand_core.models import CopyResult, Descriptor, Platform
 from dockhand_core.operations.blob_transfer import Connection, Route
 from dockhand_core.operations.copy import CopyArguments, TagCopies, copy_image
+    from dockhand_core.operations.retention_plan import RetentionPlan, RetentionResult
+    from dockhand_core.operations.retention_policy import RetentionPolicy
 
 __all__ = ["AsyncImageClient"]
 
@@ -213,6 +215,24 @@ class AsyncImageClient(AsyncBlobClient):
         )
 
     # -- retention -------------------------------------------------------------------------
+
+    async def plan_retention(
+        self,
+        repository: str,
+        policy: RetentionPolicy,
+        *,
+        progress: Progress | None = None,
+    ) -> RetentionPlan:
+        from dockhand_core.operations.retention import plan_retention
+
+        return await self.run(plan_retention(self.driver, repository, policy, progress))
+
+    async def apply_retention(
+        self, plan: RetentionPlan, *, progress: Progress | None = None
+    ) -> RetentionResult:
+        from dockhand_core.operations.retention_apply import apply_retention
+
+        return await self.run(apply_retention(self.driver, plan, progress))
 
 
 copy_docstrings(ImageClient, AsyncImageClient)

@@ -25,6 +25,8 @@ from dockhand_core.flow.checks import described
 from dockhand_core.models import CopyResult, Descriptor, Platform
 from dockhand_core.operations.blob_transfer import Connection, Route
 from dockhand_core.operations.copy import CopyArguments, TagCopies, copy_image
+    from dockhand_core.operations.retention_plan import RetentionPlan, RetentionResult
+    from dockhand_core.operations.retention_policy import RetentionPolicy
 
 __all__ = ["ImageClient"]
 
@@ -438,3 +440,84 @@ class ImageClient(BlobClient):
         )
 
     # -- retention -------------------------------------------------------------------------
+
+    def plan_retention(
+        self,
+        repository: str,
+        policy: RetentionPolicy,
+        *,
+        progress: Progress | None = None,
+    ) -> RetentionPlan:
+        """Decide which tags and manifests of a repository a retention policy deletes.
+
+        Nothing is changed. To find out whether the registry can delete a tag alone, the drivers of
+        some registries send a DELETE of a random tag that does not exist; this happens only if the
+        plan has such a deletion.
+
+        The age of a tag is the time of the push where the driver knows it (that of zot does, with
+        the extension search). Elsewhere it is the time of the build: `created` in the image's
+        config, of an index that of its newest image, or the annotation
+        `org.opencontainers.image.created`. So an old image that was copied to the registry today is
+        old. A tag without a time, or with one before 1981 or in the future, is not deleted.
+
+        The manifest of a deleted tag is deleted, too, unless another tag reaches it, directly or
+        through an index; with it go the images of an index that nothing else reaches, and all
+        referrers and signatures.
+
+        Each tag takes a HEAD; each different manifest, also those in indexes, a GET, and one more
+        for the config of a candidate's image. Each manifest that is to be deleted takes a request
+        for its referrers. zot's push times take a request for every 100 tags, and no configs.
+
+        Args:
+            repository: the repository's name.
+            policy: the policy.
+            progress: called with the number of steps that are done, and their number: two for each
+                tag.
+
+        Raises:
+            RetentionLimitExceeded: the plan has more deletions than the policy's `max_delete`.
+            ManifestInvalid: an index cannot be read, so it is not known which manifests it needs.
+            NameUnknown: the repository does not exist.
+            Unsupported: the policy has `untagged_older_than`, and the driver cannot list manifests.
+
+        Follows: "Listing Tags", "Listing Referrers", "Referrers Tag Schema".
+        """
+        from dockhand_core.operations.retention import plan_retention
+
+        return self.run(plan_retention(self.driver, repository, policy, progress))
+
+    def apply_retention(
+        self, plan: RetentionPlan, *, progress: Progress | None = None
+    ) -> RetentionResult:
+        """Delete what a retention plan says, unless its tags have changed since.
+
+        Before each deletion, all tags are listed again, and each takes a HEAD. A manifest is left
+        alone if one of its tags has moved, or if a tag outside the plan reaches it by now; so are
+        the images and referrers that belong to it. In a large repository, where this look takes
+        longer than a second, it serves for the deletions in a following time of the same length,
+        for which only new tags and those of the manifest take a HEAD.
+
+        No registry has a conditional DELETE, so a tag that moves between the look and the DELETE
+        is not noticed. Do not push to the repository meanwhile.
+
+        If the application is interrupted, the same plan can be applied again: it deletes the rest.
+
+        The registry frees the bytes of blobs with its own garbage collection.
+
+        Args:
+            plan: the plan, from `plan_retention` or `RetentionPlan.from_json`.
+            progress: called with the number of deletions that are done, and their number.
+
+        Returns:
+            the items of the plan by their outcome. An error of a deletion does not raise an
+            exception; if the registry cannot be reached or deletes no manifests, no further
+            deletion is tried.
+
+        Raises:
+            RetentionPlanInvalid: the plan was made for another registry.
+
+        Follows: "Deleting Manifests", "Deleting tags".
+        """
+        from dockhand_core.operations.retention_apply import apply_retention
+
+        return self.run(apply_retention(self.driver, plan, progress))
