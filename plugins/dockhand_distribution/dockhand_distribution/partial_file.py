@@ -17,12 +17,14 @@ from typing import BinaryIO
 
 from dockhand_core.errors import DownloadFileRefused
 from dockhand_core.flow import BLOCK, Progress
-from dockhand_core.models import Digest, Hasher, check_hash
+from dockhand_core.models import Digest, check_hash
 from dockhand_core.text import printable
+from dockhand_distribution.background_hash import BackgroundHash
 
 __all__ = ["PartialFile"]
 
 _LONGEST_NAME = 255  # bytes
+_WRITE_BEHIND = 8 << 20  # bytes; after so many, the system begins to write them to the disk
 _ATTEMPTS = 10  # to open the file, if other downloads finish or delete it in between
 # Some of these flags do not exist on Windows.
 _FLAGS = os.O_RDWR | os.O_CREAT
@@ -51,7 +53,8 @@ class PartialFile:
         self._destination = destination
         self.path = destination.parent / _partial_name(destination.name, digest)
         self._digest = digest
-        self._hasher: Hasher = digest.hasher()
+        self._hash = BackgroundHash(digest.hasher())
+        self._flushing = 0  # bytes that the system was told to write to the disk
         self._file: BinaryIO | None = None
         self._mode = 0o600
         self._made_anew = False
@@ -77,9 +80,9 @@ class PartialFile:
         # Unbuffered, so that `size` counts only bytes that the operating system has received.
         self._file = file = os.fdopen(descriptor, "r+b", buffering=0)
         while block := file.read(BLOCK):
-            self._hasher.update(block)
+            self._hash.update(block)
             self.size += len(block)
-        self.inherited = self.size
+        self.inherited = self._flushing = self.size
 
     def _open_any(self) -> int:
         for _ in range(_ATTEMPTS):
@@ -151,23 +154,35 @@ class PartialFile:
             rest = memoryview(block)
             while rest:  # on a full disk, a write may store only a part; the next write then raises
                 rest = rest[file.write(rest) :]
-            self._hasher.update(block)
+            self._hash.update(block)
             self.size += len(block)
+            if self.size - self._flushing >= _WRITE_BEHIND:
+                self._begin_flush(file.fileno())
             if progress is not None:
                 progress(self.size, total)
 
         return write
 
+    def _begin_flush(self, descriptor: int) -> None:
+        """Let the system begin to write the new bytes, so that the flush at the end is short."""
+        begin, self._flushing = self._flushing, self.size
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError):  # advice only; some file systems do not take it
+                # Linux starts to write the pages, and drops none that is still to be written.
+                os.posix_fadvise(descriptor, begin, self.size - begin, os.POSIX_FADV_DONTNEED)
+
     def matches(self) -> bool:
         """Whether the file is complete: the digest of its bytes is the digest of the blob."""
-        return Digest.of_hash(self._digest.algorithm, self._hasher) == self._digest
+        return Digest.of_hash(self._digest.algorithm, self._hash.finished()) == self._digest
 
     def restart(self) -> None:
         """Empty the file, and start a new hash."""
         file = self._opened()
         file.seek(0)
         file.truncate()
-        self._hasher, self.size, self.inherited = self._digest.hasher(), 0, 0
+        self._hash.finished()
+        self._hash = BackgroundHash(self._digest.hasher())
+        self.size = self.inherited = self._flushing = 0
 
     def verify(self, repository: str) -> None:
         """Compare the digest of the file with the digest of the blob.
@@ -175,7 +190,7 @@ class PartialFile:
         Raises:
             DigestMismatch: they differ.
         """
-        check_hash(self._digest, self._hasher, f"repository {repository}: the blob")
+        check_hash(self._digest, self._hash.finished(), f"repository {repository}: the blob")
 
     def finish(self) -> None:
         """Give the file the usual mode of a new file, and rename it to its destination.
@@ -206,6 +221,7 @@ class PartialFile:
 
     def close(self) -> None:
         """Close the file, and delete it if it is empty."""
+        self._hash.finished()
         if self._file is not None:
             try:
                 if not self.size:
