@@ -112,8 +112,9 @@ class ConnectionConfig(BaseModel):
     )
 
     driver: str = "distribution"
-    auth: AuthConfig = Field(default_factory=AuthConfig)
-    logging: LogSettings = Field(default_factory=LogSettings)
+    # constructed without validators, which pydantic would make first
+    auth: AuthConfig = Field(default_factory=AuthConfig.model_construct)
+    logging: LogSettings = Field(default_factory=LogSettings.model_construct)
     timeout: Annotated[float, Field(gt=0), BeforeValidator(_refuse_boolean)] = 30.0
     commit_timeout: Annotated[float, Field(gt=0), BeforeValidator(_refuse_boolean)] | None = None
     chunk_size: Annotated[int, Field(ge=1), BeforeValidator(_refuse_boolean)] = CHUNK
@@ -192,7 +193,7 @@ class DockhandConfig(BaseModel):
             default = next(iter(connections)) if len(connections) == 1 else "default"
         if not isinstance(default, str):
             raise ConfigError("'default' is not the name of a connection")
-        return cls(default=default, connections=connections, base=where)
+        return cls.model_construct(default=default, connections=connections, base=where)
 
     def connection(self, name: str | None = None) -> tuple[str, ConnectionConfig]:
         """Return the name and the settings of a connection.
@@ -237,8 +238,7 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
     if bool(config.client_cert) != bool(config.client_key):
         raise ConfigError(f"{where}: client_cert and client_key are given together")
     rest = {key: value for key, value in table.items() if key not in _CORE_KEYS}
-    fields = {key: getattr(config, key) for key in config.model_fields_set}
-    return ConnectionConfig(**fields, **rest)
+    return config.model_copy(update=rest)
 
 
 def load_config(

@@ -111,6 +111,8 @@ def validate_table(
             )
         may_be_path = key in fields and isinstance(value, str | Path)
         values[key] = _resolve(fields[key].annotation, value, base) if may_be_path else value
+    if _only_strings(model, values):
+        return model.model_construct(**values)
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -121,6 +123,22 @@ def validate_table(
             reason = "is required"
     place = f"{where}: {key}" if key else where
     raise ConfigError(f"{place}: {reason}")
+
+
+def _only_strings(model: type[BaseModel], values: Mapping[str, Any]) -> bool:
+    """Whether all values are strings that pydantic would accept without a change.
+
+    This is so for a connection that is only a URL. Its models need no validators then, which take
+    longer to make than the first request. Only the core's models are looked at: their fields of the
+    type `str` have no validators and no aliases.
+    """
+    if model.__module__.partition(".")[0] != "dockhand_core":
+        return False
+    fields = model.model_fields
+    return all(
+        type(value) is str and key in fields and fields[key].annotation is str
+        for key, value in values.items()
+    ) and not any(field.is_required() and key not in values for key, field in fields.items())
 
 
 def shown_path(value: object, base: Path) -> str:

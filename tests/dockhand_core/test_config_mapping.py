@@ -18,6 +18,7 @@ from dockhand_core import (
     connect,
 )
 from dockhand_core.config import AuthConfig, ConnectionConfig
+from dockhand_core.logs import LogSettings
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -196,3 +197,22 @@ def test_errors_of_the_transport_name_the_connection(
     assert str(caught.value).startswith("connection 'main': ")
     assert message in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_connection_that_is_only_a_url_is_equal_to_a_validated_one() -> None:
+    quick = DockhandConfig.parse({"connections": {"main": {"base_uri": "http://r"}}})
+    whole = DockhandConfig.parse({"connections": {"main": {"base_uri": "http://r", "retries": 3}}})
+    validated = ConnectionConfig(base_uri="http://r")
+    connection = quick.connection()[1]
+    assert connection == validated
+    assert connection.model_fields_set == validated.model_fields_set
+    assert connection.model_dump() == whole.connection()[1].model_dump()
+    assert connection.auth == AuthConfig()
+    assert connection.logging == LogSettings()
+    assert quick == DockhandConfig(default="main", connections={"main": validated}, base=quick.base)
+
+
+@pytest.mark.parametrize("value", [7, None, ["http://r"]])
+def test_a_url_that_is_no_text_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"base_uri: Input should be a valid string"):
+        connect(value)  # type: ignore[arg-type]
