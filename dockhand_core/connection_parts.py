@@ -6,7 +6,6 @@ import re
 import urllib.request
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -32,7 +31,7 @@ from dockhand_core.flow.checks import described, dispose
 from dockhand_core.http.exchange import RegistryEndpoint
 from dockhand_core.http.runners import AsyncRunner, SyncRunner
 from dockhand_core.http.secrets import Secrets, secrets_of
-from dockhand_core.plugins import Plugins
+from dockhand_core.plugins import Plugins, core_version
 
 if TYPE_CHECKING:
     import httpx
@@ -201,7 +200,7 @@ def make_parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path)
         base=uri,
         make_auth=make_auth,
         log=log,
-        user_agent=f"dockhand/{metadata.version('dockhand-core')}",
+        user_agent=f"dockhand/{core_version()}",
         headers={key: value.get_secret_value() for key, value in table.headers.items()},
         timeout=table.timeout,
         commit_timeout=table.commit_timeout,

@@ -33,7 +33,7 @@ from dockhand_core.hook_checks import check_hooks
 from dockhand_core.hookspecs import GROUP, hookimpl
 from dockhand_core.plugin_failures import reason_of, warn
 
-__all__ = ["PluginInfo", "Plugins"]
+__all__ = ["PluginInfo", "Plugins", "core_version"]
 
 # Drivers that `pip install "dockhand-core[<name>]"` installs; the extra has the driver's name.
 _EXTRAS = {
@@ -111,10 +111,8 @@ class _Entry:
         self.reported: set[str] = set()
         with contextlib.suppress(Exception):  # metadata that is damaged: only the name is lost
             if entry.dist is not None:
-                # Python 3.12 and later warn if a missing field is read, so fields are tested first.
-                fields = entry.dist.metadata
-                self.package = fields["Name"] if "Name" in fields else self.package  # noqa: SIM401  # has no get()
-                self.version = fields["Version"] if "Version" in fields else None  # noqa: SIM401
+                name, self.version = _name_and_version(entry.dist)
+                self.package = name or self.package
 
     @functools.cached_property
     def found(self) -> _Found:
@@ -142,8 +140,36 @@ class _Found:
 
 @functools.cache
 def _installed() -> tuple[_Entry, ...]:
-    """Find all entry points of the group; done once per process."""
-    return tuple(_Entry(entry) for entry in metadata.entry_points(group=GROUP))
+    """Find all entry points of the group; done once per process.
+
+    This is `metadata.entry_points(group=GROUP)`, but parses only the files that name the group.
+    """
+    found: dict[str, metadata.EntryPoints] = {}
+    for package in metadata.distributions():
+        if GROUP in (package.read_text("entry_points.txt") or ""):
+            name, _ = _name_and_version(package)
+            # of packages with the same name, Python imports the first one
+            found.setdefault(_normal(name or ""), package.entry_points.select(group=GROUP))
+    return tuple(_Entry(entry) for entries in found.values() for entry in entries)
+
+
+def _name_and_version(package: metadata.Distribution) -> tuple[str | None, str | None]:
+    """The name and the version of a distribution package, if they are known.
+
+    `package.metadata` would parse the whole file, with the description, as an email.
+    """
+    head, _, _ = (package.read_text("METADATA") or package.read_text("PKG-INFO") or "").partition(
+        "\n\n"
+    )
+    fields = dict(reversed(re.findall(r"^(Name|Version):[ \t]*(\S+)[ \t\r]*$", head, re.MULTILINE)))
+    return fields.get("Name"), fields.get("Version")
+
+
+@functools.cache
+def core_version() -> str:
+    """The version of the core, as it is installed."""
+    _, version = _name_and_version(metadata.distribution("dockhand-core"))
+    return version or "0"
 
 
 def _with_declared_arguments(implementation: pluggy.HookImpl) -> Callable[..., Any]:
@@ -196,8 +222,7 @@ class Plugins:
         self._infos: list[PluginInfo] = []
         self._names: dict[str, str] = {}
         self._drivers: dict[str, dict[str, list[tuple[_Found, Any]]]] = {k: {} for k in _HOOKS}
-        core = metadata.version("dockhand-core")
-        self._add(CorePlugin(), _Found("core", "dockhand-core", core))
+        self._add(CorePlugin(), _Found("core", "dockhand-core", core_version()))
         for entry in _installed():
             if self._disabled.isdisjoint({_normal(entry.name), _normal(entry.package)}):
                 self._report(entry, self._add(entry.found.plugin, entry.found))
