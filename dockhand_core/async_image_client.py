@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core.async_blob_client import AsyncBlobClient, copy_docstrings
 from dockhand_core.flow import Progress
-from dockhand_core.image_client import ImageClient
-from dockhand_core.models import Descriptor, Platform, PushResult
-from dockhand_core.operations import archives, put_index
-from dockhand_core.operations.artifact_files import ArtifactFile
-from dockhand_core.operations.artifact_pull import pull_artifact
-from dockhand_core.operations.artifact_push import AnyFile, push_artifact
-
-if TYPE_CHECKING:
-    from dockhand_core.operations.archives import ArchiveFormat
-from collections.abc import AsyncIterator, Iterable, Sequence
-
-from dockhand_core.async_blob_client import AsyncBlobClient, copy_docstrings
-from dockhand_core.flow import Progress
 from dockhand_core.flow.checks import described
 from dockhand_core.image_client import ImageClient
-from dockhand_core.models import CopyResult, Descriptor, Platform
+from dockhand_core.models import CopyResult, Descriptor, Platform, PushResult
 from dockhand_core.operations.blob_transfer import Connection, Route
-from dockhand_core.operations.copy import CopyArguments, TagCopies, copy_image
+
+# The operations are imported when they are used: most programs use few of them.
+if TYPE_CHECKING:
+    from dockhand_core.operations.archives import ArchiveFormat
+    from dockhand_core.operations.artifact_files import ArtifactFile
+    from dockhand_core.operations.artifact_push import AnyFile
+    from dockhand_core.operations.copy import CopyArguments, TagCopies
     from dockhand_core.operations.retention_plan import RetentionPlan, RetentionResult
     from dockhand_core.operations.retention_policy import RetentionPolicy
 
@@ -47,6 +40,8 @@ class AsyncImageClient(AsyncBlobClient):
         annotations: Mapping[str, str] | None = None,
         media_type: str | None = None,
     ) -> PushResult:
+        from dockhand_core.operations.indexes import put_index
+
         return await self.run(
             put_index(
                 self.driver,
@@ -56,6 +51,8 @@ class AsyncImageClient(AsyncBlobClient):
                 annotations=annotations,
                 media_type=media_type,
             )
+        )
+
     async def copy(
         self,
         repository: str,
@@ -71,6 +68,8 @@ class AsyncImageClient(AsyncBlobClient):
         concurrency: int = 8,
         progress: Progress | None = None,
     ) -> CopyResult:
+        from dockhand_core.operations.copy import copy_image
+
         arguments: CopyArguments = {
             "platforms": platforms,
             "platform": platform,
@@ -97,6 +96,8 @@ class AsyncImageClient(AsyncBlobClient):
         concurrency: int = 8,
         progress: Progress | None = None,
     ) -> AsyncIterator[CopyResult]:
+        from dockhand_core.operations.copy import TagCopies
+
         arguments: CopyArguments = {
             "platforms": platforms,
             "platform": platform,
@@ -140,6 +141,8 @@ class AsyncImageClient(AsyncBlobClient):
         name: str | None = None,
         progress: Progress | None = None,
     ) -> Descriptor:
+        from dockhand_core.operations import archives
+
         return await self.run(
             archives.save_image(
                 self.driver, repository, reference, Path(path), archive_format=format,
@@ -157,6 +160,8 @@ class AsyncImageClient(AsyncBlobClient):
         platforms: Sequence[Platform | str] | None = None,
         progress: Progress | None = None,
     ) -> PushResult:
+        from dockhand_core.operations import archives
+
         return await self.run(
             archives.load_image(
                 self.driver, Path(path), repository, reference,
@@ -178,6 +183,8 @@ class AsyncImageClient(AsyncBlobClient):
         config: ArtifactFile | None = None,
         progress: Progress | None = None,
     ) -> PushResult:
+        from dockhand_core.operations.artifact_push import push_artifact
+
         return await self.run(
             push_artifact(
                 self.driver,
@@ -202,6 +209,8 @@ class AsyncImageClient(AsyncBlobClient):
         max_size: int | None = None,
         progress: Progress | None = None,
     ) -> list[Path]:
+        from dockhand_core.operations.artifact_pull import pull_artifact
+
         return await self.run(
             pull_artifact(
                 self.driver,

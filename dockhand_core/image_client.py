@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core.blob_client import BlobClient
 from dockhand_core.flow import Progress
-from dockhand_core.models import Descriptor, Platform, PushResult
-from dockhand_core.operations import archives, put_index
-from dockhand_core.operations.artifact_files import ArtifactFile
-from dockhand_core.operations.artifact_pull import pull_artifact
-from dockhand_core.operations.artifact_push import AnyFile, push_artifact
+from dockhand_core.flow.checks import described
+from dockhand_core.models import CopyResult, Descriptor, Platform, PushResult
+from dockhand_core.operations.blob_transfer import Connection, Route
 
+# The operations are imported when they are used: most programs use few of them.
 if TYPE_CHECKING:
     from dockhand_core.operations.archives import ArchiveFormat
-from collections.abc import Iterable, Iterator, Sequence
-
-from dockhand_core.blob_client import BlobClient
-from dockhand_core.flow import Progress
-from dockhand_core.flow.checks import described
-from dockhand_core.models import CopyResult, Descriptor, Platform
-from dockhand_core.operations.blob_transfer import Connection, Route
-from dockhand_core.operations.copy import CopyArguments, TagCopies, copy_image
+    from dockhand_core.operations.artifact_files import ArtifactFile
+    from dockhand_core.operations.artifact_push import AnyFile
+    from dockhand_core.operations.copy import CopyArguments, TagCopies
     from dockhand_core.operations.retention_plan import RetentionPlan, RetentionResult
     from dockhand_core.operations.retention_policy import RetentionPolicy
 
@@ -73,6 +67,8 @@ class ImageClient(BlobClient):
 
         Follows: OCI Image Specification 1.1, "Image Index"; "Pushing Manifests".
         """
+        from dockhand_core.operations.indexes import put_index
+
         return self.run(
             put_index(
                 self.driver,
@@ -82,6 +78,8 @@ class ImageClient(BlobClient):
                 annotations=annotations,
                 media_type=media_type,
             )
+        )
+
     def copy(
         self,
         repository: str,
@@ -135,6 +133,8 @@ class ImageClient(BlobClient):
         Follows: "Pulling manifests", "Pushing Manifests", "Mounting a blob from another
         repository".
         """
+        from dockhand_core.operations.copy import copy_image
+
         arguments: CopyArguments = {
             "platforms": platforms,
             "platform": platform,
@@ -184,6 +184,8 @@ class ImageClient(BlobClient):
 
         Follows: "Listing Tags", and that of `copy`.
         """
+        from dockhand_core.operations.copy import TagCopies
+
         arguments: CopyArguments = {
             "platforms": platforms,
             "platform": platform,
@@ -263,6 +265,8 @@ class ImageClient(BlobClient):
 
         Follows: OCI Image Specification 1.1, "Image Layout"; Docker Image Specification 1.2.
         """
+        from dockhand_core.operations import archives
+
         return self.run(
             archives.save_image(
                 self.driver, repository, reference, Path(path), archive_format=format,
@@ -312,6 +316,8 @@ class ImageClient(BlobClient):
 
         Follows: OCI Image Specification 1.1, "Image Layout"; Docker Image Specification 1.2.
         """
+        from dockhand_core.operations import archives
+
         return self.run(
             archives.load_image(
                 self.driver, Path(path), repository, reference,
@@ -368,6 +374,8 @@ class ImageClient(BlobClient):
 
         Follows: OCI Image Specification 1.1, "Guidelines for Artifact Usage".
         """
+        from dockhand_core.operations.artifact_push import push_artifact
+
         return self.run(
             push_artifact(
                 self.driver,
@@ -427,6 +435,8 @@ class ImageClient(BlobClient):
 
         Follows: OCI Image Specification 1.1, "Guidelines for Artifact Usage".
         """
+        from dockhand_core.operations.artifact_pull import pull_artifact
+
         return self.run(
             pull_artifact(
                 self.driver,

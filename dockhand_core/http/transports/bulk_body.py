@@ -105,7 +105,7 @@ class BulkBody(asyncio.BufferedProtocol):
         else:
             self._waiter.set_exception(error)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         if not self._rest:
             # Proactor loops may have read bytes beyond the body: the connection is not reusable.
             self._transport.abort()
