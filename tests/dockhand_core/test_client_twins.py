@@ -46,6 +46,29 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "delete_blob": {},
     "delete_tag": {},
     "referrers": {"artifact_type": None},
+    "copy": {
+        "to": None,
+        "to_repository": None,
+        "to_reference": None,
+        "platforms": None,
+        "platform": None,
+        "referrers": False,
+        "convert": None,
+        "concurrency": 8,
+        "progress": None,
+    },
+    "copy_tags": {
+        "to": None,
+        "to_repository": None,
+        "tags": ("*",),
+        "newest": None,
+        "platforms": None,
+        "platform": None,
+        "referrers": False,
+        "convert": None,
+        "concurrency": 8,
+        "progress": None,
+    },
     "put_index": {"annotations": None, "media_type": None},
     "push_artifact": {
         "artifact_type": None,
@@ -68,6 +91,8 @@ REQUIRED = {
     "upload_blob": ["repository", "data"],
     "push_artifact": ["repository", "reference", "files"],
     "pull_artifact": ["repository", "reference", "folder"],
+    "copy": ["repository", "reference"],
+    "copy_tags": ["repository"],
     "upload_chunk": ["upload", "data"],
     "finish_upload": ["upload", "digest"],
     "mount_blob": ["repository", "digest", "source"],
@@ -75,7 +100,7 @@ REQUIRED = {
     "referrers": ["repository", "digest"],
     "put_index": ["repository", "reference", "sources"],
 }
-NOT_AWAITED = {"repositories", "tags", "open_blob", "blob_writer", "walk"}
+NOT_AWAITED = {"repositories", "tags", "open_blob", "blob_writer", "copy_tags", "walk"}
 
 
 def methods(kind: type) -> dict[str, Callable[..., Any]]:
@@ -114,11 +139,13 @@ def test_both_clients_have_corresponding_types(name: str) -> None:
     sync = inspect.signature(SYNC_METHODS[name])
     async_ = inspect.signature(ASYNC_METHODS[name])
     for parameter in sync.parameters:
-        assert async_.parameters[parameter].annotation == {"BlobData": "AnyBlobData"}.get(
-            sync.parameters[parameter].annotation, sync.parameters[parameter].annotation
-        )
+        assert async_.parameters[parameter].annotation == {
+            "BlobData": "AnyBlobData",
+            "ImageClient | None": "AsyncImageClient | None",
+        }.get(sync.parameters[parameter].annotation, sync.parameters[parameter].annotation)
     returned = str(sync.return_annotation)
     twin = {"Iterator[str]": "AsyncIterator[str]", "Iterator[T]": "AsyncIterator[T]"}
+    twin["Iterator[CopyResult]"] = "AsyncIterator[CopyResult]"
     twin |= {"BlobReader": "AsyncBlobReader", "BlobWriter": "AsyncBlobWriter"}
     assert str(async_.return_annotation) == twin.get(returned, returned)
 
