@@ -74,7 +74,17 @@ class _BlockingProxy:
         found = getattr(self._inner, name)
         if not callable(found):
             return found
-        return lambda *args, **options: self._loop.resolve(found(*args, **options))
+
+        def call(*args: Any, **options: Any) -> Any:
+            values = {name: _unwrapped(value) for name, value in options.items()}
+            return self._loop.resolve(found(*map(_unwrapped, args), **values))
+
+        return call
+
+
+def _unwrapped(value: Any) -> Any:
+    """The async client itself, where a wrapped one is passed to another."""
+    return value._inner if isinstance(value, _BlockingProxy) else value
 
 
 def as_blocking(loop: BlockingLoop, client: AsyncRegistryClient) -> RegistryClient:

@@ -1,0 +1,357 @@
+"""Copies between two registries of which one breaks, refuses or lies; and stopped copies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cutting_proxy import cutting_proxy
+from images import config_of, push_blob, push_image, push_index
+from watched_registry import WatchedRegistry, watched_registry
+
+from dockhand_core import (
+    BlobUnknown,
+    ConnectionFailed,
+    Descriptor,
+    Digest,
+    DigestMismatch,
+    DockhandError,
+    ImageManifest,
+    ManifestUnknown,
+    RegistryClient,
+    ServerError,
+    async_connect,
+    connect,
+)
+from dockhand_core.models import media
+
+MakeClient = Callable[..., RegistryClient]
+MIB = 1 << 20
+
+
+@pytest.fixture
+def source() -> Iterator[WatchedRegistry]:
+    """Run the registry that has the images."""
+    with watched_registry() as found:
+        yield found
+
+
+@pytest.fixture
+def target() -> Iterator[WatchedRegistry]:
+    """Run the registry that gets them."""
+    with watched_registry() as found:
+        yield found
+
+
+def push_layers(url: str, sizes: list[int], tag: str = "v1") -> ImageManifest:
+    """Push an image with random layers to the repository `app`."""
+    with connect(url, logging={"driver": "null"}) as registry:
+        config = push_blob(registry, "app", config_of(), media.OCI_CONFIG)
+        layers = [push_blob(registry, "app", os.urandom(n), media.OCI_LAYER) for n in sizes]
+        manifest = ImageManifest(config=config, layers=tuple(layers))
+        registry.put_manifest("app", tag, manifest)
+    return manifest
+
+
+def assert_same(source: str, target: str, manifest: ImageManifest, tag: str = "v1") -> None:
+    """Check that the target has the image's exact bytes."""
+    with (
+        connect(source, logging={"driver": "null"}) as here,
+        connect(target, logging={"driver": "null"}) as there,
+    ):
+        assert there.manifest("app", tag).raw == manifest.raw
+        for blob in (manifest.config, *manifest.layers):
+            limit = blob.size
+            assert there.read_blob("app", blob, max_size=limit) == here.read_blob(
+                "app", blob, max_size=limit
+            )
+
+
+@pytest.mark.parametrize("size", [100_000, 3 * MIB])
+def test_a_source_that_breaks_is_read_on_from_there(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry, size: int
+) -> None:
+    manifest = push_layers(source.url, [size])
+    with cutting_proxy(source.url) as proxy:
+        proxy.download_cuts = [1500, 60_000 + size // 2]  # the manifest's reply is the first
+        a, b = make_client(proxy.url), make_client(target.url)
+        seen: list[tuple[int, int | None]] = []
+        result = a.copy("app", "v1", to=b, progress=lambda *state: seen.append(state))
+    assert result.blobs_copied == 2
+    assert seen == sorted(seen, key=lambda state: state[0])
+    total = size + manifest.config.size
+    assert seen[0] == (0, None)
+    assert seen[-1] == (total, total)
+    assert_same(source.url, target.url, manifest)
+
+
+def test_a_target_that_breaks_gets_the_rest_or_all_again(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    manifest = push_layers(source.url, [5 * MIB])
+    with cutting_proxy(target.url) as proxy:
+        proxy.upload_cuts = [MIB, 2 * MIB]
+        a, b = make_client(source.url), make_client(proxy.url)
+        result = a.copy("app", "v1", to=b)
+        assert proxy.cut_count >= 1
+    assert result.bytes_copied == 5 * MIB + manifest.config.size
+    assert_same(source.url, target.url, manifest)
+
+
+def test_both_sides_break(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    manifest = push_layers(source.url, [4 * MIB, 3 * MIB])
+    with cutting_proxy(target.url) as there, cutting_proxy(source.url) as here:
+        there.upload_cuts = [MIB, 900_000]
+        here.download_cuts = [2 * MIB, MIB, 700_000]
+        make_client(here.url).copy("app", "v1", to=make_client(there.url))
+        assert there.cut_count + here.cut_count >= 3
+    assert_same(source.url, target.url, manifest)
+
+
+def test_a_source_that_stays_away_leaves_nothing_behind(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    manifest = push_layers(source.url, [3 * MIB])
+    layer = manifest.layers[0].digest
+    a, b = make_client(source.url, retries=1), make_client(target.url, retries=1)
+    source.answer = lambda _, path: (503, b"") if path.endswith(layer) else None
+    with pytest.raises(ServerError):
+        a.copy("app", "v1", to=b)
+    assert target.count("PUT", "/manifests/") == 0
+    assert target.count("DELETE", "/uploads/") == 1
+    source.answer = lambda *_: None
+    assert a.copy("app", "v1", to=b).blobs_skipped == 1
+    assert_same(source.url, target.url, manifest)
+
+
+def test_a_refusal_of_the_last_byte_is_the_error_of_the_copy(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    manifest = push_layers(source.url, [2 * MIB, MIB + 1])
+    layer = manifest.layers[0].digest
+
+    def refuse(method: str, path: str) -> tuple[int, bytes] | None:
+        if method == "PUT" and layer.partition(":")[2] in path:
+            return 403, b'{"errors": [{"code": "DENIED", "message": "quota exceeded"}]}'
+        return None
+
+    target.answer = refuse
+    a, b = make_client(source.url), make_client(target.url)
+    with pytest.raises(DockhandError, match="quota exceeded"):
+        a.copy("app", "v1", to=b)
+    assert target.count("PUT", "/manifests/") == 0
+    assert not b.manifest_exists("app", "v1")
+
+
+@pytest.mark.parametrize("size", [1000, 2 * MIB])
+def test_wrong_bytes_of_the_source_are_never_a_blob_of_the_target(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry, size: int
+) -> None:
+    manifest = push_layers(source.url, [size])
+    layer = manifest.layers[0].digest
+    wrong = os.urandom(size)
+    source.answer = lambda method, path: (
+        (200, wrong) if method == "GET" and path.endswith(layer) else None
+    )
+    a, b = make_client(source.url), make_client(target.url)
+    with pytest.raises(DigestMismatch) as caught:
+        a.copy("app", "v1", to=b)
+    assert caught.value.expected == layer
+    assert not b.blob_exists("app", layer)
+    assert not b.blob_exists("app", Digest.of(wrong))
+    assert not b.manifest_exists("app", "v1")
+    assert target.uploaded < size + 1000  # the last block was held back
+    assert target.count("DELETE", "/uploads/") == (size > MIB)
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_blob_of_another_size_is_refused(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry, more: int
+) -> None:
+    manifest = push_layers(source.url, [2 * MIB])
+    layer = manifest.layers[0].digest
+    source.answer = lambda method, path: (
+        (200, bytes(2 * MIB + more)) if method == "GET" and path.endswith(layer) else None
+    )
+    a, b = make_client(source.url), make_client(target.url)
+    with pytest.raises(DockhandError):
+        a.copy("app", "v1", to=b)
+    assert not b.blob_exists("app", layer)
+    assert not b.manifest_exists("app", "v1")
+
+
+def test_a_missing_child_is_named_before_any_blob_moves(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    with connect(source.url, logging={"driver": "null"}) as registry:
+        index = push_index(registry, "app", "v1")
+    child = index.manifests[1].digest
+    source.answer = lambda _, path: (404, b"") if path.endswith(child) else None
+    a, b = make_client(source.url), make_client(target.url)
+    with pytest.raises(ManifestUnknown, match=f"lists the manifest {child} for linux/arm64/v8"):
+        a.copy("app", "v1", to=b)
+    assert target.requests == []
+
+
+def test_a_blob_that_the_source_lacks_is_named(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    manifest = push_layers(source.url, [2 * MIB])
+    layer = manifest.layers[0].digest
+    source.answer = lambda _, path: (404, b"") if path.endswith(layer) else None
+    a, b = make_client(source.url), make_client(target.url)
+    with pytest.raises(BlobUnknown, match=layer):
+        a.copy("app", "v1", to=b)
+    assert target.count("DELETE", "/uploads/") == 1
+    assert not b.manifest_exists("app", "v1")
+
+
+def test_a_tag_that_moves_meanwhile_changes_nothing(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    manifest = push_layers(source.url, [2 * MIB])
+    a, b = make_client(source.url), make_client(target.url)
+    seen: list[int] = []
+
+    def progress(done: int, _: int | None) -> None:
+        if not seen:
+            seen.append(done)
+        elif len(seen) == 1:
+            seen.append(done)
+            push_layers(source.url, [10], tag="v1")
+
+    result = a.copy("app", "v1", to=b, progress=progress)
+    assert result.digest == manifest.digest
+    assert a.manifest_head("app", "v1").digest != manifest.digest
+    assert b.manifest_head("app", "v1").digest == manifest.digest
+
+
+def test_two_copies_at_the_same_time_both_succeed(
+    source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    manifest = push_layers(source.url, [2 * MIB, 3 * MIB, 1000])
+    with connect(source.url) as a, connect(target.url) as b, ThreadPoolExecutor(2) as pool:
+        copies = [pool.submit(a.copy, "app", "v1", to=b) for _ in range(2)]
+        assert {copy.result().digest for copy in copies} == {manifest.digest}
+    assert_same(source.url, target.url, manifest)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_copies_in_both_directions_never_wait_for_each_other(
+    source: WatchedRegistry, target: WatchedRegistry, limit: int
+) -> None:
+    one = push_layers(source.url, [2 * MIB] * 5, tag="one")
+    two = push_layers(target.url, [2 * MIB] * 5, tag="two")
+    with (
+        connect(source.url, max_connections=limit) as a,
+        connect(target.url, max_connections=limit) as b,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        there = pool.submit(a.copy, "app", "one", to=b)
+        back = pool.submit(b.copy, "app", "two", to=a)
+        assert (there.result(60).digest, back.result(60).digest) == (one.digest, two.digest)
+
+    async def both() -> None:
+        async with (
+            async_connect(source.url, max_connections=limit) as a,
+            async_connect(target.url, max_connections=limit) as b,
+            asyncio.timeout(60),
+        ):
+            await asyncio.gather(
+                a.copy("app", "one", to=b, to_repository="async"),
+                b.copy("app", "two", to=a, to_repository="async"),
+            )
+
+    asyncio.run(both())
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_registry_that_does_not_mount_is_copied_within(
+    make_client: MakeClient, source: WatchedRegistry, limit: int
+) -> None:
+    manifest = push_layers(source.url, [2 * MIB] * 3)
+    source.answer = lambda _, path: (401, b"") if "mount=" in path else None
+    registry = make_client(source.url, max_connections=limit)
+    result = registry.copy("app", "v1", to_repository="other")
+    assert (result.blobs_copied, result.blobs_mounted) == (4, 0)
+    assert registry.manifest("other", "v1").raw == manifest.raw
+
+
+def test_an_interrupted_copy_writes_no_tag_and_cancels_its_uploads(
+    source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    push_layers(source.url, [8 * MIB] * 3)
+
+    def interrupt(done: int, _: int | None) -> None:
+        if done > MIB:
+            raise KeyboardInterrupt
+
+    with connect(source.url) as a, connect(target.url) as b:
+        with pytest.raises(KeyboardInterrupt):
+            a.copy("app", "v1", to=b, progress=interrupt)
+        assert not b.manifest_exists("app", "v1")
+    assert target.count("PUT", "/manifests/") == 0
+    assert target.uploaded < 24 * MIB
+    assert target.count("DELETE", "/uploads/") >= 1
+
+
+def test_a_cancelled_copy_writes_no_tag_and_cancels_its_uploads(
+    source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    push_layers(source.url, [8 * MIB] * 3)
+
+    async def main() -> None:
+        async with async_connect(source.url) as a, async_connect(target.url) as b:
+            begun = asyncio.Event()
+
+            def progress(done: int, _: int | None) -> None:
+                if done > MIB:
+                    begun.set()
+
+            copy = asyncio.create_task(a.copy("app", "v1", to=b, progress=progress))
+            await begun.wait()
+            copy.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await copy
+            assert not await b.manifest_exists("app", "v1")
+            # every connection is free again
+            assert (await a.copy("app", "v1", to=b)).manifests == 1
+
+    asyncio.run(main())
+    assert target.count("DELETE", "/uploads/") >= 1
+
+
+def test_a_failed_tag_leaves_the_others_alone(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    shared = push_layers(source.url, [2 * MIB], tag="v1")
+    with connect(source.url, logging={"driver": "null"}) as registry:
+        registry.put_manifest("app", "v3", shared)
+        lost = Descriptor(media_type=media.OCI_LAYER, digest=Digest.of(b"lost"), size=4)
+        broken = ImageManifest(config=shared.config, layers=(shared.layers[0], lost))
+        registry.upload_blob("app", b"lost")
+        registry.put_manifest("app", "v2", broken)
+        registry.delete_blob("app", lost.digest)
+        push_image(registry, "app", "v4")
+    a, b = make_client(source.url), make_client(target.url)
+    results = {result.tag: result for result in a.copy_tags("app", to=b)}
+    assert sorted(results) == ["v1", "v2", "v3", "v4"]
+    assert isinstance(results["v2"].error, BlobUnknown)
+    assert not b.manifest_exists("app", "v2")
+    assert [results[tag].error for tag in ("v1", "v3", "v4")] == [None] * 3
+    assert source.count("GET", f"/blobs/{shared.layers[0].digest}") == 1
+    assert_same(source.url, target.url, shared, "v3")
+
+
+def test_a_lost_connection_to_the_target_is_its_own_error(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    push_layers(source.url, [2 * MIB])
+    a, b = make_client(source.url), make_client("http://127.0.0.1:9", retries=1)
+    with pytest.raises(ConnectionFailed, match="127.0.0.1:9"):
+        a.copy("app", "v1", to=b)
