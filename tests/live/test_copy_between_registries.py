@@ -26,6 +26,7 @@ from dockhand_core import (
     async_connect,
     connect,
 )
+from dockhand_core.models import media
 
 pytestmark = pytest.mark.live
 
@@ -259,12 +260,11 @@ def test_copy(sites: Sites, source_kind: str, target_kind: str, mode: str) -> No
         again = copy(mode, source, target, f"seed/{name}", tag, **options)
         assert (again.digest, again.blobs_copied, again.bytes_copied) == (result.digest, 0, 0)
     signed = f"{target.host}/{mode}-{source_kind}/{SIGNED}"
-    for verb, extra in (("verify", ()), ("verify-attestation", ("--type", "custom"))):
-        sites.clients.run("cosign", verb, *VERIFY, *extra, f"{signed}:v1")
     index = target.client.manifest(f"{mode}-{source_kind}/{SIGNED}", "v1")
     assert isinstance(index, ImageIndex)
-    for entry in index.manifests:
-        sites.clients.run("cosign", "verify", *VERIFY, f"{signed}@{entry.digest}")
+    children = [f"{signed}@{entry.digest}" for entry in index.manifests]
+    sites.clients.run("cosign", "verify", *VERIFY, f"{signed}:v1", *children)
+    sites.clients.run("cosign", "verify-attestation", *VERIFY, "--type", "custom", f"{signed}:v1")
     pulled = sites.clients.home / f"pulled-{mode}-{source_kind}-{target_kind}"
     pulled.mkdir()
     sites.clients.run(
@@ -273,3 +273,75 @@ def test_copy(sites: Sites, source_kind: str, target_kind: str, mode: str) -> No
     )  # fmt: skip
     packed = sites.clients.home / "chart-0.1.0.tgz"
     assert (pulled / packed.name).read_bytes() == packed.read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("target_kind", KINDS)
+def test_copy_of_one_platform(sites: Sites, target_kind: str, mode: str) -> None:
+    """The image for one platform is the one that crane copies."""
+    source, target = sites.get("distribution-3.1"), sites.get(target_kind)
+    there, name = f"{mode}-platform/{SIGNED}", f"seed/{SIGNED}"
+    result = copy(mode, source, target, name, "v1", to_repository=there, platform="linux/arm64")
+    sites.clients.run(
+        "crane", "copy", "--insecure", "--platform", "linux/arm64",
+        f"{source.host}/{name}:v1", f"{target.host}/crane-platform/{SIGNED}:v1",
+    )  # fmt: skip
+    copied = all_content(target.client, there)
+    assert copied == all_content(target.client, f"crane-platform/{SIGNED}")
+    assert result.digest in copied["v1"]
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("target_kind", KINDS)
+def test_conversion(sites: Sites, target_kind: str, mode: str) -> None:
+    """Docker images that are converted have the same layers, and other clients read them."""
+    source, target = sites.get("distribution-2.8"), sites.get(target_kind)
+    there = f"{mode}-converted/skopeo"
+    result = copy(mode, source, target, "seed/skopeo", "v1", to_repository=there, convert="oci")
+    assert result.digest != source.digests["skopeo"]
+    assert target.client.manifest(there, "v1").media_type == media.OCI_INDEX
+    for platform in ("linux/amd64", "linux/arm64"):
+        old = source.client.image("seed/skopeo", "v1", platform=platform)
+        new = target.client.image(there, "v1", platform=platform)
+        assert old.media_type == media.DOCKER_MANIFEST
+        assert (new.media_type, new.config.media_type) == (media.OCI_MANIFEST, media.OCI_CONFIG)
+        assert [each.digest for each in new.layers] == [each.digest for each in old.layers]
+        assert {each.media_type for each in new.layers} == {media.OCI_LAYER_GZIP}
+    sites.clients.run("crane", "validate", "--insecure", "--remote", f"{target.host}/{there}:v1")
+    sites.clients.run(
+        "skopeo", "copy", "--all", "--preserve-digests", "--src-tls-verify=false",
+        f"docker://{target.host}/{there}:v1", f"oci:converted-{mode}-{target_kind}:v1",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_copy_through_a_folder(sites: Sites, kind: str, tmp_path: Path) -> None:
+    """A registry in the process, without a server, receives images and gives them back."""
+    site = sites.get(kind)
+    with connect(str(tmp_path / "root"), driver="embedded", logging={"driver": "null"}) as folder:
+        for name, tag in IMAGES.items():
+            repository, back = f"seed/{name}", f"back/{name}"
+            site.client.copy(repository, tag, to=folder, referrers=True)
+            expected = all_content(site.client, repository)
+            assert all_content(folder, repository) == expected
+            folder.copy(repository, tag, to=site.client, to_repository=back, referrers=True)
+            assert all_content(site.client, back) == expected
+
+
+@pytest.mark.parametrize("target_kind", KINDS)
+def test_copy_of_tags(sites: Sites, target_kind: str) -> None:
+    """The tags that match are copied, and those of signatures with what they sign."""
+    source, target = sites.get("distribution-3.1"), sites.get(target_kind)
+    for tag in ("1.0", "1.1", "stable", "nightly"):
+        source.client.copy(f"seed/{SIGNED}", "v1", to_repository="seed/many", to_reference=tag)
+    copied = source.client.copy_tags("seed/many", to=target.client, tags=["1.*", "re:stab.*"])
+    results = {result.tag: result.error for result in copied}
+    assert results == {"1.0": None, "1.1": None, "stable": None}
+    repository = "all-tags/many"
+    tags = list(source.client.tags(f"seed/{SIGNED}"))
+    assert len(tags) > 4  # the tags of cosign are among them
+    for result in source.client.copy_tags(
+        f"seed/{SIGNED}", to=target.client, to_repository=repository, referrers=True
+    ):
+        assert (result.tag, result.error) == ("v1", None)
+    assert all_content(target.client, repository) == all_content(source.client, f"seed/{SIGNED}")
