@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+from time import monotonic
 
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import (
@@ -139,7 +139,7 @@ class _Applier:
         If a look at all tags takes longer than `LONG_LOOK`, then for as long again only the heads
         of this item's tags and of new tags are fetched.
         """
-        start = time.monotonic()
+        start = monotonic()
         try:
             names = yield from self._survey.tags()
         except NameUnknown:  # some registries forget a repository without tags
@@ -154,7 +154,7 @@ class _Applier:
                 heads.pop(tag, None)
         self._heads = heads
         if not serves:
-            end = time.monotonic()
+            end = monotonic()
             length = end - start
             self._serves_until = end + length if length > LONG_LOOK else 0.0
         return heads

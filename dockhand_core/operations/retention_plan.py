@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dockhand_core.errors import RetentionPlanInvalid
-from dockhand_core.models import Digest
+from dockhand_core.models import Digest, check_repository, check_tag
 
 __all__ = ["RetentionItem", "RetentionPlan", "RetentionResult"]
 
@@ -35,7 +35,7 @@ class RetentionItem(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    tags: tuple[str, ...] = ()
+    tags: tuple[Annotated[str, AfterValidator(check_tag)], ...] = ()
     digest: Digest | None
     created: datetime | None = None
     size: Annotated[int, Field(ge=0)] = 0
@@ -71,7 +71,7 @@ class RetentionPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     registry: str
-    repository: str
+    repository: Annotated[str, AfterValidator(check_repository)]
     made_at: datetime
     delete: tuple[RetentionItem, ...] = ()
     keep: tuple[RetentionItem, ...] = ()

@@ -17,7 +17,7 @@ __all__ = ["Duration", "RetentionPolicy", "parse_duration"]
 
 Duration: TypeAlias = float | str | timedelta
 
-_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]*)")
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([a-z]*)")
 _SECONDS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LONGEST = 365 * 100 * 86400  # seconds
 
