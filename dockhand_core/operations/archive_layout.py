@@ -17,7 +17,12 @@ from typing import BinaryIO, Protocol
 from dockhand_core.errors import ArchiveInvalid
 from dockhand_core.models import Descriptor, Digest
 from dockhand_core.operations.archive_files import open_archive, read_document
-from dockhand_core.operations.archive_images import REF_NAME, blob_path, check_layout
+from dockhand_core.operations.archive_images import (
+    REF_NAME,
+    blob_path,
+    check_layout,
+    images_of,
+)
 from dockhand_core.operations.archive_tar import BLOCK_SIZE, padding, tar_header
 
 try:
@@ -168,14 +173,16 @@ class LayoutFolder:
         else:
             self._files = open_archive(path)
             check_layout(self._files)
+            if self._files.find("index.json") is not None:
+                images_of(self._files)  # refuses a malformed one, which could not be added to
 
     def _blob(self, digest: Digest) -> Path:
         path = self._root / blob_path(digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.parent.resolve().is_relative_to(self._root.resolve()):
             raise ArchiveInvalid(
                 f"{path.parent} is a link that leads out of the folder", member=str(path.parent)
             )
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def has(self, digest: Digest, size: int) -> bool:
