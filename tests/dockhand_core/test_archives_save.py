@@ -222,7 +222,7 @@ def test_layers_with_urls_are_left_out_of_a_layout_and_refused_by_a_docker_archi
     image = push(registry, "a/b", "v1", make_image())
     foreign = Descriptor(
         media_type="application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-        digest="sha256:" + "0" * 64,  # type: ignore[arg-type]
+        digest="sha256:" + "0" * 64,
         size=10,
         urls=("https://example.org/layer",),
     )
