@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dockhand_core.driver import RegistryDriver
-from dockhand_core.errors import ArchiveInvalid, DigestMismatch
+from dockhand_core.errors import ArchiveInvalid, DigestMismatch, PlatformNotFound
 from dockhand_core.flow import Flow, Progress, blocking, parallel
 from dockhand_core.models import (
     Digest,
+    ImageIndex,
+    ImageManifest,
     Platform,
     PushResult,
     check_digest,
@@ -20,15 +22,18 @@ from dockhand_core.operations.archive_files import ArchiveFiles, open_archive
 from dockhand_core.operations.archive_images import ArchivedImage, choose, images_of
 from dockhand_core.operations.archive_layers import Layer, prepare_layer
 from dockhand_core.operations.archive_plans import (
+    ArchiveDriver,
     Blob,
     Plan,
     docker_config,
     docker_plan,
     layout_plan,
+    read_manifest,
 )
 from dockhand_core.operations.archive_tar import shown
-from dockhand_core.operations.platform_subset import platforms_of
-from dockhand_core.operations.transfers import CONCURRENCY, TotalProgress
+from dockhand_core.operations.copy_job import CopyProgress
+from dockhand_core.operations.image_tree import parsed_platforms, select_platforms
+from dockhand_core.operations.transfers import CONCURRENCY
 
 __all__ = ["load_image"]
 
@@ -48,7 +53,7 @@ def load_image(
     """Push an image of an archive; `RegistryClient.load_image` describes the arguments."""
     check_repository(repository)
     target = None if reference is None else check_reference(reference)
-    wanted = platforms_of(platforms)
+    wanted = parsed_platforms(platforms or ())
     files = yield from blocking(open_archive, path)
     try:
         images = yield from blocking(images_of, files)
@@ -63,9 +68,14 @@ def load_image(
         files.close()
 
 
-def _planned(files: ArchiveFiles, image: ArchivedImage, platforms: list[Platform]) -> Flow[Plan]:
+def _planned(
+    files: ArchiveFiles, image: ArchivedImage, platforms: Sequence[Platform]
+) -> Flow[Plan]:
     if image.descriptor is not None:
-        return (yield from blocking(layout_plan, files, image.descriptor, platforms))
+        root = yield from blocking(read_manifest, files, image.descriptor)
+        if platforms:
+            root = yield from _select(files, root, platforms)
+        return (yield from blocking(layout_plan, files, root))
     config, digest = yield from blocking(
         docker_config, files, image.config, image.layers, platforms
     )
@@ -92,6 +102,18 @@ def _planned(files: ArchiveFiles, image: ArchivedImage, platforms: list[Platform
     return docker_plan(image.config, config, digest, ordered)
 
 
+def _select(
+    files: ArchiveFiles, root: ImageManifest | ImageIndex, platforms: Sequence[Platform]
+) -> Flow[ImageManifest | ImageIndex]:
+    """The part of an index for some platforms, whose blobs may be the only ones in the archive."""
+    name = str(files.path)
+    try:
+        return (yield from select_platforms(ArchiveDriver(files), name, root, platforms))
+    except PlatformNotFound as error:
+        text = str(error).removeprefix("repository ")
+        raise PlatformNotFound(f"archive {text}") from None
+
+
 def _upload_blobs(
     driver: RegistryDriver,
     repository: str,
@@ -100,37 +122,37 @@ def _upload_blobs(
     progress: Progress | None,
 ) -> Flow[None]:
     blobs = sorted(plan.blobs.values(), key=lambda blob: blob.offset)
-    total = TotalProgress(progress, sum(blob.source.size for blob in blobs))
+    total = CopyProgress(progress)
+    total.plan(blob.descriptor for blob in blobs)
     limit = 1 if files.sequential else min(CONCURRENCY, len(blobs))
     flows = (_upload(driver, repository, blob, total) for blob in blobs)
     yield from parallel(flows, limit=limit)
 
 
-def _upload(
-    driver: RegistryDriver, repository: str, blob: Blob, total: TotalProgress
-) -> Flow[None]:
+def _upload(driver: RegistryDriver, repository: str, blob: Blob, total: CopyProgress) -> Flow[None]:
     try:
         yield from driver.upload_blob(
             repository,
             blob.source,
-            digest=blob.digest,
-            progress=lambda done, _: total.report(blob.digest, done),
+            digest=blob.descriptor.digest,
+            progress=lambda done, _: total.sent(blob.descriptor.digest, done),
         )
     except DigestMismatch:
         yield from blocking(_check_blob, blob)
         raise
-    total.report(blob.digest, blob.source.size)
+    total.done(blob.descriptor)
 
 
 def _check_blob(blob: Blob) -> None:
     """Raise `ArchiveInvalid` if it is the archive's blob that has a wrong digest."""
-    hasher = blob.digest.hasher()
+    expected = blob.descriptor.digest
+    hasher = expected.hasher()
     for block in blob.source.open():
         hasher.update(block)
-    actual = Digest.of_hash(blob.digest.algorithm, hasher)
-    if actual != blob.digest:
+    actual = Digest.of_hash(expected.algorithm, hasher)
+    if actual != expected:
         raise ArchiveInvalid(
-            f"member {shown(blob.member)} has the digest {actual}, not {blob.digest}",
+            f"member {shown(blob.member)} has the digest {actual}, not {expected}",
             member=blob.member,
         ) from None
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dockhand_core.errors import ArchiveInvalid, DigestInvalid, ManifestInvalid
-from dockhand_core.flow import BytesSource, Source
+from dockhand_core.driver import RegistryDriver
+from dockhand_core.errors import ArchiveInvalid, DigestInvalid, ManifestInvalid, PlatformNotFound
+from dockhand_core.flow import BytesSource, Flow, Source, blocking
 from dockhand_core.models import (
     Descriptor,
     Digest,
@@ -24,10 +25,18 @@ from dockhand_core.operations.archive_files import ArchiveFiles, Region, read_fi
 from dockhand_core.operations.archive_images import blob_path
 from dockhand_core.operations.archive_layers import Layer
 from dockhand_core.operations.archive_tar import shown
-from dockhand_core.operations.images import DEPTH
-from dockhand_core.operations.platform_subset import check_platform, subset
+from dockhand_core.operations.blob_transfer import is_distributable
+from dockhand_core.operations.image_tree import DEPTH
 
-__all__ = ["Blob", "Plan", "docker_config", "docker_plan", "layout_plan"]
+__all__ = [
+    "ArchiveDriver",
+    "Blob",
+    "Plan",
+    "docker_config",
+    "docker_plan",
+    "layout_plan",
+    "read_manifest",
+]
 
 MANIFESTS = 10_000  # manifests and indexes of one image
 MANIFEST_BYTES = 32 << 20  # bytes of all of them
@@ -41,13 +50,13 @@ class Blob:
 
     Attributes:
         member: name of the member that holds it.
-        digest: its digest.
+        descriptor: its descriptor.
         source: its bytes.
         offset: offset in the archive, for archives that are read in order.
     """
 
     member: str
-    digest: Digest
+    descriptor: Descriptor
     source: Source
     offset: int = 0
 
@@ -71,53 +80,77 @@ class Plan:
         return list(self.documents.values())[-1]
 
 
-def layout_plan(
-    files: ArchiveFiles,
-    descriptor: Descriptor,
-    platforms: Sequence[Platform],
-) -> Plan:
-    """Plan the push of an image in an image layout.
+class ArchiveDriver(RegistryDriver):
+    """The manifests and configs of an image layout, for flows that read those of a registry.
 
     Args:
         files: the files of the archive.
-        descriptor: the descriptor of the image.
-        platforms: the platforms to push; all of them if it is empty.
+    """
+
+    def __init__(self, files: ArchiveFiles) -> None:
+        super().__init__(None)
+        self._files = files
+
+    def manifest(self, repository: str, reference: str | Descriptor) -> Flow[Document]:  # noqa: ARG002
+        """Read a manifest or index; only descriptors are supported."""
+        assert isinstance(reference, Descriptor)
+        return (yield from blocking(read_manifest, self._files, reference))
+
+    def image_config(
+        self,
+        repository: str,  # noqa: ARG002
+        source: ImageManifest | Descriptor,
+    ) -> Flow[ImageConfig]:
+        """Read the config of an image."""
+        descriptor = source.config if isinstance(source, ImageManifest) else source
+        raw = yield from blocking(_read, self._files, descriptor)
+        return ImageConfig.parse(raw)
+
+
+def read_manifest(files: ArchiveFiles, descriptor: Descriptor) -> Document:
+    """Read a manifest or index of an image layout.
 
     Raises:
-        ArchiveInvalid: a manifest or blob is missing or wrong; the message names the member, and
-            the platforms that are complete.
-        PlatformNotFound: the image lacks one of the platforms.
+        ArchiveInvalid: the archive lacks it, or it is malformed or not what its descriptor states.
     """
-    walk = _Walk(files)
-    document = walk.document(descriptor)
-    if document is None:
+    raw = _read(files, descriptor)
+    try:
+        return parse_manifest(raw, media_type=descriptor.media_type, digest=descriptor.digest)
+    except ManifestInvalid as error:
         path = blob_path(descriptor.digest)
-        raise ArchiveInvalid(f"the archive lacks {path}, the manifest of its image", member=path)
-    if platforms and isinstance(document, ImageIndex):
-        document = subset(document, platforms)
-    missing = walk.add(document, DEPTH)
-    if missing:
-        raise _incomplete(document, missing, walk)
-    if platforms and isinstance(document, ImageManifest):
-        config = files.find(blob_path(document.config.digest))
-        check_platform(
-            ImageConfig.parse(_verified(files, config, document.config)) if config else None,
-            platforms,
-            f"archive {files.path}",
-        )
-    return walk.plan
+        raise ArchiveInvalid(f"member {shown(path)}: {error}", member=path) from None
 
 
-def _verified(files: ArchiveFiles, region: Region, descriptor: Descriptor) -> bytes:
+def _read(files: ArchiveFiles, descriptor: Descriptor) -> bytes:
     """Read a JSON document that a descriptor describes, and verify it."""
+    path = blob_path(descriptor.digest)
+    region = files.find(path)
+    if region is None:
+        raise ArchiveInvalid(f"the archive lacks the member {path}", member=path)
     _check_size(region, descriptor)
     raw = read_file(files, region)
     actual = Digest.of(raw, descriptor.digest.algorithm)
     if actual != descriptor.digest:
-        raise ArchiveInvalid(
-            f"member {shown(region.name)} has the digest {actual}", member=region.name
-        )
+        raise ArchiveInvalid(f"member {shown(path)} has the digest {actual}", member=path)
     return raw
+
+
+def layout_plan(files: ArchiveFiles, document: Document) -> Plan:
+    """Plan the push of an image in an image layout.
+
+    Args:
+        files: the files of the archive.
+        document: the manifest or index of the image.
+
+    Raises:
+        ArchiveInvalid: a manifest or blob is missing or wrong; the message names the member, and
+            the platforms that are complete.
+    """
+    walk = _Walk(files)
+    missing = walk.add(document, DEPTH)
+    if missing:
+        raise _incomplete(document, missing, walk)
+    return walk.plan
 
 
 def _check_size(region: Region, descriptor: Descriptor) -> None:
@@ -138,23 +171,18 @@ class _Walk:
         self._count = self._bytes = 0
         self.missing: dict[Digest, list[str]] = {}  # the members that manifests lack
 
-    def document(self, descriptor: Descriptor) -> Document | None:
+    def _document(self, descriptor: Descriptor) -> Document | None:
         """Read a manifest or index; return None if the archive lacks it."""
-        path = blob_path(descriptor.digest)
-        region = self._files.find(path)
-        if region is None:
+        if self._files.find(blob_path(descriptor.digest)) is None:
             return None
-        raw = _verified(self._files, region, descriptor)
+        document = read_manifest(self._files, descriptor)
         self._count += 1
-        self._bytes += len(raw)
+        self._bytes += len(document.raw)
         if self._count > MANIFESTS or self._bytes > MANIFEST_BYTES:
             raise ArchiveInvalid(
                 f"the image has more than {MANIFESTS} manifests, or {MANIFEST_BYTES} bytes of them"
             )
-        try:
-            return parse_manifest(raw, media_type=descriptor.media_type, digest=descriptor.digest)
-        except ManifestInvalid as error:
-            raise ArchiveInvalid(f"member {shown(path)}: {error}", member=path) from None
+        return document
 
     def add(self, document: Document, depth: int) -> list[str]:
         """Add a manifest or index with everything below it to the plan.
@@ -190,7 +218,7 @@ class _Walk:
             missing: list[str] = []  # an index may list any content, such as an SBOM
             self._add_blob(entry, missing)
             return missing
-        document = self.document(entry)
+        document = self._document(entry)
         return [blob_path(entry.digest)] if document is None else self.add(document, depth)
 
     def _add_blob(self, descriptor: Descriptor, missing: list[str]) -> None:
@@ -198,9 +226,9 @@ class _Walk:
         region = self._files.find(path)
         if region is not None:
             _check_size(region, descriptor)
-            blob = Blob(path, descriptor.digest, region, region.offset)
+            blob = Blob(path, descriptor, region, region.offset)
             self.plan.blobs.setdefault(descriptor.digest, blob)
-        elif not descriptor.urls:  # layers with URLs need not be in a registry, nor in a layout
+        elif not descriptor.urls and is_distributable(descriptor):
             missing.append(path)
 
 
@@ -267,7 +295,7 @@ def docker_config(
             member=member,
         )
     if platforms:
-        check_platform(config, platforms, f"archive {files.path}")
+        _check_platform(config, platforms, files)
     return config, digest
 
 
@@ -288,8 +316,25 @@ def docker_plan(member: str, config: ImageConfig, digest: Digest, layers: Sequen
         ),
     )
     plan = Plan({manifest.digest: manifest})
-    plan.blobs[digest] = Blob(member, digest, BytesSource(config.raw))
-    for layer in layers:
-        blob = Blob(layer.member, layer.digest, layer.source, layer.offset)
+    plan.blobs[digest] = Blob(member, manifest.config, BytesSource(config.raw))
+    for layer, descriptor in zip(layers, manifest.layers, strict=True):
+        blob = Blob(layer.member, descriptor, layer.source, layer.offset)
         plan.blobs.setdefault(layer.digest, blob)
     return plan
+
+
+def _check_platform(
+    config: ImageConfig, platforms: Sequence[Platform], files: ArchiveFiles
+) -> None:
+    """Check that the image of a docker-archive has one of the platforms that are asked for."""
+    found = config.platform
+    if found is None or _key(found) not in map(_key, platforms):
+        raise PlatformNotFound(
+            f"archive {files.path}: no image for {', '.join(map(str, platforms))}; it has: "
+            f"{found or 'none'}"
+        )
+
+
+def _key(platform: Platform) -> tuple[str, str, str | None]:
+    own = platform.normalized()
+    return own.os, own.architecture, own.variant

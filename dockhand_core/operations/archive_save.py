@@ -21,7 +21,6 @@ from dockhand_core.models import (
     ImageIndex,
     ImageManifest,
     Platform,
-    media,
 )
 from dockhand_core.operations.archive_images import blob_path
 from dockhand_core.operations.archive_layout import (
@@ -32,16 +31,21 @@ from dockhand_core.operations.archive_layout import (
     index_entry,
     index_json,
 )
-from dockhand_core.operations.images import DEPTH, UNSTATED, image
-from dockhand_core.operations.platform_subset import check_platform, platforms_of, subset
-from dockhand_core.operations.transfers import CONCURRENCY, TotalProgress, fetch_blob
+from dockhand_core.operations.blob_transfer import is_distributable
+from dockhand_core.operations.copy_job import CopyProgress
+from dockhand_core.operations.image_tree import (
+    ImageTree,
+    parsed_platforms,
+    select_platforms,
+    walk_tree,
+)
+from dockhand_core.operations.images import IMAGE_CONFIGS, UNSTATED, image
+from dockhand_core.operations.transfers import CONCURRENCY, fetch_blob
 
 __all__ = ["ArchiveFormat", "save_image"]
 
 ArchiveFormat: TypeAlias = Literal["oci", "oci-archive", "docker-archive"]
 Document: TypeAlias = ImageManifest | ImageIndex
-
-MANIFESTS = 10_000  # manifests and indexes of one image
 
 
 def save_image(
@@ -62,7 +66,7 @@ def save_image(
         raise DockhandError(
             f"format {archive_format!r} is unknown; there are: {', '.join(get_args(ArchiveFormat))}"
         )
-    wanted = platforms_of(platforms)
+    wanted = parsed_platforms(platforms or ())
     if wanted and (platform is not None or docker):
         other = "a docker-archive has one platform" if docker else "platform is given too"
         raise DockhandError(f"platforms cannot be used: {other}; use platform=…")
@@ -72,28 +76,17 @@ def save_image(
     else:
         top = yield from driver.manifest(repository, reference)
         if wanted:
-            top = yield from _of_platforms(driver, repository, top, wanted)
+            top = yield from select_platforms(driver, repository, top, wanted)
     if docker:
         assert isinstance(top, ImageManifest)
         full_name = _repo_tag(name or (tag and f"{repository}:{tag}"))
         yield from _save_docker(driver, repository, top, path, full_name, progress)
     else:
-        tree = _Tree(driver, repository)
-        yield from tree.add(top, DEPTH)
+        tree = yield from walk_tree(driver, repository, top)
+        blobs = yield from _blobs_of(driver, repository, tree)
         save = _save_folder if archive_format == "oci" else _save_tar
-        yield from save(driver, repository, tree, path, name or tag, progress)
+        yield from save(driver, repository, tree, blobs, path, name or tag, progress)
     return top.descriptor()
-
-
-def _of_platforms(
-    driver: RegistryDriver, repository: str, document: Document, platforms: Sequence[Platform]
-) -> Flow[Document]:
-    """The part of an index that has some platforms; a single image is checked by its config."""
-    if isinstance(document, ImageIndex):
-        return subset(document, platforms)
-    config = yield from driver.image_config(repository, document)
-    check_platform(config, platforms, f"repository {repository}")
-    return document
 
 
 def _repo_tag(name: str | None) -> str | None:
@@ -105,72 +98,46 @@ def _repo_tag(name: str | None) -> str | None:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
-class _Tree:
-    """The manifests and blobs of an image.
+def _blobs_of(driver: RegistryDriver, repository: str, tree: ImageTree) -> Flow[list[Descriptor]]:
+    """The blobs of an image, each once, in the order of its manifests.
 
-    Attributes:
-        documents: the manifests and indexes, each after those that it lists.
-        blobs: the blobs by digest, in the order of the manifests.
+    Layers that registries need not have, such as those of Windows, are left out if the registry
+    lacks them; an image layout may lack them, too.
     """
-
-    def __init__(self, driver: RegistryDriver, repository: str) -> None:
-        self._driver, self._repository = driver, repository
-        self.documents: dict[Digest, Document] = {}
-        self.blobs: dict[Digest, Descriptor] = {}
-
-    def add(self, document: Document, depth: int) -> Flow[None]:
-        """Add a manifest or index, with everything below it."""
-        if isinstance(document, ImageManifest):
-            for blob in (document.config, *document.layers):
-                yield from self._add_blob(blob)
-        elif depth == 0:
-            raise ManifestInvalid(
-                f"repository {self._repository}: indexes within indexes, more than {DEPTH} deep"
-            )
-        else:
-            for entry in document.manifests:
-                if entry.digest in self.documents:
-                    continue
-                if len(self.documents) >= MANIFESTS:
-                    raise ManifestInvalid(
-                        f"repository {self._repository}: the index has more than {MANIFESTS} "
-                        "manifests"
-                    )
-                if entry.media_type in media.MANIFESTS | media.INDEXES:
-                    child = yield from self._driver.manifest(self._repository, entry)
-                    yield from self.add(child, depth - 1)
-                else:
-                    yield from self._add_blob(entry)  # an index may list any content
-        self.documents[document.digest] = document
-
-    def _add_blob(self, blob: Descriptor) -> Flow[None]:
-        known = self.blobs.setdefault(blob.digest, blob)
-        if known.size != blob.size:
-            raise ManifestInvalid(
-                f"repository {self._repository}: two descriptors of {blob.digest} state the sizes "
-                f"{known.size} and {blob.size}"
-            )
-        # Layers with URLs need not be in the registry. A layout may lack them, too.
-        if blob.urls and not (yield from self._driver.blob_exists(self._repository, blob)):
-            del self.blobs[blob.digest]
+    found: dict[Digest, Descriptor] = {}
+    for document in tree.documents():
+        parts = (document.config, *document.layers) if isinstance(document, ImageManifest) else ()
+        for blob in parts:
+            known = found.setdefault(blob.digest, blob)
+            if known.size != blob.size:
+                raise ManifestInvalid(
+                    f"repository {repository}: two descriptors of {blob.digest} state the sizes "
+                    f"{known.size} and {blob.size}"
+                )
+    blobs = []
+    for blob in (found | tree.blobs).values():
+        optional = blob.urls or not is_distributable(blob)
+        if not optional or (yield from driver.blob_exists(repository, blob)):
+            blobs.append(blob)
+    return blobs
 
 
 def _save_tar(
     driver: RegistryDriver,
     repository: str,
-    tree: _Tree,
+    tree: ImageTree,
+    blobs: Sequence[Descriptor],
     path: Path,
     name: str | None,
     progress: Progress | None,
 ) -> Flow[None]:
     """Write a tar file of an image layout."""
-    *_, top = tree.documents.values()
-    index = index_json([index_entry(top.descriptor(), name)])
+    index = index_json([index_entry(tree.root.descriptor(), name)])
     contents = {"oci-layout": LAYOUT, "index.json": index}
-    for document in reversed(tree.documents.values()):
+    for document in reversed(list(tree.documents())):
         contents[blob_path(document.digest)] = document.raw
-    blobs = {blob_path(blob.digest): blob for blob in tree.blobs.values()}
-    yield from _write_tar(driver, repository, path, contents, blobs, progress)
+    named = {blob_path(blob.digest): blob for blob in blobs}
+    yield from _write_tar(driver, repository, path, contents, named, progress)
 
 
 def _save_docker(
@@ -182,7 +149,7 @@ def _save_docker(
     progress: Progress | None,
 ) -> Flow[None]:
     """Write a docker-archive."""
-    if manifest.config.media_type not in (media.OCI_CONFIG, media.DOCKER_CONFIG):
+    if manifest.config.media_type not in IMAGE_CONFIGS:
         raise Unsupported(
             f"repository {repository}: {manifest.digest} is an artifact, which a docker-archive "
             "cannot hold; use format='oci-archive'",
@@ -237,7 +204,8 @@ def _write_tar(
     try:
         for name, data in contents.items():
             yield from blocking(tar.write, name, data)
-        total = TotalProgress(progress, sum(blob.size for blob in blobs.values()))
+        total = CopyProgress(progress)
+        total.plan(blobs.values())
         flows = (
             _fetch(driver, repository, blob, partial(tar.sink, name), total)
             for name, blob in blobs.items()
@@ -254,13 +222,13 @@ def _fetch(
     repository: str,
     blob: Descriptor,
     open_sink: Callable[[], Sink],
-    total: TotalProgress,
+    total: CopyProgress,
 ) -> Flow[None]:
     """Fetch a blob into the place that `open_sink` opens."""
     sink = yield from blocking(open_sink)
     try:
         yield from fetch_blob(
-            driver, repository, blob, sink.write, partial(total.report, blob.digest)
+            driver, repository, blob, sink.write, partial(total.sent, blob.digest)
         )
         yield from blocking(sink.commit)
     finally:
@@ -270,28 +238,29 @@ def _fetch(
 def _save_folder(
     driver: RegistryDriver,
     repository: str,
-    tree: _Tree,
+    tree: ImageTree,
+    blobs: Sequence[Descriptor],
     path: Path,
     name: str | None,
     progress: Progress | None,
 ) -> Flow[None]:
     """Write an image layout in a folder, or add the image to a layout."""
-    *_, top = tree.documents.values()
     folder = yield from blocking(LayoutFolder, path)
-    total = TotalProgress(progress, sum(blob.size for blob in tree.blobs.values()))
+    total = CopyProgress(progress)
+    total.plan(blobs)
 
     def fetch(blob: Descriptor) -> Flow[None]:
         if (yield from blocking(folder.has, blob.digest, blob.size)):
-            total.report(blob.digest, blob.size)
+            total.done(blob)
             return
         yield from _fetch(driver, repository, blob, partial(folder.sink, blob.digest), total)
 
     try:
-        flows = (fetch(blob) for blob in tree.blobs.values())
-        yield from parallel(flows, limit=min(CONCURRENCY, len(tree.blobs)) or 1)
-        for document in tree.documents.values():
+        flows = (fetch(blob) for blob in blobs)
+        yield from parallel(flows, limit=min(CONCURRENCY, len(blobs)) or 1)
+        for document in tree.documents():
             yield from blocking(folder.write, document.digest, document.raw)
-        yield from blocking(folder.finish, top.descriptor(), name)
+        yield from blocking(folder.finish, tree.root.descriptor(), name)
     except BaseException:
         folder.discard()
         raise

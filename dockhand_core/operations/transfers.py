@@ -1,52 +1,17 @@
-"""Transfers of several blobs at a time: their progress, and the verified download of one."""
+"""The download of a blob that is verified and resumed, block by block."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import TypeVar
 
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ConnectionFailed, DigestMismatch
-from dockhand_core.flow import Flow, Progress, drain
+from dockhand_core.flow import Flow, drain
 from dockhand_core.models import Descriptor, check_hash
 
-__all__ = ["CONCURRENCY", "TotalProgress", "fetch_blob"]
+__all__ = ["CONCURRENCY", "fetch_blob"]
 
 CONCURRENCY = 8  # blobs at a time
-
-T = TypeVar("T")
-
-
-class TotalProgress:
-    """The progress of several blobs at a time; the number of bytes never falls.
-
-    Args:
-        progress: called with the bytes that are done and the total; or None.
-        total: number of bytes of all blobs.
-    """
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total = progress, total
-        self._done: dict[str, int] = {}
-        self._sum = 0
-        self._lock = threading.Lock()
-
-    def report(self, key: str, done: int) -> None:
-        """Report the bytes of a blob that are done; fewer than before are ignored.
-
-        Args:
-            key: the blob.
-            done: number of bytes.
-        """
-        if self._progress is None:
-            return
-        with self._lock:  # while it is called, too: otherwise the numbers might overtake each other
-            more = done - self._done.get(key, 0)
-            if more > 0:
-                self._done[key] = done
-                self._sum += more
-                self._progress(self._sum, self._total)
 
 
 def fetch_blob(
