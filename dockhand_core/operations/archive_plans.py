@@ -272,15 +272,17 @@ def docker_config(
     region = files.find(member)
     if region is None:
         raise ArchiveInvalid(f"the archive lacks the config {shown(member)}", member=member)
-    if region.name in files.repeated or member in files.repeated:
-        raise ArchiveInvalid(f"several members have the name {shown(member)}", member=member)
     raw = read_file(files, region)
     digest = Digest.of(raw)
     try:
         name = member.rpartition("/")[2].removesuffix(".json").removeprefix("sha256:")
         stated = Digest(f"sha256:{name}")
     except DigestInvalid:
-        stated = digest  # the name is not a digest
+        stated = digest
+        if member in files.repeated or region.name in files.repeated:  # and nothing verifies it
+            raise ArchiveInvalid(
+                f"several members have the name {shown(member)}", member=member
+            ) from None
     if digest != stated:
         raise ArchiveInvalid(f"member {shown(member)} has the digest {digest}", member=member)
     try:
