@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dockhand_core.operations.copy import CopyArguments, TagCopies
     from dockhand_core.operations.retention_plan import RetentionPlan, RetentionResult
     from dockhand_core.operations.retention_policy import RetentionPolicy
+from dockhand_core.operations.artifact_files import ArtifactFile
+from dockhand_core.operations.artifact_push import AnyFile
 
 __all__ = ["ImageClient"]
 

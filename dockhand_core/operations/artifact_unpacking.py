@@ -111,6 +111,8 @@ class PulledFiles:
         subject = f"{self._subject}: the folder {shown(title)}"
         with blob.open("rb") as file:
             reader = TarReader(file, subject)
+            if not blob.stat().st_size:
+                reader.refuse("the layer is empty, instead of a gzip file")
             for member in reader.members():
                 name = split_name(member.name, subject)
                 if name[: len(parts)] != parts:
@@ -129,7 +131,6 @@ class PulledFiles:
             return
         path = self._new(name)
         if member.kind == "symlink":
-            path.symlink_to(member.target)
             self._links[name], self._link_roots[name] = member.target, root
             return
         if member.kind == "link":
@@ -216,7 +217,7 @@ class PulledFiles:
                 that of a file.
             ArtifactInvalid: a link leads out of its folder.
         """
-        self._check_links()
+        self._make_links()
         for parts, member in reversed(self._folders.items()):
             if member is not None:  # late, since a folder may be read-only, and gets files
                 self._path(parts).chmod(member.mode | 0o700)
@@ -287,12 +288,20 @@ class PulledFiles:
             f"{path} exists already; overwrite=True replaces the files that the artifact has"
         )
 
-    def _check_links(self) -> None:
+    def _make_links(self) -> None:
+        """Make the symbolic links, when all files are there, so that none is written through one.
+
+        Raises:
+            ArtifactInvalid: a link leads out of its folder.
+        """
         for parts, target in self._links.items():
             root = self._link_roots[parts]
             fault = link_fault(parts[len(root) :], target, self._lookup(root))
             if fault is not None:
                 self.refuse(f"the target of the link {shown('/'.join(parts))}, {fault}")
+        for parts, target in self._links.items():
+            with self._names_accepted(parts):
+                self._path(parts).symlink_to(target)
 
     def _lookup(self, root: Parts) -> Callable[[Parts], str | None]:
         """Make the function that finds links, among those of the artifact and those of before."""
