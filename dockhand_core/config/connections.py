@@ -103,8 +103,8 @@ class ConnectionConfig(BaseModel):
         headers: HTTP headers to add to every request to the registry, but not to other origins.
         upload_origins: origins to which the registry may direct uploads although they are on a
             private, loopback or link-local address, such as `["https://uploads.example.com"]`.
-        transport: HTTP library to use: `httpx`, or for async clients `aiohttp`; None for the
-            default.
+        transport: HTTP library to use: `httpx`; for sync clients `h11`, for async clients
+            `aiohttp`. None for the default, which is not `httpx`.
     """
 
     model_config = ConfigDict(

@@ -156,6 +156,18 @@ class FileSource:
     def __iter__(self) -> Iterator[bytes]:
         return self.open()
 
+    @property
+    def is_path(self) -> bool:
+        """Whether the source is a path, whose file the operating system itself can send."""
+        return isinstance(self._file, Path)
+
+    def parts(self) -> Iterator[tuple[io.FileIO, int, int]]:
+        """Iterate over the blocks without reading them: file, offset and number of bytes."""
+        assert isinstance(self._file, Path)
+        with self._file.open("rb", buffering=0) as file:
+            for done in range(0, self.size, BLOCK):
+                yield file, self._start + done, min(BLOCK, self.size - done)
+
     def _blocks(self, file: io.FileIO | BinaryIO) -> Iterator[bytes]:
         file.seek(self._start)
         left = self.size

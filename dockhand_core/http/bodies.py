@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing
@@ -15,6 +16,7 @@ from dockhand_core.flow import (
     AsyncSource,
     BytesSource,
     Call,
+    FileSource,
     Progress,
     Reply,
     Source,
@@ -56,6 +58,27 @@ class UploadBody(httpx.SyncByteStream, httpx.AsyncByteStream):
             for block in self._source.open():
                 yield block
                 done += len(block)
+                self._report(done)
+        except Exception as error:
+            self.error = error
+            raise
+
+    @property
+    def is_file(self) -> bool:
+        """Whether `file_parts` can be used."""
+        return isinstance(self._source, FileSource) and self._source.is_path
+
+    def file_parts(self) -> Iterator[tuple[io.FileIO, int, int]]:
+        """Iterate over the parts of the file to send, in place of the bytes.
+
+        Each part is the file, an offset and a number of bytes.
+        """
+        assert isinstance(self._source, FileSource)
+        done = 0
+        try:
+            for part in self._source.parts():
+                yield part
+                done += part[2]
                 self._report(done)
         except Exception as error:
             self.error = error

@@ -1,8 +1,9 @@
 """Transports, which send HTTP requests. All have httpx's transport interface.
 
-Sync clients use httpx itself. Async clients use aiohttp by default, which is several times faster
-than httpx for small replies over many connections. The default does not depend on which libraries
-are installed.
+Sync clients use h11 by default, over the network streams of httpcore: the parser of httpx, without
+its layers. Async clients use aiohttp by default, which is several times faster than httpx for small
+replies over many connections. The defaults do not depend on which libraries are installed. Tools
+that record or mock the requests of httpx, such as vcrpy, need ``transport="httpx"``.
 
 Every transport behaves in the same way:
 
@@ -39,7 +40,7 @@ __all__ = [
     "environment_proxy",
 ]
 
-SYNC_TRANSPORTS = ("httpx", "h11")
+SYNC_TRANSPORTS = ("h11", "httpx")
 """Names of transports that `build_transport` accepts; the first is the default."""
 
 ASYNC_TRANSPORTS = ("aiohttp", "httpx")

@@ -7,7 +7,9 @@ messages that are accepted are the same as with httpx, which uses h11 too.
 from __future__ import annotations
 
 import base64
+import errno
 import functools
+import io
 import re
 import socket
 import ssl
@@ -20,6 +22,7 @@ import h11
 import httpcore
 import httpx
 
+from dockhand_core.http.bodies import UploadBody
 from dockhand_core.http.transports.pooled import Backend, PooledTransport
 from dockhand_core.http.transports.routes import Route, Routes
 from dockhand_core.http.urls import PORTS
@@ -223,6 +226,11 @@ class _Connection:
             stream.write(b"0\r\n\r\n", timeout)
             return
         left = int(length or 0)
+        sock = stream.get_extra_info("socket")
+        if isinstance(body, UploadBody) and body.is_file and type(sock) is socket.socket:
+            for file, offset, count in body.file_parts():  # not encrypted
+                _send_file(sock, file, offset, count, timeout)
+            return
         for block in body:
             left -= len(block)
             if left < 0:
@@ -348,6 +356,28 @@ def _start_tls(
     except BaseException:
         stream.close()
         raise
+
+
+def _send_file(
+    sock: socket.socket, file: io.FileIO, offset: int, count: int, timeout: float | None
+) -> None:
+    """Send a part of a file; where it can, the system copies the bytes itself.
+
+    Raises:
+        httpcore.WriteError, httpcore.WriteTimeout: the part cannot be sent.
+        OSError: the file cannot be read, or became shorter.
+    """
+    sock.settimeout(timeout)
+    try:
+        sent = sock.sendfile(file, offset, count)
+    except TimeoutError as error:
+        raise httpcore.WriteTimeout(str(error)) from error
+    except OSError as error:
+        if error.errno == errno.EIO:
+            raise
+        raise httpcore.WriteError(str(error)) from error
+    if sent < count:
+        raise OSError(f"{file.name} became shorter while it was read")
 
 
 def _serialized(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
