@@ -6,7 +6,6 @@ so many mistakes would go unnoticed until an event does not arrive.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from types import FunctionType
@@ -88,6 +87,8 @@ def _check_undecorated(plugin: Any, name: str) -> None:
     function = getattr(plugin, name, None)
     if not inspect.isroutine(function) or hasattr(function, "dockhand_spec"):
         return
+    import difflib  # imported here to save time, because only mistakes need it
+
     similar = difflib.get_close_matches(
         name.removeprefix(_PREFIX), [hook.removeprefix(_PREFIX) for hook in _HOOKS], n=1, cutoff=0.7
     )

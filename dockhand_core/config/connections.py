@@ -11,7 +11,6 @@ log driver are checked when the connection is made.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -274,6 +273,8 @@ def read_toml(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read or is not TOML, or a variable in it is not set.
     """
+    import tomllib  # imported here, because `connect` reads no file
+
     try:
         data = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
