@@ -70,7 +70,7 @@ def measure(
         ("memory", lambda: transfer_memory(server, large)),
         ("oras-py", lambda: against_oras(server, middle, some)),
         ("dxf", lambda: against_dxf(server, middle, some)),
-        ("import", lambda: import_time(many)),
+        ("import", lambda: import_time(server, many)),
         ("manifests, async", lambda: many_manifests(server, some)),
         ("memory of manifests", lambda: [flat_memory(server, few)]),
         ("tokens", lambda: tokens_per_second(folder, few)),

@@ -1,4 +1,7 @@
-"""The time of `import dockhand_core`, compared with that of the libraries that it imports."""
+"""The start of a program: the time of `import dockhand_core`, and of a client's first request.
+
+Both are compared with the imports of the libraries that Dockhand is built on.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,23 @@ import os
 import statistics
 import tempfile
 
-from benchmarks.measure import Row, run_python
+from benchmarks.measure import Pair, Row, ratio_row, run_python
+from benchmarks.server import Server
 
 __all__ = ["import_time"]
 
 OURS = "import dockhand_core"
 THEIRS = "import httpx, pydantic"
 LOADED = "import httpx; from pydantic import BaseModel"
+FIRST = "from dockhand_core import connect; assert connect({url!r}).is_online()"
 
 
-def import_time(rounds: int) -> list[Row]:
-    """Measure the milliseconds that `import dockhand_core` takes beyond its libraries.
+def import_time(server: Server, rounds: int) -> list[Row]:
+    """Measure `import dockhand_core`, and the time from that to the reply to the first request.
 
-    The imports are timed in turns, each in a fresh interpreter.
+    All of it is timed in turns with the imports of the libraries, each in a fresh interpreter.
     """
+    first = FIRST.format(url=server.url)
     with tempfile.TemporaryDirectory(prefix="dockhand-bench-") as folder:
         # Write byte code, as for an installed package, even if the caller's environment forbids it.
         # Otherwise each import would compile Dockhand's source, but not that of the libraries.
@@ -35,16 +41,22 @@ def import_time(rounds: int) -> list[Row]:
             (taken,) = run_python("-c", timed, env=env)
             return taken
 
-        for statement in (OURS, THEIRS, LOADED):
+        statements = (OURS, THEIRS, LOADED, first)
+        for statement in statements:
             milliseconds(statement)
-        turns = [
-            (milliseconds(OURS), milliseconds(THEIRS), milliseconds(LOADED)) for _ in range(rounds)
-        ]
+        turns = [[milliseconds(statement) for statement in statements] for _ in range(rounds)]
     why = "`python -X importtime -c 'import dockhand_core'` shows where the time goes."
     return [
-        _row(THEIRS, [(ours, theirs) for ours, theirs, _ in turns], 20.0, why),
+        _row(THEIRS, [(ours, theirs) for ours, theirs, _, _ in turns], 20.0, why),
         # pydantic loads `BaseModel` only when it is used, as here
-        _row(LOADED, [(ours, loaded) for ours, _, loaded in turns], None),
+        _row(LOADED, [(ours, loaded) for ours, _, loaded, _ in turns], None),
+        ratio_row(
+            "connect() to the first reply, in a fresh process",
+            LOADED,
+            Pair([start / 1000 for *_, start in turns], [each[2] / 1000 for each in turns]),
+            1.15,
+            why="benchmarks/README.md, Start, tells where the rest of the time goes.",
+        ),
     ]
 
 
