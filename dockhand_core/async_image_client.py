@@ -12,12 +12,7 @@ from dockhand_core.flow import Progress
 from dockhand_core.flow.checks import described
 from dockhand_core.image_client import ImageClient
 from dockhand_core.models import CopyResult, Descriptor, Platform, PushResult
-from dockhand_core.operations import archives, put_index
-from dockhand_core.operations.artifact_files import ArtifactFile
-from dockhand_core.operations.artifact_pull import pull_artifact
-from dockhand_core.operations.artifact_push import AnyFile, push_artifact
 from dockhand_core.operations.blob_transfer import Connection, Route
-from dockhand_core.operations.copy import CopyArguments, TagCopies, copy_image
 
 # The operations are imported when they are used: most programs use few of them.
 if TYPE_CHECKING:
@@ -27,8 +22,6 @@ if TYPE_CHECKING:
     from dockhand_core.operations.copy import CopyArguments, TagCopies
     from dockhand_core.operations.retention_plan import RetentionPlan, RetentionResult
     from dockhand_core.operations.retention_policy import RetentionPolicy
-from dockhand_core.operations.artifact_files import ArtifactFile
-from dockhand_core.operations.artifact_push import AnyFile
 
 __all__ = ["AsyncImageClient"]
 
@@ -75,6 +68,7 @@ class AsyncImageClient(AsyncBlobClient):
         concurrency: int = 8,
         progress: Progress | None = None,
     ) -> CopyResult:
+        from dockhand_core.operations.copy import copy_image
 
         arguments: CopyArguments = {
             "platforms": platforms,
@@ -133,26 +127,6 @@ class AsyncImageClient(AsyncBlobClient):
             here, there, repository, repository if to_repository is None else to_repository
         )
 
-    async def put_index(
-        self,
-        repository: str,
-        reference: str | Descriptor,
-        sources: Iterable[str | Descriptor],
-        *,
-        annotations: Mapping[str, str] | None = None,
-        media_type: str | None = None,
-    ) -> PushResult:
-        return await self.run(
-            put_index(
-                self.driver,
-                repository,
-                reference,
-                sources,
-                annotations=annotations,
-                media_type=media_type,
-            )
-        )
-
     # -- archives --------------------------------------------------------------------------
 
     async def save_image(
@@ -167,6 +141,8 @@ class AsyncImageClient(AsyncBlobClient):
         name: str | None = None,
         progress: Progress | None = None,
     ) -> Descriptor:
+        from dockhand_core.operations import archives
+
         return await self.run(
             archives.save_image(
                 self.driver, repository, reference, Path(path), archive_format=format,
@@ -184,6 +160,8 @@ class AsyncImageClient(AsyncBlobClient):
         platforms: Sequence[Platform | str] | None = None,
         progress: Progress | None = None,
     ) -> PushResult:
+        from dockhand_core.operations import archives
+
         return await self.run(
             archives.load_image(
                 self.driver, Path(path), repository, reference,
@@ -205,6 +183,7 @@ class AsyncImageClient(AsyncBlobClient):
         config: ArtifactFile | None = None,
         progress: Progress | None = None,
     ) -> PushResult:
+        from dockhand_core.operations.artifact_push import push_artifact
 
         return await self.run(
             push_artifact(
@@ -230,6 +209,7 @@ class AsyncImageClient(AsyncBlobClient):
         max_size: int | None = None,
         progress: Progress | None = None,
     ) -> list[Path]:
+        from dockhand_core.operations.artifact_pull import pull_artifact
 
         return await self.run(
             pull_artifact(

@@ -11,12 +11,7 @@ from dockhand_core.blob_client import BlobClient
 from dockhand_core.flow import Progress
 from dockhand_core.flow.checks import described
 from dockhand_core.models import CopyResult, Descriptor, Platform, PushResult
-from dockhand_core.operations import archives, put_index
-from dockhand_core.operations.artifact_files import ArtifactFile
-from dockhand_core.operations.artifact_pull import pull_artifact
-from dockhand_core.operations.artifact_push import AnyFile, push_artifact
 from dockhand_core.operations.blob_transfer import Connection, Route
-from dockhand_core.operations.copy import CopyArguments, TagCopies, copy_image
 
 # The operations are imported when they are used: most programs use few of them.
 if TYPE_CHECKING:
@@ -26,8 +21,6 @@ if TYPE_CHECKING:
     from dockhand_core.operations.copy import CopyArguments, TagCopies
     from dockhand_core.operations.retention_plan import RetentionPlan, RetentionResult
     from dockhand_core.operations.retention_policy import RetentionPolicy
-from dockhand_core.operations.artifact_files import ArtifactFile
-from dockhand_core.operations.artifact_push import AnyFile
 
 __all__ = ["ImageClient"]
 
@@ -140,6 +133,7 @@ class ImageClient(BlobClient):
         Follows: "Pulling manifests", "Pushing Manifests", "Mounting a blob from another
         repository".
         """
+        from dockhand_core.operations.copy import copy_image
 
         arguments: CopyArguments = {
             "platforms": platforms,
@@ -219,54 +213,6 @@ class ImageClient(BlobClient):
             here, there, repository, repository if to_repository is None else to_repository
         )
 
-    def put_index(
-        self,
-        repository: str,
-        reference: str | Descriptor,
-        sources: Iterable[str | Descriptor],
-        *,
-        annotations: Mapping[str, str] | None = None,
-        media_type: str | None = None,
-    ) -> PushResult:
-        """Make an index of images that are in the repository, and push it.
-
-        The platform of each entry is that in the image's config. A source that is an index is
-        replaced by its entries, with their platforms and attestations; so are indexes in it, up to
-        four levels. An image that is listed twice for the same platform becomes one entry.
-
-        All sources are fetched before the push, so a missing source changes nothing.
-
-        Args:
-            repository: the repository's name.
-            reference: the tag of the index; or its digest, which is checked.
-            sources: tags, digests and descriptors of images and indexes, in the order of the
-                entries. A descriptor with a platform is the entry as it is.
-            annotations: annotations of the index, name to value.
-            media_type: media type of the index: that of an OCI index, which is the default, or of a
-                Docker manifest list, which has no annotations.
-
-        Raises:
-            ManifestUnknown: the repository does not have a source; the message names it.
-            ManifestInvalid: there are no sources, a source or its config cannot be read, there are
-                more than four levels of indexes, or `media_type` is not that of an index.
-            ManifestBlobUnknown: an image that a source lists is missing, and the registry checks
-                this.
-            DigestMismatch: `reference` is a digest, but the index has another one.
-            TypeError: `sources` is not a list of strings and descriptors.
-
-        Follows: OCI Image Specification 1.1, "Image Index"; "Pushing Manifests".
-        """
-        return self.run(
-            put_index(
-                self.driver,
-                repository,
-                reference,
-                sources,
-                annotations=annotations,
-                media_type=media_type,
-            )
-        )
-
     # -- archives --------------------------------------------------------------------------
 
     def save_image(
@@ -319,6 +265,7 @@ class ImageClient(BlobClient):
 
         Follows: OCI Image Specification 1.1, "Image Layout"; Docker Image Specification 1.2.
         """
+        from dockhand_core.operations import archives
 
         return self.run(
             archives.save_image(
@@ -369,6 +316,7 @@ class ImageClient(BlobClient):
 
         Follows: OCI Image Specification 1.1, "Image Layout"; Docker Image Specification 1.2.
         """
+        from dockhand_core.operations import archives
 
         return self.run(
             archives.load_image(
@@ -426,6 +374,7 @@ class ImageClient(BlobClient):
 
         Follows: OCI Image Specification 1.1, "Guidelines for Artifact Usage".
         """
+        from dockhand_core.operations.artifact_push import push_artifact
 
         return self.run(
             push_artifact(
@@ -486,6 +435,7 @@ class ImageClient(BlobClient):
 
         Follows: OCI Image Specification 1.1, "Guidelines for Artifact Usage".
         """
+        from dockhand_core.operations.artifact_pull import pull_artifact
 
         return self.run(
             pull_artifact(

@@ -340,7 +340,7 @@ def test_a_failed_tag_leaves_the_others_alone(
         push_image(registry, "app", "v4")
     a, b = make_client(source.url), make_client(target.url)
     results = {result.tag: result for result in a.copy_tags("app", to=b)}
-    assert sorted(results) == ["v1", "v2", "v3", "v4"]
+    assert set(results) == {"v1", "v2", "v3", "v4"}
     assert isinstance(results["v2"].error, BlobUnknown)
     assert not b.manifest_exists("app", "v2")
     assert [results[tag].error for tag in ("v1", "v3", "v4")] == [None] * 3

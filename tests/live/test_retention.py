@@ -114,7 +114,7 @@ def _tags(client: RegistryClient) -> list[str]:
         return []
 
 
-def exists(client: RegistryClient, manifest: ImageManifest | ImageIndex) -> bool:
+def exists(client: RegistryClient, manifest: Any) -> bool:
     return client.manifest_exists(dated_images.REPOSITORY, manifest.digest)
 
 
