@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.copies import copies, copies_of_tags
 from benchmarks.embedded import NoPeerError, embedded_registry
 from benchmarks.imports import import_time
 from benchmarks.measure import Row, table
@@ -68,6 +69,8 @@ def measure(
         ("push and pull, sync", lambda: sync_transfers(server, large, few)),
         ("push and pull, async", lambda: async_transfers(server, large, few)),
         ("memory", lambda: transfer_memory(server, large)),
+        ("copy", lambda: copies(folder, (4 if quick else 16) * MIB, few)),
+        ("copy of tags", lambda: copies_of_tags(folder, 50 if quick else 200, few)),
         ("oras-py", lambda: against_oras(server, middle, some)),
         ("dxf", lambda: against_dxf(server, middle, some)),
         ("import", lambda: import_time(server, many)),

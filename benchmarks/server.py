@@ -22,6 +22,7 @@ __all__ = [
     "MANIFESTS",
     "Server",
     "running_process",
+    "find_distribution",
     "free_port",
     "running_distribution",
     "existing_server",
@@ -78,7 +79,7 @@ def started_server(folder: Path, count: int) -> Iterator[Server]:
         folder: the folder for its configuration, blobs and log.
         count: the number of tags.
     """
-    program = _find_distribution()
+    program = find_distribution()
     with running_distribution(program, folder) as (url, _):
         yield Server(url, distribution_version(program), _fill(url, count), folder / "storage")
 
@@ -142,9 +143,13 @@ def existing_server(url: str, count: int) -> Server:
     return Server(url, url, _fill(url, count))
 
 
-def _find_distribution() -> str:
+def find_distribution(version: int = 2) -> str:
+    """Find a Distribution; the newest where `version` is 3, else preferably Debian's 2.8."""
     named = os.environ.get("DOCKHAND_LIVE_DISTRIBUTION_3")  # precedes the PATH
-    found = named or shutil.which("docker-registry") or shutil.which("registry")
+    cached = Path.home() / ".cache/dockhand-live/bin/registry"
+    three = shutil.which("registry") or (str(cached) if cached.exists() else None)
+    two = shutil.which("docker-registry")
+    found = named or ((three or two) if version == 3 else (two or three))
     if found is None:
         raise SystemExit(INSTALL)
     if not Path(found).is_file():
