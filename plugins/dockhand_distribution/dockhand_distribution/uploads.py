@@ -33,6 +33,7 @@ from dockhand_core.flow import (
     blocking,
     drain,
     iterator_of,
+    pause,
     take,
     verified,
 )
@@ -58,6 +59,8 @@ SINGLE_POST = 64 << 10  # bytes; the largest blob that is sent with the POST of 
 
 # Statuses of a registry that refuses a blob in a POST, but may begin an upload.
 _NO_SINGLE_POST = frozenset({400, 404, 405, 411, 413, 415, 422, 501})
+
+_CANCEL_PAUSES = (0.05, 0.2, 0.8)  # seconds between the attempts to cancel an upload
 
 
 class Uploads(UploadSteps):
@@ -242,8 +245,19 @@ class Uploads(UploadSteps):
         return None
 
     def _cancel_quietly(self, upload: Upload) -> Flow[None]:
-        """Cancel an upload after an error, and ignore a failure of the cancellation."""
+        """Cancel an upload after an error, and ignore a failure of the cancellation.
+
+        A registry may answer 416 after a request that broke: Distribution 3.1, because the upload's
+        URL holds an older offset, until the status is asked for; the embedded registry, while it is
+        busy with that request.
+        """
         with suppress(DockhandError):
+            for seconds in _CANCEL_PAUSES:
+                try:
+                    return (yield from self.cancel_upload(upload))
+                except RangeInvalid:
+                    yield from pause(seconds)
+                    upload = yield from self._status(upload)
             yield from self.cancel_upload(upload)
 
     def _upload_stream(
