@@ -39,6 +39,8 @@ class Upstream:
             reset the connection without a reply.
         keeps: whether the registry keeps the bytes of a cut upload, as Distribution 3.1 does and
             2.8 does not.
+        strict: whether a DELETE with an older offset in its URL is refused, as in Distribution 3.1.
+        busy: number of times that a DELETE is refused, because a request is still being received.
         log: the method of each request and the number of bytes of its body, in order.
         data: the received bytes of the current upload.
         alive: whether the current upload can be continued.
@@ -50,6 +52,8 @@ class Upstream:
         self.cut: list[int | None] = []
         self.answer: bytes | None = None
         self.keeps = True
+        self.strict = False
+        self.busy = 0
         self.log: list[tuple[str, int]] = []
         self.data = bytearray()
         self.alive = False
@@ -98,6 +102,9 @@ class Upstream:
         if method == "GET":
             return reply(204, Location=place, Range=f"0-{max(0, len(self.data) - 1)}")
         if method == "DELETE":
+            self.busy -= 1
+            if self.busy >= 0 or (self.strict and not place.endswith(target)):
+                return reply(416, b'{"errors":[{"code":"RANGE_INVALID"}]}')
             self.alive = False
             return reply(204)
         self.data += body
@@ -196,6 +203,27 @@ def test_a_file_that_is_given_up(
     assert len(upstream.cut) == 18
     assert upstream.blob is None
     assert not upstream.alive  # the client has cancelled the upload
+
+
+@pytest.mark.parametrize(("strict", "busy"), [(True, 0), (False, 1), (True, 3)])
+def test_an_upload_whose_cancellation_is_refused_at_first(
+    make_client: MakeClient, upstream: Upstream, url: str, file: Path, strict: bool, busy: int
+) -> None:
+    upstream.cut, upstream.strict, upstream.busy = [MIB], strict, busy
+    with pytest.raises(ConnectionFailed):
+        make_client(url, retries=0).upload_blob("a/b", file)
+    assert not upstream.alive
+    assert upstream.count("DELETE") == max(2, busy + 1)
+
+
+def test_an_upload_whose_cancellation_is_always_refused(
+    make_client: MakeClient, upstream: Upstream, url: str, file: Path
+) -> None:
+    """The error of the upload is raised, soon."""
+    upstream.cut, upstream.busy = [MIB], 1000
+    with pytest.raises(ConnectionFailed):
+        make_client(url, retries=0).upload_blob("a/b", file)
+    assert upstream.count("DELETE") == 4
 
 
 BLOCKS = [bytes([number]) * MIB for number in range(20)]  # chunks of 8, 8 and 4 MiB
