@@ -241,7 +241,7 @@ class _Scan:
         entry.name = extended.get("path", entry.name)
         entry.linkname = extended.get("linkpath", entry.linkname)
         if (size := extended.get("size")) is not None:
-            if not (size.isascii() and size.isdigit() and len(size) < 19):
+            if not (size.isascii() and size.isdigit() and len(size) < 20):
                 self._refuse(entry.name, f"states a size of {shown(size)}")
             entry.size = int(size)
         return self._checked(entry.name, entry.name)
