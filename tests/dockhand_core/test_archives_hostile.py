@@ -363,7 +363,7 @@ def _archives() -> list[bytes]:
     found = []
     for members in (
         old_docker_save({"a:b": make_image()}),
-        new_docker_save("a:b", {"x": make_image()})[0],
+        new_docker_save("a:b", {"amd64": make_image()})[0],
     ):
         file = io.BytesIO()
         with tarfile.open(fileobj=file, mode="w") as tar:
