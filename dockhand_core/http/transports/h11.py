@@ -10,12 +10,10 @@ import base64
 import errno
 import functools
 import io
-import re
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import h11
@@ -23,71 +21,28 @@ import httpcore
 import httpx
 
 from dockhand_core.http.bodies import UploadBody
+from dockhand_core.http.transports.heads import (
+    MAX_HEADER_BYTES,
+    Head,
+    Headers,
+    asks_to_close,
+    serialized,
+)
 from dockhand_core.http.transports.pooled import Backend, PooledTransport
 from dockhand_core.http.transports.routes import Route, Routes
 from dockhand_core.http.urls import PORTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    pass
 
 __all__ = ["H11Transport"]
 
 _BLOCK = 256 * 1024  # bytes; the most that is received at a time
+_SHORTEST_JOINED = 8 * 1024  # bytes; a smaller block is from a slow connection
 _HEAD_BLOCK = 64 * 1024
-_MAX_HEADER_BYTES = 100 * 1024  # the same limit as in httpx
-_MAX_LENGTH_DIGITS = 20
 _JOINED = 64 * 1024  # bytes; a body in memory up to this size is sent together with the head
 
-# RFC 9110, section 5.6.2 and 5.5; and of the request line, the target (RFC 9112, section 3.2)
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_LINES = re.compile(rb"(?:" + _TOKEN + rb": [^\0\r\n]*\r\n)*")
-_REQUEST_LINE = re.compile(_TOKEN + rb" [!-~]+")
-# The head of a usual reply, which is read without h11; any other head is left to h11.
-_VALUE = rb"[!-~](?:[ -~]*[!-~])?"
-_USUAL = re.compile(
-    rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([ -~]*)\r\n"
-    rb"((?:" + _TOKEN + rb": " + _VALUE + rb"\r\n)*+)\r\n"
-)
-_FIELD = re.compile(rb"(" + _TOKEN + rb"): (" + _VALUE + rb")\r\n")
-
-_Headers = list[tuple[bytes, bytes]]
 _FAILURES = (httpcore.NetworkError, httpcore.TimeoutException)
-
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """The head of a reply.
-
-    Attributes:
-        fields: the headers by lower-case name, to read the length of the body.
-        rest: the bytes after the head that were received with it.
-        parser: the parser that goes on with a chunked body; None if the body is not chunked.
-    """
-
-    version: bytes
-    status: int
-    reason: bytes
-    headers: _Headers
-    fields: dict[bytes, bytes]
-    rest: bytes
-    parser: h11.Connection | None = None
-
-    @classmethod
-    def usual(cls, data: bytes) -> _Head | None:
-        """Read the head of a usual reply; None if h11 has to read it, or to refuse it."""
-        found = _USUAL.match(data)
-        if found is None or found.end() > _MAX_HEADER_BYTES:
-            return None
-        headers = _FIELD.findall(found[3])
-        fields = {name.lower(): value for name, value in headers}
-        if b"transfer-encoding" in fields:
-            return None
-        length = fields.get(b"content-length")
-        if length is not None:
-            several = sum(name.lower() == b"content-length" for name, _ in headers) > 1
-            if several or not length.isdigit() or len(length) >= _MAX_LENGTH_DIGITS:
-                return None
-        return cls(b"1.1", int(found[1]), found[2], headers, fields, data[found.end() :])
 
 
 class H11Transport(PooledTransport["_Connection"]):
@@ -108,6 +63,8 @@ class _Connection:
     def __init__(self, route: Route, plain: ssl.SSLContext) -> None:
         self._route, self._plain = route, plain
         self._stream: httpcore.NetworkStream | None = None
+        # The socket, which is used without httpcore's layer; None for TLS in TLS.
+        self._socket: socket.socket | None = None
         self._read_timeout: float | None = None
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -120,13 +77,13 @@ class _Connection:
             self.close()
         try:
             if self._stream is None:
-                self._stream = self._connect(timeouts.get("connect"))
+                self._use(self._connect(timeouts.get("connect")))
             with suppress(httpcore.WriteError):  # the server may have replied before it closed
-                self._send(self._stream, head, request, timeouts.get("write"))
+                self._send(head, request, timeouts.get("write"))
             reply = self._receive_head(request.method)
         except _FAILURES as error:
             _raise_as_httpx(error)
-        keep = reply.version == b"1.1" and not _closes(request.headers.raw, reply.headers)
+        keep = reply.version == b"1.1" and not asks_to_close(request.headers.raw, reply.headers)
         return httpx.Response(
             reply.status,
             headers=reply.headers,
@@ -139,7 +96,7 @@ class _Connection:
 
     def close(self) -> None:
         """Close the socket, even if another thread uses it."""
-        stream, self._stream = self._stream, None
+        stream, self._stream, self._socket = self._stream, None, None
         if stream is not None:
             sock = stream.get_extra_info("socket")
             with suppress(OSError):
@@ -174,17 +131,22 @@ class _Connection:
             stream = _start_tls(stream, self._route.context, name, timeout)
         return stream
 
+    def _use(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+        in_tls = isinstance(stream.get_extra_info("ssl_object"), ssl.SSLObject)
+        self._socket = None if in_tls else stream.get_extra_info("socket")
+
     def _open_tunnel(
         self, stream: httpcore.NetworkStream, target: bytes, timeout: float | None
     ) -> None:
         assert self._route.proxy is not None
         headers = [(b"Host", target), (b"Accept", b"*/*"), *_proxy_headers(self._route.proxy)]
-        stream.write(_serialized(b"CONNECT", target, headers), timeout)
-        self._stream = stream
+        self._use(stream)
         try:
+            self._write(serialized(b"CONNECT", target, headers), timeout)
             reply = self._receive_head("CONNECT")
         finally:
-            self._stream = None
+            self._stream = self._socket = None
         if not 200 <= reply.status <= 299:
             reason = reply.reason.decode("ascii", "ignore")
             raise httpx.ProxyError(f"{reply.status} {reason}".rstrip())
@@ -200,33 +162,27 @@ class _Connection:
             headers = [each for each in headers if each[0].lower() != b"transfer-encoding"]
         if b"host" not in names:
             raise httpx.LocalProtocolError("Missing mandatory Host: header")
-        return _serialized(request.method.encode("ascii", "replace"), target, headers)
+        return serialized(request.method.encode("ascii", "replace"), target, headers)
 
-    def _send(
-        self,
-        stream: httpcore.NetworkStream,
-        head: bytes,
-        request: httpx.Request,
-        timeout: float | None,
-    ) -> None:
+    def _send(self, head: bytes, request: httpx.Request, timeout: float | None) -> None:
         body = request.stream
         assert isinstance(body, httpx.SyncByteStream)
         length = request.headers.get("Content-Length")
         if isinstance(body, httpx.ByteStream):  # bytes in memory
             data = b"".join(body)
             if len(data) <= _JOINED and len(data) == int(length or 0):
-                stream.write(head + data, timeout)
+                self._write(head + data, timeout)
                 return
             body = httpx.ByteStream(data)
-        stream.write(head, timeout)
+        self._write(head, timeout)
         if length is None and "Transfer-Encoding" in request.headers:
             for block in body:
                 if block:
-                    stream.write(b"%x\r\n%b\r\n" % (len(block), block), timeout)
-            stream.write(b"0\r\n\r\n", timeout)
+                    self._write(b"%x\r\n%b\r\n" % (len(block), block), timeout)
+            self._write(b"0\r\n\r\n", timeout)
             return
         left = int(length or 0)
-        sock = stream.get_extra_info("socket")
+        sock = self._socket
         if isinstance(body, UploadBody) and body.is_file and type(sock) is socket.socket:
             for file, offset, count in body.file_parts():  # not encrypted
                 _send_file(sock, file, offset, count, timeout)
@@ -235,18 +191,34 @@ class _Connection:
             left -= len(block)
             if left < 0:
                 raise httpx.LocalProtocolError("Too much data for declared Content-Length")
-            # not the block itself: what a partial write leaves would be copied each time
-            stream.write(memoryview(block), timeout)  # type: ignore[arg-type]
+            self._write(block, timeout)
         if left:
             raise httpx.LocalProtocolError("Too little data for declared Content-Length")
 
+    def _write(self, data: bytes, timeout: float | None) -> None:
+        stream, sock = self._stream, self._socket
+        if stream is None:
+            raise httpcore.WriteError("the connection was closed")
+        if sock is None:
+            stream.write(data, timeout)
+            return
+        rest = memoryview(data)
+        try:
+            sock.settimeout(timeout)
+            while rest:
+                rest = rest[sock.send(rest) :]
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
     # --- replies -----------------------------------------------------------------------------
 
-    def _receive_head(self, method: str) -> _Head:
+    def _receive_head(self, method: str) -> Head:
         data = self.receive(_HEAD_BLOCK)
-        if (head := _Head.usual(data)) is not None:
+        if (head := Head.usual(data)) is not None:
             return head
-        parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER_BYTES)
+        parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
         parser.send(_asked(method))
         parser.send(h11.EndOfMessage())
         while True:
@@ -255,7 +227,7 @@ class _Connection:
             parser.receive_data(data)
             while (event := parser.next_event()) is not h11.NEED_DATA:
                 if isinstance(event, h11.Response):
-                    return _Head(
+                    return Head(
                         event.http_version,
                         event.status_code,
                         event.reason,
@@ -268,10 +240,35 @@ class _Connection:
 
     def receive(self, count: int) -> bytes:
         """Receive up to `count` bytes; empty at the end of the connection."""
-        stream = self._stream
+        stream, sock = self._stream, self._socket
         if stream is None:
             raise httpcore.ReadError("the connection was closed")
-        return stream.read(count, self._read_timeout)
+        if sock is None:
+            return stream.read(count, self._read_timeout)
+        try:
+            sock.settimeout(self._read_timeout)
+            return sock.recv(count)
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from error
+
+    def receive_block(self, count: int) -> bytes:
+        """Receive like `receive`; of TLS, which arrives in small records, as many as are there."""
+        block = self.receive(count)
+        if not isinstance(self._socket, ssl.SSLSocket) or len(block) < _SHORTEST_JOINED:
+            return block
+        parts, size = [block], len(block)
+        while size < count and (stream := self._stream) and stream.get_extra_info("is_readable"):
+            try:
+                block = self.receive(count - size)
+            except _FAILURES:
+                break  # the next call raises it
+            if not block:
+                break
+            parts.append(block)
+            size += len(block)
+        return b"".join(parts)
 
 
 class _Body(httpx.SyncByteStream):
@@ -286,7 +283,7 @@ class _Body(httpx.SyncByteStream):
         keep: whether the connection may be used again.
     """
 
-    def __init__(self, connection: _Connection, method: str, head: _Head, keep: bool) -> None:
+    def __init__(self, connection: _Connection, method: str, head: Head, keep: bool) -> None:
         self._connection, self._keep = connection, keep
         self._first = head.rest
         self._left: int | None = 0  # bytes; None up to the end of the connection
@@ -316,7 +313,7 @@ class _Body(httpx.SyncByteStream):
         while not self._complete:
             if not block:
                 wanted = _BLOCK if left is None else min(_BLOCK, left)
-                block = self._connection.receive(wanted)
+                block = self._connection.receive_block(wanted)
                 if not block and left is not None:
                     raise httpx.RemoteProtocolError(
                         "peer closed connection without sending complete message body "
@@ -380,32 +377,16 @@ def _send_file(
         raise OSError(f"{file.name} became shorter while it was read")
 
 
-def _serialized(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The head of a request.
-
-    Raises:
-        httpx.LocalProtocolError: HTTP does not allow a character in it. The message does not show
-            the value, which may be a secret.
-    """
-    line = b"%b %b" % (method, target)
-    lines = b"".join([b"%b: %b\r\n" % each for each in headers])
-    if not _REQUEST_LINE.fullmatch(line):
-        raise httpx.LocalProtocolError("Illegal method or target of a request")
-    if not _LINES.fullmatch(lines):
-        raise httpx.LocalProtocolError("Illegal header name or value of a request")
-    return b"%b HTTP/1.1\r\n%b\r\n" % (line, lines)
-
-
 @functools.lru_cache(maxsize=16)
 def _asked(method: str) -> h11.Request:
     """A request that tells h11 the method, which decides whether the reply has a body.
 
-    The request that is sent is made by `_serialized`, which is several times faster.
+    The request that is sent is made by `serialized`, which is several times faster.
     """
     return h11.Request(method=method, target="/", headers=[("Host", "-")])
 
 
-def _proxy_headers(proxy: httpx.Proxy) -> _Headers:
+def _proxy_headers(proxy: httpx.Proxy) -> Headers:
     headers = list(proxy.headers.raw)
     if proxy.raw_auth is not None:
         secret = base64.b64encode(b":".join(proxy.raw_auth))
@@ -415,15 +396,6 @@ def _proxy_headers(proxy: httpx.Proxy) -> _Headers:
 
 def _bracketed(host: bytes) -> bytes:
     return b"[%b]" % host if b":" in host else host
-
-
-def _closes(*headers: _Headers) -> bool:
-    """Whether the headers of a request or of its reply ask to close the connection."""
-    return any(
-        len(name) == 10 and name.lower() == b"connection" and b"close" in value.lower()
-        for each in headers
-        for name, value in each
-    )
 
 
 def _raise_as_httpx(error: Exception) -> NoReturn:
