@@ -21,6 +21,7 @@ from benchmarks.server import Server, existing_server, started_server
 from benchmarks.small_requests import flat_memory, heads, many_manifests
 from benchmarks.tokens import tokens_per_second
 from benchmarks.transfer import Blob, async_transfers, sync_transfers
+from benchmarks.whole_process import against_crane
 
 MIB = 1 << 20
 PACKAGES = {"oras": "oras", "dxf": "python-dxf"}  # on PyPI, `dxf` is another package
@@ -68,6 +69,7 @@ def measure(
         ("heads", lambda: [heads(server, 10 if quick else 30)]),
         ("push and pull, sync", lambda: sync_transfers(server, large, few)),
         ("push and pull, async", lambda: async_transfers(server, large, few)),
+        ("crane", lambda: against_crane(server, large, few)),
         ("memory", lambda: transfer_memory(server, large)),
         ("copy", lambda: copies(folder, (4 if quick else 16) * MIB, few)),
         ("copy of tags", lambda: copies_of_tags(folder, 50 if quick else 200, few)),

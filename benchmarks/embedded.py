@@ -30,7 +30,7 @@ _QUIET = {"driver": "null"}
 
 
 class NoPeerError(Exception):
-    """Distribution 3.1 is not installed."""
+    """The program to compare with is not installed."""
 
 
 def embedded_registry(folder: Path, blob: Blob, rounds: int) -> list[Row]:

@@ -42,7 +42,7 @@ def heads(server: Server, rounds: int) -> Row:
         "1,000 x manifest_head",
         "raw httpx",
         pair,
-        1.10,
+        0.8,
         times=1000 // len(part),
     )
 
