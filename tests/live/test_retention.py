@@ -26,8 +26,6 @@ from http_cassettes import BlockingAsyncClient
 from registries import crane_registry, distribution, embedded, zot
 
 from dockhand_core import (
-    ImageIndex,
-    ImageManifest,
     NotFound,
     RegistryClient,
     RetentionPlan,
