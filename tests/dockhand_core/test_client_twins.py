@@ -78,6 +78,29 @@ OPTIONAL: dict[str, dict[str, Any]] = {
         "progress": None,
     },
     "pull_artifact": {"overwrite": False, "max_size": None, "progress": None},
+    "save_image": {
+        "format": "oci-archive",
+        "platform": None,
+        "platforms": None,
+        "name": None,
+        "progress": None,
+    },
+    "load_image": {"source": None, "platforms": None, "progress": None},
+    "plan_retention": {"progress": None},
+    "apply_retention": {"progress": None},
+}
+# The optional parameters that callers may pass by position, too.
+BY_POSITION = {("load_image", "reference")}
+# Methods of the contract whose default serves every registry that follows the specification.
+DEFAULTS = {
+    "base_uri",
+    "blob_exists_for_push",
+    "close",
+    "deletes_tags",
+    "identity",
+    "manifest_page",
+    "tag_details",
+    "transport",
 }
 # The required parameters that callers may pass by position.
 REQUIRED = {
@@ -91,6 +114,9 @@ REQUIRED = {
     "upload_blob": ["repository", "data"],
     "push_artifact": ["repository", "reference", "files"],
     "pull_artifact": ["repository", "reference", "folder"],
+    "save_image": ["repository", "reference", "path"],
+    "plan_retention": ["repository", "policy"],
+    "apply_retention": ["plan"],
     "copy": ["repository", "reference"],
     "copy_tags": ["repository"],
     "upload_chunk": ["upload", "data"],
@@ -169,7 +195,11 @@ def test_only_methods_that_return_values_are_awaited(name: str) -> None:
 @pytest.mark.parametrize("name", OPTIONAL)
 def test_optional_arguments_are_keyword_only(name: str) -> None:
     found = parameters(SYNC_METHODS[name])
-    optional = {p: default for p, kind, default in found if default is not inspect.Parameter.empty}
+    optional = {
+        p: default
+        for p, kind, default in found
+        if default is not inspect.Parameter.empty and (name, p) not in BY_POSITION
+    }
     assert set(optional) == set(OPTIONAL[name])
     for parameter, kind, default in found:
         expected = OPTIONAL[name].get(parameter)
@@ -223,7 +253,7 @@ def test_distribution_driver_implements_the_whole_contract() -> None:
     contract = methods(RegistryDriver)
     for name, method in contract.items():
         own = getattr(DistributionDriver, name)
-        if name not in ("base_uri", "blob_exists_for_push", "close", "transport"):
+        if name not in DEFAULTS:
             assert own is not method, f"{name} is not implemented"
             assert [p[:2] for p in parameters(own)] == [p[:2] for p in parameters(method)], name
         assert inspect.getdoc(method)
