@@ -224,6 +224,8 @@ def test_random_repositories(
         kept = kept_tags(before, plan)
         assert set(kept.items()) <= set(after.tags.items())
         assert before.reached(set(kept.values())) <= set(after.manifests)
+        if policy.untagged is not None:  # all manifests were read, so nothing that stays lacks any
+            assert before.reached(set(after.manifests)) <= set(after.manifests)
         # all tags of a deleted manifest were in the plan
         assert not set(after.tags.values()) - set(after.manifests)
         if not lone:

@@ -181,7 +181,9 @@ def test_a_fallback_tag_goes_before_its_entries(registry: RegistryClient) -> Non
     done = registry.apply_retention(made)
     assert done.deleted == made.delete
     assert _tags(registry) == ["new"]
-    assert not any(exists(registry, each) for each in [image, tag, *sboms])
+    assert not exists(registry, image)
+    assert not exists(registry, tag)
+    assert not any(exists(registry, each) for each in sboms)
 
 
 def test_a_tag_whose_manifest_stays_goes_alone_or_is_blocked(
