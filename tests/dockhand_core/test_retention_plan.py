@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -329,6 +330,41 @@ def test_progress_rises_to_its_total(memory: RegistryClient) -> None:
     done = [step[0] for step in seen]
     assert done == sorted(done)
     assert seen[-1] == (22, 22)
+
+
+def test_each_manifest_and_config_is_read_once(
+    memory: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A HEAD for a tag; a GET for a manifest, and one for a config; referrers of deletions."""
+    for n in range(4):
+        put_image(memory, f"v{n}", f"w{n}", f"x{n}", days=50 + n)
+    images = [put_image(memory, days=60, name=f"p{n}") for n in range(2)]
+    for tag in ("index", "index-too"):
+        put_index(memory, tag, of=images, name=tag)
+    calls: Counter[str] = Counter()
+    for name in ("manifest_head", "manifest", "image_config", "referrers", "tag_page"):
+        _count(memory, monkeypatch, name, calls)
+    made = plan(memory, keep_last=2)
+    assert len(whole(made.delete)) == 2 + 2 + 2
+    assert calls == {
+        "tag_page": 1,
+        "manifest_head": 4 * 3 + 2,
+        "manifest": 4 + 2 + 2,
+        "image_config": 4 + 2,
+        "referrers": 6,
+    }
+
+
+def _count(
+    registry: RegistryClient, monkeypatch: pytest.MonkeyPatch, name: str, calls: Counter[str]
+) -> None:
+    real = getattr(registry.driver, name)
+
+    def operation(*arguments: Any, **options: Any) -> Any:
+        calls[name] += 1
+        return (yield from real(*arguments, **options))
+
+    monkeypatch.setitem(vars(registry.driver), name, operation)
 
 
 # -- manifests without tags --------------------------------------------------------------------
