@@ -249,3 +249,15 @@ def test_both_clients_have_everything() -> None:
         assert inspect.signature(twin) == inspect.signature(method)
         assert twin.__doc__ == method.__doc__
         assert method.__doc__
+
+
+def test_tag_details(start_zot: StartZot, push_image: PushImage) -> None:
+    """The driver knows when tags were pushed, for the ages of retention."""
+    client = start_zot("users").client("alice")
+    for tag in ("v1", "v2"):
+        push_image(client, "team/pushed", tag, tag)
+    found = client.run(client.driver.tag_details("team/pushed"))
+    assert set(found) == {"v1", "v2"}
+    assert found["v1"].digest == client.manifest_head("team/pushed", "v1").digest
+    assert found["v1"].pushed_at < found["v2"].pushed_at
+    assert client.run(client.driver.deletes_tags("team/pushed")) is True
