@@ -23,7 +23,7 @@ from dated_images import (
     whole,
 )
 from http_cassettes import BlockingAsyncClient
-from registries import crane_registry, distribution, embedded, zot
+from registries import Clients, crane_registry, distribution, embedded, zot
 
 from dockhand_core import (
     NotFound,
@@ -229,6 +229,40 @@ def test_what_changed_since_the_plan_stays(registry: RegistryClient) -> None:
     assert digests_in(done.changed) == {images["a"].digest, images["b"].digest}
     assert digests_in(done.deleted) == {images["c"].digest}
     assert registry.manifest_exists(dated_images.REPOSITORY, "precious")
+
+
+@pytest.mark.parametrize("name", ["2.8", "3.1", "zot"])
+def test_signatures_of_cosign_go_with_their_image(name: str, tmp_path: Path) -> None:
+    """In cosign's own tags and as referrers; those of the image that stays still verify."""
+    clients = Clients(tmp_path / "home", COSIGN_PASSWORD="x", COSIGN_EXPERIMENTAL="1")
+    clients.run("cosign", "generate-key-pair")
+    (clients.home / "predicate.json").write_text("{}")
+    options = ("--tlog-upload=false", "--allow-http-registry", "--yes", "--key", "cosign.key")
+    (server,) = [each for each in SERVERS if each.name == name]
+    with (
+        server.start(tmp_path / "registry") as url,
+        connect(url, driver=server.driver, logging=QUIET) as registry,
+    ):
+        old, new = put_image(registry, "v1", days=50), put_image(registry, "v2", days=1)
+        image = f"{url.removeprefix('http://')}/{dated_images.REPOSITORY}"
+        for each in (old, new):
+            named = f"{image}@{each.digest}"
+            clients.run("cosign", "sign", *options, named)
+            clients.run("cosign", "sign", *options, "--registry-referrers-mode=oci-1-1", named)
+            clients.run("cosign", "attest", *options, "--predicate", "predicate.json", named)
+        (before,) = registry.referrers(dated_images.REPOSITORY, old.digest).manifests
+        made = plan(registry, "v*", keep_last=1)
+        done = registry.apply_retention(made)
+        assert done.deleted == made.delete
+        assert {old.digest, before.digest} <= digests_in(done.deleted)
+        tags = _tags(registry)
+        assert "v2" in tags
+        assert f"sha256-{new.digest.encoded}.sig" in tags
+        assert not [tag for tag in tags if tag == "v1" or old.digest.encoded in tag]
+        assert not registry.manifest_exists(dated_images.REPOSITORY, before.digest)
+        assert registry.referrers(dated_images.REPOSITORY, new.digest).manifests
+        verify = ("--key", "cosign.pub", "--insecure-ignore-tlog", "--allow-http-registry")
+        clients.run("cosign", "verify", *verify, f"{image}:v2")
 
 
 @pytest.mark.parametrize("version", ["2.8 disabled", "3.1 disabled", "2.8 read-only"])
