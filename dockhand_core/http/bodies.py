@@ -238,6 +238,8 @@ class BodyCollector:
                 or a large body that should be flat is nested.
             Timeout: the body arrives too slowly.
         """
+        if not block:  # the reply to a HEAD may announce any length
+            return True
         self._size += len(block)
         if max(self._size, self._stream.length or 0) > self._limit:
             if not self._cut:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dockhand_core.errors import (
+    DigestInvalid,
     DockhandError,
+    ManifestBlobUnknown,
     ManifestInvalid,
+    ManifestUnknown,
     NotFound,
     RegistryError,
     Unsupported,
@@ -33,6 +36,7 @@ from dockhand_core.operations.task_pool import Shared, TaskPool
 
 __all__ = ["CopyJob", "CopyOptions", "CopyProgress", "CopyRun"]
 
+_UNSETTLED = (DigestInvalid, ManifestBlobUnknown, ManifestUnknown)
 _DOCKER_TYPES = frozenset({media.DOCKER_LIST, media.DOCKER_MANIFEST})
 
 
@@ -373,7 +377,19 @@ class CopyJob:
 
     def _put(self, node: _Node) -> Flow[None]:
         route = self._route
-        driver, repository, document = route.target.driver, route.to_repository, node.document
+        attempts = route.target.driver.retry.attempts()
+        while True:
+            try:
+                yield from self._put_once(node)
+                return
+            except _UNSETTLED as error:
+                # All that the manifest names is there. But Distribution rewrites its files in place
+                # when another copy pushes the same content, and so misses it for a moment.
+                yield from attempts.wait_after(error)
+
+    def _put_once(self, node: _Node) -> Flow[None]:
+        route, document = self._route, node.document
+        driver, repository = route.target.driver, route.to_repository
         try:
             yield from route.there(
                 driver.put_manifest(

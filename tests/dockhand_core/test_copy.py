@@ -456,3 +456,25 @@ def test_a_third_partys_driver_takes_a_source_as_an_iterable(make: MakeClient) -
     driver.send_blob = lambda *args, **options: RegistryDriver.send_blob(driver, *args, **options)
     assert a.copy("app", "v1", to=b).blobs_copied == 2
     assert everything(b, "app", "v1") == everything(a, "app", "v1")
+
+
+def test_a_manifest_is_pushed_again_where_the_registry_misses_a_blob_for_a_moment(
+    make: MakeClient, watched: WatchedRegistry
+) -> None:
+    a, b = make(), make(watched.url)
+    image = push_image(a, "app", "v1")
+    missed = iter([(404, b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}')])
+    watched.answer = lambda method, path: (
+        next(missed, None) if method == "PUT" and "/manifests/" in path else None
+    )
+    assert a.copy("app", "v1", to=b).digest == image.digest
+    assert watched.count("PUT", "/manifests/") == 2
+
+
+def test_large_blobs_that_the_target_has_are_skipped(make: MakeClient) -> None:
+    a, b = make(), make()
+    layer = push_blob(a, "app", bytes(9 << 20), media.OCI_LAYER)
+    config = push_blob(a, "app", config_of(), media.OCI_CONFIG)
+    a.put_manifest("app", "v1", ImageManifest(config=config, layers=(layer,)))
+    assert a.copy("app", "v1", to=b).blobs_copied == 2
+    assert a.copy("app", "v1", to=b).blobs_skipped == 2

@@ -355,3 +355,34 @@ def test_a_lost_connection_to_the_target_is_its_own_error(
     a, b = make_client(source.url), make_client("http://127.0.0.1:9", retries=1)
     with pytest.raises(ConnectionFailed, match="127.0.0.1:9"):
         a.copy("app", "v1", to=b)
+
+
+@pytest.mark.parametrize("requests", [1, 2, 3, 5])
+def test_tokens_that_expire_after_some_requests_are_renewed(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry, requests: int
+) -> None:
+    manifest = push_layers(source.url, [2 * MIB, 100, 2 * MIB, 2 * MIB + 1])
+    tokens = 0
+    left = {source.url: 0, target.url: 0}  # requests that the newest token still allows
+
+    def expiring(registry: WatchedRegistry) -> Callable[[str, str], tuple[int, bytes] | None]:
+        def answer(_: str, path: str) -> tuple[int, bytes] | None:
+            nonlocal tokens
+            if path.startswith("/token"):
+                tokens += 1
+                left[registry.url] = requests
+                return 200, b'{"token": "t%d", "expires_in": 3600}' % tokens
+            left[registry.url] -= 1
+            return (401, b"") if left[registry.url] < 0 else None
+
+        return answer
+
+    for registry in (source, target):
+        registry.challenge = f'Bearer realm="{registry.url}/token",service="s"'
+        registry.answer = expiring(registry)
+    a, b = (make_client(each.url, auth={"driver": "token"}) for each in (source, target))
+    assert a.copy("app", "v1", to=b, concurrency=1).blobs_copied == 5
+    assert tokens > 8 / requests
+    for registry in (source, target):
+        registry.answer = lambda *_: None
+    assert_same(source.url, target.url, manifest)

@@ -23,12 +23,14 @@ class WatchedRegistry:
         requests: method and path with the query of each request, in order.
         answer: returns status and body for a request that the registry does not get to see, or
             None for the others; a test may set it any time. The body of the request is read first.
+        challenge: the header `WWW-Authenticate` of those answers, or empty.
         uploaded: number of bytes of the bodies that were received.
     """
 
     url: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
     answer: Callable[[str, str], tuple[int, bytes] | None] = lambda method, target: None
+    challenge: str = ""
     uploaded: int = 0
 
     def count(self, method: str, part: str = "") -> int:
@@ -60,6 +62,8 @@ def watched_registry() -> Iterator[WatchedRegistry]:
         while (await counted()).get("more_body"):
             pass
         headers = [(b"content-length", str(len(said[1])).encode())]
+        if watched.challenge:
+            headers.append((b"www-authenticate", watched.challenge.encode()))
         await send({"type": "http.response.start", "status": said[0], "headers": headers})
         await send({"type": "http.response.body", "body": said[1]})
         return None
