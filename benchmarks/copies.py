@@ -218,8 +218,27 @@ def _copied(count: int, expected: int = 21) -> None:
     assert count == expected, f"{count} instead of {expected} were copied"
 
 
+# Whole programs, which import nothing but Dockhand.
+_PROGRAMS = {
+    "sync": """
+import sys
+from dockhand_core import connect
+with connect(sys.argv[1]) as here, connect(sys.argv[2]) as there:
+    here.copy(sys.argv[3], "v1", to=there)
+""",
+    "async": """
+import asyncio, sys
+from dockhand_core import async_connect
+async def main():
+    async with async_connect(sys.argv[1]) as here, async_connect(sys.argv[2]) as there:
+        await here.copy(sys.argv[3], "v1", to=there)
+asyncio.run(main())
+""",
+}
+
+
 def _run(kind: str, both: Registries) -> None:
-    run_python("-m", "benchmarks.copies", kind, both.source, both.target)
+    run_python("-c", _PROGRAMS[kind], both.source, both.target, LARGE)
 
 
 async def _async_copy(source: str, target: str) -> float:
