@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dockhand_core.driver import RegistryDriver
+from dockhand_core.driver import BlobData, RegistryDriver
 from dockhand_core.errors import ArtifactInvalid
-from dockhand_core.flow import Flow, Progress, blocking, parallel
+from dockhand_core.flow import FileSource, Flow, Progress, blocking, parallel
 from dockhand_core.models import (
     Descriptor,
     Digest,
@@ -240,9 +240,10 @@ def _upload(
 
     def upload(package: PackedFile) -> Flow[None]:
         advance = total.part(package.size)
-        yield from driver.upload_blob(
-            repository, package.content, digest=package.digest, progress=advance
-        )
+        data: BlobData = package.content
+        if isinstance(data, Path):  # a source is not hashed once more before it is sent
+            data = yield from blocking(FileSource, data)
+        yield from driver.upload_blob(repository, data, digest=package.digest, progress=advance)
         advance(package.size, None)  # where the repository had it already
 
     yield from parallel([upload(package) for package in distinct], limit=UPLOADS)
