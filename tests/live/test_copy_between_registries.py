@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from images import config_of, push_blob
 from registries import Clients, crane_registry, distribution, embedded, zot
 
 from dockhand_core import (
@@ -47,12 +49,14 @@ class Site:
     Attributes:
         kind: one of `KINDS`.
         url: its URL.
+        folder: the folder for its data.
         client: a client of Dockhand for it.
         digests: the digest of each seeded image, by repository.
     """
 
     kind: str
     url: str
+    folder: Path
     client: RegistryClient
     digests: dict[str, Digest] = field(default_factory=dict)
 
@@ -113,7 +117,7 @@ class Sites:
             client = self._stack.enter_context(
                 connect(url, driver=driver, logging={"driver": "null"})
             )
-            site = self._sites[kind] = Site(kind, url, client)
+            site = self._sites[kind] = Site(kind, url, folder, client)
             self._seed(site)
         return self._sites[kind]
 
@@ -345,3 +349,38 @@ def test_copy_of_tags(sites: Sites, target_kind: str) -> None:
     ):
         assert (result.tag, result.error) == ("v1", None)
     assert all_content(target.client, repository) == all_content(source.client, f"seed/{SIGNED}")
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("target_kind", ["distribution-3.1", "zot", "embedded"])
+def test_a_copy_that_fails_leaves_no_uploads(sites: Sites, target_kind: str, mode: str) -> None:
+    """Distribution 2.8 is left out: it cannot cancel an upload whose request broke."""
+    source, target = sites.get("crane"), sites.get(target_kind)
+
+    def fail(done: int, _: int | None) -> None:
+        if done > 500_000:
+            raise ZeroDivisionError
+
+    there = f"{mode}-failed/{SIGNED}"
+    # The blob must be one that the target cannot mount, so it is new.
+    data = os.urandom(8_000_000)
+    config = push_blob(source.client, "failed", config_of(), media.OCI_CONFIG)
+    layer = push_blob(source.client, "failed", data, media.OCI_LAYER)
+    source.client.put_manifest("failed", "v1", ImageManifest(config=config, layers=(layer,)))
+    with pytest.raises(ZeroDivisionError):
+        copy(mode, source, target, "failed", "v1", to_repository=there, progress=fail)
+    assert not target.client.manifest_exists(there, "v1")
+    folders = [*target.folder.rglob("_uploads"), *target.folder.rglob(".uploads")]
+    assert folders
+    until = time.monotonic() + 10
+    # A request that broke may still be at work, and remove its own files.
+    while (left := leftovers(folders)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert left == []
+
+
+def leftovers(folders: list[Path]) -> list[Path]:
+    """The files of unfinished uploads in some folders."""
+    files = [file for each in folders for file in each.rglob("*") if file.is_file()]
+    # Distribution may write the state of its hash while the upload is being deleted.
+    return [file for file in files if "hashstates" not in file.parts]

@@ -247,18 +247,33 @@ class Uploads(UploadSteps):
     def _cancel_quietly(self, upload: Upload) -> Flow[None]:
         """Cancel an upload after an error, and ignore a failure of the cancellation.
 
-        A registry may answer 416 after a request that broke: Distribution 3.1, because the upload's
-        URL holds an older offset, until the status is asked for; the embedded registry, while it is
-        busy with that request.
+        If another upload fails meanwhile, the task of this one is cancelled; the cancellation of
+        the upload is then begun again, once.
         """
-        with suppress(DockhandError):
-            for seconds in _CANCEL_PAUSES:
-                try:
-                    return (yield from self.cancel_upload(upload))
-                except RangeInvalid:
-                    yield from pause(seconds)
-                    upload = yield from self._status(upload)
-            yield from self.cancel_upload(upload)
+        try:
+            with suppress(DockhandError):
+                yield from self._cancel_broken(upload)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            with suppress(DockhandError):
+                yield from self._cancel_broken(upload)
+            raise
+
+    def _cancel_broken(self, upload: Upload) -> Flow[None]:
+        """Cancel an upload whose last request broke.
+
+        A registry may answer 416 then: Distribution 3.1, because the upload's URL holds an older
+        offset, until the status is asked for; the embedded registry, while it is busy with that
+        request.
+        """
+        for seconds in _CANCEL_PAUSES:
+            try:
+                return (yield from self.cancel_upload(upload))
+            except RangeInvalid:
+                yield from pause(seconds)
+                upload = yield from self._status(upload)
+        yield from self.cancel_upload(upload)
 
     def _upload_stream(
         self,
