@@ -123,7 +123,7 @@ def test_a_source_that_stays_away_leaves_nothing_behind(
     with pytest.raises(ServerError):
         a.copy("app", "v1", to=b)
     assert target.count("PUT", "/manifests/") == 0
-    assert target.count("DELETE", "/uploads/") == 1
+    assert target.count("DELETE", "/uploads/") >= 1  # again while the registry is busy
     source.answer = lambda *_: None
     assert a.copy("app", "v1", to=b).blobs_skipped == 1
     assert_same(source.url, target.url, manifest)
@@ -166,7 +166,7 @@ def test_wrong_bytes_of_the_source_are_never_a_blob_of_the_target(
     assert not b.blob_exists("app", Digest.of(wrong))
     assert not b.manifest_exists("app", "v1")
     assert target.uploaded < size + 1000  # the last block was held back
-    assert target.count("DELETE", "/uploads/") == (size > MIB)
+    assert (target.count("DELETE", "/uploads/") > 0) == (size > MIB)
 
 
 @pytest.mark.parametrize("more", [-1, 1])
@@ -207,7 +207,7 @@ def test_a_blob_that_the_source_lacks_is_named(
     a, b = make_client(source.url), make_client(target.url)
     with pytest.raises(BlobUnknown, match=layer):
         a.copy("app", "v1", to=b)
-    assert target.count("DELETE", "/uploads/") == 1
+    assert target.count("DELETE", "/uploads/") >= 1  # again while the registry is busy
     assert not b.manifest_exists("app", "v1")
 
 
