@@ -257,7 +257,8 @@ class ImageClient(BlobClient):
         Raises:
             ManifestUnknown, BlobUnknown: the repository lacks the image, or a part of it.
             PlatformNotFound: the image has no such platform; the message lists its platforms.
-            DigestMismatch: received bytes have another digest or size than their descriptor.
+            DigestMismatch: received bytes have another digest, or are fewer than stated.
+            ResponseTooLarge: a blob has more bytes than its descriptor states.
             Unsupported: a `docker-archive` cannot hold the image: it is an artifact, or has layers
                 that are to be fetched from URLs.
             ArchiveInvalid: `path` is a folder with other content than an image layout.
