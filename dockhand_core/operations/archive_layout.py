@@ -10,7 +10,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -86,29 +87,28 @@ class TarWriter:
         path: the path of the tar file; an existing file is replaced at the end.
         members: the names and sizes of the members, in order; a size of None is a folder.
 
-    Raises:
-        OSError: the file cannot be written.
+    Nothing is done before `begin`; a caller that is stopped at any time calls `discard`.
     """
 
     def __init__(self, path: Path, members: Sequence[tuple[str, int | None]]) -> None:
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder; a tar file needs a file's path")
         self.path, self._temporary = path, temporary(path)
+        self._members = members
         self._offsets: dict[str, int] = {}
-        try:
-            with self._temporary.open("xb") as file:
-                position = 0
-                for name, size in members:
-                    header = tar_header(name, size or 0, folder=size is None)
-                    file.seek(position)
-                    file.write(header)
-                    self._offsets[name] = position + len(header)
-                    position += len(header) + (size or 0) + padding(size or 0)
-                position += 2 * BLOCK_SIZE
-                file.truncate(position + -position % (20 * BLOCK_SIZE))  # the record of tar
-        except BaseException:
-            self.discard()
-            raise
+
+    def begin(self) -> None:
+        """Create the file, with all headers; its contents are zeros."""
+        if self.path.is_dir():
+            raise IsADirectoryError(f"{self.path} is a folder; a tar file needs a file's path")
+        with self._temporary.open("xb") as file:
+            position = 0
+            for name, size in self._members:
+                header = tar_header(name, size or 0, folder=size is None)
+                file.seek(position)
+                file.write(header)
+                self._offsets[name] = position + len(header)
+                position += len(header) + (size or 0) + padding(size or 0)
+            position += 2 * BLOCK_SIZE
+            file.truncate(position + -position % (20 * BLOCK_SIZE))  # the record of tar
 
     def write(self, name: str, data: bytes) -> None:
         """Write the whole content of a member."""
@@ -117,10 +117,8 @@ class TarWriter:
             file.write(data)
 
     def sink(self, name: str) -> Sink:
-        """Open a member, to write its content block by block."""
-        file = self._temporary.open("r+b")
-        file.seek(self._offsets[name])
-        return _RegionSink(file)
+        """The place of a member's content, to write it block by block."""
+        return _RegionSink(self._temporary, self._offsets[name])
 
     def finish(self) -> None:
         """Give the complete file its name."""
@@ -136,17 +134,23 @@ class TarWriter:
 class _RegionSink:
     """A region of a file."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, path: Path, offset: int) -> None:
+        self._path, self._offset = path, offset
+        self._file: BinaryIO | None = None
 
     def write(self, block: bytes) -> None:
+        if self._file is None:
+            self._file = self._path.open("r+b")
+            self._file.seek(self._offset)
         self._file.write(block)
 
     def commit(self) -> None:
-        self._file.flush()
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class LayoutFolder:
@@ -158,23 +162,31 @@ class LayoutFolder:
     Args:
         path: the folder.
 
-    Raises:
-        ArchiveInvalid: the folder has other content than an image layout.
-        OSError: the folder cannot be written.
+    Nothing is done before `begin`; a caller that is stopped at any time calls `discard`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+        self._new = False
         self._written: list[Path] = []
-        self._root = temporary(path) if self._new else path
-        if self._new:
+        self._root = path
+
+    def begin(self) -> None:
+        """Read an existing layout, or create a folder.
+
+        Raises:
+            ArchiveInvalid: the folder has other content than an image layout.
+            OSError: the folder cannot be written.
+        """
+        path = self.path
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            self._root, self._new = temporary(path), True
             self._root.mkdir()
-        else:
-            self._files = open_archive(path)
-            check_layout(self._files)
-            if self._files.find("index.json") is not None:
-                images_of(self._files)  # refuses a malformed one, which could not be added to
+            return
+        self._files = open_archive(path)
+        check_layout(self._files)
+        if self._files.find("index.json") is not None:
+            images_of(self._files)  # refuses a malformed one, which could not be added to
 
     def _blob(self, digest: Digest) -> Path:
         path = self._root / blob_path(digest)
@@ -198,8 +210,8 @@ class LayoutFolder:
         return Digest.of_hash(digest.algorithm, hasher) == digest
 
     def sink(self, digest: Digest) -> Sink:
-        """Open a new blob, to write its content block by block."""
-        return _BlobSink(self._blob(digest), self._written)
+        """The place of a new blob, to write its content block by block."""
+        return _BlobSink(partial(self._blob, digest), self._written)
 
     def write(self, digest: Digest, data: bytes) -> None:
         """Write a whole blob."""
@@ -261,15 +273,20 @@ def _others(
 class _BlobSink:
     """A new file of a layout, which gets its name when it is complete."""
 
-    def __init__(self, path: Path, written: list[Path]) -> None:
-        self._path, self._written = path, written
-        self._temporary = temporary(path)
-        self._file = self._temporary.open("xb")
+    def __init__(self, make: Callable[[], Path], written: list[Path]) -> None:
+        self._make, self._written = make, written
+        self._file: BinaryIO | None = None
 
     def write(self, block: bytes) -> None:
+        if self._file is None:
+            self._path = self._make()
+            self._temporary = temporary(self._path)
+            self._file = self._temporary.open("xb")
         self._file.write(block)
 
     def commit(self) -> None:
+        self.write(b"")
+        assert self._file is not None
         self._file.flush()
         os.fsync(self._file.fileno())
         existed = self._path.exists()
@@ -278,5 +295,6 @@ class _BlobSink:
             self._written.append(self._path)
 
     def close(self) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)

@@ -54,8 +54,10 @@ def load_image(
     check_repository(repository)
     target = None if reference is None else check_reference(reference)
     wanted = parsed_platforms(platforms or ())
-    files = yield from blocking(open_archive, path)
+    opened: list[ArchiveFiles] = []  # not a result, which would be lost if the task is cancelled
     try:
+        yield from blocking(lambda: opened.append(open_archive(path)))
+        [files] = opened
         images = yield from blocking(images_of, files)
         image = choose(images, source, wanted)
         plan = yield from _planned(files, image, wanted)
@@ -65,7 +67,8 @@ def load_image(
         yield from _upload_blobs(driver, repository, files, plan, progress)
         return (yield from _push_documents(driver, repository, target, plan))
     finally:
-        files.close()
+        for each in opened:
+            each.close()
 
 
 def _planned(

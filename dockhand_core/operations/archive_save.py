@@ -200,8 +200,9 @@ def _write_tar(
         for parent in reversed(PurePosixPath(name).parents[:-1]):
             members.setdefault(f"{parent}/", None)
         members[name] = size
-    tar = yield from blocking(TarWriter, path, list(members.items()))
+    tar = TarWriter(path, list(members.items()))
     try:
+        yield from blocking(tar.begin)
         for name, data in contents.items():
             yield from blocking(tar.write, name, data)
         total = CopyProgress(progress)
@@ -225,7 +226,7 @@ def _fetch(
     total: CopyProgress,
 ) -> Flow[None]:
     """Fetch a blob into the place that `open_sink` opens."""
-    sink = yield from blocking(open_sink)
+    sink = open_sink()  # opens no file yet: its result would be lost if a task is cancelled
     try:
         yield from fetch_blob(
             driver, repository, blob, sink.write, partial(total.sent, blob.digest)
@@ -245,7 +246,7 @@ def _save_folder(
     progress: Progress | None,
 ) -> Flow[None]:
     """Write an image layout in a folder, or add the image to a layout."""
-    folder = yield from blocking(LayoutFolder, path)
+    folder = LayoutFolder(path)
     total = CopyProgress(progress)
     total.plan(blobs)
 
@@ -256,6 +257,7 @@ def _save_folder(
         yield from _fetch(driver, repository, blob, partial(folder.sink, blob.digest), total)
 
     try:
+        yield from blocking(folder.begin)
         flows = (fetch(blob) for blob in blobs)
         yield from parallel(flows, limit=min(CONCURRENCY, len(blobs)) or 1)
         for document in tree.documents():

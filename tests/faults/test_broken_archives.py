@@ -10,7 +10,7 @@ import pytest
 from archives import make_image, new_docker_save, old_docker_save, push, write_tar
 from cutting_proxy import cutting_proxy
 from registries import embedded
-from scripted_server import ReceivedRequest, ScriptedServer, reply
+from scripted_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
 
 from dockhand_core import (
     ConnectionFailed,
@@ -111,18 +111,25 @@ def test_wrong_bytes_of_a_blob_leave_no_archive(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("form", ["oci", "oci-archive"])
 def test_a_registry_that_breaks_for_good_leaves_no_archive(
-    make_client: Callable[..., RegistryClient], url: str, tmp_path: Path
+    make_client: Callable[..., RegistryClient],
+    server: ScriptedServer,
+    tmp_path: Path,
+    form: ArchiveFormat,
 ) -> None:
-    with connect(url) as direct:
-        push(direct, "a/b", "v1", make_image(size=1_000_000))
-    with cutting_proxy(url) as proxy:
-        client = make_client(proxy.url, retries=1)
-        client.manifest("a/b", "v1")
-        proxy.download_cuts = [3000] * 100
-        with pytest.raises(ConnectionFailed):
-            client.save_image("a/b", "v1", tmp_path / "saved.tar")
-    assert [path.name for path in tmp_path.iterdir()] == ["server"]
+    manifest = manifest_of([b"{}", b"x" * 1000])
+
+    def handler(request: ReceivedRequest) -> list[Step]:
+        if "/manifests/" in request.path:
+            return [reply(200, manifest.raw, Content_Type=media.OCI_MANIFEST)]
+        return [reply(200, length=2 if manifest.config.digest in request.path else 1000), CUT]
+
+    server.handler = handler
+    client = make_client(server.url, retries=1)
+    with pytest.raises(ConnectionFailed):
+        client.save_image("a/b", "v1", tmp_path / "saved", format=form)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cancelled_save_or_load_leaves_nothing(url: str, tmp_path: Path) -> None:
