@@ -10,6 +10,7 @@ from typing import Self
 
 from dockhand_core.blob_io import Reader, Writer, slices
 from dockhand_core.errors import ConnectionFailed
+from dockhand_core.flow.one_ahead import OneAhead
 from dockhand_core.http.runners import AsyncRunner
 
 __all__ = ["AsyncBlobReader", "AsyncBlobWriter"]
@@ -26,19 +27,23 @@ class AsyncBlobReader(Reader[AsyncRunner]):
         return self._iterate()
 
     async def _iterate(self) -> AsyncGenerator[bytes, None]:
-        state = self._state
+        state, ahead = self._state, OneAhead()
         if self._reply is None:
             self._reply = await self._runner.run(state.connect())
         while True:
             try:
                 async with aclosing(self._reply.stream.aiterate()) as blocks:
                     async for block in blocks:
-                        state.add(block)
+                        state.count(block)
+                        await ahead.hash(len(block), state.hash, block)
                         yield block
+                await ahead.settle()
                 state.check_end()
                 return
             except ConnectionFailed as error:
                 self._reply = await self._runner.run(state.reconnect(error))
+            finally:
+                await ahead.settle()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over the rest of the blob, block by block."""

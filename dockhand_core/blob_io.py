@@ -82,8 +82,16 @@ class ReaderState:
 
     def add(self, block: bytes) -> None:
         """Count and hash a block that was received."""
+        self.count(block)
+        self.hash(block)
+
+    def count(self, block: bytes) -> None:
+        """Count a block that was received."""
         self.position += len(block)
         self._attempts.progressed()
+
+    def hash(self, block: bytes) -> None:
+        """Hash a block; it may happen in another thread."""
         if self._hasher is not None:
             self._hasher.update(block)
 

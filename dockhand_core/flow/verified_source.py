@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing
 
 from dockhand_core.errors import DigestMismatch
+from dockhand_core.flow.one_ahead import OneAhead
 from dockhand_core.flow.sources import AsyncSource, Source
 from dockhand_core.models import Digest, check_hash
 
@@ -61,6 +62,14 @@ class _Reading:
     def add(self, block: bytes) -> bytes:
         """Hash a block, and return the block before it, or nothing."""
         self._hash.add(self._position, block)
+        return self._next(block)
+
+    async def add_ahead(self, block: bytes, ahead: OneAhead) -> bytes:
+        """Hash a block in a thread, and return the block before it, or nothing."""
+        await ahead.hash(len(block), self._hash.add, self._position, block)
+        return self._next(block)
+
+    def _next(self, block: bytes) -> bytes:
         self._position += len(block)
         if self._position > self._hash.size:
             self._hash.check(self._position)
@@ -148,17 +157,20 @@ class AsyncVerifiedSource(VerifiedSource):
     async def aopen(self) -> AsyncGenerator[bytes, None]:
         """Iterate over the blocks; the last one comes after the check."""
         assert isinstance(self._source, AsyncSource)
-        reading = _Reading(self._hash, self._start)
+        reading, ahead = _Reading(self._hash, self._start), OneAhead()
         try:
             async with aclosing(self._source.aopen()) as blocks:
                 async for block in blocks:
-                    if held := reading.add(block):
+                    if held := await reading.add_ahead(block, ahead):
                         yield held
+            await ahead.settle()
             if last := reading.end():
                 yield last
         except Exception as error:
             self._hash.failure = error
             raise
+        finally:
+            await ahead.settle()
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]:
         return self.aopen()

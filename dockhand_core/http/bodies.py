@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TypeAlias, cast
 
 import httpx
@@ -21,8 +21,8 @@ from dockhand_core.flow import (
     Reply,
     Source,
 )
+from dockhand_core.flow.one_ahead import OneAhead
 from dockhand_core.http.urls import one_line, redacted_url
-from dockhand_core.lazy import asyncio
 
 __all__ = ["BodyCollector", "ReplyStream", "UploadBody", "check_coding"]
 
@@ -109,8 +109,15 @@ async def _ablocks(source: Source) -> AsyncGenerator[bytes, None]:
         for block in blocks:
             yield block
         return
-    while block := await asyncio.to_thread(next, blocks, b""):
-        yield block
+    ahead = OneAhead()  # the next block is read while this one is sent
+    try:
+        ahead.start(next, blocks, b"")
+        while block := await ahead.settle():
+            ahead.start(next, blocks, b"")
+            yield block
+    finally:
+        with suppress(Exception):  # of a block that is not needed any more
+            await ahead.settle()
 
 
 class ReplyStream:

@@ -33,6 +33,7 @@ from dockhand_core.flow import (
     Take,
     Until,
 )
+from dockhand_core.flow.one_ahead import end_of
 from dockhand_core.http.closing import CloseErrors, closers, wrapped_logger
 from dockhand_core.http.exchange import Receive, RegistryEndpoint, Send
 from dockhand_core.http.flow_loop import FlowQueue, NotAnEffect, run_async, run_sync
@@ -373,7 +374,7 @@ class AsyncRunner:
         finally:
             if at_work is not None:
                 # Even after an error: the sink may be writing to a file that the flow closes next.
-                await _end_of(at_work)
+                await end_of(at_work)
         if at_work is not None:
             at_work.result()
         await _result_of(asyncio.create_task(asyncio.to_thread(_feed, effect.sink, batch)))
@@ -402,23 +403,9 @@ class AsyncRunner:
         return work.outcome()
 
 
-async def _end_of(task: asyncio.Task[Any]) -> None:
-    """Wait for the end of a task that runs a thread; a cancellation is raised only then."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:  # perhaps not for the first time
-            cancelled = error
-    if not task.cancelled():
-        task.exception()  # retrieved, so that asyncio does not log it
-    if cancelled is not None:
-        raise cancelled
-
-
 async def _result_of(task: asyncio.Task[T]) -> T:
-    """Wait for the result of a task that runs a thread; see `_end_of`."""
-    await _end_of(task)
+    """Wait for the result of a task that runs a thread; see `end_of`."""
+    await end_of(task)
     return task.result()
 
 
