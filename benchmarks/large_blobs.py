@@ -1,0 +1,118 @@
+"""Pull and push of one large blob with the async client, beside the whole process of crane."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Row, compare, ratio_row
+from benchmarks.server import BLOBS, Server
+from benchmarks.transfer import Blob
+from dockhand_core import async_connect
+from dockhand_core.models import media
+
+__all__ = ["against_crane"]
+
+PULL_WHY = "Ours is flushed to disk before it is renamed; crane's is not."
+PUSH_WHY = "Ours hashes the file before it sends it; crane is given the digest by the layout."
+
+
+def against_crane(server: Server, blob: Blob, folder: Path, rounds: int) -> list[Row]:
+    """Compare with crane: a verified pull to a file, reading a blob, and a push.
+
+    Args:
+        server: the registry.
+        blob: the blob.
+        folder: a folder for files.
+        rounds: the number of rounds.
+    """
+    cached = Path.home() / ".cache/dockhand-live/bin/crane"
+    crane = shutil.which("crane") or (str(cached) if cached.exists() else None)
+    if crane is None:
+        return []
+    host, size = server.url.partition("://")[2], f"{blob.size >> 20} MiB"
+    copy, layout, numbers = folder / "copy", folder / "layout", count()
+    rows: list[Row] = []
+    with asyncio.Runner() as loop:
+        client = async_connect(server.url)
+
+        async def read() -> None:
+            async with client.open_blob(BLOBS, digest) as reader:
+                async for _ in reader:
+                    pass
+
+        def crane_pull() -> None:
+            with copy.open("wb") as file:
+                command = [crane, "blob", "--insecure", f"{host}/{BLOBS}@{digest}"]
+                subprocess.run(command, stdout=file, check=True)
+
+        def crane_push() -> None:
+            target = f"{host}/bench/crane{next(numbers)}:v1"
+            command = [crane, "push", "--insecure", str(layout), target]
+            subprocess.run(command, capture_output=True, check=True)
+
+        def without_copy() -> None:
+            copy.unlink(missing_ok=True)
+            os.sync()
+
+        def without_blob() -> None:
+            server.drop(digest)
+            os.sync()
+
+        try:
+            digest = loop.run(client.upload_blob(BLOBS, blob.path)).digest
+            pair = compare(
+                lambda: loop.run(client.download_blob(BLOBS, digest, copy)),
+                crane_pull,
+                rounds,
+                prepare=without_copy,
+            )
+            what = f"verified pull of {size} to a file, async"
+            rows.append(ratio_row(what, "crane blob, process", pair, 0.9, why=PULL_WHY))
+            pair = compare(lambda: loop.run(read()), crane_pull, rounds, prepare=without_copy)
+            rows.append(
+                ratio_row(f"verified read of {size}, async", "crane blob, process", pair, 0.9)
+            )
+            _write_layout(layout, blob, str(digest))
+            pair = compare(
+                lambda: loop.run(client.upload_blob(BLOBS, blob.path)),
+                crane_push,
+                rounds,
+                prepare=without_blob,
+            )
+            what = f"push of {size}, async"
+            rows.append(ratio_row(what, "crane push, process", pair, 0.9, why=PUSH_WHY))
+        finally:
+            loop.run(client.close())
+            copy.unlink(missing_ok=True)
+            shutil.rmtree(layout, ignore_errors=True)
+        server.drop(digest)
+    return rows
+
+
+def _write_layout(layout: Path, blob: Blob, digest: str) -> None:
+    """Write an OCI image layout whose image has the blob as its only layer."""
+    blobs = layout / "blobs/sha256"
+    blobs.mkdir(parents=True)
+    os.link(blob.path, blobs / digest.partition(":")[2])
+
+    def put(document: dict[str, Any], kind: str) -> dict[str, Any]:
+        data = json.dumps(document).encode()
+        encoded = hashlib.sha256(data).hexdigest()
+        (blobs / encoded).write_bytes(data)
+        return {"mediaType": kind, "digest": f"sha256:{encoded}", "size": len(data)}
+
+    rootfs = {"type": "layers", "diff_ids": [digest]}
+    config = put({"architecture": "amd64", "os": "linux", "rootfs": rootfs}, media.OCI_CONFIG)
+    layer = {"mediaType": media.OCI_LAYER, "digest": digest, "size": blob.size}
+    manifest = {"schemaVersion": 2, "mediaType": media.OCI_MANIFEST}
+    found = put({**manifest, "config": config, "layers": [layer]}, media.OCI_MANIFEST)
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [found]}))
