@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.copies import copies, copies_of_tags
 from benchmarks.embedded import NoPeerError, embedded_registry
 from benchmarks.imports import import_time
-from benchmarks.large_blobs import against_crane
+from benchmarks.large_blobs import async_against_crane
 from benchmarks.measure import Row, table
 from benchmarks.memory import transfer_memory
 from benchmarks.notifications import notifications
@@ -71,7 +71,7 @@ def measure(
         ("push and pull, sync", lambda: sync_transfers(server, large, few)),
         ("push and pull, async", lambda: async_transfers(server, large, few)),
         ("crane", lambda: against_crane(server, large, few)),
-        ("crane, async", lambda: against_crane(server, large, folder, few)),
+        ("crane, async", lambda: async_against_crane(server, large, folder, few)),
         ("memory", lambda: transfer_memory(server, large)),
         ("copy", lambda: copies(folder, (4 if quick else 16) * MIB, few)),
         ("copy of tags", lambda: copies_of_tags(folder, 50 if quick else 200, few)),

@@ -18,13 +18,13 @@ from benchmarks.transfer import Blob
 from dockhand_core import async_connect
 from dockhand_core.models import media
 
-__all__ = ["against_crane"]
+__all__ = ["async_against_crane"]
 
 PULL_WHY = "Ours is flushed to disk before it is renamed; crane's is not."
 PUSH_WHY = "Ours hashes the file before it sends it; crane is given the digest by the layout."
 
 
-def against_crane(server: Server, blob: Blob, folder: Path, rounds: int) -> list[Row]:
+def async_against_crane(server: Server, blob: Blob, folder: Path, rounds: int) -> list[Row]:
     """Compare with crane: a verified pull to a file, reading a blob, and a push.
 
     Args:
