@@ -75,26 +75,26 @@ from dockhand_core.models import (
     Reference,
     Upload,
 )
-from dockhand_core.operations.artifact_files import ArtifactFile
+from dockhand_core.operations.artifacts.files import ArtifactFile
 from dockhand_core.places import Place
 from dockhand_core.plugins import PluginInfo, Plugins
 from dockhand_core.scope import Scope
 
 if TYPE_CHECKING:
-    from dockhand_core.operations.retention_plan import (
+    from dockhand_core.operations.retention.plan import (
         RetentionItem,
         RetentionPlan,
         RetentionResult,
     )
-    from dockhand_core.operations.retention_policy import RetentionPolicy
+    from dockhand_core.operations.retention.policy import RetentionPolicy
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "RetentionItem": "operations.retention_plan",
-            "RetentionPlan": "operations.retention_plan",
-            "RetentionPolicy": "operations.retention_policy",
-            "RetentionResult": "operations.retention_plan",
+            "RetentionItem": "operations.retention.plan",
+            "RetentionPlan": "operations.retention.plan",
+            "RetentionPolicy": "operations.retention.policy",
+            "RetentionResult": "operations.retention.plan",
         },
     )
 

@@ -12,16 +12,16 @@ from dockhand_core.flow import Progress
 from dockhand_core.flow.checks import described
 from dockhand_core.image_client import ImageClient
 from dockhand_core.models import CopyResult, Descriptor, Platform, PushResult
-from dockhand_core.operations.blob_transfer import Connection, Route
+from dockhand_core.operations.copies.blob_transfer import Connection, Route
 
 # The operations are imported when they are used: most programs use few of them.
 if TYPE_CHECKING:
     from dockhand_core.operations.archives import ArchiveFormat
-    from dockhand_core.operations.artifact_files import ArtifactFile
-    from dockhand_core.operations.artifact_push import AnyFile
-    from dockhand_core.operations.copy import CopyArguments, TagCopies
-    from dockhand_core.operations.retention_plan import RetentionPlan, RetentionResult
-    from dockhand_core.operations.retention_policy import RetentionPolicy
+    from dockhand_core.operations.artifacts.files import ArtifactFile
+    from dockhand_core.operations.artifacts.push import AnyFile
+    from dockhand_core.operations.copies.copy import CopyArguments, TagCopies
+    from dockhand_core.operations.retention.plan import RetentionPlan, RetentionResult
+    from dockhand_core.operations.retention.policy import RetentionPolicy
 
 __all__ = ["AsyncImageClient"]
 
@@ -68,7 +68,7 @@ class AsyncImageClient(AsyncBlobClient):
         concurrency: int = 8,
         progress: Progress | None = None,
     ) -> CopyResult:
-        from dockhand_core.operations.copy import copy_image
+        from dockhand_core.operations.copies.copy import copy_image
 
         arguments: CopyArguments = {
             "platforms": platforms,
@@ -96,7 +96,7 @@ class AsyncImageClient(AsyncBlobClient):
         concurrency: int = 8,
         progress: Progress | None = None,
     ) -> AsyncIterator[CopyResult]:
-        from dockhand_core.operations.copy import TagCopies
+        from dockhand_core.operations.copies.copy import TagCopies
 
         arguments: CopyArguments = {
             "platforms": platforms,
@@ -183,7 +183,7 @@ class AsyncImageClient(AsyncBlobClient):
         config: ArtifactFile | None = None,
         progress: Progress | None = None,
     ) -> PushResult:
-        from dockhand_core.operations.artifact_push import push_artifact
+        from dockhand_core.operations.artifacts.push import push_artifact
 
         return await self.run(
             push_artifact(
@@ -209,7 +209,7 @@ class AsyncImageClient(AsyncBlobClient):
         max_size: int | None = None,
         progress: Progress | None = None,
     ) -> list[Path]:
-        from dockhand_core.operations.artifact_pull import pull_artifact
+        from dockhand_core.operations.artifacts.pull import pull_artifact
 
         return await self.run(
             pull_artifact(
@@ -232,14 +232,14 @@ class AsyncImageClient(AsyncBlobClient):
         *,
         progress: Progress | None = None,
     ) -> RetentionPlan:
-        from dockhand_core.operations.retention import plan_retention
+        from dockhand_core.operations.retention.planning import plan_retention
 
         return await self.run(plan_retention(self.driver, repository, policy, progress))
 
     async def apply_retention(
         self, plan: RetentionPlan, *, progress: Progress | None = None
     ) -> RetentionResult:
-        from dockhand_core.operations.retention_apply import apply_retention
+        from dockhand_core.operations.retention.apply import apply_retention
 
         return await self.run(apply_retention(self.driver, plan, progress))
 

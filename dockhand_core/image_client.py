@@ -11,16 +11,16 @@ from dockhand_core.blob_client import BlobClient
 from dockhand_core.flow import Progress
 from dockhand_core.flow.checks import described
 from dockhand_core.models import CopyResult, Descriptor, Platform, PushResult
-from dockhand_core.operations.blob_transfer import Connection, Route
+from dockhand_core.operations.copies.blob_transfer import Connection, Route
 
 # The operations are imported when they are used: most programs use few of them.
 if TYPE_CHECKING:
     from dockhand_core.operations.archives import ArchiveFormat
-    from dockhand_core.operations.artifact_files import ArtifactFile
-    from dockhand_core.operations.artifact_push import AnyFile
-    from dockhand_core.operations.copy import CopyArguments, TagCopies
-    from dockhand_core.operations.retention_plan import RetentionPlan, RetentionResult
-    from dockhand_core.operations.retention_policy import RetentionPolicy
+    from dockhand_core.operations.artifacts.files import ArtifactFile
+    from dockhand_core.operations.artifacts.push import AnyFile
+    from dockhand_core.operations.copies.copy import CopyArguments, TagCopies
+    from dockhand_core.operations.retention.plan import RetentionPlan, RetentionResult
+    from dockhand_core.operations.retention.policy import RetentionPolicy
 
 __all__ = ["ImageClient"]
 
@@ -133,7 +133,7 @@ class ImageClient(BlobClient):
         Follows: "Pulling manifests", "Pushing Manifests", "Mounting a blob from another
         repository".
         """
-        from dockhand_core.operations.copy import copy_image
+        from dockhand_core.operations.copies.copy import copy_image
 
         arguments: CopyArguments = {
             "platforms": platforms,
@@ -184,7 +184,7 @@ class ImageClient(BlobClient):
 
         Follows: "Listing Tags", and that of `copy`.
         """
-        from dockhand_core.operations.copy import TagCopies
+        from dockhand_core.operations.copies.copy import TagCopies
 
         arguments: CopyArguments = {
             "platforms": platforms,
@@ -375,7 +375,7 @@ class ImageClient(BlobClient):
 
         Follows: OCI Image Specification 1.1, "Guidelines for Artifact Usage".
         """
-        from dockhand_core.operations.artifact_push import push_artifact
+        from dockhand_core.operations.artifacts.push import push_artifact
 
         return self.run(
             push_artifact(
@@ -436,7 +436,7 @@ class ImageClient(BlobClient):
 
         Follows: OCI Image Specification 1.1, "Guidelines for Artifact Usage".
         """
-        from dockhand_core.operations.artifact_pull import pull_artifact
+        from dockhand_core.operations.artifacts.pull import pull_artifact
 
         return self.run(
             pull_artifact(
@@ -493,7 +493,7 @@ class ImageClient(BlobClient):
 
         Follows: "Listing Tags", "Listing Referrers", "Referrers Tag Schema".
         """
-        from dockhand_core.operations.retention import plan_retention
+        from dockhand_core.operations.retention.planning import plan_retention
 
         return self.run(plan_retention(self.driver, repository, policy, progress))
 
@@ -529,6 +529,6 @@ class ImageClient(BlobClient):
 
         Follows: "Deleting Manifests", "Deleting tags".
         """
-        from dockhand_core.operations.retention_apply import apply_retention
+        from dockhand_core.operations.retention.apply import apply_retention
 
         return self.run(apply_retention(self.driver, plan, progress))

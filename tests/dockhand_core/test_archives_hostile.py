@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from dockhand_core import ArchiveInvalid, DockhandError, RegistryClient, connect
 from dockhand_core.models import media
-from dockhand_core.operations.archive_files import open_archive
+from dockhand_core.operations.archives.files import open_archive
 
 LAYOUT: Member = ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 EMPTY: Member = ("index.json", b'{"schemaVersion":2,"manifests":[]}')
@@ -261,7 +261,7 @@ def test_an_index_may_be_nested_a_little(registry: RegistryClient, tmp_path: Pat
 @pytest.fixture
 def small_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lower the limits on expansion, so that bombs of the tests are small."""
-    monkeypatch.setattr("dockhand_core.operations.archive_files.EXPANDED", 8 << 20)
+    monkeypatch.setattr("dockhand_core.operations.archives.files.EXPANDED", 8 << 20)
 
 
 @pytest.mark.usefixtures("small_bombs")

@@ -334,7 +334,7 @@ def test_a_hundred_thousand_members(tmp_path: Path) -> None:
 def test_implied_folders_count_as_files(
     registry: RegistryClient, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dockhand_core.operations.artifact_unpacking.MEMBERS", 100)
+    monkeypatch.setattr("dockhand_core.operations.artifacts.unpacking.MEMBERS", 100)
     names = ["/".join([f"d{number}", *"x" * 60, "f"]) for number in range(2)]
     push_layers(registry, folder_layer(tar(*(member(name, b"") for name in names)), "."))
     refused(registry, out, "more than 100 files")

@@ -34,7 +34,7 @@ from dockhand_core import (
     Unsupported,
     connect,
 )
-from dockhand_core.operations import retention_apply
+from dockhand_core.operations.retention import apply
 
 
 def plan(registry: RegistryClient, **rules: Any) -> RetentionPlan:
@@ -438,14 +438,14 @@ def test_a_long_look_serves_as_long_again(
     put_image(memory, "new", days=1)
     made = plan(memory, keep_last=1)
     heads = broken(memory, monkeypatch, "manifest_head", None)
-    monkeypatch.setattr(retention_apply, "LONG_LOOK", 0.0)
+    monkeypatch.setattr(apply, "LONG_LOOK", 0.0)
     now = [0.0]
 
     def monotonic() -> float:
         now[0] += 1000
         return now[0]
 
-    monkeypatch.setattr(retention_apply, "monotonic", monotonic)
+    monkeypatch.setattr(apply, "monotonic", monotonic)
     done = memory.apply_retention(made)
     assert len(done.deleted) == 6
     # one look at all seven tags, then, with the tag of each deletion, looks at fewer

@@ -13,7 +13,7 @@ from dockhand_core import (
     RetentionPolicyInvalid,
     TagPatternInvalid,
 )
-from dockhand_core.operations.retention_policy import parse_duration
+from dockhand_core.operations.retention.policy import parse_duration
 
 DIGEST = f"sha256:{'ab' * 32}"
 

@@ -17,14 +17,14 @@ from typing import BinaryIO, Protocol
 
 from dockhand_core.errors import ArchiveInvalid
 from dockhand_core.models import Descriptor, Digest
-from dockhand_core.operations.archive_files import open_archive, read_document
-from dockhand_core.operations.archive_images import (
+from dockhand_core.operations.archives.files import open_archive, read_document
+from dockhand_core.operations.archives.images import (
     REF_NAME,
     blob_path,
     check_layout,
     images_of,
 )
-from dockhand_core.operations.archive_tar import BLOCK_SIZE, padding, tar_header
+from dockhand_core.operations.archives.tar import BLOCK_SIZE, padding, tar_header
 
 try:
     import fcntl

@@ -27,12 +27,17 @@ from dockhand_core.models import (
     check_digest,
     media,
 )
-from dockhand_core.operations.blob_transfer import BlobTransfer, Outcome, Route, is_distributable
-from dockhand_core.operations.conversion import to_oci
-from dockhand_core.operations.copied_referrers import ReferrerSearch
+from dockhand_core.operations.copies.blob_transfer import (
+    BlobTransfer,
+    Outcome,
+    Route,
+    is_distributable,
+)
+from dockhand_core.operations.copies.conversion import to_oci
+from dockhand_core.operations.copies.referrers import ReferrerSearch
+from dockhand_core.operations.copies.task_pool import Shared, TaskPool
 from dockhand_core.operations.image_tree import ImageTree, select_platforms, walk_tree
 from dockhand_core.operations.images import image
-from dockhand_core.operations.task_pool import Shared, TaskPool
 
 __all__ = ["CopyJob", "CopyOptions", "CopyProgress", "CopyRun"]
 

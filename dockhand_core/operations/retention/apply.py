@@ -19,8 +19,8 @@ from dockhand_core.errors import (
 )
 from dockhand_core.flow import Flow, Progress
 from dockhand_core.models import Digest, ImageIndex, ManifestHead, media
-from dockhand_core.operations.retention_plan import RetentionItem, RetentionPlan, RetentionResult
-from dockhand_core.operations.retention_survey import Survey
+from dockhand_core.operations.retention.plan import RetentionItem, RetentionPlan, RetentionResult
+from dockhand_core.operations.retention.survey import Survey
 from dockhand_core.operations.tag_patterns import signature_prefix, signed_by_tag
 
 __all__ = ["apply_retention"]

@@ -9,8 +9,8 @@ from typing import Any
 
 from dockhand_core.errors import ArchiveInvalid, ManifestInvalid
 from dockhand_core.models import Descriptor, Digest, ImageIndex, Platform, media, parse_manifest
-from dockhand_core.operations.archive_files import ArchiveFiles, read_document
-from dockhand_core.operations.archive_tar import shown
+from dockhand_core.operations.archives.files import ArchiveFiles, read_document
+from dockhand_core.operations.archives.tar import shown
 from dockhand_core.text import printable
 
 __all__ = [

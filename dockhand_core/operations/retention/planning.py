@@ -12,10 +12,10 @@ from dockhand_core.flow import Flow, Progress
 from dockhand_core.models import Digest
 from dockhand_core.operations.ages import push_times
 from dockhand_core.operations.page_cursor import all_pages
-from dockhand_core.operations.retention_graph import Graph
-from dockhand_core.operations.retention_plan import RetentionItem, RetentionPlan
-from dockhand_core.operations.retention_policy import RetentionPolicy
-from dockhand_core.operations.retention_survey import Steps, Survey
+from dockhand_core.operations.retention.graph import Graph
+from dockhand_core.operations.retention.plan import RetentionItem, RetentionPlan
+from dockhand_core.operations.retention.policy import RetentionPolicy
+from dockhand_core.operations.retention.survey import Steps, Survey
 from dockhand_core.operations.tag_patterns import is_signature_tag
 
 __all__ = ["plan_retention"]

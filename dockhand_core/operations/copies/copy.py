@@ -18,9 +18,9 @@ from dockhand_core.models import (
     check_repository,
 )
 from dockhand_core.operations.ages import tag_ages
-from dockhand_core.operations.blob_transfer import Route
-from dockhand_core.operations.copied_referrers import all_tags
-from dockhand_core.operations.copy_job import CopyJob, CopyOptions, CopyRun
+from dockhand_core.operations.copies.blob_transfer import Route
+from dockhand_core.operations.copies.job import CopyJob, CopyOptions, CopyRun
+from dockhand_core.operations.copies.referrers import all_tags
 from dockhand_core.operations.image_tree import parsed_platforms
 from dockhand_core.operations.tag_patterns import TagPatterns, is_signature_tag
 

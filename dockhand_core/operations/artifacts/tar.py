@@ -19,7 +19,7 @@ from typing import BinaryIO, NoReturn
 from dockhand_core.errors import ArtifactInvalid
 from dockhand_core.flow import BLOCK
 from dockhand_core.models import Digest
-from dockhand_core.operations.artifact_names import LONGEST_NAME, shown
+from dockhand_core.operations.artifacts.names import LONGEST_NAME, shown
 
 __all__ = ["Member", "TarReader"]
 

@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 
 from dockhand_core.errors import ArchiveInvalid
 from dockhand_core.flow import BLOCK, JSON_LIMIT
-from dockhand_core.operations.archive_tar import Member, TarMembers, scan, shown
+from dockhand_core.operations.archives.tar import Member, TarMembers, scan, shown
 
 __all__ = [
     "ArchiveFiles",

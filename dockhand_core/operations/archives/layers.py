@@ -10,8 +10,8 @@ from itertools import chain
 from dockhand_core.errors import ArchiveInvalid
 from dockhand_core.flow import Source
 from dockhand_core.models import Digest, Hasher, media, new_hasher
-from dockhand_core.operations.archive_files import Region, uncompressed
-from dockhand_core.operations.archive_tar import shown
+from dockhand_core.operations.archives.files import Region, uncompressed
+from dockhand_core.operations.archives.tar import shown
 
 __all__ = ["Layer", "prepare_layer"]
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from dockhand_core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from dockhand_core.operations.archive_load import load_image
-    from dockhand_core.operations.archive_save import ArchiveFormat, save_image
+    from dockhand_core.operations.archives.load import load_image
+    from dockhand_core.operations.archives.save import ArchiveFormat, save_image
 
 __all__ = ["ArchiveFormat", "load_image", "save_image"]
 
 __getattr__ = lazy_exports(
-    "dockhand_core.operations",
+    "dockhand_core.operations.archives",
     {
-        "ArchiveFormat": "archive_save",
-        "load_image": "archive_load",
-        "save_image": "archive_save",
+        "ArchiveFormat": "save",
+        "load_image": "load",
+        "save_image": "save",
     },
 )

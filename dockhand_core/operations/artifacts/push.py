@@ -25,11 +25,11 @@ from dockhand_core.models import (
     check_repository,
     media,
 )
-from dockhand_core.operations.artifact_files import CREATED, ArtifactFile, ProgressSum
-from dockhand_core.operations.artifact_names import Parts, shown
+from dockhand_core.operations.artifacts.files import CREATED, ArtifactFile, ProgressSum
+from dockhand_core.operations.artifacts.names import Parts, shown
 
 if TYPE_CHECKING:
-    from dockhand_core.operations.artifact_packing import PackedFile
+    from dockhand_core.operations.artifacts.packing import PackedFile
 
 __all__ = ["AnyFile", "push_artifact"]
 
@@ -188,19 +188,19 @@ def _subject(
 
 
 def _pack(file: ArtifactFile, temporary: Path) -> PackedFile:
-    from dockhand_core.operations.artifact_packing import pack
+    from dockhand_core.operations.artifacts.packing import pack
 
     return pack(file, temporary)
 
 
 def _empty() -> PackedFile:
-    from dockhand_core.operations.artifact_packing import PackedFile
+    from dockhand_core.operations.artifacts.packing import PackedFile
 
     return PackedFile(EMPTY, media.OCI_EMPTY, Digest.of(EMPTY), len(EMPTY), {})
 
 
 def _packed_config(config: ArtifactFile | None) -> PackedFile:
-    from dockhand_core.operations.artifact_packing import PackedFile
+    from dockhand_core.operations.artifacts.packing import PackedFile
 
     if config is None:
         return _empty()

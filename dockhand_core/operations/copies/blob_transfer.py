@@ -30,7 +30,7 @@ from dockhand_core.flow import (
     reserve,
 )
 from dockhand_core.models import Descriptor, Digest, PushResult, Upload
-from dockhand_core.operations.blob_stream import blob_stream
+from dockhand_core.operations.copies.blob_stream import blob_stream
 
 __all__ = ["BlobTransfer", "Connection", "Outcome", "Route", "is_distributable"]
 

@@ -18,10 +18,10 @@ from dockhand_core.models import (
     check_reference,
     check_repository,
 )
-from dockhand_core.operations.archive_files import ArchiveFiles, open_archive
-from dockhand_core.operations.archive_images import ArchivedImage, choose, images_of
-from dockhand_core.operations.archive_layers import Layer, prepare_layer
-from dockhand_core.operations.archive_plans import (
+from dockhand_core.operations.archives.files import ArchiveFiles, open_archive
+from dockhand_core.operations.archives.images import ArchivedImage, choose, images_of
+from dockhand_core.operations.archives.layers import Layer, prepare_layer
+from dockhand_core.operations.archives.plans import (
     ArchiveDriver,
     Blob,
     Plan,
@@ -30,8 +30,8 @@ from dockhand_core.operations.archive_plans import (
     layout_plan,
     read_manifest,
 )
-from dockhand_core.operations.archive_tar import shown
-from dockhand_core.operations.copy_job import CopyProgress
+from dockhand_core.operations.archives.tar import shown
+from dockhand_core.operations.copies.job import CopyProgress
 from dockhand_core.operations.image_tree import parsed_platforms, select_platforms
 from dockhand_core.operations.transfers import CONCURRENCY
 

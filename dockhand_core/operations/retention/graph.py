@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dockhand_core.flow import Flow
 from dockhand_core.models import Digest
-from dockhand_core.operations.retention_survey import Survey
+from dockhand_core.operations.retention.survey import Survey
 from dockhand_core.operations.tag_patterns import signature_prefix, signed_by_tag
 
 __all__ = ["Graph"]

@@ -14,17 +14,17 @@ from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ArtifactInvalid
 from dockhand_core.flow import Flow, Progress, blocking, parallel
 from dockhand_core.models import Descriptor, ImageIndex, ImageManifest
-from dockhand_core.operations.artifact_files import (
+from dockhand_core.operations.artifacts.files import (
     CONTENT_DIGEST,
     MEMBERS,
     TITLE,
     UNPACK,
     ProgressSum,
 )
-from dockhand_core.operations.artifact_names import Parts, shown, split_name
+from dockhand_core.operations.artifacts.names import Parts, shown, split_name
 
 if TYPE_CHECKING:
-    from dockhand_core.operations.artifact_unpacking import PulledFiles
+    from dockhand_core.operations.artifacts.unpacking import PulledFiles
 
 __all__ = ["PULL_LIMIT", "pull_artifact"]
 
@@ -138,7 +138,7 @@ def _check_sizes(layers: list[_Layer], limit: int, subject: str) -> None:
 
 
 def _pulled_files(folder: Path, limit: int, subject: str) -> PulledFiles:
-    from dockhand_core.operations.artifact_unpacking import PulledFiles
+    from dockhand_core.operations.artifacts.unpacking import PulledFiles
 
     return PulledFiles(folder, limit, subject)
 

@@ -22,8 +22,8 @@ from dockhand_core.models import (
     ImageManifest,
     Platform,
 )
-from dockhand_core.operations.archive_images import blob_path
-from dockhand_core.operations.archive_layout import (
+from dockhand_core.operations.archives.images import blob_path
+from dockhand_core.operations.archives.layout import (
     LAYOUT,
     LayoutFolder,
     Sink,
@@ -31,8 +31,8 @@ from dockhand_core.operations.archive_layout import (
     index_entry,
     index_json,
 )
-from dockhand_core.operations.blob_transfer import is_distributable
-from dockhand_core.operations.copy_job import CopyProgress
+from dockhand_core.operations.copies.blob_transfer import is_distributable
+from dockhand_core.operations.copies.job import CopyProgress
 from dockhand_core.operations.image_tree import (
     ImageTree,
     parsed_platforms,

@@ -21,9 +21,9 @@ from dockhand_core.errors import (
     ArtifactInvalid,
     DownloadFileRefused,
 )
-from dockhand_core.operations.artifact_files import MEMBERS
-from dockhand_core.operations.artifact_names import Parts, link_fault, shown, split_name
-from dockhand_core.operations.artifact_tar import Member, TarReader
+from dockhand_core.operations.artifacts.files import MEMBERS
+from dockhand_core.operations.artifacts.names import Parts, link_fault, shown, split_name
+from dockhand_core.operations.artifacts.tar import Member, TarReader
 
 __all__ = ["PulledFiles"]
 

@@ -19,14 +19,14 @@ from typing import Any, BinaryIO, Protocol
 from dockhand_core.errors import ArtifactInvalid
 from dockhand_core.flow import BLOCK
 from dockhand_core.models import Digest, media
-from dockhand_core.operations.artifact_files import (
+from dockhand_core.operations.artifacts.files import (
     CONTENT_DIGEST,
     MEMBERS,
     TITLE,
     UNPACK,
     ArtifactFile,
 )
-from dockhand_core.operations.artifact_names import Parts, link_fault, shown, split_name
+from dockhand_core.operations.artifacts.names import Parts, link_fault, shown, split_name
 
 __all__ = ["PackedFile", "pack"]
 

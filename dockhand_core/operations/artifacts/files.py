@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dockhand_core.errors import ArtifactInvalid
 from dockhand_core.flow import Progress
-from dockhand_core.operations.artifact_names import Parts, shown, split_name
+from dockhand_core.operations.artifacts.names import Parts, shown, split_name
 
 __all__ = [
     "CONTENT_DIGEST",

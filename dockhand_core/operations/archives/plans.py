@@ -21,11 +21,11 @@ from dockhand_core.models import (
     media,
     parse_manifest,
 )
-from dockhand_core.operations.archive_files import ArchiveFiles, Region, read_file
-from dockhand_core.operations.archive_images import blob_path
-from dockhand_core.operations.archive_layers import Layer
-from dockhand_core.operations.archive_tar import shown
-from dockhand_core.operations.blob_transfer import is_distributable
+from dockhand_core.operations.archives.files import ArchiveFiles, Region, read_file
+from dockhand_core.operations.archives.images import blob_path
+from dockhand_core.operations.archives.layers import Layer
+from dockhand_core.operations.archives.tar import shown
+from dockhand_core.operations.copies.blob_transfer import is_distributable
 from dockhand_core.operations.image_tree import DEPTH
 
 __all__ = [

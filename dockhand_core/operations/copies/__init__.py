@@ -1,0 +1,1 @@
+"""Copies of images between repositories and registries."""
