@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import os
 import shutil
 import subprocess
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from benchmarks.measure import Row, compare, ratio_row
 from benchmarks.server import BLOBS, Server
 from benchmarks.transfer import Blob
+from benchmarks.whole_process import find_crane, write_layout
 from dockhand_core import async_connect
-from dockhand_core.models import media
 
 __all__ = ["async_against_crane"]
 
@@ -33,10 +30,7 @@ def async_against_crane(server: Server, blob: Blob, folder: Path, rounds: int) -
         folder: a folder for files.
         rounds: the number of rounds.
     """
-    cached = Path.home() / ".cache/dockhand-live/bin/crane"
-    crane = shutil.which("crane") or (str(cached) if cached.exists() else None)
-    if crane is None:
-        return []
+    crane = find_crane()
     host, size = server.url.partition("://")[2], f"{blob.size >> 20} MiB"
     copy, layout, numbers = folder / "copy", folder / "layout", count()
     rows: list[Row] = []
@@ -68,6 +62,7 @@ def async_against_crane(server: Server, blob: Blob, folder: Path, rounds: int) -
 
         try:
             digest = loop.run(client.upload_blob(BLOBS, blob.path)).digest
+            blob.digest = str(digest)
             pair = compare(
                 lambda: loop.run(client.download_blob(BLOBS, digest, copy)),
                 crane_pull,
@@ -80,7 +75,7 @@ def async_against_crane(server: Server, blob: Blob, folder: Path, rounds: int) -
             rows.append(
                 ratio_row(f"verified read of {size}, async", "crane blob, process", pair, 0.9)
             )
-            _write_layout(layout, blob, str(digest))
+            write_layout(layout, blob)
             pair = compare(
                 lambda: loop.run(client.upload_blob(BLOBS, blob.path)),
                 crane_push,
@@ -95,24 +90,3 @@ def async_against_crane(server: Server, blob: Blob, folder: Path, rounds: int) -
             shutil.rmtree(layout, ignore_errors=True)
         server.drop(digest)
     return rows
-
-
-def _write_layout(layout: Path, blob: Blob, digest: str) -> None:
-    """Write an OCI image layout whose image has the blob as its only layer."""
-    blobs = layout / "blobs/sha256"
-    blobs.mkdir(parents=True)
-    os.link(blob.path, blobs / digest.partition(":")[2])
-
-    def put(document: dict[str, Any], kind: str) -> dict[str, Any]:
-        data = json.dumps(document).encode()
-        encoded = hashlib.sha256(data).hexdigest()
-        (blobs / encoded).write_bytes(data)
-        return {"mediaType": kind, "digest": f"sha256:{encoded}", "size": len(data)}
-
-    rootfs = {"type": "layers", "diff_ids": [digest]}
-    config = put({"architecture": "amd64", "os": "linux", "rootfs": rootfs}, media.OCI_CONFIG)
-    layer = {"mediaType": media.OCI_LAYER, "digest": digest, "size": blob.size}
-    manifest = {"schemaVersion": 2, "mediaType": media.OCI_MANIFEST}
-    found = put({**manifest, "config": config, "layers": [layer]}, media.OCI_MANIFEST)
-    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [found]}))

@@ -17,7 +17,7 @@ from benchmarks.transfer import Blob
 from dockhand_core import connect
 from dockhand_core.models import media
 
-__all__ = ["against_crane"]
+__all__ = ["against_crane", "find_crane", "write_layout"]
 
 TARGET = 0.9
 FILE_WHY = "Ours is flushed to disk before it is renamed; crane's output is not."
@@ -58,7 +58,7 @@ def against_crane(server: Server, blob: Blob, rounds: int) -> list[Row]:
             server.drop(blob.digest)
             blob.change()
             blob.digest = blob.hash()
-            _write_layout(layout, blob)
+            write_layout(layout, blob)
             os.sync()
 
         def push_crane() -> None:
@@ -88,7 +88,7 @@ def against_crane(server: Server, blob: Blob, rounds: int) -> list[Row]:
     return rows
 
 
-def _write_layout(folder: Path, blob: Blob) -> None:
+def write_layout(folder: Path, blob: Blob) -> None:
     """Write an image layout with an image whose only layer is the blob."""
     shutil.rmtree(folder, ignore_errors=True)
     blobs = folder / "blobs/sha256"
