@@ -1,131 +1,31 @@
-"""The operations of the async client on whole images: copies, archives, artifacts and retention."""
+"""The operations of the async client on archives, artifacts and retention."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dockhand_core.async_blob_client import AsyncBlobClient, copy_docstrings
+from dockhand_core.async_blob_client import copy_docstrings
+from dockhand_core.async_copy_client import AsyncCopyClient
 from dockhand_core.flow import Progress
-from dockhand_core.flow.checks import described
 from dockhand_core.image_client import ImageClient
-from dockhand_core.models import CopyResult, Descriptor, Platform, PushResult
-from dockhand_core.operations.copies.blob_transfer import Connection, Route
+from dockhand_core.models import Descriptor, Platform, PushResult
 
 # The operations are imported when they are used: most programs use few of them.
 if TYPE_CHECKING:
     from dockhand_core.operations.archives import ArchiveFormat
     from dockhand_core.operations.artifacts.files import ArtifactFile
     from dockhand_core.operations.artifacts.push import AnyFile
-    from dockhand_core.operations.copies.copy import CopyArguments, TagCopies
     from dockhand_core.operations.retention.plan import RetentionPlan, RetentionResult
     from dockhand_core.operations.retention.policy import RetentionPolicy
 
 __all__ = ["AsyncImageClient"]
 
 
-class AsyncImageClient(AsyncBlobClient):
-    """The base of `AsyncRegistryClient`, with the operations on whole images."""
-
-    # -- copies ----------------------------------------------------------------------------
-
-    async def put_index(
-        self,
-        repository: str,
-        reference: str | Descriptor,
-        sources: Iterable[str | Descriptor],
-        *,
-        annotations: Mapping[str, str] | None = None,
-        media_type: str | None = None,
-    ) -> PushResult:
-        from dockhand_core.operations.indexes import put_index
-
-        return await self.run(
-            put_index(
-                self.driver,
-                repository,
-                reference,
-                sources,
-                annotations=annotations,
-                media_type=media_type,
-            )
-        )
-
-    async def copy(
-        self,
-        repository: str,
-        reference: str | Descriptor,
-        *,
-        to: AsyncImageClient | None = None,
-        to_repository: str | None = None,
-        to_reference: str | None = None,
-        platforms: Iterable[Platform | str] | None = None,
-        platform: Platform | str | None = None,
-        referrers: bool = False,
-        convert: str | None = None,
-        concurrency: int = 8,
-        progress: Progress | None = None,
-    ) -> CopyResult:
-        from dockhand_core.operations.copies.copy import copy_image
-
-        arguments: CopyArguments = {
-            "platforms": platforms,
-            "platform": platform,
-            "referrers": referrers,
-            "convert": convert,
-            "concurrency": concurrency,
-            "progress": progress,
-        }
-        route = self._route(to, repository, to_repository)
-        return await self.run(copy_image(route, reference, to_reference, arguments))
-
-    def copy_tags(
-        self,
-        repository: str,
-        *,
-        to: AsyncImageClient | None = None,
-        to_repository: str | None = None,
-        tags: Sequence[str] = ("*",),
-        newest: int | None = None,
-        platforms: Iterable[Platform | str] | None = None,
-        platform: Platform | str | None = None,
-        referrers: bool = False,
-        convert: str | None = None,
-        concurrency: int = 8,
-        progress: Progress | None = None,
-    ) -> AsyncIterator[CopyResult]:
-        from dockhand_core.operations.copies.copy import TagCopies
-
-        arguments: CopyArguments = {
-            "platforms": platforms,
-            "platform": platform,
-            "referrers": referrers,
-            "convert": convert,
-            "concurrency": concurrency,
-            "progress": progress,
-        }
-        route = self._route(to, repository, to_repository)
-        return self._copied_tags(TagCopies(route, tags, newest, arguments))
-
-    async def _copied_tags(self, copies: TagCopies) -> AsyncIterator[CopyResult]:
-        await self.run(copies.prepare())
-        while copies.more:
-            for result in await self.run(copies.next_results()):
-                yield result
-
-    def _route(
-        self, to: AsyncImageClient | None, repository: str, to_repository: str | None
-    ) -> Route:
-        target = self if to is None else to
-        if not isinstance(target, AsyncImageClient):
-            raise TypeError(f"copy: to has to be an AsyncRegistryClient, not {described(target)}")
-        here = Connection(self.driver, self._runner, self._runner.registry)
-        there = Connection(target.driver, target._runner, target._runner.registry)
-        return Route(
-            here, there, repository, repository if to_repository is None else to_repository
-        )
+class AsyncImageClient(AsyncCopyClient):
+    """The base of `AsyncRegistryClient`, with the operations on archives, artifacts, retention."""
 
     # -- archives --------------------------------------------------------------------------
 

@@ -167,7 +167,7 @@ def test_both_clients_have_corresponding_types(name: str) -> None:
     for parameter in sync.parameters:
         assert async_.parameters[parameter].annotation == {
             "BlobData": "AnyBlobData",
-            "ImageClient | None": "AsyncImageClient | None",
+            "CopyClient | None": "AsyncCopyClient | None",
         }.get(sync.parameters[parameter].annotation, sync.parameters[parameter].annotation)
     returned = str(sync.return_annotation)
     twin = {"Iterator[str]": "AsyncIterator[str]", "Iterator[T]": "AsyncIterator[T]"}
