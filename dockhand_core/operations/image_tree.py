@@ -26,6 +26,8 @@ __all__ = ["ATTESTED", "ImageTree", "parsed_platforms", "select_platforms", "wal
 
 ATTESTED = "vnd.docker.reference.digest"  # annotation of an attestation: the image's digest
 DEPTH = 8  # levels of nested indexes
+NESTED = 100  # indexes within an index that a search for platforms fetches at most
+ENTRIES = 10_000  # entries of these indexes at which the search fetches no further one
 LIMIT = 32 << 20  # bytes of all manifests of a tree, which are kept in memory
 
 _KNOWN = media.INDEXES | media.MANIFESTS
@@ -164,8 +166,9 @@ def select_platforms(
 ) -> Flow[ImageManifest | ImageIndex]:
     """Make the part of an index that has the images for some platforms, with their attestations.
 
-    Entries without a platform are judged by the configs of their images, if the others lack a
-    platform that is wanted. A single image is returned if it has one of the platforms.
+    If the entries with a platform lack one that is wanted, indexes within the index are replaced by
+    their entries, and images without a platform are judged by their configs. A single image is
+    returned if it has one of the platforms.
 
     Args:
         driver: the registry driver.
@@ -199,6 +202,9 @@ def select_platforms(
             if _key(entry.platform) in wanted:
                 kept.add(entry.digest)
     if any(key not in offered for key in wanted):
+        if any(entry.media_type in media.INDEXES for entry in unstated):
+            flat = yield from _flattened(driver, repository, root)
+            return (yield from select_platforms(driver, repository, flat, platforms))
         for entry in unstated:
             if entry.artifact_type is not None or ATTESTED in entry.annotations:
                 continue
@@ -217,14 +223,43 @@ def select_platforms(
     return _without_others(root, kept)
 
 
+def _flattened(driver: RegistryDriver, repository: str, root: ImageIndex) -> Flow[ImageIndex]:
+    """Replace the entries that are indexes without a platform by the entries of these indexes."""
+    entries: list[object] = []
+    nested = 0
+
+    def add(index: ImageIndex, depth: int) -> Flow[None]:
+        nonlocal nested
+        for entry, parsed in zip(json.loads(index.raw)["manifests"], index.manifests, strict=True):
+            if parsed.platform is not None or parsed.media_type not in media.INDEXES:
+                entries.append(entry)
+                continue
+            nested += 1
+            if depth == DEPTH or nested > NESTED or len(entries) > ENTRIES:
+                raise ManifestInvalid(
+                    f"repository {repository}: the index {root.digest} lists more than {DEPTH} "
+                    f"levels, {NESTED} indexes or {ENTRIES} entries"
+                )
+            document = yield from _fetch(driver, repository, index, parsed)
+            if isinstance(document, ImageIndex):
+                yield from add(document, depth + 1)
+            else:
+                entries.append(entry)
+
+    yield from add(root, 1)
+    return _with_entries(root, entries)
+
+
 def _without_others(root: ImageIndex, kept: set[Digest]) -> ImageIndex:
-    """Copy an index with some of its entries; everything else stays as it was sent."""
+    """Copy an index with some of its entries."""
+    entries = zip(json.loads(root.raw)["manifests"], root.manifests, strict=True)
+    return _with_entries(root, [entry for entry, parsed in entries if parsed.digest in kept])
+
+
+def _with_entries(root: ImageIndex, entries: list[object]) -> ImageIndex:
+    """Copy an index with other entries; everything else stays as it was sent."""
     document = json.loads(root.raw)
-    document["manifests"] = [
-        entry
-        for entry, parsed in zip(document["manifests"], root.manifests, strict=True)
-        if parsed.digest in kept
-    ]
+    document["manifests"] = entries
     document["mediaType"] = root.media_type
     raw = json.dumps(document, separators=(",", ":")).encode()
     parsed = parse_manifest(raw, media_type=root.media_type)

@@ -217,6 +217,21 @@ def test_platforms_come_with_their_attestations(make: MakeClient) -> None:
     assert whole.digest == index.digest  # nothing is left out
 
 
+def test_platforms_are_found_in_indexes_within_an_index(make: MakeClient) -> None:
+    a, b = make(), make()
+    inner = push_attested_index(a)
+    nested = Descriptor(media_type=inner.media_type, digest=inner.digest, size=len(inner.raw))
+    outer = ImageIndex(manifests=(nested,), annotations={"outer": "yes"})
+    a.put_manifest("app", "outer", outer)
+    a.copy("app", "outer", to=b, platforms=["linux/arm64"])
+    part = b.manifest("app", "outer")
+    assert isinstance(part, ImageIndex)
+    assert part.manifests == (inner.manifests[1], inner.manifests[3])
+    assert part.annotations == {"outer": "yes"}
+    with pytest.raises(PlatformNotFound, match=r"linux/s390x; the index has: linux/"):
+        a.copy("app", "outer", to=b, platforms=["linux/s390x"])
+
+
 def test_one_platform_comes_without_an_index(make: MakeClient) -> None:
     a, b = make(), make()
     index = push_attested_index(a)
