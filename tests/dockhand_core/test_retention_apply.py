@@ -427,6 +427,32 @@ def _closed(*_: Any, **__: Any) -> Any:
     yield
 
 
+def test_an_index_that_could_not_be_read_is_read_again(
+    memory: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One error while it is read must not make it an index that needs nothing."""
+    for n in range(2):
+        put_image(memory, f"old{n}", days=50 + n)
+    child = put_image(memory, "old2", days=60)
+    put_image(memory, "new", days=1)
+    made = plan(memory, keep_last=1)
+    put_index(memory, "since", of=[child])
+    broken(memory, monkeypatch, "manifest", ServerError("busy", status=500), None)
+    done = memory.apply_retention(made)
+    assert len(done.failed) == 1
+    assert tags_in(done.changed) == ["old2"]
+    assert child.digest in manifests(memory)
+
+
+def test_a_deletion_without_a_digest_is_refused(memory: RegistryClient) -> None:
+    put_image(memory, "new", days=1)
+    made = plan(memory, keep_last=1)
+    odd = made.model_copy(update={"delete": (made.keep[0].model_copy(update={"digest": None}),)})
+    with pytest.raises(RetentionPlanInvalid, match="without a digest"):
+        memory.apply_retention(odd)
+    assert tags_in(plan(memory, keep_last=1).keep) == ["new"]
+
+
 # -- large repositories ------------------------------------------------------------------------
 
 

@@ -38,6 +38,8 @@ def apply_retention(
         raise RetentionPlanInvalid(
             f"a RetentionPlan is due, not {type(plan).__name__}; RetentionPlan.from_json reads one"
         )
+    if any(item.digest is None for item in plan.delete):
+        raise RetentionPlanInvalid("the retention plan has a deletion without a digest")
     if plan.registry != driver.identity():
         raise RetentionPlanInvalid(
             f"the retention plan was made for {plan.registry}, but this connection is to "
@@ -182,13 +184,12 @@ class _Applier:
         """The manifests that an index lists; it is read only once."""
         if digest in self._children:
             return self._children[digest]
-        self._children[digest] = ()
         try:
             document = yield from self._driver.manifest(self._plan.repository, digest)
         except NotFound:
+            self._children[digest] = ()
             return ()
         except ManifestInvalid as error:
-            del self._children[digest]
             hint = "this index cannot be read, so the manifests that it needs are not known"
             raise error.with_hint(hint) from error
         if isinstance(document, ImageIndex):
@@ -196,4 +197,4 @@ class _Applier:
                 if entry.media_type in media.MANIFESTS:
                     self._children.setdefault(entry.digest, ())
             self._children[digest] = tuple(entry.digest for entry in document.manifests)
-        return self._children[digest]
+        return self._children.setdefault(digest, ())
