@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import tarfile
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -487,6 +488,43 @@ def test_a_pull_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
             await started.wait()
             assert list(tmp_path.rglob(".dockhand-*"))
             task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("operation", ["pull", "push"])
+def test_a_task_that_is_cancelled_while_its_folder_is_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def wait(function: Any, *args: Any) -> Any:
+        result = function(*args)
+        if ".dockhand-" in str(args[0]) or function is mkdtemp:
+            at_work.set()
+            go_on.wait(10)
+        return result
+
+    mkdir, mkdtemp = Path.mkdir, tempfile.mkdtemp
+
+    async def main() -> None:
+        async with async_connect("", driver="embedded", root=":memory:") as registry:
+            await registry.push_artifact("app", "v1", [ArtifactFile(b"1", name="a")])
+            monkeypatch.setattr(Path, "mkdir", lambda *args: wait(mkdir, *args))
+            monkeypatch.setattr(tempfile, "mkdtemp", lambda prefix: wait(mkdtemp, None, prefix))
+            task = asyncio.ensure_future(
+                registry.pull_artifact("app", "v1", tmp_path / "out")
+                if operation == "pull"
+                else registry.push_artifact("app", "v2", [ArtifactFile(b"2", name="a")])
+            )
+            await asyncio.to_thread(at_work.wait, 10)
+            assert list(tmp_path.iterdir())
+            task.cancel()
+            go_on.set()
             with pytest.raises(asyncio.CancelledError):
                 await task
 

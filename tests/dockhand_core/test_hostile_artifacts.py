@@ -27,6 +27,7 @@ from artifacts import (
 )
 
 from dockhand_core import ArtifactInvalid, RegistryClient
+from dockhand_core.operations.artifacts import tar as artifact_tar
 
 DIR, LINK, HARD = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 ROOT = member("site", type=DIR)
@@ -302,6 +303,20 @@ def test_extended_headers_do_not_fill_the_memory(registry: RegistryClient, out: 
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_many_small_pax_records_take_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To cut each record off the rest takes quadratic time."""
+    monkeypatch.setattr(artifact_tar, "EXTENSION", 1 << 20)
+    fields = b"6 a=b\n" * 100_000
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, len(fields)
+    extended = header.tobuf(tarfile.USTAR_FORMAT) + fields + bytes(-len(fields) % 512)
+    data = gzip.compress(extended + tarfile.TarInfo("site").tobuf(tarfile.USTAR_FORMAT), 1)
+    start = time.process_time()
+    (found,) = artifact_tar.TarReader(io.BytesIO(data), "it").members()
+    assert found.name == "site"
+    assert time.process_time() - start < 2
 
 
 def test_zeros_behind_the_end_are_limited(registry: RegistryClient, out: Path) -> None:

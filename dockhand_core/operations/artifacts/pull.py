@@ -75,12 +75,14 @@ def pull_artifact(
     def download(number: int, layer: _Layer) -> Flow[None]:
         advance = total.part(layer.descriptor.size)
         yield from driver.download_blob(
-            repository, layer.descriptor, pulled.blob_path(number), progress=advance
+            repository, layer.descriptor, made[0].blob_path(number), progress=advance
         )
         advance(layer.descriptor.size, None)
 
-    pulled = yield from blocking(_pulled_files, target, limit, subject)
+    made: list[PulledFiles] = []  # not a result, which would be lost if the task is cancelled
     try:
+        yield from blocking(lambda: made.append(_pulled_files(target, limit, subject)))
+        [pulled] = made
         if not overwrite:
             yield from blocking(_check_absent, pulled, layers)
         yield from parallel(
@@ -90,10 +92,10 @@ def pull_artifact(
             yield from blocking(_add, pulled, layer, number)
         yield from blocking(lambda: pulled.place(overwrite=overwrite))
     except GeneratorExit:
-        pulled.remove()
+        _remove(made)
         raise
     except BaseException:
-        yield from blocking(pulled.remove)
+        yield from blocking(_remove, made)
         raise
     yield from blocking(pulled.remove)
     return [target.joinpath(*layer.parts) for layer in layers]
@@ -141,6 +143,11 @@ def _pulled_files(folder: Path, limit: int, subject: str) -> PulledFiles:
     from dockhand_core.operations.artifacts.unpacking import PulledFiles
 
     return PulledFiles(folder, limit, subject)
+
+
+def _remove(made: list[PulledFiles]) -> None:
+    for each in made:
+        each.remove()
 
 
 def _check_absent(pulled: PulledFiles, layers: list[_Layer]) -> None:

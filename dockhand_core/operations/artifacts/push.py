@@ -77,8 +77,9 @@ def push_artifact(
     refers_to = None
     if subject is not None:
         refers_to = yield from _subject(driver, repository, subject)
-    folder = yield from blocking(_TemporaryFolder)
+    folder = _TemporaryFolder()
     try:
+        yield from blocking(folder.make)
         packed = yield from blocking(_packed_config, config)
         layers: list[PackedFile] = []
         for number, file in enumerate(packages):
@@ -102,9 +103,14 @@ def push_artifact(
 
 
 class _TemporaryFolder:
-    """A new folder for the packed folders of an artifact."""
+    """A folder for the packed folders of an artifact; made by `make`, not when it is constructed.
 
-    def __init__(self) -> None:
+    So it can be removed even if the task is cancelled while the folder is made.
+    """
+
+    path: Path
+
+    def make(self) -> None:
         from tempfile import mkdtemp
 
         self.path = Path(mkdtemp(prefix="dockhand-"))
@@ -112,7 +118,8 @@ class _TemporaryFolder:
     def remove(self) -> None:
         from shutil import rmtree
 
-        rmtree(self.path, ignore_errors=True)
+        if hasattr(self, "path"):
+            rmtree(self.path, ignore_errors=True)
 
 
 def _checked_files(files: list[AnyFile]) -> list[ArtifactFile]:
