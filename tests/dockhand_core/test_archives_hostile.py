@@ -346,6 +346,19 @@ def test_folders_with_links_and_pipes(
     assert list(registry.repositories()) == []
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300, "../outside", "/etc/passwd"])
+def test_names_that_no_file_of_a_folder_can_have(
+    registry: RegistryClient, tmp_path: Path, name: str
+) -> None:
+    entry = {"Config": name, "RepoTags": None, "Layers": []}
+    (tmp_path / "outside").write_text("{}")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps([entry]))
+    with pytest.raises(ArchiveInvalid):
+        registry.load_image(folder, "a/b", "v1")
+
+
 def test_an_archive_that_changes_while_it_is_read(registry: RegistryClient, tmp_path: Path) -> None:
     members, _ = new_docker_save("app:v1", {"amd64": make_image(layers=1)})
     file = write_tar(tmp_path / "a.tar", members)

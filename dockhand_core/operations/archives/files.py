@@ -306,8 +306,9 @@ class _Folder(ArchiveFiles):
             real = path.resolve(strict=True)
         except FileNotFoundError:
             return None
-        except (OSError, RuntimeError) as error:  # a link that leads in a circle
-            raise ArchiveInvalid(f"{path}: {error}", member=name) from None
+        except (OSError, RuntimeError, ValueError) as error:
+            # a link that leads in a circle, or a name that no file can have
+            raise ArchiveInvalid(f"{shown(str(path))}: {error}", member=name) from None
         if not real.is_relative_to(self._root):
             raise ArchiveInvalid(f"{path} is a link that leads out of the folder", member=name)
         status = real.stat()
