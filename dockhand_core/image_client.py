@@ -229,7 +229,7 @@ class ImageClient(CopyClient):
             max_size: maximum number of bytes to write in total; by default 4 GiB. An artifact has
                 at most 65,536 files.
             progress: called with the number of bytes received so far and the number of bytes of
-                all layers with a title.
+                all distinct layers with a title.
 
         Returns:
             The path of each file and each folder that is a layer, in the order of the layers.

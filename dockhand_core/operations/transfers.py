@@ -1,17 +1,85 @@
-"""The download of a blob that is verified and resumed, block by block."""
+"""Transfers of blobs: the progress of several, and a download that is verified and resumed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ConnectionFailed, DigestMismatch
-from dockhand_core.flow import Flow, drain
-from dockhand_core.models import Descriptor, check_hash
+from dockhand_core.flow import Flow, Progress, drain
+from dockhand_core.models import Descriptor, Digest, check_hash
 
-__all__ = ["CONCURRENCY", "fetch_blob"]
+__all__ = ["CONCURRENCY", "TransferProgress", "fetch_blob"]
 
 CONCURRENCY = 8  # blobs at a time
+
+
+class SizedBlob(Protocol):
+    """A blob whose digest and size are known, such as a descriptor."""
+
+    @property
+    def digest(self) -> Digest:
+        """The digest."""
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+
+
+class TransferProgress:
+    """The progress of transfers in bytes of distinct blobs, reported as one; it never falls.
+
+    Args:
+        function: called with the number of bytes that are done, and with the total, which is None
+            until all images are planned; or None.
+
+    Attributes:
+        unplanned: number of images whose blobs are not known.
+    """
+
+    def __init__(self, function: Progress | None) -> None:
+        self._function = function
+        self._sizes: dict[str, int] = {}
+        self._sent: dict[str, int] = {}
+        self._done = self._total = 0
+        self.unplanned = 1
+        self._lock = threading.RLock()
+
+    def begin(self) -> None:
+        """Report the beginning."""
+        if self._function is not None:
+            self._function(0, None)
+
+    def plan(self, blobs: Iterable[SizedBlob]) -> None:
+        """Add the blobs of one image to the total."""
+        with self._lock:
+            self.unplanned -= 1
+            for blob in blobs:
+                if blob.digest not in self._sizes:
+                    self._sizes[blob.digest] = blob.size
+                    self._total += blob.size
+        self.report()
+
+    def report(self) -> None:
+        """Report what is done."""
+        if self._function is not None:
+            with self._lock:
+                self._function(self._done, None if self.unplanned else self._total)
+
+    def sent(self, digest: str, count: int) -> None:
+        """Report that a number of bytes of a blob is done."""
+        with self._lock:
+            more = min(count, self._sizes[digest]) - self._sent.get(digest, 0)
+            if more > 0:
+                self._sent[digest] = self._sent.get(digest, 0) + more
+                self._done += more
+                self.report()
+
+    def done(self, digest: str) -> None:
+        """Report that a blob is done."""
+        self.sent(digest, self._sizes[digest])
 
 
 def fetch_blob(

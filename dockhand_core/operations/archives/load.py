@@ -31,9 +31,8 @@ from dockhand_core.operations.archives.plans import (
     read_manifest,
 )
 from dockhand_core.operations.archives.tar import shown
-from dockhand_core.operations.copies.job import CopyProgress
 from dockhand_core.operations.image_tree import parsed_platforms, select_platforms
-from dockhand_core.operations.transfers import CONCURRENCY
+from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress
 
 __all__ = ["load_image"]
 
@@ -125,14 +124,16 @@ def _upload_blobs(
     progress: Progress | None,
 ) -> Flow[None]:
     blobs = sorted(plan.blobs.values(), key=lambda blob: blob.offset)
-    total = CopyProgress(progress)
+    total = TransferProgress(progress)
     total.plan(blob.descriptor for blob in blobs)
     limit = 1 if files.sequential else min(CONCURRENCY, len(blobs))
     flows = (_upload(driver, repository, blob, total) for blob in blobs)
     yield from parallel(flows, limit=limit)
 
 
-def _upload(driver: RegistryDriver, repository: str, blob: Blob, total: CopyProgress) -> Flow[None]:
+def _upload(
+    driver: RegistryDriver, repository: str, blob: Blob, total: TransferProgress
+) -> Flow[None]:
     try:
         yield from driver.upload_blob(
             repository,
@@ -143,7 +144,7 @@ def _upload(driver: RegistryDriver, repository: str, blob: Blob, total: CopyProg
     except DigestMismatch:
         yield from blocking(_check_blob, blob)
         raise
-    total.done(blob.descriptor)
+    total.done(blob.descriptor.digest)
 
 
 def _check_blob(blob: Blob) -> None:

@@ -32,7 +32,6 @@ from dockhand_core.operations.archives.layout import (
     index_json,
 )
 from dockhand_core.operations.copies.blob_transfer import is_distributable
-from dockhand_core.operations.copies.job import CopyProgress
 from dockhand_core.operations.image_tree import (
     ImageTree,
     parsed_platforms,
@@ -40,7 +39,7 @@ from dockhand_core.operations.image_tree import (
     walk_tree,
 )
 from dockhand_core.operations.images import IMAGE_CONFIGS, UNSTATED, image
-from dockhand_core.operations.transfers import CONCURRENCY, fetch_blob
+from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress, fetch_blob
 
 __all__ = ["ArchiveFormat", "save_image"]
 
@@ -205,7 +204,7 @@ def _write_tar(
         yield from blocking(tar.begin)
         for name, data in contents.items():
             yield from blocking(tar.write, name, data)
-        total = CopyProgress(progress)
+        total = TransferProgress(progress)
         total.plan(blobs.values())
         flows = (
             _fetch(driver, repository, blob, partial(tar.sink, name), total)
@@ -223,7 +222,7 @@ def _fetch(
     repository: str,
     blob: Descriptor,
     open_sink: Callable[[], Sink],
-    total: CopyProgress,
+    total: TransferProgress,
 ) -> Flow[None]:
     """Fetch a blob into the place that `open_sink` opens."""
     sink = open_sink()  # opens no file yet: its result would be lost if a task is cancelled
@@ -247,12 +246,12 @@ def _save_folder(
 ) -> Flow[None]:
     """Write an image layout in a folder, or add the image to a layout."""
     folder = LayoutFolder(path)
-    total = CopyProgress(progress)
+    total = TransferProgress(progress)
     total.plan(blobs)
 
     def fetch(blob: Descriptor) -> Flow[None]:
         if (yield from blocking(folder.has, blob.digest, blob.size)):
-            total.done(blob)
+            total.done(blob.digest)
             return
         yield from _fetch(driver, repository, blob, partial(folder.sink, blob.digest), total)
 

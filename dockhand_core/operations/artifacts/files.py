@@ -6,13 +6,11 @@ Follows: OCI Image Specification 1.1, "Guidelines for Artifact Usage"; the conve
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dockhand_core.errors import ArtifactInvalid
-from dockhand_core.flow import Progress
 from dockhand_core.operations.artifacts.names import Parts, shown, split_name
 
 __all__ = [
@@ -22,7 +20,6 @@ __all__ = [
     "TITLE",
     "UNPACK",
     "ArtifactFile",
-    "ProgressSum",
 ]
 
 TITLE = "org.opencontainers.image.title"  # the name of the file
@@ -103,33 +100,3 @@ def _name_of(path: Path) -> str:
         # without `resolve`, so that a symbolic link keeps its own name
         return Path(os.path.abspath(plain)).name or os.sep  # noqa: PTH100
     return plain.as_posix()
-
-
-class ProgressSum:
-    """The progress of several transfers, reported as one; it never falls.
-
-    Args:
-        report: the caller's function, or None.
-        total: number of bytes of all transfers.
-    """
-
-    def __init__(self, report: Progress | None, total: int) -> None:
-        self._report, self._total = report, total
-        self._done = 0
-        self._lock = threading.Lock()
-
-    def part(self, size: int) -> Progress:
-        """Make the progress function of one transfer of `size` bytes."""
-        best = 0
-
-        def advance(done: int, _: int | None) -> None:
-            nonlocal best
-            with self._lock:
-                more = min(done, size) - best
-                if more <= 0 or self._report is None:
-                    return
-                best += more
-                self._done += more
-                self._report(self._done, self._total)
-
-        return advance

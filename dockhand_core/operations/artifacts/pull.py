@@ -19,9 +19,9 @@ from dockhand_core.operations.artifacts.files import (
     MEMBERS,
     TITLE,
     UNPACK,
-    ProgressSum,
 )
 from dockhand_core.operations.artifacts.names import Parts, shown, split_name
+from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress
 
 if TYPE_CHECKING:
     from dockhand_core.operations.artifacts.unpacking import PulledFiles
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["PULL_LIMIT", "pull_artifact"]
 
 PULL_LIMIT = 4 << 30  # bytes; the default `max_size` of a pull
-DOWNLOADS = 8  # at a time
 COMPRESSED = 64 << 20  # bytes by which compressed folders may exceed `max_size`: headers take space
 
 
@@ -70,14 +69,17 @@ def pull_artifact(
     if not layers:
         return []
     _check_sizes(layers, limit, subject)
-    total = ProgressSum(progress, sum(layer.descriptor.size for layer in layers))
+    total = TransferProgress(progress)
 
     def download(number: int, layer: _Layer) -> Flow[None]:
-        advance = total.part(layer.descriptor.size)
+        digest = layer.descriptor.digest
         yield from driver.download_blob(
-            repository, layer.descriptor, made[0].blob_path(number), progress=advance
+            repository,
+            layer.descriptor,
+            made[0].blob_path(number),
+            progress=lambda done, _: total.sent(digest, done),
         )
-        advance(layer.descriptor.size, None)
+        total.done(digest)
 
     made: list[PulledFiles] = []  # not a result, which would be lost if the task is cancelled
     try:
@@ -85,8 +87,9 @@ def pull_artifact(
         [pulled] = made
         if not overwrite:
             yield from blocking(_check_absent, pulled, layers)
+        total.plan(layer.descriptor for layer in layers)
         yield from parallel(
-            [download(number, layer) for number, layer in enumerate(layers)], limit=DOWNLOADS
+            [download(number, layer) for number, layer in enumerate(layers)], limit=CONCURRENCY
         )
         for number, layer in enumerate(layers):
             yield from blocking(_add, pulled, layer, number)

@@ -25,8 +25,9 @@ from dockhand_core.models import (
     check_repository,
     media,
 )
-from dockhand_core.operations.artifacts.files import CREATED, ArtifactFile, ProgressSum
+from dockhand_core.operations.artifacts.files import CREATED, ArtifactFile
 from dockhand_core.operations.artifacts.names import Parts, shown
+from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress
 
 if TYPE_CHECKING:
     from dockhand_core.operations.artifacts.packing import PackedFile
@@ -37,7 +38,6 @@ AnyFile = str | os.PathLike[str] | ArtifactFile
 
 UNKNOWN_TYPE = "application/vnd.unknown.artifact.v1"
 UNKNOWN_CONFIG = "application/vnd.unknown.config.v1+json"
-UPLOADS = 8  # at a time
 EMPTY = b"{}"  # the content of an empty config, and of the layer of an artifact without files
 
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][\w!#$&^.+-]{0,126}/[A-Za-z0-9][\w!#$&^.+-]{0,126}", re.A)
@@ -243,17 +243,22 @@ def _upload(
 ) -> Flow[None]:
     """Upload the contents, each digest once."""
     distinct = list({package.digest: package for package in packages}.values())
-    total = ProgressSum(progress, sum(package.size for package in distinct))
+    total = TransferProgress(progress)
+    total.plan(distinct)
 
     def upload(package: PackedFile) -> Flow[None]:
-        advance = total.part(package.size)
         data: BlobData = package.content
         if isinstance(data, Path):  # a source is not hashed once more before it is sent
             data = yield from blocking(FileSource, data)
-        yield from driver.upload_blob(repository, data, digest=package.digest, progress=advance)
-        advance(package.size, None)  # where the repository had it already
+        yield from driver.upload_blob(
+            repository,
+            data,
+            digest=package.digest,
+            progress=lambda done, _: total.sent(package.digest, done),
+        )
+        total.done(package.digest)  # where the repository had it already
 
-    yield from parallel([upload(package) for package in distinct], limit=UPLOADS)
+    yield from parallel([upload(package) for package in distinct], limit=CONCURRENCY)
 
 
 def _json(fields: dict[str, Any]) -> bytes:

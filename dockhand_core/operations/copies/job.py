@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dockhand_core.errors import (
@@ -38,8 +38,9 @@ from dockhand_core.operations.copies.referrers import ReferrerSearch
 from dockhand_core.operations.copies.task_pool import Shared, TaskPool
 from dockhand_core.operations.image_tree import ImageTree, select_platforms, walk_tree
 from dockhand_core.operations.images import image
+from dockhand_core.operations.transfers import TransferProgress
 
-__all__ = ["CopyJob", "CopyOptions", "CopyProgress", "CopyRun"]
+__all__ = ["CopyJob", "CopyOptions", "CopyRun"]
 
 _UNSETTLED = (DigestInvalid, ManifestBlobUnknown, ManifestUnknown)
 _DOCKER_TYPES = frozenset({media.DOCKER_LIST, media.DOCKER_MANIFEST})
@@ -60,60 +61,6 @@ class CopyOptions:
     platform: Platform | None = None
     referrers: bool = False
     oci: bool = False
-
-
-class CopyProgress:
-    """The progress of a run in bytes of distinct blobs; it never falls.
-
-    Args:
-        function: called with the bytes that are done and their total, which is None until all
-            manifests are known; or None.
-
-    Attributes:
-        unplanned: number of copies whose manifests are not known.
-    """
-
-    def __init__(self, function: Progress | None) -> None:
-        self._function = function
-        self._sizes: dict[str, int] = {}
-        self._sent: dict[str, int] = {}
-        self._done = self._total = 0
-        self.unplanned = 1
-        self._lock = threading.RLock()
-
-    def begin(self) -> None:
-        """Report the beginning."""
-        if self._function is not None:
-            self._function(0, None)
-
-    def plan(self, blobs: Iterable[Descriptor]) -> None:
-        """Add the blobs of one copy to the total."""
-        with self._lock:
-            self.unplanned -= 1
-            for blob in blobs:
-                if blob.digest not in self._sizes:
-                    self._sizes[blob.digest] = blob.size
-                    self._total += blob.size
-        self.report()
-
-    def report(self) -> None:
-        """Report what is done."""
-        if self._function is not None:
-            with self._lock:
-                self._function(self._done, None if self.unplanned else self._total)
-
-    def sent(self, digest: str, count: int) -> None:
-        """Report that a number of bytes of a blob is done."""
-        with self._lock:
-            more = min(count, self._sizes[digest]) - self._sent.get(digest, 0)
-            if more > 0:
-                self._sent[digest] = self._sent.get(digest, 0) + more
-                self._done += more
-                self.report()
-
-    def done(self, blob: Descriptor) -> None:
-        """Report that a blob is done."""
-        self.sent(blob.digest, self._sizes[blob.digest])
 
 
 class CopyRun:
@@ -142,7 +89,7 @@ class CopyRun:
         self.pool = TaskPool(limit, self.stop)
         self.limit = limit
         self.shared = Shared()
-        self.progress = CopyProgress(progress)
+        self.progress = TransferProgress(progress)
         self.stopped = False
         self.search = ReferrerSearch(route.source.driver, route.from_repository, limit)
         self.blobs = BlobTransfer(route, lambda: self.stopped)
@@ -358,7 +305,7 @@ class CopyJob:
             self._outcomes[outcome] += 1
             if outcome is Outcome.COPIED:
                 self._bytes += blob.size
-        progress.done(blob)
+        progress.done(blob.digest)
         yield from self._arrived(self._waiting[blob.digest])
 
     def _arrived(self, nodes: list[_Node]) -> Flow[None]:
