@@ -18,6 +18,7 @@ DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+IMAGE_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})  # other configs are those of artifacts
 # The Accept header of every manifest request. A registry converts a manifest whose media type is
 # missing in this header, or reports that the manifest does not exist.
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))

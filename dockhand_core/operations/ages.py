@@ -36,7 +36,6 @@ __all__ = ["built_at", "newest_build", "push_times", "tag_ages", "usable_time"]
 CREATED = "org.opencontainers.image.created"
 EARLIEST = datetime(1981, 1, 1, tzinfo=UTC)
 WORKERS = 8  # requests at a time
-_CONFIGS = frozenset({media.OCI_CONFIG, media.DOCKER_CONFIG})
 _DEPTH = 4  # levels of nested indexes
 
 
@@ -83,7 +82,7 @@ def built_at(
         annotations: the annotations of the manifest.
     """
     created = None
-    if config.media_type in _CONFIGS:
+    if config.media_type in media.IMAGE_CONFIGS:
         with suppress(DigestMismatch, ManifestInvalid, NotFound, ResponseTooLarge, SizeInvalid):
             created = (yield from driver.image_config(repository, config)).created
     return _dated(created, _parsed(annotations.get(CREATED)))

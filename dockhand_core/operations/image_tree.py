@@ -31,7 +31,6 @@ ENTRIES = 10_000  # entries of these indexes at which the search fetches no furt
 LIMIT = 32 << 20  # bytes of all manifests of a tree, which are kept in memory
 
 _KNOWN = media.INDEXES | media.MANIFESTS
-_IMAGE_CONFIGS = frozenset({media.OCI_CONFIG, media.DOCKER_CONFIG})
 
 
 @dataclass
@@ -270,7 +269,7 @@ def _with_entries(root: ImageIndex, entries: list[object]) -> ImageIndex:
 def _config_platform(
     driver: RegistryDriver, repository: str, manifest: ImageManifest
 ) -> Flow[Platform | None]:
-    if manifest.config.media_type not in _IMAGE_CONFIGS:
+    if manifest.config.media_type not in media.IMAGE_CONFIGS:
         return None  # an artifact
     config = yield from driver.image_config(repository, manifest)
     return config.platform

@@ -22,9 +22,6 @@ UNSTATED = _Unstated("linux/amd64")
 DEPTH = 4  # levels of nested indexes
 FETCHES = 100  # manifests that one search fetches at most; a hostile index may list any number
 
-# The media types of configs that state a platform.
-IMAGE_CONFIGS = frozenset({media.OCI_CONFIG, media.DOCKER_CONFIG})
-
 
 def exists(flow: Flow[Any]) -> Flow[bool]:
     """Run a flow that requests content, and return whether the content exists.
@@ -107,7 +104,7 @@ class _Search:
         Returns:
             how well the image suits (0 suits best) and the image; None if it does not suit.
         """
-        if document.config.media_type not in IMAGE_CONFIGS:
+        if document.config.media_type not in media.IMAGE_CONFIGS:
             return None  # an artifact
         config = yield from self._driver.image_config(self._repository, document)
         rank = self._rank(config.platform)

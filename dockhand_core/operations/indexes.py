@@ -16,7 +16,7 @@ from dockhand_core.models import (
     PushResult,
     media,
 )
-from dockhand_core.operations.images import DEPTH, IMAGE_CONFIGS
+from dockhand_core.operations.images import DEPTH
 
 __all__ = ["put_index"]
 
@@ -109,7 +109,7 @@ def _entry(
     descriptor = source if isinstance(source, Descriptor) else document.descriptor()
     if descriptor.platform is not None:
         return descriptor
-    if document.config.media_type not in IMAGE_CONFIGS:
+    if document.config.media_type not in media.IMAGE_CONFIGS:
         kind = document.artifact_type or document.config.media_type
         return descriptor.model_copy(update={"artifact_type": descriptor.artifact_type or kind})
     config = yield from driver.image_config(repository, document)

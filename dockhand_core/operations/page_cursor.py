@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import PluginError, ResponseInvalid
 from dockhand_core.flow import LIST_LIMIT, Flow, ListBudget
 from dockhand_core.flow.checks import described, dispose, is_flow
 from dockhand_core.http.urls import one_line
 from dockhand_core.models import Page
 
-__all__ = ["PageCursor", "all_pages"]
+__all__ = ["PageCursor", "all_pages", "all_tags"]
 
 T = TypeVar("T")
 
@@ -97,3 +98,16 @@ def all_pages(
     while cursor.more:
         items += yield from cursor.next_page()
     return items
+
+
+def all_tags(driver: RegistryDriver, repository: str) -> Flow[list[str]]:
+    """Fetch all tags of a repository, each once.
+
+    Raises:
+        NameUnknown: the repository does not exist.
+        ResponseInvalid, ResponseTooLarge: as for `PageCursor.next_page`.
+    """
+    tags = yield from all_pages(
+        lambda after: driver.tag_page(repository, limit=None, after=after), driver.list_limit
+    )
+    return list(dict.fromkeys(tags))

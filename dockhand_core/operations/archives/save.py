@@ -21,6 +21,7 @@ from dockhand_core.models import (
     ImageIndex,
     ImageManifest,
     Platform,
+    media,
 )
 from dockhand_core.operations.archives.images import blob_path
 from dockhand_core.operations.archives.layout import (
@@ -38,7 +39,7 @@ from dockhand_core.operations.image_tree import (
     select_platforms,
     walk_tree,
 )
-from dockhand_core.operations.images import IMAGE_CONFIGS, UNSTATED, image
+from dockhand_core.operations.images import UNSTATED, image
 from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress, fetch_blob
 
 __all__ = ["ArchiveFormat", "save_image"]
@@ -148,7 +149,7 @@ def _save_docker(
     progress: Progress | None,
 ) -> Flow[None]:
     """Write a docker-archive."""
-    if manifest.config.media_type not in IMAGE_CONFIGS:
+    if manifest.config.media_type not in media.IMAGE_CONFIGS:
         raise Unsupported(
             f"repository {repository}: {manifest.digest} is an artifact, which a docker-archive "
             "cannot hold; use format='oci-archive'",

@@ -20,8 +20,8 @@ from dockhand_core.models import (
 from dockhand_core.operations.ages import tag_ages
 from dockhand_core.operations.copies.blob_transfer import Route
 from dockhand_core.operations.copies.job import CopyJob, CopyOptions, CopyRun
-from dockhand_core.operations.copies.referrers import all_tags
 from dockhand_core.operations.image_tree import parsed_platforms
+from dockhand_core.operations.page_cursor import all_tags
 from dockhand_core.operations.tag_patterns import TagPatterns, is_signature_tag
 
 __all__ = ["CopyArguments", "TagCopies", "copy_image"]

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dockhand_core.driver import RegistryDriver
-from dockhand_core.errors import ManifestInvalid, NameUnknown, NotFound, ResponseInvalid
-from dockhand_core.flow import Flow, ListBudget, parallel
+from dockhand_core.errors import ManifestInvalid, NameUnknown, NotFound
+from dockhand_core.flow import Flow, parallel
 from dockhand_core.models import Descriptor, Digest
 from dockhand_core.operations.image_tree import ImageTree, walk_tree
+from dockhand_core.operations.page_cursor import all_tags
 from dockhand_core.operations.tag_patterns import signature_prefix
 
-__all__ = ["FoundReferrers", "Referrer", "ReferrerSearch", "all_tags"]
+__all__ = ["FoundReferrers", "Referrer", "ReferrerSearch"]
 
 LIMIT = 10_000  # referrers of one image that are copied at most
 _NAME = "org.opencontainers.image.ref.name"
@@ -136,24 +137,3 @@ class ReferrerSearch:
                     found.setdefault(prefix, []).append(tag)
             self._tags = found
         return self._tags
-
-
-def all_tags(driver: RegistryDriver, repository: str) -> Flow[list[str]]:
-    """List all tags of a repository.
-
-    Raises:
-        NameUnknown: the repository does not exist.
-        ResponseInvalid: the registry repeats a page.
-    """
-    budget = ListBudget(driver.list_limit)
-    tags: dict[str, None] = {}
-    after: str | None = None
-    asked: set[str | None] = set()
-    while after not in asked:
-        asked.add(after)
-        page = yield from budget.metered(driver.tag_page(repository, limit=None, after=after))
-        tags.update(dict.fromkeys(page.items))
-        if page.next is None:
-            return list(tags)
-        after = page.next
-    raise ResponseInvalid(f"repository {repository}: the pages of tags lead in a circle")

@@ -26,7 +26,7 @@ from dockhand_core.models import (
     media,
 )
 from dockhand_core.operations.ages import CREATED, built_at, newest_build, usable_time
-from dockhand_core.operations.page_cursor import all_pages
+from dockhand_core.operations.page_cursor import all_tags
 
 __all__ = ["Node", "Steps", "Survey"]
 
@@ -94,13 +94,7 @@ class Survey:
 
     def tags(self) -> Flow[list[str]]:
         """List all tags of the repository."""
-        driver, repository = self.driver, self.repository
-        return (
-            yield from all_pages(
-                lambda after: driver.tag_page(repository, limit=None, after=after),
-                driver.list_limit,
-            )
-        )
+        return (yield from all_tags(self.driver, self.repository))
 
     def heads(
         self, tags: Iterable[str], steps: Steps | None = None
