@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["printable", "printable_lines"]
+__all__ = ["printable", "printable_lines", "shown"]
 
 
 def printable(text: str) -> str:
@@ -21,3 +21,9 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """As `printable`, but keep the line feeds, for text that may have several lines."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def shown(name: str) -> str:
+    """Quote a name for a message, in ASCII, and cut it if it is long."""
+    text = ascii(name)
+    return text if len(text) <= 160 else f"{text[:157]}…'"

@@ -18,7 +18,8 @@ from typing import BinaryIO, cast
 
 from dockhand_core.errors import ArchiveInvalid
 from dockhand_core.flow import BLOCK, JSON_LIMIT
-from dockhand_core.operations.archives.tar import Member, TarMembers, scan, shown
+from dockhand_core.operations.archives.tar import Member, TarMembers, scan
+from dockhand_core.text import shown
 
 __all__ = [
     "ArchiveFiles",

@@ -10,8 +10,7 @@ from typing import Any
 from dockhand_core.errors import ArchiveInvalid, ManifestInvalid
 from dockhand_core.models import Descriptor, Digest, ImageIndex, Platform, media, parse_manifest
 from dockhand_core.operations.archives.files import ArchiveFiles, read_document
-from dockhand_core.operations.archives.tar import shown
-from dockhand_core.text import printable
+from dockhand_core.text import printable, shown
 
 __all__ = [
     "CONTAINERD_NAME",

@@ -11,7 +11,7 @@ from dockhand_core.errors import ArchiveInvalid
 from dockhand_core.flow import Source
 from dockhand_core.models import Digest, Hasher, media, new_hasher
 from dockhand_core.operations.archives.files import Region, uncompressed
-from dockhand_core.operations.archives.tar import shown
+from dockhand_core.text import shown
 
 __all__ = ["Layer", "prepare_layer"]
 

@@ -24,7 +24,8 @@ from dockhand_core.operations.archives.images import (
     check_layout,
     images_of,
 )
-from dockhand_core.operations.archives.tar import BLOCK_SIZE, padding, tar_header
+from dockhand_core.operations.archives.tar import BLOCK_SIZE, tar_header
+from dockhand_core.operations.tar_headers import padding
 
 try:
     import fcntl

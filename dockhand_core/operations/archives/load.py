@@ -30,9 +30,9 @@ from dockhand_core.operations.archives.plans import (
     layout_plan,
     read_manifest,
 )
-from dockhand_core.operations.archives.tar import shown
 from dockhand_core.operations.image_tree import parsed_platforms, select_platforms
 from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress
+from dockhand_core.text import shown
 
 __all__ = ["load_image"]
 

@@ -24,9 +24,9 @@ from dockhand_core.models import (
 from dockhand_core.operations.archives.files import ArchiveFiles, Region, read_file
 from dockhand_core.operations.archives.images import blob_path
 from dockhand_core.operations.archives.layers import Layer
-from dockhand_core.operations.archives.tar import shown
 from dockhand_core.operations.copies.blob_transfer import is_distributable
 from dockhand_core.operations.image_tree import DEPTH
+from dockhand_core.text import shown
 
 __all__ = [
     "ArchiveDriver",

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, NoReturn
 
 from dockhand_core.errors import ArchiveInvalid
+from dockhand_core.operations.tar_headers import REFUSED_KINDS, padding, pax_fields
+from dockhand_core.text import shown
 
-__all__ = ["BLOCK_SIZE", "Member", "TarMembers", "padding", "scan", "shown", "tar_header"]
+__all__ = ["BLOCK_SIZE", "Member", "TarMembers", "scan", "tar_header"]
 
 BLOCK_SIZE = 512  # bytes; headers have this size, and contents are padded to it
 MEMBERS = 1 << 16  # number of members; an archive of images has some hundreds
@@ -28,12 +30,6 @@ LINKS = 16  # links that lead from one to the next
 
 _FILES = frozenset({tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE})
 _PAX = frozenset({tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE})
-_KINDS = {
-    tarfile.CHRTYPE: "a device",
-    tarfile.BLKTYPE: "a device",
-    tarfile.FIFOTYPE: "a pipe",
-    tarfile.GNUTYPE_SPARSE: "a sparse file",
-}
 _MEANINGFUL = ("path", "linkpath", "size")  # fields of a pax header that replace those of a header
 
 
@@ -88,17 +84,6 @@ class TarMembers:
             self.files[name] = value
         else:
             self.links[name] = value
-
-
-def shown(name: str) -> str:
-    """The name of a member in a message: quoted, in ASCII, and cut if it is long."""
-    text = ascii(name)
-    return text if len(text) <= 160 else f"{text[:157]}…'"
-
-
-def padding(size: int) -> int:
-    """The number of bytes between the end of a content and the next header."""
-    return -size % BLOCK_SIZE
 
 
 def tar_header(name: str, size: int, *, folder: bool = False) -> bytes:
@@ -194,7 +179,9 @@ class _Scan:
     def _is_extension(self, entry: tarfile.TarInfo) -> bool:
         """Take over an extended header; return False for the header of a member."""
         if entry.type in _PAX or entry.type == tarfile.XGLTYPE:
-            fields = self._pax_fields(entry, self._extension(entry))
+            fields = pax_fields(self._extension(entry))
+            if fields is None:
+                self._refuse(entry.name, "is a malformed pax header")
             if any(key.startswith("GNU.sparse") for key in fields):
                 self._refuse(entry.name, "describes a sparse file, which is not supported")
             meaningful = {key: fields[key] for key in _MEANINGFUL if key in fields}
@@ -219,21 +206,6 @@ class _Scan:
             raise self._damaged("the file ends within an extended header")
         self._position += whole
         return data[: entry.size]
-
-    def _pax_fields(self, entry: tarfile.TarInfo, data: bytes) -> dict[str, str]:
-        """Parse the records of a pax header, each `<length> <key>=<value>` and a newline."""
-        fields: dict[str, str] = {}
-        start = 0
-        while start < len(data):
-            space = data.find(b" ", start, start + 9)
-            digits = data[start:space]
-            end = start + int(digits) if space > start and digits.isdigit() else 0
-            key, equals, value = data[space + 1 : end - 1].partition(b"=")
-            if not space < end <= len(data) or data[end - 1 : end] != b"\n" or not equals:
-                self._refuse(entry.name, "is a malformed pax header")
-            fields[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
-            start = end
-        return fields
 
     def _take_name(self, entry: tarfile.TarInfo) -> str:
         """Apply the extended headers to the header that they precede, and return its name."""
@@ -274,5 +246,5 @@ class _Scan:
         elif entry.islnk():
             self._members.add(name, self._checked(entry.linkname, name))
         elif not entry.isdir():
-            kind = _KINDS.get(entry.type, f"of the unknown type {entry.type!r}")
+            kind = REFUSED_KINDS.get(entry.type, f"of the unknown type {entry.type!r}")
             self._refuse(name, f"is {kind}, which is not allowed in an archive of images")

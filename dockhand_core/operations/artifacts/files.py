@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dockhand_core.errors import ArtifactInvalid
-from dockhand_core.operations.artifacts.names import Parts, shown, split_name
+from dockhand_core.operations.artifacts.names import Parts, split_name
+from dockhand_core.text import shown
 
 __all__ = [
     "CONTENT_DIGEST",

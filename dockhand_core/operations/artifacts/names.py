@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 
 from dockhand_core.errors import ArtifactInvalid
+from dockhand_core.text import shown
 
-__all__ = ["DEPTH", "LONGEST_NAME", "Parts", "link_fault", "shown", "split_name"]
+__all__ = ["DEPTH", "LONGEST_NAME", "Parts", "link_fault", "split_name"]
 
 Parts = tuple[str, ...]  # the components of a relative path
 
@@ -18,12 +19,6 @@ STEPS = 256  # components that are followed to the end of a symbolic link
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
-
-
-def shown(name: str) -> str:
-    """Quote a name for a message, in ASCII, and cut it if it is long."""
-    text = ascii(name)
-    return text if len(text) <= 160 else f"{text[:157]}…'"
 
 
 def split_name(name: str, subject: str) -> Parts:

@@ -26,7 +26,9 @@ from dockhand_core.operations.artifacts.files import (
     UNPACK,
     ArtifactFile,
 )
-from dockhand_core.operations.artifacts.names import Parts, link_fault, shown, split_name
+from dockhand_core.operations.artifacts.names import Parts, link_fault, split_name
+from dockhand_core.operations.tar_headers import padding
+from dockhand_core.text import shown
 
 __all__ = ["PackedFile", "pack"]
 
@@ -183,7 +185,7 @@ def _copy(file: BinaryIO, out: _HashedWriter, size: int) -> None:
             raise OSError(f"{file.name} became shorter while it was read")
         out.write(block)
         left -= len(block)
-    out.write(bytes(-size % tarfile.BLOCKSIZE))
+    out.write(bytes(padding(size)))
 
 
 class _Header(tarfile.TarInfo):

@@ -20,8 +20,9 @@ from dockhand_core.operations.artifacts.files import (
     TITLE,
     UNPACK,
 )
-from dockhand_core.operations.artifacts.names import Parts, shown, split_name
+from dockhand_core.operations.artifacts.names import Parts, split_name
 from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress
+from dockhand_core.text import shown
 
 if TYPE_CHECKING:
     from dockhand_core.operations.artifacts.unpacking import PulledFiles

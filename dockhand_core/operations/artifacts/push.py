@@ -26,8 +26,9 @@ from dockhand_core.models import (
     media,
 )
 from dockhand_core.operations.artifacts.files import CREATED, ArtifactFile
-from dockhand_core.operations.artifacts.names import Parts, shown
+from dockhand_core.operations.artifacts.names import Parts
 from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress
+from dockhand_core.text import shown
 
 if TYPE_CHECKING:
     from dockhand_core.operations.artifacts.packing import PackedFile

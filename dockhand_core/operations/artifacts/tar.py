@@ -19,7 +19,9 @@ from typing import BinaryIO, NoReturn
 from dockhand_core.errors import ArtifactInvalid
 from dockhand_core.flow import BLOCK
 from dockhand_core.models import Digest
-from dockhand_core.operations.artifacts.names import LONGEST_NAME, shown
+from dockhand_core.operations.artifacts.names import LONGEST_NAME
+from dockhand_core.operations.tar_headers import REFUSED_KINDS, padding, pax_fields
+from dockhand_core.text import shown
 
 __all__ = ["Member", "TarReader"]
 
@@ -35,12 +37,6 @@ _KINDS = {
     tarfile.DIRTYPE: "folder",
     tarfile.SYMTYPE: "symlink",
     tarfile.LNKTYPE: "link",
-}
-_REFUSED = {
-    tarfile.CHRTYPE: "a device",
-    tarfile.BLKTYPE: "a device",
-    tarfile.FIFOTYPE: "a pipe",
-    tarfile.GNUTYPE_SPARSE: "a sparse file",
 }
 _LONG_NAMES = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
 _PLACES = ("path", "linkpath", "size")  # pax fields that say where the bytes of a member go
@@ -121,7 +117,7 @@ class TarReader:
 
     def content(self) -> Iterator[bytes]:
         """Iterate over the content of the last member, in blocks."""
-        padding = -self._unread % tarfile.BLOCKSIZE
+        rest = padding(self._unread)
         if not self._unread:
             return
         while self._unread:
@@ -130,7 +126,7 @@ class TarReader:
                 self.refuse("the tar file ends within a member")
             self._unread -= len(block)
             yield block
-        self._exactly(padding)
+        self._exactly(rest)
 
     def _read(self, count: int) -> bytes:
         try:
@@ -171,11 +167,13 @@ class TarReader:
         if entry.size > EXTENSION or self._extended > EXTENSIONS:
             self.refuse("the tar file has too large extended headers")
         data = self._exactly(entry.size)
-        self._exactly(-entry.size % tarfile.BLOCKSIZE)
+        self._exactly(padding(entry.size))
         if entry.type in _LONG_NAMES:
             name = data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
             return {_LONG_NAMES[entry.type]: name}
-        fields = self._pax_fields(data)
+        fields = pax_fields(data)
+        if fields is None:
+            self.refuse("the tar file has a damaged extended header")
         if any(key.startswith("GNU.sparse.") for key in fields):
             self.refuse("the tar file has a sparse file, which an artifact must not have")
         if entry.type == tarfile.XGLTYPE:
@@ -213,7 +211,7 @@ class TarReader:
                 self.refuse(f"{shown(name)} has a damaged time")
         kind = _KINDS.get(entry.type)
         if kind is None:
-            is_a = _REFUSED.get(entry.type, f"of an unknown kind {ascii(entry.type)[1:]}")
+            is_a = REFUSED_KINDS.get(entry.type, f"of an unknown kind {ascii(entry.type)[1:]}")
             self.refuse(f"{shown(name)} is {is_a}, which an artifact must not have")
         if kind == "file" and name.endswith("/"):
             kind = "folder"  # as programs before POSIX wrote it

@@ -22,8 +22,9 @@ from dockhand_core.errors import (
     DownloadFileRefused,
 )
 from dockhand_core.operations.artifacts.files import MEMBERS
-from dockhand_core.operations.artifacts.names import Parts, link_fault, shown, split_name
+from dockhand_core.operations.artifacts.names import Parts, link_fault, split_name
 from dockhand_core.operations.artifacts.tar import Member, TarReader
+from dockhand_core.text import shown
 
 __all__ = ["PulledFiles"]
 
