@@ -11,9 +11,9 @@
     ├── DigestMismatch              bytes do not have the digest that was requested
     ├── ResponseTooLarge            a reply's body exceeds its size limit
     ├── DownloadFileRefused         the file of a download cannot be written, or not safely
-    ├── ArchiveInvalid              an archive of images is malformed, or lacks what was asked for
     │   └── ArtifactFileExists      a file of an artifact exists already, and is not overwritten
-    ├── ArtifactInvalid             an artifact cannot be pulled safely, or must not be pushed so
+    ├── ArchiveInvalid              an archive is malformed, or lacks the requested image or a part
+    ├── ArtifactInvalid             an artifact is malformed, or its names and links are not safe
     ├── PlatformNotFound            an index has no manifest for the requested platform
     ├── ScopeInvalid                a string is not a scope
     ├── ReferenceInvalid            a string is not the reference of an image
@@ -198,7 +198,7 @@ class DownloadFileRefused(DockhandError, OSError):
 
 
 class ArchiveInvalid(DockhandError, ValueError):
-    """An archive of images is malformed, unsafe or incomplete, or lacks the image asked for.
+    """An archive of images is malformed, unsafe or incomplete, or lacks the requested image.
 
     Attributes:
         member: name of the member, in a tar file or a folder, that is wrong or missing; None if the
