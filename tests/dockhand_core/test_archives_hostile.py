@@ -350,7 +350,7 @@ def test_folders_with_links_and_pipes(
 def test_names_that_no_file_of_a_folder_can_have(
     registry: RegistryClient, tmp_path: Path, name: str
 ) -> None:
-    entry = {"Config": name, "RepoTags": None, "Layers": []}
+    entry: dict[str, Any] = {"Config": name, "RepoTags": None, "Layers": []}
     (tmp_path / "outside").write_text("{}")
     folder = tmp_path / "folder"
     folder.mkdir()

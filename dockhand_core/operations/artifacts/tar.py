@@ -182,20 +182,6 @@ class TarReader:
             return {}
         return fields
 
-    def _pax_fields(self, data: bytes) -> dict[str, str]:
-        fields = {}
-        start = 0
-        while start < len(data):  # by offsets: to cut the data takes quadratic time
-            space = data.find(b" ", start, start + 7)
-            digits = data[start : max(space, start)]
-            end = start + int(digits) if digits.isdigit() else 0
-            key, equals, value = data[space + 1 : end].partition(b"=")
-            if not space < end <= len(data) or not equals or value[-1:] != b"\n":
-                self.refuse("the tar file has a damaged extended header")
-            fields[key.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "surrogateescape")
-            start = end
-        return fields
-
     def _member(self, entry: tarfile.TarInfo, fields: dict[str, str]) -> Member:
         name = fields.get("path", entry.name)
         size, mtime = entry.size, float(entry.mtime)
