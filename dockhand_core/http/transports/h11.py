@@ -72,8 +72,7 @@ class _Connection:
         timeouts = request.extensions.get("timeout", {})
         self._read_timeout = timeouts.get("read")
         head = self._head(request)
-        # A server may have closed a connection that was not used for a while.
-        if self._stream is not None and self._stream.get_extra_info("is_readable"):
+        if self._stream is not None and _has_input(self._stream):
             self.close()
         try:
             if self._stream is None:
@@ -342,6 +341,15 @@ class _Body(httpx.SyncByteStream):
     def close(self) -> None:
         if not (self._complete and self._keep):
             self._connection.close()
+
+
+def _has_input(stream: httpcore.NetworkStream) -> bool:
+    """Whether an unused connection has input: the end, or bytes that belong to no reply.
+
+    The socket does not show the bytes of a TLS record that was received in part.
+    """
+    tls = stream.get_extra_info("ssl_object")
+    return bool((tls is not None and tls.pending()) or stream.get_extra_info("is_readable"))
 
 
 def _start_tls(
