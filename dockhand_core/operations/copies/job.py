@@ -117,7 +117,15 @@ class _Node:
 
     def needs(self, other: _Node) -> bool:
         """Whether this manifest waits for another one."""
-        return any(parent is self or self.needs(parent) for parent in other.parents)
+        above, seen = list(other.parents), {id(other)}
+        while above:
+            node = above.pop()
+            if node is self:
+                return True
+            if id(node) not in seen:
+                seen.add(id(node))
+                above += node.parents
+        return False
 
 
 class CopyJob:

@@ -74,6 +74,10 @@ class ReferrerSearch:
         level = list(digests)
         while level:
             referrers = yield from self.direct(level)
+            if len(found.trees) + len(referrers) > LIMIT:
+                raise ManifestInvalid(
+                    f"repository {self._repository}: more than {LIMIT} referrers of one image"
+                )
             trees = yield from parallel((self._tree(each) for each in referrers), limit=self._limit)
             level = []
             for referrer, tree in zip(referrers, trees, strict=True):
@@ -84,10 +88,6 @@ class ReferrerSearch:
                 fresh = [d.digest for d in tree.documents() if d.digest not in seen]
                 seen.update(fresh)
                 level += fresh
-            if len(found.trees) > LIMIT:
-                raise ManifestInvalid(
-                    f"repository {self._repository}: more than {LIMIT} referrers of one image"
-                )
         return found
 
     def direct(self, digests: Sequence[Digest]) -> Flow[list[Referrer]]:
