@@ -116,6 +116,11 @@ class VerifiedSource:
         return self._source.size
 
     @property
+    def digest(self) -> Digest:
+        """The digest of the whole body."""
+        return self._digest
+
+    @property
     def failure(self) -> Exception | None:
         """The error that ended the last failed reading; it is not the receiver's."""
         return self._hash.failure
@@ -177,12 +182,14 @@ class AsyncVerifiedSource(VerifiedSource):
 
 
 def verified(source: Source, digest: Digest, subject: str) -> VerifiedSource:
-    """Make a source that is verified while it is sent.
+    """Make a source that is verified while it is sent; `source` itself if it is one already.
 
     Args:
         source: the source, sync or async.
         digest: the digest of its bytes.
         subject: the start of error messages, such as `repository a/b: the data`.
     """
+    if isinstance(source, VerifiedSource) and source.digest == digest:
+        return source
     kind = AsyncVerifiedSource if isinstance(source, AsyncSource) else VerifiedSource
     return kind(source, digest, subject)

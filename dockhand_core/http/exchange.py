@@ -32,6 +32,7 @@ from dockhand_core.flow import (
     RetryPolicy,
     Sleep,
     Until,
+    VerifiedSource,
 )
 from dockhand_core.flow.checks import described
 from dockhand_core.http.addresses import ADDRESSES
@@ -187,6 +188,8 @@ class RegistryEndpoint:
                 body = yield from _error_body(stream, status)
             except ConnectionFailed as error:
                 again = self.retry.repeats_failure(error, repeatable=call.repeatable)
+                if isinstance(call.body, VerifiedSource) and call.body.failure is error:
+                    again = False  # the source of the body failed, not this registry
                 failed += 1
                 wait = self.retry.wait(failed) if again and not call.once else None
                 place = url

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from cutting_proxy import cutting_proxy
@@ -26,6 +27,8 @@ from dockhand_core import (
     async_connect,
     connect,
 )
+from dockhand_core.driver import RegistryDriver
+from dockhand_core.flow import iterator_of, take
 from dockhand_core.models import media
 
 MakeClient = Callable[..., RegistryClient]
@@ -162,11 +165,36 @@ def test_wrong_bytes_of_the_source_are_never_a_blob_of_the_target(
     with pytest.raises(DigestMismatch) as caught:
         a.copy("app", "v1", to=b)
     assert caught.value.expected == layer
+    assert str(caught.value).startswith("the source's repository app: the blob has the digest")
     assert not b.blob_exists("app", layer)
     assert not b.blob_exists("app", Digest.of(wrong))
     assert not b.manifest_exists("app", "v1")
     assert target.uploaded < size + 1000  # the last block was held back
     assert (target.count("DELETE", "/uploads/") > 0) == (size > MIB)
+
+
+def test_a_third_partys_driver_gets_no_last_block_of_a_wrong_blob(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    layer = push_layers(source.url, [3 * MIB]).layers[0].digest
+    source.answer = lambda method, path: (
+        (200, os.urandom(3 * MIB)) if method == "GET" and path.endswith(layer) else None
+    )
+    a, b = make_client(source.url), make_client(target.url)
+    received = bytearray()
+
+    def upload_blob(repository: str, data: Any, **_: object) -> Any:
+        iterator = iterator_of(data)
+        while (block := (yield from take(iterator))) is not None:
+            received.extend(block)
+
+    b.driver.upload_blob = upload_blob  # type: ignore[method-assign]
+    b.driver.send_blob = (  # type: ignore[method-assign]
+        lambda *args, **options: RegistryDriver.send_blob(b.driver, *args, **options)
+    )
+    with pytest.raises(DigestMismatch, match=layer):
+        a.copy("app", "v1", to=b)
+    assert len(received) < 3 * MIB
 
 
 @pytest.mark.parametrize("more", [-1, 1])
@@ -346,6 +374,28 @@ def test_a_failed_tag_leaves_the_others_alone(
     assert [results[tag].error for tag in ("v1", "v3", "v4")] == [None] * 3
     assert source.count("GET", f"/blobs/{shared.layers[0].digest}") == 1
     assert_same(source.url, target.url, shared, "v3")
+
+
+def test_a_source_that_cannot_be_reached_is_not_a_failure_of_the_target(
+    make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
+) -> None:
+    push_layers(source.url, [2 * MIB])
+    a, b = make_client(source.url), make_client(target.url)
+
+    def open_blob(*_: object, **__: object) -> Any:
+        error = ConnectionFailed("GET http://source/: refused")
+        error.unsent = True
+        opened.append(error)
+        raise error
+        yield
+
+    opened: list[ConnectionFailed] = []
+    a.driver.open_blob = open_blob  # type: ignore[method-assign]
+    with pytest.raises(ConnectionFailed) as caught:
+        a.copy("app", "v1", to=b)
+    assert caught.value is opened[-1]
+    assert len(opened) == 1 + 3  # the retries of one reader
+    assert target.count("PUT", "/uploads/") <= 1 + 1  # that of the layer, and that of the config
 
 
 def test_a_lost_connection_to_the_target_is_its_own_error(

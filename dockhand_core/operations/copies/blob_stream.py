@@ -76,8 +76,8 @@ class BlobStream:
 
     def _cut(self, position: int) -> ConnectionFailed:
         return ConnectionFailed(
-            f"repository {self._repository}: the blob {self._blob.digest} ended at byte "
-            f"{position} of {self._blob.size}"
+            f"the source's repository {self._repository}: the blob {self._blob.digest} ended at "
+            f"byte {position} of {self._blob.size}"
         )
 
 

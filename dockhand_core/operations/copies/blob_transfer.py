@@ -15,7 +15,14 @@ from enum import Enum
 from typing import TypeVar
 
 from dockhand_core.driver import RegistryDriver
-from dockhand_core.errors import BlobUnknown, Denied, DockhandError, Unauthorized, Unsupported
+from dockhand_core.errors import (
+    BlobUnknown,
+    Denied,
+    DigestMismatch,
+    DockhandError,
+    Unauthorized,
+    Unsupported,
+)
 from dockhand_core.flow import (
     BytesSource,
     FileSource,
@@ -28,6 +35,7 @@ from dockhand_core.flow import (
     blocking,
     drain,
     reserve,
+    verified,
 )
 from dockhand_core.models import Descriptor, Digest, PushResult, Upload
 from dockhand_core.operations.copies.blob_stream import blob_stream
@@ -117,7 +125,7 @@ class _Places:
             self._places.pop(digest, None)
 
 
-_places: weakref.WeakKeyDictionary[RegistryDriver, _Places] = weakref.WeakKeyDictionary()
+_places: weakref.WeakKeyDictionary[Peer, _Places] = weakref.WeakKeyDictionary()
 
 
 def is_distributable(layer: Descriptor) -> bool:
@@ -135,7 +143,7 @@ class BlobTransfer:
 
     def __init__(self, route: Route, stopped: Callable[[], bool]) -> None:
         self._route, self._stopped = route, stopped
-        self._places = _places.setdefault(route.target.driver, _Places())
+        self._places = _places.setdefault(route.target.peer, _Places())
 
     def bring(self, blob: Descriptor, progress: Progress | None) -> Flow[Outcome]:
         """Bring a blob to the target, unless the target has it.
@@ -193,9 +201,7 @@ class BlobTransfer:
             if self._stopped():
                 raise DockhandError(f"repository {route.to_repository}: the copy was stopped")
             if blob.size <= SMALL:
-                data = yield from route.source.driver.read_blob(
-                    route.from_repository, blob, max_size=blob.size
-                )
+                data = yield from self._read_small(blob)
                 sent = True
                 yield from self._send_source(blob, BytesSource(data), upload, progress)
                 return
@@ -215,6 +221,24 @@ class BlobTransfer:
             if release is not None:
                 release()
 
+    def _read_small(self, blob: Descriptor) -> Flow[bytes]:
+        route = self._route
+        try:
+            return (
+                yield from route.source.driver.read_blob(
+                    route.from_repository, blob, max_size=blob.size
+                )
+            )
+        except DigestMismatch as error:
+            raise DigestMismatch(
+                f"the source's {error}", expected=error.expected, actual=error.actual
+            ) from None
+
+    def _verified(self, blob: Descriptor, source: Source) -> Source:
+        """The source, verified; a wrong digest is then an error of the source's registry."""
+        subject = f"the source's repository {self._route.from_repository}: the blob"
+        return verified(source, Digest(blob.digest), subject)
+
     def _cancel(self, upload: Upload) -> Flow[None]:
         with suppress(DockhandError):  # the error that made it necessary is raised
             yield from self._route.there(self._route.target.driver.cancel_upload(upload))
@@ -228,7 +252,7 @@ class BlobTransfer:
             route.source.peer, route.source.driver, route.from_repository, blob, self._stopped
         )
         try:
-            yield from self._send_source(blob, stream, upload, progress)
+            yield from self._send_source(blob, self._verified(blob, stream), upload, progress)
         except GeneratorExit:
             raise
         except BaseException:
@@ -264,7 +288,8 @@ class BlobTransfer:
                     yield from self._cancel(upload)
                 raise
             yield from blocking(file.seek, 0)
-            yield from self._send_source(blob, FileSource(file), upload, progress)
+            received = self._verified(blob, FileSource(file))
+            yield from self._send_source(blob, received, upload, progress)
 
     def _send_source(
         self, blob: Descriptor, source: Source, upload: Upload | None, progress: Progress | None
