@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from dockhand_core import (
     ArchiveInvalid,
     BlobUnknown,
     Descriptor,
+    Digest,
     DockhandError,
     ImageIndex,
     ImageManifest,
@@ -27,6 +29,7 @@ from dockhand_core import (
 )
 from dockhand_core.models import media
 from dockhand_core.operations.archives import ArchiveFormat
+from dockhand_core.operations.archives.layout import LayoutFolder
 
 FORMATS: list[ArchiveFormat] = ["oci", "oci-archive", "docker-archive"]
 
@@ -190,6 +193,75 @@ def test_a_failed_save_leaves_nothing_behind(
     assert {p: p.read_bytes() for p in [target, *target.rglob("*")] if p.is_file()} == before
     assert registry.load_image(target, "c/d").digest == good.digest
     assert leftovers(tmp_path) == []
+
+
+def test_an_empty_folder_is_filled_itself(registry: RegistryClient, tmp_path: Path) -> None:
+    """It may be a mount point, which cannot be replaced."""
+    image = push(registry, "a/b", "v1", make_image())
+    broken = push(registry, "a/b", "broken", make_image(layers=4))
+    registry.delete_blob("a/b", broken.layers[3].digest)
+    layout = tmp_path / "layout"
+    layout.mkdir()
+    before = layout.stat().st_ino
+    with pytest.raises(BlobUnknown):
+        registry.save_image("a/b", "broken", layout, format="oci")
+    assert list(layout.iterdir()) == []
+    registry.save_image("a/b", "v1", layout, format="oci")
+    assert layout.stat().st_ino == before
+    registry.save_image("a/b", "v1", tmp_path / "new", format="oci")
+    assert (layout / "index.json").read_bytes() == (tmp_path / "new/index.json").read_bytes()
+    assert registry.load_image(layout, "c/d").digest == image.digest
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_failed_save_keeps_the_blobs_that_another_save_counts_on(
+    tmp_path: Path, finished: bool
+) -> None:
+    data = b"shared"
+    digest = Digest.of(data)
+    folders = [LayoutFolder(tmp_path / "layout") for _ in range(3)]
+    descriptor = Descriptor(media_type=media.OCI_MANIFEST, digest=digest, size=len(data))
+    folders[0].begin()
+    folders[0].finish(descriptor, "first")
+    failing, other = folders[1:]
+    failing.begin()
+    other.begin()
+    failing.write(digest, data)
+    other.write(digest, data)  # it is there already
+    if finished:
+        other.finish(descriptor, "second")
+    failing.discard()
+    path = tmp_path / "layout" / "blobs" / "sha256" / digest.encoded
+    assert path.read_bytes() == data
+    if not finished:
+        other.discard()
+        assert path.exists()  # it was not `other` that wrote it
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_files_are_on_the_disk_before_they_get_their_names(
+    registry: RegistryClient, tmp_path: Path, form: ArchiveFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(registry, "a/b", "v1", make_image(layers=2))
+    synced: set[int] = set()
+    fsync, replace = os.fsync, Path.replace
+
+    def spied(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    def checked(path: Path, target: Path) -> Path:
+        assert path.stat().st_ino in synced
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", spied)
+    monkeypatch.setattr(Path, "replace", checked)
+    target = tmp_path / "target"
+    for name in ("one", "two"):
+        registry.save_image("a/b", "v1", target, format=form, name=name)
+    files = [path for path in (target, *target.rglob("*")) if path.is_file()]
+    assert {path.stat().st_ino for path in files} <= synced
 
 
 def test_progress_counts_the_bytes_of_all_blobs(registry: RegistryClient, tmp_path: Path) -> None:

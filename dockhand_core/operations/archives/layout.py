@@ -79,6 +79,20 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.part")
 
 
+def _write_synced(path: Path, data: bytes) -> None:
+    """Write a file, which gets its name when its content is on the disk."""
+    new = temporary(path)
+    try:
+        with new.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
 class TarWriter:
     """A new tar file, whose members are known before any content is written.
 
@@ -157,8 +171,9 @@ class _RegionSink:
 class LayoutFolder:
     """An image layout in a folder, to which an image is added.
 
-    A new folder appears when it is complete. An existing layout keeps its images; its `index.json`
-    is replaced at the end, when it has all blobs.
+    A new folder appears when it is complete. An empty folder is filled, since it may be a mount
+    point. An existing layout keeps its images; its `index.json` is replaced at the end, when it has
+    all blobs.
 
     Args:
         path: the folder.
@@ -168,9 +183,12 @@ class LayoutFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._new = False
+        self._new = False  # whether the folder does not exist
+        self._empty = False  # whether it was empty
         self._written: list[Path] = []
         self._root = path
+        self._index: bytes | None = None  # index.json before
+        self._in_use: int | None = None  # the folder, with a shared lock as long as it is used
 
     def begin(self) -> None:
         """Read an existing layout, or create a folder.
@@ -180,13 +198,22 @@ class LayoutFolder:
             OSError: the folder cannot be written.
         """
         path = self.path
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        if not path.exists():
             self._root, self._new = temporary(path), True
             self._root.mkdir()
             return
+        if path.is_dir() and fcntl is not None:
+            self._in_use = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(self._in_use, fcntl.LOCK_SH)
+        if path.is_dir() and not any(path.iterdir()):
+            self._empty, self._index = True, index_json([])
+            _write_synced(path / "oci-layout", LAYOUT)
+            _write_synced(path / "index.json", self._index)
         self._files = open_archive(path)
         check_layout(self._files)
-        if self._files.find("index.json") is not None:
+        self._index = read_document(self._files, "index.json")
+        if self._index is not None:
             images_of(self._files)  # refuses a malformed one, which could not be added to
 
     def _blob(self, digest: Digest) -> Path:
@@ -225,10 +252,8 @@ class LayoutFolder:
         """Add the image to `index.json`; another image of the same name loses its name's entry."""
         entry = index_entry(descriptor, name)
         if self._new:
-            (self._root / "oci-layout").write_bytes(LAYOUT)
-            (self._root / "index.json").write_bytes(index_json([entry]))
-            if self.path.exists():
-                self.path.rmdir()  # an empty folder
+            _write_synced(self._root / "oci-layout", LAYOUT)
+            _write_synced(self._root / "index.json", index_json([entry]))
             self._root.rename(self.path)
             return
         with (self._root / "oci-layout").open("rb") as lock:
@@ -238,22 +263,47 @@ class LayoutFolder:
             document = json.loads(raw) if raw is not None else json.loads(index_json([]))
             entries = document["manifests"] = _others(document.get("manifests"), entry, name)
             entries.append(entry)
-            target = self._root / "index.json"
-            new = temporary(target)
-            try:
-                new.write_bytes(json.dumps(document, separators=(",", ":")).encode())
-                new.replace(target)
-            except BaseException:
-                new.unlink(missing_ok=True)
-                raise
+            data = json.dumps(document, separators=(",", ":")).encode()
+            _write_synced(self._root / "index.json", data)
         self._written.clear()
+        self._empty = False
+        self._release()
 
     def discard(self) -> None:
-        """Delete what was written."""
-        if self._new:
-            shutil.rmtree(self._root, ignore_errors=True)
-        for path in self._written:
-            path.unlink(missing_ok=True)
+        """Delete what was written, except blobs that another use of the layout may count on."""
+        try:
+            if self._new:
+                shutil.rmtree(self._root, ignore_errors=True)
+            elif not self._is_shared():
+                for path in self._written:
+                    path.unlink(missing_ok=True)
+                if self._empty:
+                    for name in ("index.json", "oci-layout"):
+                        (self._root / name).unlink(missing_ok=True)
+                    for path in (*(self._root / "blobs").glob("*"), self._root / "blobs"):
+                        with contextlib.suppress(OSError):
+                            path.rmdir()
+        finally:
+            self._release()
+
+    def _is_shared(self) -> bool:
+        """Whether another image is added at this time, or was added since `begin`."""
+        if self._in_use is not None and fcntl is not None:
+            try:
+                fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            except OSError:  # a file system without locks
+                pass
+        try:
+            return (self._root / "index.json").read_bytes() != self._index
+        except OSError:
+            return False
+
+    def _release(self) -> None:
+        if self._in_use is not None:
+            os.close(self._in_use)
+            self._in_use = None
 
 
 def _others(
