@@ -254,6 +254,26 @@ def test_a_protected_platform_stays_without_its_index(memory: RegistryClient) ->
     assert whole(made.delete) == {index.digest, images[1].digest}
 
 
+def test_a_protected_index_without_a_tag_keeps_its_platforms(memory: RegistryClient) -> None:
+    image = put_image(memory, "old", days=50)
+    index = put_index(memory, of=[image])
+    made = plan(memory, protect=[index.digest, f"sha256:{'0' * 64}"])
+    assert whole(made.delete) == set()
+    assert tags_in(made.delete) == ["old"]
+
+
+def test_a_referrer_of_a_referrer_without_a_tag_of_a_kept_manifest_stays(
+    memory: RegistryClient,
+) -> None:
+    kept, old = put_image(memory, "new", days=1), put_image(memory, "old", days=50)
+    signature = refer(memory, refer(memory, kept), "signature", name="signature", days=50)
+    chain = refer(memory, refer(memory, old), "chain", name="chain", days=50)
+    made = plan(memory, keep_last=1)
+    assert tags_in(made.delete) == ["chain", "old", "signature"]
+    assert signature.digest not in whole(made.delete)
+    assert {old.digest, chain.digest} <= whole(made.delete)
+
+
 def test_an_index_that_lists_its_own_subject_goes(memory: RegistryClient) -> None:
     image = put_image(memory, "v1", days=50)
     circle = put_index(memory, of=[image], subject=image.descriptor())

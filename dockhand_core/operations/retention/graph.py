@@ -74,31 +74,26 @@ class Graph:
             *self._referrers.get(digest, ()),
         ]
 
-    def alive(
-        self, roots: Mapping[Digest, str], doomed: Iterable[Digest]
-    ) -> dict[Digest, tuple[str, bool]]:
-        """The manifests that stay because of some others.
+    def alive(self, roots: Mapping[Digest, str]) -> dict[Digest, tuple[str, bool]]:
+        """The manifests that stay because of some others. Referrers of what stays stay, too.
 
         Args:
             roots: the manifests that stay for another reason, each with the reason.
-            doomed: a closure of the manifests that may go. Referrers of what stays stay, too.
 
         Returns:
             the reason of each, and whether it is a root itself.
         """
         nodes = self._survey.nodes
         by_subject: dict[Digest, list[Digest]] = {}
-        for digest in doomed:
-            subject = nodes[digest].subject
-            if subject is not None:
-                by_subject.setdefault(subject, []).append(digest)
+        for digest, node in nodes.items():
+            if node.subject is not None:
+                by_subject.setdefault(node.subject, []).append(digest)
         found = {digest: (reason, True) for digest, reason in roots.items()}
         waiting = list(found)
         while waiting:
             digest = waiting.pop()
-            node = nodes.get(digest)
             following = [
-                *(node.children if node else ()),
+                *(nodes[digest].children if digest in nodes else ()),
                 *by_subject.get(digest, ()),
                 *(self._tags[tag] for tag in self.signature_tags(digest)),
             ]

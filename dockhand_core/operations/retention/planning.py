@@ -134,7 +134,7 @@ class _Planner:
     def _decide_by_digest(self, tag: str, digest: Digest, newest: frozenset[Digest]) -> None:
         policy = self._policy
         age = self._age(digest)
-        if digest in policy.protect:
+        if digest in policy.protected:
             self._keep[tag] = "its digest is in protect"
         elif digest in newest:
             self._keep[tag] = f"it is among the {policy.keep_last} newest"
@@ -175,7 +175,7 @@ class _Planner:
             age = survey.created(digest, self._now)
             if age is None:
                 self._undated.append(digest)
-            elif self._now - age > older_than and digest not in self._policy.protect:
+            elif self._now - age > older_than and digest not in self._policy.protected:
                 self._old[digest] = f"no tag reaches it; it is of {age:%Y-%m-%d %H:%M} UTC"
             else:
                 self._young[digest] = "no tag reaches it, and it is not old enough"
@@ -193,6 +193,8 @@ class _Planner:
         direct = set(staying.values())
         going = [self._tags[tag] for tag in self._going if self._tags[tag] not in direct]
         doomed = yield from graph.closure([*going, *self._old])
+        if doomed:
+            yield from self._read_what_may_keep(doomed)
         roots = {digest: f"the tag {tag!r}" for tag, digest in reversed(staying.items())}
         for digest in self._policy.protect:
             roots.setdefault(Digest(digest), "protect")
@@ -200,7 +202,7 @@ class _Planner:
             roots.setdefault(digest, "a manifest without tags that stays")
         for tag in graph.orphaned_tags(doomed):
             roots.setdefault(self._tags[tag], f"the tag {tag!r}")
-        alive = graph.alive(roots, doomed)
+        alive = graph.alive(roots)
         dead = {digest: None for digest in doomed if digest not in alive}
         items = [
             self._item(
@@ -223,6 +225,19 @@ class _Planner:
         others = survey.contents([d for d in survey.nodes if d not in dead], whole=False)
         contents = survey.contents(dead, whole=False)
         return items, blocked, sum(size for d, size in contents.items() if d not in others)
+
+    def _read_what_may_keep(self, doomed: Iterable[Digest]) -> Flow[None]:
+        """Read the protected manifests, and the subjects of manifests that may go.
+
+        A subject without a tag may itself refer to a manifest that stays.
+        """
+        nodes = self._survey.nodes
+        yield from self._survey.read(map(Digest, self._policy.protect))
+        waiting = list(doomed)
+        while waiting:
+            subjects = {s: None for d in waiting if (s := nodes[d].subject) is not None}
+            waiting = [subject for subject in subjects if subject not in nodes]
+            yield from self._survey.read(waiting)
 
     def _lone_tags(self, graph: Graph, dead: Mapping[Digest, None]) -> list[RetentionItem]:
         """The deletions of tags whose manifests stay."""

@@ -99,6 +99,7 @@ class RetentionPolicy:
         set_field(self, "tags", candidates.patterns)
         set_field(self, "keep", kept.patterns)
         set_field(self, "protect", tuple(protected))
+        set_field(self, "_protected", frozenset(protected))
         set_field(self, "_candidates", candidates)
         set_field(self, "_kept", kept)
         for name in ("keep_last", "max_delete"):
@@ -143,6 +144,12 @@ class RetentionPolicy:
     def kept(self) -> TagPatterns:
         """The patterns of `keep`, compiled."""
         found: TagPatterns = self.__dict__["_kept"]
+        return found
+
+    @property
+    def protected(self) -> frozenset[Digest]:
+        """The digests of `protect`, for look-ups."""
+        found: frozenset[Digest] = self.__dict__["_protected"]
         return found
 
     @property
