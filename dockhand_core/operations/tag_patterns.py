@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from dockhand_core.errors import TagPatternInvalid
 from dockhand_core.models import Digest
@@ -41,16 +41,25 @@ class TagPatterns:
                 f"{argument} has to be a list of patterns, such as ['v*'], not {patterns!r:.100}"
             )
         self.patterns: tuple[str, ...] = tuple(patterns)
-        self._compiled: Sequence[re.Pattern[str]] = [
-            _compiled(pattern, argument) for pattern in self.patterns
-        ]
+        # Patterns without a wildcard are looked up, since there may be thousands.
+        self._places: dict[str, int] = {}
+        self._wildcards: list[tuple[int, re.Pattern[str]]] = []
+        for place, pattern in enumerate(self.patterns):
+            compiled = _compiled(pattern, argument)
+            if pattern.startswith("re:") or any(character in "*?[" for character in pattern):
+                self._wildcards.append((place, compiled))
+            else:
+                self._places.setdefault(pattern, place)
 
     def match(self, tag: str) -> str | None:
         """The first pattern that matches a tag, or None."""
-        for pattern, compiled in zip(self.patterns, self._compiled, strict=True):
+        found = self._places.get(tag, len(self.patterns))
+        for place, compiled in self._wildcards:
+            if place > found:
+                break
             if compiled.fullmatch(tag):
-                return pattern
-        return None
+                return self.patterns[place]
+        return tag if tag in self._places else None
 
     def __bool__(self) -> bool:
         return bool(self.patterns)

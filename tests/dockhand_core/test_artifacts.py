@@ -436,14 +436,20 @@ def test_a_move_that_fails_is_undone(
     out = tmp_path / "out"
     out.mkdir()
     (out / "a").write_bytes(b"old")
-    replace = Path.replace
+    link, rename = os.link, Path.rename
+
+    def broken_link(source: Path, target: Path, **options: Any) -> None:
+        if target.name == "c":
+            raise OSError(5, "the disk is broken")
+        link(source, target, **options)
 
     def broken(self: Path, target: Path) -> Path:
-        if Path(target).name == "c":
+        if target.name == "c":
             raise OSError(5, "the disk is broken")
-        return replace(self, target)
+        return rename(self, target)
 
-    monkeypatch.setattr(Path, "replace", broken)
+    monkeypatch.setattr(os, "link", broken_link)
+    monkeypatch.setattr(Path, "rename", broken)
     with pytest.raises(OSError, match="the disk is broken"):
         registry.pull_artifact("app", "v1", out, overwrite=True)
     assert listing(out) == {"a": b"old"}
@@ -470,6 +476,41 @@ def test_a_pull_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             registry.pull_artifact("app", "v1", tmp_path / "new" / "out", progress=interrupt)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_comes_during_the_pull_is_not_replaced(
+    registry: RegistryClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.push_artifact("app", "v1", [ArtifactFile(b"new", name=name) for name in "ab"])
+    out = tmp_path / "out"
+    lexists = os.path.lexists
+
+    def come(path: Path) -> bool:
+        if path == out / "b" and (out / "a").exists():  # the files are being moved
+            path.write_bytes(b"mine")  # by another program, right after the look
+            return False
+        return lexists(path)
+
+    monkeypatch.setattr(os.path, "lexists", come)
+    with pytest.raises(ArtifactFileExists):
+        registry.pull_artifact("app", "v1", out)
+    assert listing(out) == {"b": b"mine"}
+
+
+def test_two_pulls_may_make_the_same_folder(
+    registry: RegistryClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.push_artifact("app", "v1", [ArtifactFile(b"new", name="a")])
+    mkdir = Path.mkdir
+
+    def other_first(path: Path, mode: int = 0o777) -> None:
+        if path.name == "out":
+            mkdir(path)
+        mkdir(path, mode)
+
+    monkeypatch.setattr(Path, "mkdir", other_first)
+    registry.pull_artifact("app", "v1", tmp_path / "new" / "out")
+    assert (tmp_path / "new" / "out" / "a").read_bytes() == b"new"
 
 
 def test_a_pull_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:

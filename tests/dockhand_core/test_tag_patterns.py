@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -78,3 +79,16 @@ def test_a_referrers_tag_of_sha512_has_64_digits() -> None:
 def test_other_tags_are_no_signature_tags(tag: str) -> None:
     assert not is_signature_tag(tag)
     assert signed_by_tag(tag) is None
+
+
+def test_the_first_pattern_that_matches_is_named() -> None:
+    patterns = TagPatterns(["w*", "v1", "v*", "v2", "re:.*9", "x9"])
+    found = {tag: patterns.match(tag) for tag in ("v1", "v2", "w", "x9", "y9", "y")}
+    assert found == {"v1": "v1", "v2": "v*", "w": "w*", "x9": "re:.*9", "y9": "re:.*9", "y": None}
+
+
+def test_thousands_of_tags_as_patterns_take_little_time() -> None:
+    patterns = TagPatterns([f"v{n}" for n in range(10_000)])
+    start = time.process_time()
+    assert not any(patterns.match(f"w{n}") for n in range(10_000))
+    assert time.process_time() - start < 3

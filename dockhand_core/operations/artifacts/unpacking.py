@@ -76,8 +76,13 @@ class PulledFiles:
             missing.append(folder)
             folder = folder.parent
         for path in reversed(missing):
-            path.mkdir()
-            self._made.append(path)
+            try:
+                path.mkdir()
+            except FileExistsError:
+                if not path.is_dir():
+                    raise
+            else:  # otherwise another pull made it meanwhile
+                self._made.append(path)
 
     def blob_path(self, number: int) -> Path:
         """The path to download a layer to."""
@@ -245,11 +250,21 @@ class PulledFiles:
             except (OSError, NotImplementedError):
                 target.rename(old)
             undo.append(lambda: old.replace(target))
-        elif os.path.lexists(target):
+            source.replace(target)
+            return
+        if os.path.lexists(target):
             self._exists(parts)
-        source.replace(target)
-        if not replaces:
+        try:  # unlike a rename, a hard link never replaces what came meanwhile
+            if parts in self._folders:
+                raise NotImplementedError
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            self._exists(parts)
+        except (OSError, NotImplementedError):
+            source.rename(target)
             undo.append(lambda: target.rename(source))
+        else:
+            undo.append(target.unlink)
 
     def _moves(self, above: Parts, *, overwrite: bool) -> Iterator[tuple[Parts, bool]]:
         """Iterate over the files and whole folders to move, and whether they replace files."""

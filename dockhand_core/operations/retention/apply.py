@@ -22,6 +22,7 @@ from dockhand_core.models import Digest, ImageIndex, ManifestHead, media
 from dockhand_core.operations.retention.plan import RetentionItem, RetentionPlan, RetentionResult
 from dockhand_core.operations.retention.survey import Survey
 from dockhand_core.operations.tag_patterns import signature_prefix, signed_by_tag
+from dockhand_core.text import printable
 
 __all__ = ["apply_retention"]
 
@@ -42,8 +43,8 @@ def apply_retention(
         raise RetentionPlanInvalid("the retention plan has a deletion without a digest")
     if plan.registry != driver.identity():
         raise RetentionPlanInvalid(
-            f"the retention plan was made for {plan.registry}, but this connection is to "
-            f"{driver.identity()}; nothing was deleted"
+            f"the retention plan was made for {printable(plan.registry)[:300]}, but this "
+            f"connection is to {driver.identity()}; nothing was deleted"
         )
     return (yield from _Applier(driver, plan).apply(progress))
 
