@@ -23,7 +23,7 @@ def test_readme_on_a_real_zot(
     text = README.read_text("utf-8")
     [toml] = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     first, *examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(examples) == 6
+    assert len(examples) == 7
     (tmp_path / "htpasswd").write_text(HTPASSWD)
     auth = {"htpasswd": {"path": str(tmp_path / "htpasswd")}, "apikey": True}
     on = {"enable": True}
