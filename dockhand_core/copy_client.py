@@ -47,6 +47,9 @@ class CopyClient(BlobClient):
             media_type: media type of the index: that of an OCI index, which is the default, or of a
                 Docker manifest list, which has no annotations.
 
+        Returns:
+            The digest and location of the index.
+
         Raises:
             ManifestUnknown: the repository does not have a source; the message names it.
             ManifestInvalid: there are no sources, a source or its config cannot be read, there are
@@ -114,8 +117,12 @@ class CopyClient(BlobClient):
                 distinct blobs (None until all manifests are read). Calls may come from other
                 threads, one at a time.
 
+        Returns:
+            The digest of the copy, and the numbers of manifests, blobs and bytes.
+
         Raises:
             TypeError: one of the clients is sync and the other is async.
+            DockhandError: an argument has a wrong value, or two arguments exclude each other.
             ManifestUnknown: the source lacks the manifest, or one that the index lists.
             PlatformNotFound: a platform is missing; the message lists the available platforms.
             DigestMismatch: a blob of the source has another digest; the target does not store it.
@@ -170,6 +177,7 @@ class CopyClient(BlobClient):
 
         Raises:
             TypeError: one of the clients is sync and the other is async.
+            DockhandError: an argument has a wrong value, or two arguments exclude each other.
             TagPatternInvalid: a pattern is neither a glob nor a regular expression.
             NameUnknown: the repository does not exist.
 

@@ -205,10 +205,13 @@ class RegistryDriver:
         return True
 
     def tag_details(self, repository: str) -> Flow[dict[str, TagDetails]]:
-        """What the registry knows of its tags beside their manifests, by tag; by default nothing.
+        """Details of tags that their manifests do not have, such as push times; by default none.
 
         A driver that overrides this may leave out tags. The details decide the age of tags for
         retention and `copy_tags`.
+
+        Returns:
+            the details by tag.
         """
         return {}
         yield  # a flow, as all operations

@@ -163,8 +163,8 @@ class ImageClient(CopyClient):
             repository: the repository's name.
             reference: a tag; or None, to push by digest only.
             files: paths of files and folders, and `ArtifactFile`s; none for an artifact that
-                consists of its annotations. A relative path below the working directory is the name
-                of the file, of another path the last component is.
+                consists of its annotations. The name of a file in the artifact is its path, if this
+                is relative and below the working directory; otherwise the path's last component.
             artifact_type: type of the artifact, a media type; by default
                 `application/vnd.unknown.artifact.v1`, or with a config none.
             subject: the manifest that the artifact is attached to: its tag, digest or descriptor.
@@ -178,8 +178,8 @@ class ImageClient(CopyClient):
             The digest and location of the artifact's manifest.
 
         Raises:
-            ArtifactInvalid: a file could not be pulled again, because of its name, its kind, or two
-                files of one name; an argument is malformed. Nothing was sent.
+            ArtifactInvalid: a file could not be pulled again, because of its name or kind, or
+                because two files have the same name; or an argument is malformed. Nothing was sent.
             ManifestUnknown: the subject does not exist.
             DigestMismatch: a file was changed meanwhile; no manifest was pushed.
             OSError: a file cannot be read.
@@ -297,6 +297,9 @@ class ImageClient(CopyClient):
             progress: called with the number of steps that are done, and their number: two for each
                 tag.
 
+        Returns:
+            The plan, for `apply_retention`. `RetentionPlan.to_json` writes it to a text.
+
         Raises:
             RetentionLimitExceeded: the plan has more deletions than the policy's `max_delete`.
             ManifestInvalid: an index cannot be read, so it is not known which manifests it needs.
@@ -312,7 +315,7 @@ class ImageClient(CopyClient):
     def apply_retention(
         self, plan: RetentionPlan, *, progress: Progress | None = None
     ) -> RetentionResult:
-        """Delete what a retention plan says, unless its tags have changed since.
+        """Make the deletions of a retention plan, except where tags have changed since it was made.
 
         Before each deletion, all tags are listed again, and each takes a HEAD. A manifest is left
         alone if one of its tags has moved, or if a tag outside the plan reaches it by now; so are
@@ -332,7 +335,7 @@ class ImageClient(CopyClient):
             progress: called with the number of deletions that are done, and their number.
 
         Returns:
-            the items of the plan by their outcome. An error of a deletion does not raise an
+            The items of the plan by their outcome. An error of a deletion does not raise an
             exception; if the registry cannot be reached or deletes no manifests, no further
             deletion is tried.
 

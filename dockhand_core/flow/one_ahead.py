@@ -44,7 +44,7 @@ if hasattr(os, "register_at_fork"):
 class OneAhead:
     """A call in a thread, which runs while the caller's coroutine goes on.
 
-    It is settled before its owner ends: a thread cannot be cancelled, and what it uses must not be
+    Its owner calls `settle` before it ends: a thread cannot be cancelled, and its files must not be
     closed meanwhile.
     """
 

@@ -86,10 +86,10 @@ class Part:
                 left -= min(left, len(block))
 
     def close(self) -> None:
-        """Nothing is open outside of an iteration."""
+        """Do nothing: no file or connection is open outside an iteration."""
 
     async def aclose(self) -> None:
-        """Nothing is open outside of an iteration."""
+        """Do nothing, as `close`."""
 
 
 @dataclass(frozen=True, slots=True)

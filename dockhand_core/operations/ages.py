@@ -1,8 +1,8 @@
 """Ages of tags: the time of the push where the driver knows it, else the time of the build.
 
 The time of the build is `created` in the image's config, of an index that of its newest image; else
-the annotation `org.opencontainers.image.created`. A time before 1981 is none, because reproducible
-builds write 1970. A time in the future is none, either.
+the annotation `org.opencontainers.image.created`. A time before 1981 does not count, because
+reproducible builds write 1970; nor does a time in the future.
 
 Follows: OCI Image Specification 1.1, "Image Configuration", "Pre-Defined Annotation Keys".
 """

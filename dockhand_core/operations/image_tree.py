@@ -60,7 +60,7 @@ def walk_tree(
     *,
     limit: int = 8,
 ) -> Flow[ImageTree]:
-    """Fetch all manifests below a manifest or index; those that occur twice are fetched once.
+    """Fetch all manifests below a manifest or index, each digest once.
 
     An entry whose media type is not that of a manifest may be a blob.
 

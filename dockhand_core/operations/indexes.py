@@ -89,8 +89,8 @@ def _entries_of(
         )
     entries: list[Descriptor] = []
     for entry in document.manifests:
-        # Attestations and other artifacts state a platform or a type. Only what states neither, and
-        # what is an index, has to be looked at.
+        # Attestations and other artifacts state a platform or a type. Only entries that state
+        # neither, and indexes, have to be fetched.
         incomplete = entry.platform is None and entry.artifact_type is None
         if entry.media_type in media.INDEXES or (incomplete and not entry.annotations):
             entries += yield from _entries_of(driver, repository, entry, depth - 1)

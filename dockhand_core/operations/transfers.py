@@ -95,7 +95,7 @@ def fetch_blob(
         driver: the registry driver.
         repository: the repository's name.
         blob: the blob's descriptor; the blob must have exactly its size.
-        sink: called with each block; what it gets must not be used before this flow has ended.
+        sink: called with each block; the blocks are verified only when this flow has ended.
         progress: called with the number of bytes so far.
 
     Raises:

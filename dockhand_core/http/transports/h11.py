@@ -1,7 +1,7 @@
 """A transport for sync clients that parses replies with h11 over the network streams of httpcore.
 
-h11 reads heads and chunked bodies; the bytes of other bodies pass it by, in large blocks. So the
-messages that are accepted are the same as with httpx, which uses h11 too.
+h11 parses heads and chunked bodies; other bodies are received in large blocks without it. httpx
+uses h11, too, so both transports accept the same messages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import h11
 import httpcore
@@ -31,9 +31,6 @@ from dockhand_core.http.transports.heads import (
 from dockhand_core.http.transports.pooled import Backend, PooledTransport
 from dockhand_core.http.transports.routes import Route, Routes
 from dockhand_core.http.urls import PORTS
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["H11Transport"]
 

@@ -30,8 +30,9 @@ __all__ = [
     "uncompressed",
 ]
 
-EXPANSION = 200  # a gzip file that expands more than this …
-EXPANDED = 1 << 30  # … to more bytes than this is taken for a bomb; deflate reaches 1032
+# A gzip file is refused as a bomb if it expands to more than both limits.
+EXPANSION = 200  # times its own size; deflate reaches 1032
+EXPANDED = 1 << 30  # bytes
 KEPT_DOCUMENT = 1 << 20  # bytes; JSON documents of a gzip file up to this size are kept in memory
 KEPT = 24 << 20  # bytes of all documents that are kept
 

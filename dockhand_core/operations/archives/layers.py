@@ -89,7 +89,7 @@ def _compressed(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def prepare_layer(region: Region, diff_id: Digest) -> Layer:
-    """Read a layer, to know what is pushed, and verify it against the config.
+    """Read a layer, to find the digest and size of its blob, and verify it against the config.
 
     A layer that is not compressed is compressed twice: here, to know digest and size, and again
     while it is sent, so that it needs neither memory nor a file. This function blocks.
@@ -113,7 +113,7 @@ def prepare_layer(region: Region, diff_id: Digest) -> Layer:
             )
     content, stored = diff_id.hasher(), new_hasher("sha256")
     source: Source = region
-    if first.startswith(_ZSTD):  # judged by its users; Python cannot decompress it
+    if first.startswith(_ZSTD):  # not verified: Python 3.11 cannot decompress it
         for block in blocks:
             stored.update(block)
         digest = Digest.of_hash("sha256", stored)

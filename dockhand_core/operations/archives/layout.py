@@ -38,7 +38,7 @@ LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class Sink(Protocol):
-    """The place where the bytes of a blob are written to."""
+    """The place where the bytes of a blob are written."""
 
     def write(self, block: bytes) -> None:
         """Write the next bytes."""
@@ -249,7 +249,7 @@ class LayoutFolder:
                 sink.commit()
 
     def finish(self, descriptor: Descriptor, name: str | None) -> None:
-        """Add the image to `index.json`; another image of the same name loses its name's entry."""
+        """Add the image to `index.json`, in place of an entry with the same name."""
         entry = index_entry(descriptor, name)
         if self._new:
             _write_synced(self._root / "oci-layout", LAYOUT)
@@ -257,7 +257,7 @@ class LayoutFolder:
             self._root.rename(self.path)
             return
         with (self._root / "oci-layout").open("rb") as lock:
-            if fcntl is not None:  # of several that add images at the same time, none is lost
+            if fcntl is not None:  # so that no image is lost that another process adds
                 fcntl.flock(lock, fcntl.LOCK_EX)
             raw = read_document(self._files, "index.json")
             document = json.loads(raw) if raw is not None else json.loads(index_json([]))

@@ -81,7 +81,7 @@ class Plan:
 
 
 class ArchiveDriver(RegistryDriver):
-    """The manifests and configs of an image layout, for flows that read those of a registry.
+    """A driver for flows that read manifests and configs, here of an image layout.
 
     Args:
         files: the files of the archive.

@@ -1,4 +1,4 @@
-"""The archive of an image of a registry."""
+"""The saving of an image of a registry into an archive."""
 
 from __future__ import annotations
 

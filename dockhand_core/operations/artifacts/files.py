@@ -89,7 +89,7 @@ class ArtifactFile:
 
     @classmethod
     def of(cls, file: str | os.PathLike[str] | ArtifactFile) -> ArtifactFile:
-        """Make an `ArtifactFile` of a path, or return the one that is given."""
+        """Make an `ArtifactFile` of a path; return an `ArtifactFile` unchanged."""
         if isinstance(file, bytes | bytearray | memoryview):
             raise ArtifactInvalid("bytes have no name: use ArtifactFile(data, name=…)")
         return file if isinstance(file, ArtifactFile) else cls(file)

@@ -1,4 +1,4 @@
-"""Reading of the tar files in artifacts, which strangers made: strict, and in constant memory.
+"""Reading of the tar files in artifacts, which are not trusted: strict, and in constant memory.
 
 `tarfile` parses the single headers. It does not read the file, because it holds extended headers of
 any size in memory, and takes a damaged header for the end of the file.

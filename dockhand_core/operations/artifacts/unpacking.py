@@ -199,7 +199,7 @@ class PulledFiles:
 
     @contextmanager
     def _names_accepted(self, parts: Parts) -> Iterator[None]:
-        """Turn the errors of a system that cannot have files with such names."""
+        """Raise `ArtifactInvalid` if the file system cannot have a file with this name."""
         try:
             yield
         except FileExistsError:
@@ -215,7 +215,7 @@ class PulledFiles:
     # -- the move --------------------------------------------------------------------------
 
     def place(self, *, overwrite: bool) -> None:
-        """Move all files to their places; if one cannot be moved, undo what was done.
+        """Move all files to their places; if one cannot be moved, move the others back.
 
         Raises:
             ArtifactFileExists: a file exists already, and `overwrite` is false.

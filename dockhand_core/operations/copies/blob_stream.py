@@ -26,7 +26,7 @@ class BlobStream:
         driver: its driver.
         repository: the repository that has the blob.
         blob: the blob's descriptor.
-        stopped: whether to give up; asked before each block.
+        stopped: returns whether to give up; called before each block.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The way of one blob from a repository to another: skipped, mounted, or sent.
+"""The transfer of one blob from a repository to another: skipped, mounted or sent.
 
 Follows: OCI Distribution Specification 1.1, "Mounting a blob from another repository", "Pushing a
 blob monolithically".
@@ -65,7 +65,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class Route:
-    """The two ends of a copy. Flows of the copy run on the connection `source`.
+    """The source and the target of a copy. Flows of the copy run on the connection `source`.
 
     Attributes:
         source, target: the connections.
@@ -138,7 +138,7 @@ class BlobTransfer:
 
     Args:
         route: the route.
-        stopped: whether to give up.
+        stopped: returns whether to give up.
     """
 
     def __init__(self, route: Route, stopped: Callable[[], bool]) -> None:

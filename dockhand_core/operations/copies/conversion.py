@@ -30,7 +30,7 @@ _TYPES = {
 
 
 def to_oci(tree: ImageTree) -> ImageTree:
-    """Convert the manifests of a tree; those that are OCI's keep their bytes.
+    """Convert the manifests of a tree; manifests that have OCI's types already keep their bytes.
 
     The entries of an index, and the annotations that connect attestations with their images, get
     the digests of the converted manifests.

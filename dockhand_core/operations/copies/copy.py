@@ -99,8 +99,8 @@ def copy_image(
 class TagCopies:
     """The copies of many tags: `prepare`, then `next_results` while there are `more`.
 
-    Nothing is transferred between two calls. So results are delivered once a second at most, for
-    else the connections would often be idle.
+    Nothing is transferred between two calls. Therefore results are delivered at most once a second;
+    otherwise the connections would often be idle.
 
     Args:
         route: both ends.

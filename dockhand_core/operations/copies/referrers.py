@@ -1,4 +1,4 @@
-"""The referrers of manifests, with those that only cosign's tags lead to, found for a copy.
+"""The search for the referrers to copy, which include the manifests of cosign's tags.
 
 Follows: OCI Distribution Specification 1.1, "Listing Referrers".
 """
@@ -28,7 +28,7 @@ class Referrer:
 
     Attributes:
         descriptor: its descriptor.
-        tag: its tag, if it was found by one of cosign's tags; or None.
+        tag: the tag of cosign that names it; None if it is listed as a referrer.
     """
 
     descriptor: Descriptor

@@ -39,7 +39,7 @@ class TaskPool:
             idle.set_result(None)
 
     def pause(self) -> None:
-        """Begin no more flows; `run` returns when those that run have ended."""
+        """Begin no more flows; `run` returns when the running flows have ended."""
         with self._lock:
             self._paused = True
         self._wake()
@@ -95,7 +95,7 @@ class TaskPool:
 
 
 class Shared:
-    """Work that several flows need, and one of them does."""
+    """Work that several flows need, and that only one of them does."""
 
     def __init__(self) -> None:
         self._begun: dict[Hashable, futures.Future[None]] = {}

@@ -34,10 +34,11 @@ LONG_LOOK = 1.0
 def apply_retention(
     driver: RegistryDriver, plan: RetentionPlan, progress: Progress | None = None
 ) -> Flow[RetentionResult]:
-    """Delete what a plan says; `ImageClient.apply_retention` describes the arguments and errors."""
+    """Make the deletions of a plan; `ImageClient.apply_retention` describes the arguments."""
     if not isinstance(plan, RetentionPlan):
         raise RetentionPlanInvalid(
-            f"a RetentionPlan is due, not {type(plan).__name__}; RetentionPlan.from_json reads one"
+            f"apply_retention needs a RetentionPlan, not {type(plan).__name__}; "
+            "RetentionPlan.from_json reads one"
         )
     if any(item.digest is None for item in plan.delete):
         raise RetentionPlanInvalid("the retention plan has a deletion without a digest")

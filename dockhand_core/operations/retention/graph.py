@@ -41,7 +41,7 @@ class Graph:
         return self._signatures.get(signature_prefix(digest), [])
 
     def orphaned_tags(self, subjects: Iterable[Digest]) -> list[str]:
-        """The tags of signatures whose subject is none of some manifests."""
+        """The tags of signatures whose subject is not among some manifests."""
         prefixes = {signature_prefix(digest) for digest in subjects}
         return [
             tag
@@ -75,7 +75,7 @@ class Graph:
         ]
 
     def alive(self, roots: Mapping[Digest, str]) -> dict[Digest, tuple[str, bool]]:
-        """The manifests that stay because of some others. Referrers of what stays stay, too.
+        """The manifests that stay, because a root needs them or is their subject.
 
         Args:
             roots: the manifests that stay for another reason, each with the reason.
@@ -104,10 +104,10 @@ class Graph:
         return found
 
     def order(self, dead: Mapping[Digest, object]) -> list[tuple[Digest, tuple[Digest, ...]]]:
-        """The order in which manifests are deleted: each after those that lead to it.
+        """The order in which manifests are deleted: each after the ones that lead to it.
 
         Returns:
-            each manifest with those that must be gone before.
+            each manifest, with the manifests that must be gone before it.
         """
         before: dict[Digest, dict[Digest, None]] = {digest: {} for digest in dead}
         after: dict[Digest, list[Digest]] = {digest: [] for digest in dead}
@@ -138,7 +138,7 @@ class Graph:
         return next((digest for digest in digests if digest not in listed), digests[0])
 
     def cause(self, digest: Digest, before: Iterable[Digest]) -> str:
-        """The reason why a manifest goes with one of those that lead to it."""
+        """The reason why a manifest goes together with a manifest that leads to it."""
         for each in before:
             if digest in self._survey.nodes[each].children:
                 return f"{each}, which is deleted, lists it"

@@ -143,7 +143,7 @@ class _Planner:
         elif policy.newest is not None and self._now - age < policy.newest:
             self._keep[tag] = f"it is newer than {policy.keep_newer_than}"
         else:
-            self._going[tag] = f"no rule keeps it; it is of {age:%Y-%m-%d %H:%M} UTC"
+            self._going[tag] = f"no rule keeps it; its time is {age:%Y-%m-%d %H:%M} UTC"
 
     def _age(self, digest: Digest) -> datetime | None:
         pushed = self._times.get(digest)
@@ -176,14 +176,14 @@ class _Planner:
             if age is None:
                 self._undated.append(digest)
             elif self._now - age > older_than and digest not in self._policy.protected:
-                self._old[digest] = f"no tag reaches it; it is of {age:%Y-%m-%d %H:%M} UTC"
+                self._old[digest] = f"no tag reaches it; its time is {age:%Y-%m-%d %H:%M} UTC"
             else:
                 self._young[digest] = "no tag reaches it, and it is not old enough"
 
     # -- deletions -------------------------------------------------------------------------
 
     def _deletions(self) -> Flow[tuple[list[RetentionItem], list[RetentionItem], int]]:
-        """Decide about manifests, and return the deletions, what is blocked, and `freed`."""
+        """Decide about manifests, and return the deletions, the blocked tags, and `freed`."""
         graph = Graph(self._survey, self._tags)
         staying = {
             tag: digest

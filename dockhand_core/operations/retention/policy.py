@@ -69,8 +69,8 @@ class RetentionPolicy:
         keep: patterns of candidates to keep.
         keep_last: number of digests to keep: the newest of the candidates that `keep` does not
             match. Of equal ages, the digest whose last tag in ASCII order is greater is newer.
-        keep_newer_than: keep what is newer than this: a number of seconds, a text such as `"36h"`,
-            `"30d"` or `"8w"`, or a `timedelta`.
+        keep_newer_than: keep candidates that are newer than this: a number of seconds, a text such
+            as `"36h"`, `"30d"` or `"8w"`, or a `timedelta`.
         protect: digests to keep, with all their tags.
         untagged_older_than: also delete manifests that are older than this, and that no tag
             reaches, no index lists and that refer to no manifest that stays. The driver must be

@@ -35,7 +35,7 @@ WORKERS = 16  # requests at a time
 
 @dataclass(slots=True)
 class Node:
-    """A manifest, with what retention needs of it, which is far smaller than the manifest.
+    """The properties of a manifest that retention needs; far smaller than the manifest.
 
     Attributes:
         digest: the digest.
