@@ -1,13 +1,12 @@
 """Flows: generators that describe the operations of a driver, without doing I/O themselves.
 
 A flow yields effects, such as a request to send, and the runner of a sync or async client performs
-them. `effects` defines the effects, `sources` the bodies of requests, `retry` the retry policy,
-`budget` the limit on the replies of a list.
+them. `effects` defines the effects, `replies` their replies, `sources` the bodies of requests,
+`retry` the retry policy, `budget` the limit on the replies of a list.
 """
 
 from dockhand_core.flow.budget import LIST_LIMIT, ListBudget
 from dockhand_core.flow.effects import (
-    JSON_LIMIT,
     At,
     Blocking,
     Call,
@@ -18,10 +17,8 @@ from dockhand_core.flow.effects import (
     Flow,
     Parallel,
     Peer,
-    Reply,
     Reserve,
     Sleep,
-    Stream,
     Take,
     Until,
     at,
@@ -35,6 +32,7 @@ from dockhand_core.flow.effects import (
     reserve,
     take,
 )
+from dockhand_core.flow.replies import JSON_LIMIT, Reply, Stream
 from dockhand_core.flow.retry import Attempts, RetryPolicy
 from dockhand_core.flow.sources import (
     BLOCK,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dockhand_core.errors import ResponseTooLarge
-from dockhand_core.flow.effects import JSON_LIMIT, Call, Flow, Reply, T
+from dockhand_core.flow.effects import Call, Flow, T
+from dockhand_core.flow.replies import JSON_LIMIT, Reply
 
 __all__ = ["LIST_LIMIT", "ListBudget"]
 
