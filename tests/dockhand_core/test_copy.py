@@ -335,6 +335,8 @@ def test_referrers_of_an_index_that_is_replaced_are_dropped(make: MakeClient) ->
     assert b.manifest_exists("app", of_child.digest)
     assert not b.manifest_exists("app", sbom.digest)
     assert list(b.tags("app")) == ["v1"]
+    part = a.copy("app", "v1", to_reference="part", platforms=["linux/amd64"], referrers=True)
+    assert part.dropped == result.dropped  # the same within one repository
 
 
 def test_a_listed_referrer_that_does_not_exist_is_dropped(make: MakeClient) -> None:

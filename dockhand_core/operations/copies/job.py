@@ -237,8 +237,9 @@ class CopyJob:
             check_digest(Digest(self._to_reference), tree.root.digest, subject)
         kept = {document.digest for document in tree.documents()}
         node = self._plan_tree(tree, self._to_reference or tree.root.digest)
-        if options.referrers and not route.same_repository:
-            yield from self._plan_referrers(node, [*kept & before])
+        if options.referrers:
+            if not route.same_repository:
+                yield from self._plan_referrers(node, [*kept & before])
             replaced = [*dict.fromkeys([original.digest, *before]).keys() - kept]
             dropped = yield from self._run.search.direct(replaced)
             self._dropped += [referrer.named() for referrer in dropped]
