@@ -22,7 +22,14 @@ from dockhand_core.models import (
     parse_manifest,
 )
 
-__all__ = ["ATTESTED", "ImageTree", "parsed_platforms", "select_platforms", "walk_tree"]
+__all__ = [
+    "ATTESTED",
+    "ImageTree",
+    "parsed_platforms",
+    "platform_key",
+    "select_platforms",
+    "walk_tree",
+]
 
 ATTESTED = "vnd.docker.reference.digest"  # annotation of an attestation: the image's digest
 DEPTH = 8  # levels of nested indexes
@@ -183,12 +190,12 @@ def select_platforms(
         PlatformNotFound: one of the platforms is missing; the message lists all that are, and all
             that there are.
     """
-    wanted = dict.fromkeys(map(_key, platforms))
+    wanted = dict.fromkeys(map(platform_key, platforms))
     offered: dict[tuple[str, ...], Platform] = {}
     if isinstance(root, ImageManifest):
         platform = yield from _config_platform(driver, repository, root)
         if platform is not None:
-            offered[_key(platform)] = platform
+            offered[platform_key(platform)] = platform
         _check_all(repository, "image", platforms, offered)
         return root
     kept: set[Digest] = set()
@@ -197,8 +204,8 @@ def select_platforms(
         if entry.platform is None:
             unstated.append(entry)
         elif entry.platform.os != "unknown":
-            offered.setdefault(_key(entry.platform), entry.platform)
-            if _key(entry.platform) in wanted:
+            offered.setdefault(platform_key(entry.platform), entry.platform)
+            if platform_key(entry.platform) in wanted:
                 kept.add(entry.digest)
     if any(key not in offered for key in wanted):
         if any(entry.media_type in media.INDEXES for entry in unstated):
@@ -212,8 +219,8 @@ def select_platforms(
                 continue
             platform = yield from _config_platform(driver, repository, document)
             if platform is not None:
-                offered.setdefault(_key(platform), platform)
-                if _key(platform) in wanted:
+                offered.setdefault(platform_key(platform), platform)
+                if platform_key(platform) in wanted:
                     kept.add(entry.digest)
     _check_all(repository, "index", platforms, offered)
     kept |= {d.digest for d in root.manifests if d.annotations.get(ATTESTED) in kept}
@@ -275,7 +282,7 @@ def _config_platform(
     return config.platform
 
 
-def _key(platform: Platform) -> tuple[str, ...]:
+def platform_key(platform: Platform) -> tuple[str, ...]:
     """The part of a platform that entries are compared by; the version only where it is given."""
     own = platform.normalized()
     return (own.os, own.architecture, own.variant or "")
@@ -287,7 +294,7 @@ def _check_all(
     platforms: Sequence[Platform],
     offered: dict[tuple[str, ...], Platform],
 ) -> None:
-    missing = [str(platform) for platform in platforms if _key(platform) not in offered]
+    missing = [str(platform) for platform in platforms if platform_key(platform) not in offered]
     if missing or not platforms:
         raise PlatformNotFound(
             f"repository {repository}: no manifest for {', '.join(missing) or 'no platform'}; the "

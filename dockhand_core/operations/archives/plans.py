@@ -25,7 +25,7 @@ from dockhand_core.operations.archives.files import ArchiveFiles, Region, read_f
 from dockhand_core.operations.archives.images import blob_path
 from dockhand_core.operations.archives.layers import Layer
 from dockhand_core.operations.copies.blob_transfer import is_distributable
-from dockhand_core.operations.image_tree import DEPTH
+from dockhand_core.operations.image_tree import DEPTH, platform_key
 from dockhand_core.text import shown
 
 __all__ = [
@@ -330,13 +330,8 @@ def _check_platform(
 ) -> None:
     """Check that the image of a docker-archive has one of the platforms that are asked for."""
     found = config.platform
-    if found is None or _key(found) not in map(_key, platforms):
+    if found is None or platform_key(found) not in map(platform_key, platforms):
         raise PlatformNotFound(
             f"archive {files.path}: no image for {', '.join(map(str, platforms))}; it has: "
             f"{found or 'none'}"
         )
-
-
-def _key(platform: Platform) -> tuple[str, str, str | None]:
-    own = platform.normalized()
-    return own.os, own.architecture, own.variant
