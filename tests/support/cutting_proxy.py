@@ -31,6 +31,24 @@ class CuttingProxy:
     upload_cuts: list[int] = field(default_factory=list)
     download_cuts: list[int] = field(default_factory=list)
     cut_count: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take_cut(self, cuts: list[int], passed: int, size: int) -> int | None:
+        """Take the next cut if it is due in a block, so that no other connection makes it, too.
+
+        Args:
+            cuts: the cuts of the direction.
+            passed: number of bytes that passed on the connection before.
+            size: size of the block in bytes.
+
+        Returns:
+            the number of bytes of the block that still pass; None if no cut is due.
+        """
+        with self._lock:
+            if not cuts or passed + size < cuts[0]:
+                return None
+            self.cut_count += 1
+            return max(0, cuts.pop(0) - passed)
 
 
 @contextmanager
@@ -92,11 +110,9 @@ class _Connection:
         while data := source.recv(65536):
             if self._upload_was_cut:
                 continue  # the server's reply to a cut upload never arrives
-            allowed = max(0, cuts[0] - passed) if cuts else None
-            if allowed is not None and len(data) >= allowed:
+            allowed = self._proxy.take_cut(cuts, passed, len(data))
+            if allowed is not None:
                 sink.sendall(data[:allowed])
-                cuts.pop(0)
-                self._proxy.cut_count += 1
                 self._upload_was_cut = is_upload
                 return
             passed += len(data)
