@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dockhand_core.async_blob_client import AsyncBlobClient, copy_docstrings
-from dockhand_core.copy_client import CopyClient
+from dockhand_core.copy_client import CopyClient, make_route
 from dockhand_core.flow import Progress
 from dockhand_core.flow.checks import described
 from dockhand_core.models import CopyResult, Descriptor, Platform, PushResult
-from dockhand_core.operations.copies.blob_transfer import Connection, Route
+from dockhand_core.operations.copies.blob_transfer import Route
 
 # The operations are imported when they are used: most programs use few of them.
 if TYPE_CHECKING:
@@ -112,11 +112,7 @@ class AsyncCopyClient(AsyncBlobClient):
         target = self if to is None else to
         if not isinstance(target, AsyncCopyClient):
             raise TypeError(f"copy: to has to be an AsyncRegistryClient, not {described(target)}")
-        here = Connection(self.driver, self._runner, self._runner.registry)
-        there = Connection(target.driver, target._runner, target._runner.registry)
-        return Route(
-            here, there, repository, repository if to_repository is None else to_repository
-        )
+        return make_route(self, target, repository, to_repository)
 
 
 copy_docstrings(CopyClient, AsyncCopyClient)

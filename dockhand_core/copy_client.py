@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dockhand_core.blob_client import BlobClient
+from dockhand_core.driver import RegistryDriver
 from dockhand_core.flow import Progress
 from dockhand_core.flow.checks import described
 from dockhand_core.models import CopyResult, Descriptor, Platform, PushResult
@@ -15,7 +16,14 @@ from dockhand_core.operations.copies.blob_transfer import Connection, Route
 if TYPE_CHECKING:
     from dockhand_core.operations.copies.copy import CopyArguments, TagCopies
 
-__all__ = ["CopyClient"]
+__all__ = ["CopyClient", "make_route"]
+
+
+class _Client(Protocol):
+    """The parts of a sync or async client that a route needs."""
+
+    driver: RegistryDriver
+    _runner: Any
 
 
 class CopyClient(BlobClient):
@@ -206,8 +214,20 @@ class CopyClient(BlobClient):
         target = self if to is None else to
         if not isinstance(target, CopyClient):
             raise TypeError(f"copy: to has to be a sync RegistryClient, not {described(target)}")
-        here = Connection(self.driver, self._runner, self._runner.registry)
-        there = Connection(target.driver, target._runner, target._runner.registry)
-        return Route(
-            here, there, repository, repository if to_repository is None else to_repository
-        )
+        return make_route(self, target, repository, to_repository)
+
+
+def make_route(
+    source: _Client, target: _Client, repository: str, to_repository: str | None
+) -> Route:
+    """Make the route of a copy between two clients of one kind.
+
+    Args:
+        source, target: the clients, both sync or both async.
+        repository: the repository's name at the source.
+        to_repository: its name at the target; None for the same name.
+    """
+    here, there = (
+        Connection(each.driver, each._runner, each._runner.registry) for each in (source, target)
+    )
+    return Route(here, there, repository, repository if to_repository is None else to_repository)

@@ -390,7 +390,7 @@ def test_modes_that_give_rights_are_left_out(registry: RegistryClient, tmp_path:
 
 
 def test_random_damage(registry: RegistryClient, tmp_path: Path) -> None:
-    """Whatever a byte of the tar file becomes: it is pulled into the folder, or refused."""
+    """A tar file in which one byte is another is pulled into the folder, or refused."""
     plain = tar(ROOT, member("site/a", b"a"), member("site/l", type=LINK, linkname="a"))
     outside = tmp_path / "outside"
     for position in range(0, len(plain) - 1024, 37):
