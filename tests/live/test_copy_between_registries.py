@@ -111,7 +111,7 @@ class Sites:
         """The registry of a kind; it is started and seeded on the first call."""
         if kind not in self._sites:
             folder = self._folder / kind
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)  # an earlier test was skipped for the missing server
             url = self._stack.enter_context(_server(kind, folder))
             driver = "zot" if kind == "zot" else "distribution"
             client = self._stack.enter_context(
