@@ -1,0 +1,119 @@
+"""The commands of `dockhand`: its own, and those of plugins. A command is imported when used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from dockhand_cli.common_options import add_common_options
+from dockhand_cli.exit_codes import CommandFailed
+
+if TYPE_CHECKING:
+    from dockhand_core import Plugins
+
+__all__ = ["OWN_COMMANDS", "CommandTable"]
+
+# The panels of `dockhand --help`, each with its commands. Command `a-b` is the typer application
+# `app` of the module `dockhand_cli.commands.a_b`.
+OWN_COMMANDS = {
+    "Look": ("ls", "tags"),
+    "Set up": ("version",),
+}
+_PANEL_OF = {name: panel for panel, names in OWN_COMMANDS.items() for name in names}
+_PLUGINS = "Commands of plugins"
+
+
+class CommandTable(MutableMapping[str, Any]):
+    """A mapping of command name to command, which is made when it is first read.
+
+    A command of a plugin takes its help line from the package's summary: the command itself is
+    imported when it is called.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+        self._plugins: Plugins | None = None
+
+    @property
+    def plugins(self) -> Plugins:
+        """The installed plugins, which are loaded on first use."""
+        if self._plugins is None:
+            from dockhand_core import Plugins
+
+            self._plugins = Plugins()
+        return self._plugins
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            if name in _PANEL_OF:
+                module = importlib.import_module(f"dockhand_cli.commands.{name.replace('-', '_')}")
+                self._made[name] = _command(module.app, name, _PANEL_OF[name])
+            elif name in self.plugins.commands():
+                self._made[name] = PluginCommand(name, self.plugins)
+            else:
+                raise KeyError(name)
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from _PANEL_OF
+        yield from sorted(self.plugins.commands().keys() - _PANEL_OF.keys())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class PluginCommand(TyperGroup):
+    """A plugin's command, which is imported when it is called.
+
+    Args:
+        name: the command's name.
+        plugins: the installed plugins.
+    """
+
+    def __init__(self, name: str, plugins: Plugins) -> None:
+        info = plugins.commands()[name]
+        super().__init__(name=name, help=_summary(info.package), rich_help_panel=_PLUGINS)
+        self._plugins = plugins
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
+        """Import the command, and parse its arguments."""
+        assert self.name is not None
+        app = self._plugins.command(self.name)
+        if not isinstance(app, typer.Typer):
+            raise CommandFailed(
+                f"the command {self.name!r} of {self._plugins.commands()[self.name].package} is "
+                f"a {type(app).__name__}, not a typer application"
+            )
+        command = _command(app, self.name, _PLUGINS)
+        return command.make_context(info_name, args, parent, **extra)
+
+
+def _command(app: typer.Typer, name: str, panel: str) -> Any:
+    """Make the command of a typer application, with the options of every command."""
+    command: Any = get_command(app)
+    command.name, command.rich_help_panel = name, panel
+    add_common_options(command)
+    return command
+
+
+def _summary(package: str) -> str:
+    """The line that describes a package; a registered plugin has none."""
+    from importlib import metadata
+
+    try:
+        return metadata.metadata(package)["Summary"] or package
+    except metadata.PackageNotFoundError:
+        return f"Commands of {package}"

@@ -1,0 +1,1 @@
+"""The commands of `dockhand`, a module each, which is imported when the command is used."""

@@ -1,0 +1,36 @@
+"""The command `dockhand ls`."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict
+
+import typer
+
+from dockhand_cli.completion import complete_connection
+from dockhand_cli.help_texts import examples
+from dockhand_cli.session import session_of
+
+app = typer.Typer()
+
+
+class RepositoryLine(TypedDict):
+    """A line of `dockhand ls --json`."""
+
+    repository: str
+
+
+@app.command(epilog=examples("dockhand ls", "dockhand ls staging", "dockhand ls localhost:5000"))
+def ls(
+    context: typer.Context,
+    connection: Annotated[
+        str | None,
+        typer.Argument(
+            help="a connection or a host; by default the default connection",
+            autocompletion=complete_connection,
+        ),
+    ] = None,
+) -> None:
+    """List the repositories of a registry, one a line."""
+    session = session_of(context)
+    for repository in session.client(connection).repositories():
+        session.output.item(RepositoryLine(repository=repository), repository)

@@ -1,0 +1,36 @@
+"""The command `dockhand tags`."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict
+
+import typer
+
+from dockhand_cli.completion import complete_repository
+from dockhand_cli.help_texts import REPOSITORY_HELP, examples
+from dockhand_cli.session import session_of
+
+app = typer.Typer()
+
+
+class TagLine(TypedDict):
+    """A line of `dockhand tags --json`."""
+
+    repository: str
+    tag: str
+
+
+@app.command(
+    epilog=examples("dockhand tags localhost:5000/team/app", "dockhand tags @staging/app --json")
+)
+def tags(
+    context: typer.Context,
+    repository: Annotated[
+        str, typer.Argument(help=REPOSITORY_HELP, autocompletion=complete_repository)
+    ],
+) -> None:
+    """List the tags of a repository, one a line."""
+    session = session_of(context)
+    client, name = session.repository(repository)
+    for tag in client.tags(name):
+        session.output.item(TagLine(repository=name, tag=tag), tag)

@@ -1,0 +1,16 @@
+"""Parts of help texts."""
+
+from __future__ import annotations
+
+__all__ = ["IMAGE_HELP", "REPOSITORY_HELP", "examples"]
+
+IMAGE_HELP = "the image: HOST/REPOSITORY:TAG, @CONNECTION/REPOSITORY:TAG, or with @DIGEST"
+REPOSITORY_HELP = "the repository: HOST/REPOSITORY or @CONNECTION/REPOSITORY"
+
+
+def examples(*lines: str) -> str:
+    """The examples at the end of a command's help, each a whole command line.
+
+    A test runs the command lines, and the pages of the documentation show them.
+    """
+    return "\n\n".join(("Examples:", *lines))

@@ -1,0 +1,131 @@
+"""The program `dockhand`: it parses the command line, runs a command, and reports its error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.main import get_command
+
+from dockhand_cli import exit_codes
+from dockhand_cli.command_table import CommandTable
+from dockhand_cli.common_options import common_options
+from dockhand_cli.session import Session
+from dockhand_core.text import printable
+
+__all__ = ["main", "root_command", "run"]
+
+_app = typer.Typer(
+    name="dockhand",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="An IMAGE is a reference such as registry.example.com/app:v1, or "
+    "@CONNECTION/REPOSITORY[:TAG] for a connection of dockhand.toml. Exit status: 0 success, "
+    "1 failed, 2 wrong usage or configuration, 3 not found, 4 not allowed, 5 not reachable.",
+)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM arrived; what was begun is undone as after Ctrl-C."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dockhand {metadata.version('dockhand-cli')}")
+        raise typer.Exit
+
+
+@_app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="show the version"),
+    ] = False,
+) -> None:
+    """Look at, copy, push, clean and serve container registries."""
+
+
+def root_command() -> Any:
+    """Make the command `dockhand`, with all of its commands."""
+    command: Any = get_command(_app)
+    command.commands = CommandTable()
+    command.params += common_options()
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, and return the exit status.
+
+    Args:
+        arguments: the arguments after `dockhand`; by default those of the process.
+    """
+    session = Session()
+    try:
+        with session:
+            status = root_command().main(
+                arguments, prog_name="dockhand", standalone_mode=False, obj=session
+            )
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exit_codes.READER_GONE
+    except (Exception, KeyboardInterrupt) as error:
+        return _report(error, session)
+    return status if isinstance(status, int) else 0
+
+
+def _report(error: BaseException, session: Session) -> int:
+    """Write an error to standard error, and return the exit status."""
+    from dockhand_core.errors import DockhandError
+
+    if session.options.debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, _Terminated):
+        return exit_codes.TERMINATED
+    if isinstance(error, KeyboardInterrupt):
+        return exit_codes.INTERRUPTED
+    if isinstance(error, typer.Abort):  # a question that was not answered
+        session.output.error("aborted; nothing was changed")
+        return exit_codes.FAILED
+    if hasattr(error, "format_message"):  # an error of the command line
+        return _report_usage(error, session)
+    if isinstance(error, DockhandError | exit_codes.CommandFailed):
+        session.output.error(str(error))
+    elif isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        session.output.error(f"{name}{error.strerror or error}")
+    else:
+        hint = "" if session.options.debug else "; --debug shows where"
+        session.output.error(f"internal error: {type(error).__name__}: {error}{hint}")
+    return exit_codes.exit_code_of(error)
+
+
+def _report_usage(error: Any, session: Session) -> int:
+    """Report an error of the command line: in one line, with the command whose help explains it."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(context and context.get_help())
+        return exit_codes.USAGE
+    hint = f" ({context.command_path} --help)" if context is not None else ""
+    session.output.error(f"{printable(error.format_message())}{hint}")
+    return exit_codes.USAGE
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
+
+
+def run() -> NoReturn:
+    """Run the command line of the process, and exit with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""The session of a command: the options of every command, the connections, and the output."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from dockhand_cli.exit_codes import UsageError
+from dockhand_cli.output import Output
+
+if TYPE_CHECKING:
+    import typer
+
+    from dockhand_cli.progress import TransferProgress
+    from dockhand_core import Dockhand, Place, RegistryClient
+    from dockhand_core.config import DockhandConfig
+
+__all__ = ["FILE_PREFIXES", "Options", "Repository", "Session", "is_file", "session_of"]
+
+FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
+
+
+def session_of(context: typer.Context) -> Session:
+    """The session of a command's context."""
+    session = context.find_object(Session)
+    assert session is not None, "the context is not one of the command dockhand"
+    return session
+
+
+def is_file(text: str) -> bool:
+    """Whether an argument names a file, such as `oci-archive:nginx.tar`, and not an image."""
+    return text.startswith(FILE_PREFIXES)
+
+
+@dataclass
+class Options:
+    """The options of every command.
+
+    Attributes:
+        config: path of the configuration file, or None for the usual one.
+        connection: name of the connection of bare repositories, or None.
+        as_json: write results as JSON.
+        quiet: write nothing but results and errors.
+        verbosity: 1 logs requests on standard error, 2 logs all that is known of them.
+        debug: show the traceback of an error.
+    """
+
+    config: Path | None = None
+    connection: str | None = None
+    as_json: bool = False
+    quiet: bool = False
+    verbosity: int = 0
+    debug: bool = False
+
+
+class Repository(NamedTuple):
+    """A repository of a registry.
+
+    Attributes:
+        client: the client of the registry.
+        name: the repository's name.
+    """
+
+    client: RegistryClient
+    name: str
+
+
+class Session:
+    """Gives a command its connections and its output.
+
+    The manager of the connections is made when a command first asks for one, from the same file and
+    environment as `Dockhand()`, and closed when the command ends.
+    """
+
+    def __init__(self) -> None:
+        self.options = Options()
+
+    @cached_property
+    def output(self) -> Output:
+        """The output, as the options describe it."""
+        return Output(as_json=self.options.as_json, quiet=self.options.quiet)
+
+    @cached_property
+    def dockhand(self) -> Dockhand:
+        """The manager of the connections.
+
+        Raises:
+            ConfigError: a setting is wrong.
+        """
+        from dockhand_core import Dockhand
+        from dockhand_core.config import load_config
+
+        self._log_requests()
+        return Dockhand(_without_console_logs(load_config(self.options.config)))
+
+    def client(self, name: str | None = None) -> RegistryClient:
+        """The client of a connection or of a host.
+
+        Args:
+            name: name of a configured connection, with or without `@`; or a host, such as
+                `localhost:5000`. None for the option `--connection`, or else the default one.
+
+        Raises:
+            ConfigError: there is no connection of this name, and it is not a host.
+        """
+        wanted = name or self.options.connection
+        if wanted is None or wanted.startswith("@") or wanted in self.dockhand.connections:
+            return self.dockhand.connection(wanted and wanted.removeprefix("@"))
+        if wanted == "localhost" or "." in wanted or ":" in wanted:
+            return self.dockhand.locate(f"{wanted}/any").client
+        return self.dockhand.connection(wanted)  # raises the error that lists the connections
+
+    def place(self, image: str) -> Place[RegistryClient]:
+        """The place of an image: its client, its repository, and the tag or digest.
+
+        Args:
+            image: a reference, `@connection/repository[:tag][@digest]`, or with the option
+                `--connection` a bare `repository[:tag][@digest]`.
+
+        Raises:
+            ReferenceInvalid: the text is none of these.
+            ConfigError: there is no such connection.
+        """
+        if is_file(image):
+            prefix = image.partition(":")[0]
+            raise UsageError(f"{image}: an image of a registry is expected here, not {prefix}: …")
+        return self.dockhand.locate(self._with_connection(image))
+
+    def repository(self, text: str) -> Repository:
+        """The repository that an argument names, without a tag and a digest.
+
+        Raises:
+            UsageError: the text has a tag or a digest.
+            ReferenceInvalid: the text names no repository.
+            ConfigError: there is no such connection.
+        """
+        place = self.place(text)
+        if ":" in text.rpartition("/")[2]:
+            raise UsageError(
+                f"{text}: a repository is expected here, without a tag or digest: "
+                f"{text[: -len(place.reference) - 1]}"
+            )
+        return Repository(place.client, place.repository)
+
+    def _with_connection(self, text: str) -> str:
+        connection = self.options.connection
+        if connection is None or text.startswith("@"):
+            return text
+        return f"@{connection}/{text}"
+
+    def progress(self, title: str) -> AbstractContextManager[TransferProgress]:
+        """The progress of a transfer: bars on a terminal, nothing elsewhere or with `--quiet`.
+
+        Args:
+            title: the transfer's name, such as `Copying app:v1`.
+        """
+        from dockhand_cli.progress import show_progress
+
+        return show_progress(self.output, title)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that the command used."""
+        dockhand = vars(self).pop("dockhand", None)
+        if dockhand is not None:
+            dockhand.close()
+
+    def _log_requests(self) -> None:
+        """With `--verbose`, write the log lines of requests to standard error."""
+        if not self.options.verbosity:
+            return
+        from dockhand_cli.request_log import RequestLogHandler
+
+        log = logging.getLogger("dockhand")
+        log.setLevel(logging.DEBUG)
+        log.addHandler(RequestLogHandler(sys.stderr, all_fields=self.options.verbosity > 1))
+        log.propagate = False
+
+
+def _without_console_logs(config: DockhandConfig) -> DockhandConfig:
+    """Let connections log to the logger that `--verbose` shows, instead of to the terminal.
+
+    A log driver of a plugin stays.
+    """
+    from dockhand_core.logs import BUILTIN, LogSettings
+
+    quiet = LogSettings(driver="stdlib", level="debug")
+    connections = {
+        name: table.model_copy(update={"logging": quiet})
+        if table.logging.driver in BUILTIN
+        else table
+        for name, table in config.connections.items()
+    }
+    return config.model_copy(update={"connections": connections})

@@ -1,0 +1,64 @@
+"""Values of a table's cells, as people read them and as programs read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from dockhand_core.text import printable
+
+__all__ = ["Cell", "Size", "age_text", "for_people", "for_programs", "size_text"]
+
+
+class Size(int):
+    """A number of bytes; people read it with a unit."""
+
+
+Cell: TypeAlias = "str | int | Size | bool | datetime | None"
+
+_UNITS = ((365 * 86400, "year"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"))
+_SHORT_UNITS = ((3600, "hour"), (60, "minute"), (1, "second"))
+
+
+def size_text(size: int) -> str:
+    """Write a number of bytes with a decimal unit: `12.3 MB`."""
+    from rich.filesize import decimal
+
+    return decimal(size)
+
+
+def age_text(moment: datetime, now: datetime | None = None) -> str:
+    """Write how long ago a moment was, in one unit: `3 days ago`.
+
+    Args:
+        moment: the moment, with a time zone.
+        now: the present moment; by default that of the clock.
+    """
+    age = (now or datetime.now(UTC)) - moment
+    if age < timedelta(0):
+        return f"{moment:%Y-%m-%d}"
+    for seconds, unit in (*_UNITS, *_SHORT_UNITS):
+        count = int(age.total_seconds() // seconds)
+        if count:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "now"
+
+
+def for_people(value: Cell) -> str:
+    """Write a cell for a terminal: sizes with units, moments as ages."""
+    if isinstance(value, Size):
+        return size_text(value)
+    if isinstance(value, datetime):
+        return age_text(value)
+    return for_programs(value)
+
+
+def for_programs(value: Cell) -> str:
+    """Write a cell for a pipe: sizes in bytes, moments as RFC 3339 has them, no line breaks."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return printable(str(value))

@@ -1,0 +1,32 @@
+"""The commands that list repositories and tags."""
+
+from __future__ import annotations
+
+from command_line import CommandLine
+from images import push_image
+
+from dockhand_core import RegistryClient
+
+
+def test_tags_are_lines(dockhand: CommandLine, registry: RegistryClient, host: str) -> None:
+    for tag in ("v1", "v2"):
+        push_image(registry, "team/app", tag)
+    assert dockhand.lines("tags", f"{host}/team/app") == ["v1", "v2"]
+
+
+def test_tags_as_json(dockhand: CommandLine, registry: RegistryClient, host: str) -> None:
+    push_image(registry, "team/app", "v1")
+    expected = [{"repository": "team/app", "tag": "v1"}]
+    assert dockhand.json_lines("tags", f"{host}/team/app") == expected
+
+
+def test_a_repository_that_does_not_exist(dockhand: CommandLine, host: str) -> None:
+    assert "nothing/here" in dockhand.error("tags", f"{host}/nothing/here", code=3)
+
+
+def test_a_tag_is_refused_where_a_repository_is_expected(dockhand: CommandLine, host: str) -> None:
+    error = dockhand.error("tags", f"{host}/team/app:v1", code=2)
+    assert error == (
+        f"{host}/team/app:v1: a repository is expected here, without a tag or digest: "
+        f"{host}/team/app"
+    )

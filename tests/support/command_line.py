@@ -1,0 +1,88 @@
+"""Runs the command `dockhand` in a process of its own, as a user does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class CommandLine:
+    """Runs the command in a folder, with an environment that has no settings of Dockhand or docker.
+
+    Args:
+        folder: the working folder, which is also the home folder and that of docker's settings.
+        variables: additional environment variables.
+    """
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        self.folder = folder
+        inherited = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("DOCKHAND_", "DOCKER_", "REGISTRY_AUTH"))
+        }
+        self.environment = {
+            **inherited,
+            "HOME": str(folder),
+            "DOCKER_CONFIG": str(folder / ".docker"),
+            "TERMINAL_WIDTH": "100",  # of typer's help texts
+            **variables,
+        }
+
+    def run(
+        self, *arguments: str | Path, input: str | None = None, code: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command, and check its exit status.
+
+        Args:
+            arguments: the arguments after `dockhand`.
+            input: text for standard input; by default it is empty.
+            code: the exit status that is expected.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "dockhand_cli", *map(str, arguments)],
+            cwd=self.folder, env=self.environment, input=input or "", capture_output=True,
+            text=True, check=False, timeout=60,
+        )  # fmt: skip
+        shown = f"{arguments}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == code, shown
+        return done
+
+    def out(self, *arguments: str | Path, input: str | None = None) -> str:
+        """Run a command that succeeds; return standard output, and check that no error is written.
+
+        Args:
+            arguments: the arguments after `dockhand`.
+            input: text for standard input.
+        """
+        done = self.run(*arguments, input=input)
+        assert done.stderr == "", done.stderr
+        return done.stdout
+
+    def lines(self, *arguments: str | Path) -> list[str]:
+        """Run a command that succeeds, and return the lines of standard output."""
+        return self.out(*arguments).splitlines()
+
+    def json(self, *arguments: str | Path) -> Any:
+        """Run a command with `--json`, and return its document."""
+        return json.loads(self.out(*arguments, "--json"))
+
+    def json_lines(self, *arguments: str | Path) -> list[Any]:
+        """Run a command with `--json`, and return the documents of its lines."""
+        return [json.loads(line) for line in self.lines(*arguments, "--json")]
+
+    def error(self, *arguments: str | Path, code: int, input: str | None = None) -> str:
+        """Run a command that fails with an exit status; return its error, which is one line.
+
+        Args:
+            arguments: the arguments after `dockhand`.
+            code: the exit status that is expected.
+            input: text for standard input.
+        """
+        done = self.run(*arguments, code=code, input=input)
+        (line,) = done.stderr.splitlines()
+        return line.removeprefix("error: ")
