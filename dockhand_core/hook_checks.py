@@ -1,24 +1,26 @@
-"""Checks of a plugin's hook functions: names, decorators, arguments and `self`.
+"""Checks of a plugin's hook functions, and of the drivers and commands that they return.
 
-pluggy ignores a function without `hookimpl`, and passes nothing to an argument that has a default,
-so many mistakes would go unnoticed until an event does not arrive.
+The name, the decorator and the arguments of a function are checked, because pluggy ignores a
+function without `hookimpl`, and passes nothing to an argument that has a default, so many mistakes
+would go unnoticed until an event does not arrive.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
 import pluggy
 
 from dockhand_core import hookspecs
-from dockhand_core.config.validation import did_you_mean
 from dockhand_core.errors import PluginError
-from dockhand_core.flow.checks import described
+from dockhand_core.text import did_you_mean, shown
 
-__all__ = ["check_hooks"]
+__all__ = ["EVENT_HOOKS", "check_application", "check_commands", "check_drivers", "check_hooks"]
 
 _PREFIX = "dockhand_"
 _MARKER = "dockhand_impl"
@@ -27,15 +29,21 @@ _HOOKS: dict[str, tuple[str, ...]] = {
     for name, hook in vars(hookspecs).items()
     if name.startswith(_PREFIX)
 }
+EVENT_HOOKS = frozenset(name for name, arguments in _HOOKS.items() if arguments == ("event",))
 # These are called at start, outside any event loop.
 _AT_START = frozenset(
     {
         "dockhand_auth_drivers",
+        "dockhand_commands",
         "dockhand_event_parsers",
         "dockhand_log_drivers",
         "dockhand_registry_drivers",
     }
 )
+_COMMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_OBJECT = re.compile(
+    r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*"
+)  # package.module:attribute
 _MAY_YIELD = _AT_START | {"dockhand_authorize"}  # an iterable is a valid result of these
 
 
@@ -75,6 +83,8 @@ def check_hooks(plugin: Any, manager: pluggy.PluginManager) -> dict[str, Callabl
         _check_arguments(hook, name, function)
         found[hook] = function
     if not decorated:
+        from dockhand_core.flow.checks import described  # here: only mistakes need it
+
         raise PluginError(
             f"the plugin, {described(plugin)}, has no function that is decorated with "
             "dockhand_core.hookimpl"
@@ -174,3 +184,60 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 def _signature(hook: str, name: str) -> str:
     return f"def {name}({', '.join(('self', *_HOOKS[hook]))})"
+
+
+def check_drivers(hook: str, answer: Any) -> dict[str, Any]:
+    """Check the names of the drivers that a hook returned, and return them as a dict."""
+    drivers = _mapping(hook, "drivers", answer)
+    for name in drivers:
+        if not isinstance(name, str) or not name:
+            from dockhand_core.flow.checks import described
+
+            raise TypeError(
+                f"{hook} must return a mapping of names to drivers; the name of a driver is a "
+                f"string, not {described(name)}"
+            )
+    return drivers
+
+
+def check_commands(answer: Any) -> dict[str, Any]:
+    """Check the commands that `dockhand_commands` returned, and return them as a dict."""
+    commands = _mapping("dockhand_commands", "commands", answer)
+    for name, application in commands.items():
+        if not isinstance(name, str) or not _COMMAND.fullmatch(name):
+            raise ValueError(
+                f"dockhand_commands: {shown(str(name))} is not the name of a command, which has "
+                "letters, digits, '-' and '_', and begins with a letter or digit"
+            )
+        where = f"dockhand_commands: command {name!r}"
+        if not isinstance(application, str):
+            check_application(where, application)
+        elif not _OBJECT.fullmatch(application):
+            raise ValueError(
+                f"{where}: {shown(application)} is not of the form 'package.module:attribute'"
+            )
+    return commands
+
+
+def check_application(where: str, application: Any) -> Any:
+    """Check that an object is a typer application, and return it.
+
+    Args:
+        where: start of error messages.
+        application: the object.
+    """
+    # The core does not import typer. If it is not loaded, there is no object of its class.
+    kind = getattr(sys.modules.get("typer"), "Typer", None)
+    if kind is None or not isinstance(application, kind):
+        from dockhand_core.flow.checks import described
+
+        raise PluginError(f"{where} is not a typer application, but {described(application)}")
+    return application
+
+
+def _mapping(hook: str, kind: str, answer: Any) -> dict[Any, Any]:
+    if not isinstance(answer, Mapping):
+        from dockhand_core.flow.checks import described
+
+        raise TypeError(f"{hook} must return a mapping of names to {kind}, not {described(answer)}")
+    return dict(answer)

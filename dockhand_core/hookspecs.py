@@ -23,17 +23,18 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pluggy
-from pydantic import SecretStr
 
-from dockhand_core.auth import AuthDriver
-from dockhand_core.driver import RegistryDriver
-from dockhand_core.identity import Identity
-from dockhand_core.logs import LogSettings
-from dockhand_core.scope import Scope
+if TYPE_CHECKING:  # only for types, so that a plugin's module `hooks` stays light
+    import typer
+    from pydantic import SecretStr
 
-if TYPE_CHECKING:
     from dockhand_core import events
+    from dockhand_core.auth import AuthDriver
+    from dockhand_core.driver import RegistryDriver
     from dockhand_core.events import EventParser
+    from dockhand_core.identity import Identity
+    from dockhand_core.logs import LogSettings
+    from dockhand_core.scope import Scope
 
 __all__ = [
     "GROUP",
@@ -44,6 +45,7 @@ __all__ = [
     "dockhand_blob_mounted",
     "dockhand_blob_pulled",
     "dockhand_blob_pushed",
+    "dockhand_commands",
     "dockhand_event",
     "dockhand_event_parsers",
     "dockhand_identify",
@@ -94,6 +96,23 @@ def dockhand_log_drivers() -> Mapping[str, Callable[[LogSettings, str], Any] | s
     `settings.options` has the driver's own keys of the connection's `logging` table. If the logger
     has a method `close`, it is called when the connection is closed. The callable may be given as
     `"package.module:function"`.
+    """
+
+
+@hookspec
+def dockhand_commands() -> Mapping[str, typer.Typer | str]:  # type: ignore[empty-body]
+    """Provide commands of the program `dockhand`: a dict of name to typer application.
+
+    `dockhand NAME …` calls the application (`typer.Typer`) of that name, from the package
+    `dockhand-cli`. It should be given as `"package.module:attribute"`: it is then imported when
+    the command is called, so that all other commands, and programs without typer, do not load it::
+
+        @hookimpl
+        def dockhand_commands():
+            return {"vault": "dockhand_vault.commands:app"}
+
+    A name has letters, digits, `-` and `_`, and begins with a letter or digit. If two packages
+    provide a command of the same name, the call of this command raises `PluginConflict`.
     """
 
 

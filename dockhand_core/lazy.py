@@ -10,6 +10,7 @@ async clients: a sync client that runs no flows in parallel needs neither.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ __all__ = ["asyncio", "futures", "lazy_exports"]
 def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
     """Make the `__getattr__` of a package.
 
+    It also imports submodules when they are first used: after `import dockhand_core`, the name
+    `dockhand_core.errors` is valid without another import.
+
     Args:
         package: the package's `__name__`.
         modules: mapping of each public name to the submodule that defines the name, relative to
@@ -26,9 +30,18 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], ob
     """
 
     def load(name: str) -> object:
-        if name not in modules:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        if name in modules:
+            value = getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+            vars(sys.modules[package])[name] = value  # so that Python does not ask again
+            return value
+        if not name.startswith("_"):
+            submodule = f"{package}.{name}"
+            try:
+                return importlib.import_module(submodule)
+            except ModuleNotFoundError as error:
+                if error.name != submodule:  # the submodule exists, but not one of its imports
+                    raise
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return load
 

@@ -6,10 +6,12 @@ import functools
 import logging
 import re
 import sys
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, TypeGuard
 
 from dockhand_core.http.urls import one_line
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 __all__ = ["reason_of", "warn", "warn_once"]
 
@@ -23,7 +25,7 @@ def reason_of(error: BaseException) -> str:
     Credentials in URLs and the input that a pydantic model refused are left out.
     """
     try:
-        if isinstance(error, ValidationError):
+        if _is_validation_error(error):
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             text = f"{error.title}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         else:
@@ -32,6 +34,12 @@ def reason_of(error: BaseException) -> str:
         text = ""
     flat = one_line(_USER_IN_URL.sub("", text))
     return f"{type(error).__name__}: {flat}" if flat else type(error).__name__
+
+
+def _is_validation_error(error: BaseException) -> TypeGuard[ValidationError]:
+    """Whether an exception is pydantic's. If pydantic is not loaded, nothing has raised it."""
+    pydantic = sys.modules.get("pydantic_core")
+    return pydantic is not None and isinstance(error, pydantic.ValidationError)
 
 
 def warn(text: str) -> None:

@@ -1,8 +1,10 @@
-"""Text from other machines, made safe for a terminal and for one line of a log."""
+"""Text for messages: text from other machines, made safe for a terminal, and similar names."""
 
 from __future__ import annotations
 
-__all__ = ["printable", "printable_lines", "shown"]
+from collections.abc import Iterable
+
+__all__ = ["did_you_mean", "printable", "printable_lines", "shown"]
 
 
 def printable(text: str) -> str:
@@ -27,3 +29,11 @@ def shown(name: str) -> str:
     """Quote a name for a message, in ASCII, and cut it if it is long."""
     text = ascii(name)
     return text if len(text) <= 160 else f"{text[:157]}…'"
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """Return `; did you mean …?` with the most similar valid name, or an empty string."""
+    import difflib  # imported here to save time, because only unknown names need it
+
+    similar = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.7)
+    return f"; did you mean {similar[0]!r}?" if similar else ""

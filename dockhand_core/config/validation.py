@@ -17,20 +17,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from dockhand_core.errors import ConfigError
+from dockhand_core.text import did_you_mean
 
 __all__ = ["check_variables", "did_you_mean", "is_pem", "shown_path", "validate_table"]
 
 _PREFIX = "DOCKHAND_"
 
 M = TypeVar("M", bound=BaseModel)
-
-
-def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """Return `; did you mean …?` with the most similar valid name, or an empty string."""
-    import difflib  # imported here to save time, because only unknown names need it
-
-    similar = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.7)
-    return f"; did you mean {similar[0]!r}?" if similar else ""
 
 
 def check_variables(

@@ -7,8 +7,6 @@ import re
 from typing import TypeAlias
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit, urlunsplit
 
-import httpx
-
 from dockhand_core.errors import ResponseInvalid
 from dockhand_core.text import printable
 
@@ -56,6 +54,8 @@ def origin_of(url: str) -> Origin:
         return "", url, None  # an invalid URL: without a scheme it differs from every valid origin
     scheme, host = parts.scheme.lower(), (parts.hostname or "").lower()
     if not host.isascii():
+        import httpx  # here: plugins are discovered without httpx, see `plugin_failures`
+
         try:  # encoded as in the request, so that one host has one name
             host = httpx.URL(scheme="https", host=host).raw_host.decode("ascii")
         except httpx.InvalidURL:

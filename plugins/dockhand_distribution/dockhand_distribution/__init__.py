@@ -1,9 +1,18 @@
 """The driver `distribution`, for registries that speak the OCI Distribution Specification."""
 
-from dockhand_distribution.driver import (
-    AsyncDistributionClient,
-    DistributionClient,
-    DistributionDriver,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockhand_core import lazy_exports
+
+if TYPE_CHECKING:
+    from dockhand_distribution.driver import (
+        AsyncDistributionClient,
+        DistributionClient,
+        DistributionDriver,
+    )
 
 __all__ = ["AsyncDistributionClient", "DistributionClient", "DistributionDriver"]
+
+__getattr__ = lazy_exports(__name__, dict.fromkeys(__all__, "driver"))
