@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,21 @@ __all__ = ["OWN_COMMANDS", "CommandTable"]
 # The panels of `dockhand --help`, each with its commands. Command `a-b` is the typer application
 # `app` of the module `dockhand_cli.commands.a_b`.
 OWN_COMMANDS = {
-    "Look": ("ls", "tags"),
-    "Set up": ("version",),
+    "Look": ("ls", "tags", "inspect", "referrers", "du"),
+    "Move": ("cp", "pull", "push", "tag", "index"),
+    "Files, blobs and manifests": ("artifact", "blob", "manifest"),
+    "Delete": ("rm", "prune"),
+    "Log in": ("login", "logout", "token"),
+    "Serve": ("serve", "events", "keys", "notify-token"),
+    "Set up": ("connections", "plugins", "ping", "version"),
 }
-_PANEL_OF = {name: panel for panel, names in OWN_COMMANDS.items() for name in names}
+_PANEL_OF = {
+    name: panel
+    for panel, names in OWN_COMMANDS.items()
+    for name in names
+    # until every command is built
+    if importlib.util.find_spec(f"dockhand_cli.commands.{name.replace('-', '_')}")
+}
 _PLUGINS = "Commands of plugins"
 
 
