@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.command_line import command_line
 from benchmarks.copies import copies, copies_of_tags
 from benchmarks.embedded import NoPeerError, embedded_registry
 from benchmarks.imports import import_time
@@ -78,6 +79,7 @@ def measure(
         ("oras-py", lambda: against_oras(server, middle, some)),
         ("dxf", lambda: against_dxf(server, middle, some)),
         ("import", lambda: import_time(server, many)),
+        ("command line", lambda: command_line(server, many)),
         ("manifests, async", lambda: many_manifests(server, some)),
         ("memory of manifests", lambda: [flat_memory(server, few)]),
         ("tokens", lambda: tokens_per_second(folder, few)),

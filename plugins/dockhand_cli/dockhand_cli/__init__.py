@@ -12,7 +12,16 @@ gets clients, and to whose output it writes::
 The options of every command, such as `--json` and `--connection`, are added to it.
 """
 
-from dockhand_cli.session import Session, session_of
-from dockhand_cli.values import Size
+from typing import TYPE_CHECKING
+
+from dockhand_core import lazy_exports
+
+if TYPE_CHECKING:
+    from dockhand_cli.session import Session, session_of
+    from dockhand_cli.values import Size
+else:
+    __getattr__ = lazy_exports(
+        __name__, {"Session": "session", "session_of": "session", "Size": "values"}
+    )
 
 __all__ = ["Session", "Size", "session_of"]

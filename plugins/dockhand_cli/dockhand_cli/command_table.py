@@ -12,7 +12,6 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from dockhand_cli.common_options import add_common_options
-from dockhand_cli.exit_codes import CommandFailed
 
 if TYPE_CHECKING:
     from dockhand_core import Plugins
@@ -94,22 +93,20 @@ class PluginCommand(TyperGroup):
     """
 
     def __init__(self, name: str, plugins: Plugins) -> None:
-        info = plugins.commands()[name]
-        super().__init__(name=name, help=_summary(info.package), rich_help_panel=_PLUGINS)
+        packages = [provided.plugin.package for provided in plugins.commands()[name]]
+        super().__init__(name=name, help=_summary(packages), rich_help_panel=_PLUGINS)
         self._plugins = plugins
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
     ) -> Any:
-        """Import the command, and parse its arguments."""
+        """Import the command, and parse its arguments.
+
+        Raises:
+            PluginError: the command cannot be imported, or two packages provide it.
+        """
         assert self.name is not None
-        app = self._plugins.command(self.name)
-        if not isinstance(app, typer.Typer):
-            raise CommandFailed(
-                f"the command {self.name!r} of {self._plugins.commands()[self.name].package} is "
-                f"a {type(app).__name__}, not a typer application"
-            )
-        command = _command(app, self.name, _PLUGINS)
+        command = _command(self._plugins.command(self.name), self.name, _PLUGINS)
         return command.make_context(info_name, args, parent, **extra)
 
 
@@ -121,11 +118,13 @@ def _command(app: typer.Typer, name: str, panel: str) -> Any:
     return command
 
 
-def _summary(package: str) -> str:
-    """The line that describes a package; a registered plugin has none."""
+def _summary(packages: list[str]) -> str:
+    """The help line of a plugin's command: its package's summary."""
     from importlib import metadata
 
+    if len(packages) > 1:
+        return f"Provided by {' and '.join(packages)}, of which only one can be installed."
     try:
-        return metadata.metadata(package)["Summary"] or package
-    except metadata.PackageNotFoundError:
-        return f"Commands of {package}"
+        return metadata.metadata(packages[0])["Summary"] or packages[0]
+    except metadata.PackageNotFoundError:  # registered by a program, not installed
+        return f"Commands of {packages[0]}"

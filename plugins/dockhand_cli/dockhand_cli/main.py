@@ -6,19 +6,19 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.main import get_command
 
 from dockhand_cli import exit_codes
+from dockhand_cli.__main__ import version_line
 from dockhand_cli.command_table import CommandTable
 from dockhand_cli.common_options import common_options
 from dockhand_cli.session import Session
 from dockhand_core.text import printable
 
-__all__ = ["main", "root_command", "run"]
+__all__ = ["main", "root_command", "run_command_line"]
 
 _app = typer.Typer(
     name="dockhand",
@@ -36,7 +36,7 @@ class _Terminated(KeyboardInterrupt):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"dockhand {metadata.version('dockhand-cli')}")
+        print(version_line())
         raise typer.Exit
 
 
@@ -122,10 +122,10 @@ def _terminate(*_: object) -> NoReturn:
     raise _Terminated
 
 
-def run() -> NoReturn:
-    """Run the command line of the process, and exit with its status."""
+def run_command_line() -> int:
+    """Run the command line of the process, and return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(main())
+    return main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -103,6 +102,8 @@ def _json(value: Any, *, indent: int | None = None) -> str:
 
     Objects of pydantic are written as their fields, digests and other texts as strings.
     """
+    import json
+
     return json.dumps(value, indent=indent, default=_plain).replace("\x7f", "\\u007f")
 
 

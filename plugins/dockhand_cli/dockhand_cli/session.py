@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -179,6 +177,9 @@ class Session:
         """With `--verbose`, write the log lines of requests to standard error."""
         if not self.options.verbosity:
             return
+        import logging
+        import sys
+
         from dockhand_cli.request_log import RequestLogHandler
 
         log = logging.getLogger("dockhand")
