@@ -30,8 +30,7 @@ from dockhand_core.hook_checks import (
     check_hooks,
 )
 from dockhand_core.hookspecs import GROUP, hookimpl
-from dockhand_core.plugin_discovery import Entry, Found, core_version, normal
-from dockhand_core.plugin_discovery import installed as _installed
+from dockhand_core.plugin_discovery import Entry, Found, core_version, installed, normal
 from dockhand_core.plugin_failures import reason_of, warn
 from dockhand_core.plugin_info import DRIVER_HOOKS, PluginInfo, ProvidedCommand
 from dockhand_core.text import did_you_mean
@@ -43,6 +42,9 @@ _EXTRAS = {
     "registry": frozenset({"distribution", "embedded", "zot"}),
     "auth": frozenset({"apikey", "basic", "bearer", "jwt", "token"}),
 }
+
+
+_installed = installed
 
 
 class CorePlugin:
