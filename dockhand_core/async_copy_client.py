@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dockhand_core.async_blob_client import AsyncBlobClient, copy_docstrings
 from dockhand_core.copy_client import CopyClient, make_route
 from dockhand_core.flow import Progress
 from dockhand_core.flow.checks import described
-from dockhand_core.models import CopyResult, Descriptor, Platform, PushResult
+from dockhand_core.models import BlobProgress, CopyResult, Descriptor, Platform, PushResult
 from dockhand_core.operations.copies.blob_transfer import Route
 
 # The operations are imported when they are used: most programs use few of them.
@@ -58,6 +58,7 @@ class AsyncCopyClient(AsyncBlobClient):
         convert: str | None = None,
         concurrency: int = 8,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> CopyResult:
         from dockhand_core.operations.copies.copy import copy_image
 
@@ -68,6 +69,7 @@ class AsyncCopyClient(AsyncBlobClient):
             "convert": convert,
             "concurrency": concurrency,
             "progress": progress,
+            "blob_progress": blob_progress,
         }
         route = self._route(to, repository, to_repository)
         return await self.run(copy_image(route, reference, to_reference, arguments))
@@ -86,6 +88,7 @@ class AsyncCopyClient(AsyncBlobClient):
         convert: str | None = None,
         concurrency: int = 8,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> AsyncIterator[CopyResult]:
         from dockhand_core.operations.copies.copy import TagCopies
 
@@ -96,6 +99,7 @@ class AsyncCopyClient(AsyncBlobClient):
             "convert": convert,
             "concurrency": concurrency,
             "progress": progress,
+            "blob_progress": blob_progress,
         }
         route = self._route(to, repository, to_repository)
         return self._copied_tags(TagCopies(route, tags, newest, arguments))

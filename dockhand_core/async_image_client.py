@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from dockhand_core.async_blob_client import copy_docstrings
 from dockhand_core.async_copy_client import AsyncCopyClient
 from dockhand_core.flow import Progress
 from dockhand_core.image_client import ImageClient
-from dockhand_core.models import Descriptor, Platform, PushResult
+from dockhand_core.models import BlobProgress, Descriptor, Platform, PushResult
 
 # The operations are imported when they are used: most programs use few of them.
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class AsyncImageClient(AsyncCopyClient):
         platforms: Sequence[Platform | str] | None = None,
         name: str | None = None,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> Descriptor:
         from dockhand_core.operations import archives
 
@@ -47,6 +48,7 @@ class AsyncImageClient(AsyncCopyClient):
             archives.save_image(
                 self.driver, repository, reference, Path(path), archive_format=format,
                 platform=platform, platforms=platforms, name=name, progress=progress,
+                blob_progress=blob_progress,
             )
         )  # fmt: skip
 
@@ -59,13 +61,14 @@ class AsyncImageClient(AsyncCopyClient):
         source: str | None = None,
         platforms: Sequence[Platform | str] | None = None,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> PushResult:
         from dockhand_core.operations import archives
 
         return await self.run(
             archives.load_image(
                 self.driver, Path(path), repository, reference,
-                source=source, platforms=platforms, progress=progress,
+                source=source, platforms=platforms, progress=progress, blob_progress=blob_progress,
             )
         )  # fmt: skip
 
@@ -82,6 +85,7 @@ class AsyncImageClient(AsyncCopyClient):
         annotations: Mapping[str, str] | None = None,
         config: ArtifactFile | None = None,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> PushResult:
         from dockhand_core.operations.artifacts.push import push_artifact
 
@@ -96,6 +100,7 @@ class AsyncImageClient(AsyncCopyClient):
                 annotations=annotations,
                 config=config,
                 progress=progress,
+                blob_progress=blob_progress,
             )
         )
 
@@ -108,6 +113,7 @@ class AsyncImageClient(AsyncCopyClient):
         overwrite: bool = False,
         max_size: int | None = None,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> list[Path]:
         from dockhand_core.operations.artifacts.pull import pull_artifact
 
@@ -120,6 +126,7 @@ class AsyncImageClient(AsyncCopyClient):
                 overwrite=overwrite,
                 max_size=max_size,
                 progress=progress,
+                blob_progress=blob_progress,
             )
         )
 

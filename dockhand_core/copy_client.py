@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dockhand_core.blob_client import BlobClient
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.flow import Progress
 from dockhand_core.flow.checks import described
-from dockhand_core.models import CopyResult, Descriptor, Platform, PushResult
+from dockhand_core.models import BlobProgress, CopyResult, Descriptor, Platform, PushResult
 from dockhand_core.operations.copies.blob_transfer import Connection, Route
 
 # The operations are imported when they are used: most programs use few of them.
@@ -96,6 +96,7 @@ class CopyClient(BlobClient):
         convert: str | None = None,
         concurrency: int = 8,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> CopyResult:
         """Copy an image, an index with its images, or an artifact.
 
@@ -124,6 +125,8 @@ class CopyClient(BlobClient):
             progress: called with the number of bytes that are done, and the number of bytes of all
                 distinct blobs (None until all manifests are read). Calls may come from other
                 threads, one at a time.
+            blob_progress: called with the `BlobProgress` of each blob: while its bytes are sent,
+                and at its end with the outcome. Calls of both functions come one at a time.
 
         Returns:
             The digest of the copy, and the numbers of manifests, blobs and bytes.
@@ -148,6 +151,7 @@ class CopyClient(BlobClient):
             "convert": convert,
             "concurrency": concurrency,
             "progress": progress,
+            "blob_progress": blob_progress,
         }
         route = self._route(to, repository, to_repository)
         return self.run(copy_image(route, reference, to_reference, arguments))
@@ -166,6 +170,7 @@ class CopyClient(BlobClient):
         convert: str | None = None,
         concurrency: int = 8,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> Iterator[CopyResult]:
         """Copy many tags of a repository, and iterate over the results; each is copied like `copy`.
 
@@ -180,8 +185,10 @@ class CopyClient(BlobClient):
             tags: patterns of tags: globs such as `1.*`, or `re:` and a regular expression. Tags of
                 signatures are never among them (see `referrers`).
             newest: the number of tags to copy, those with the newest images; None for all.
-            platforms, platform, referrers, convert, concurrency, progress: as for `copy`. The total
-                number of bytes is None until the manifests of all tags are read.
+            platforms, platform, referrers, convert, concurrency: as for `copy`.
+            progress, blob_progress: as for `copy`. The total number of bytes is None until the
+                manifests of all tags are read. A blob that failed for one tag may begin again for
+                another one.
 
         Raises:
             TypeError: one of the clients is sync and the other is async.
@@ -200,6 +207,7 @@ class CopyClient(BlobClient):
             "convert": convert,
             "concurrency": concurrency,
             "progress": progress,
+            "blob_progress": blob_progress,
         }
         route = self._route(to, repository, to_repository)
         return self._copied_tags(TagCopies(route, tags, newest, arguments))

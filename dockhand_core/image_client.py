@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core.copy_client import CopyClient
 from dockhand_core.flow import Progress
-from dockhand_core.models import Descriptor, Platform, PushResult
+from dockhand_core.models import BlobProgress, Descriptor, Platform, PushResult
 
 # The operations are imported when they are used: most programs use few of them.
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class ImageClient(CopyClient):
         platforms: Sequence[Platform | str] | None = None,
         name: str | None = None,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> Descriptor:
         """Save an image into an archive, which appears only when it is complete and verified.
 
@@ -62,6 +63,8 @@ class ImageClient(CopyClient):
                 RepoTag, by default `<repository>:<tag>`.
             progress: called with the number of bytes written so far and the size in bytes of all
                 blobs.
+            blob_progress: called with the `BlobProgress` of each blob, as by `copy`. Blobs that a
+                folder has already are `skipped`.
 
         Returns:
             The descriptor of the manifest or index that was saved.
@@ -84,6 +87,7 @@ class ImageClient(CopyClient):
             archives.save_image(
                 self.driver, repository, reference, Path(path), archive_format=format,
                 platform=platform, platforms=platforms, name=name, progress=progress,
+                blob_progress=blob_progress,
             )
         )  # fmt: skip
 
@@ -96,6 +100,7 @@ class ImageClient(CopyClient):
         source: str | None = None,
         platforms: Sequence[Platform | str] | None = None,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> PushResult:
         """Push an image from an archive.
 
@@ -116,6 +121,7 @@ class ImageClient(CopyClient):
                 archive. An index then lists only these, so its digest differs.
             progress: called with the number of bytes that the repository has so far and the size in
                 bytes of all blobs.
+            blob_progress: called with the `BlobProgress` of each blob, as by `copy`.
 
         Returns:
             The digest and location of the image's manifest or index.
@@ -134,7 +140,7 @@ class ImageClient(CopyClient):
         return self.run(
             archives.load_image(
                 self.driver, Path(path), repository, reference,
-                source=source, platforms=platforms, progress=progress,
+                source=source, platforms=platforms, progress=progress, blob_progress=blob_progress,
             )
         )  # fmt: skip
 
@@ -151,6 +157,7 @@ class ImageClient(CopyClient):
         annotations: Mapping[str, str] | None = None,
         config: ArtifactFile | None = None,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> PushResult:
         """Push files and folders as an artifact, as `oras push` and `oras attach` do.
 
@@ -173,6 +180,8 @@ class ImageClient(CopyClient):
                 default `application/vnd.unknown.config.v1+json`.
             progress: called with the number of bytes sent so far and the number of bytes of all
                 distinct files, of folders packed; files that the repository has count as sent.
+            blob_progress: called with the `BlobProgress` of each distinct file and of the config,
+                as by `copy`. The annotation `org.opencontainers.image.title` has the file's name.
 
         Returns:
             The digest and location of the artifact's manifest.
@@ -200,6 +209,7 @@ class ImageClient(CopyClient):
                 annotations=annotations,
                 config=config,
                 progress=progress,
+                blob_progress=blob_progress,
             )
         )
 
@@ -212,6 +222,7 @@ class ImageClient(CopyClient):
         overwrite: bool = False,
         max_size: int | None = None,
         progress: Progress | None = None,
+        blob_progress: Callable[[BlobProgress], object] | None = None,
     ) -> list[Path]:
         """Pull the files and folders of an artifact into a folder, all of them or none.
 
@@ -230,6 +241,7 @@ class ImageClient(CopyClient):
                 at most 65,536 files.
             progress: called with the number of bytes received so far and the number of bytes of
                 all distinct layers with a title.
+            blob_progress: called with the `BlobProgress` of each layer with a title, as by `copy`.
 
         Returns:
             The path of each file and each folder that is a layer, in the order of the layers.
@@ -259,6 +271,7 @@ class ImageClient(CopyClient):
                 overwrite=overwrite,
                 max_size=max_size,
                 progress=progress,
+                blob_progress=blob_progress,
             )
         )
 

@@ -1,6 +1,7 @@
 """Frozen pydantic models of registry content and of the results of operations."""
 
 from dockhand_core.models import media
+from dockhand_core.models.blob_progress import BlobProgress, BlobState
 from dockhand_core.models.copy_result import CopyResult
 from dockhand_core.models.digest import (
     Digest,
@@ -27,6 +28,8 @@ from dockhand_core.models.results import (
 
 __all__ = [
     "ApiVersion",
+    "BlobProgress",
+    "BlobState",
     "CopyResult",
     "Descriptor",
     "Digest",

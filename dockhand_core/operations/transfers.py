@@ -4,43 +4,37 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TypeAlias
 
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ConnectionFailed, DigestMismatch
 from dockhand_core.flow import Flow, Progress, drain
-from dockhand_core.models import Descriptor, Digest, check_hash
+from dockhand_core.models import BlobProgress, BlobState, Descriptor, check_hash
 
-__all__ = ["CONCURRENCY", "TransferProgress", "fetch_blob"]
+__all__ = ["CONCURRENCY", "BlobFunction", "TransferProgress", "fetch_blob"]
 
 CONCURRENCY = 8  # blobs at a time
 
-
-class SizedBlob(Protocol):
-    """A blob whose digest and size are known, such as a descriptor."""
-
-    @property
-    def digest(self) -> Digest:
-        """The digest."""
-
-    @property
-    def size(self) -> int:
-        """The size in bytes."""
+BlobFunction: TypeAlias = Callable[[BlobProgress], object]
 
 
 class TransferProgress:
-    """The progress of transfers in bytes of distinct blobs, reported as one; it never falls.
+    """The progress of transfers: the bytes of all distinct blobs in total, and of each blob.
+
+    The functions are called one at a time. The total number of bytes that are done never falls.
 
     Args:
         function: called with the number of bytes that are done, and with the total, which is None
             until all images are planned; or None.
+        each: called with the progress of single blobs; or None. After it has raised an exception,
+            which ends the operation, it is not called again.
 
     Attributes:
         unplanned: number of images whose blobs are not known.
     """
 
-    def __init__(self, function: Progress | None) -> None:
-        self._function = function
+    def __init__(self, function: Progress | None, each: BlobFunction | None = None) -> None:
+        self._function, self._each = function, each
         self._sizes: dict[str, int] = {}
         self._sent: dict[str, int] = {}
         self._done = self._total = 0
@@ -52,7 +46,7 @@ class TransferProgress:
         if self._function is not None:
             self._function(0, None)
 
-    def plan(self, blobs: Iterable[SizedBlob]) -> None:
+    def plan(self, blobs: Iterable[Descriptor]) -> None:
         """Add the blobs of one image to the total."""
         with self._lock:
             self.unplanned -= 1
@@ -68,18 +62,45 @@ class TransferProgress:
             with self._lock:
                 self._function(self._done, None if self.unplanned else self._total)
 
-    def sent(self, digest: str, count: int) -> None:
-        """Report that a number of bytes of a blob is done."""
+    def transfer(
+        self, blob: Descriptor, work: Callable[[Callable[[int], None]], Flow[BlobState]]
+    ) -> Flow[None]:
+        """Run the transfer of a blob, and report its progress and its outcome.
+
+        Args:
+            blob: the blob's descriptor.
+            work: makes the flow that transfers the blob and returns the outcome. Its argument is a
+                function to call with the number of bytes so far, which falls if the transfer begins
+                again.
+        """
+        done = 0
+
+        def sent(count: int) -> None:
+            nonlocal done
+            done = min(count, blob.size)
+            self._report_blob(blob, done, "moving")
+
+        try:
+            outcome = yield from work(sent)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._report_blob(blob, done, "failed")
+            raise
+        self._report_blob(blob, blob.size, outcome)
+
+    def _report_blob(self, blob: Descriptor, done: int, state: BlobState) -> None:
         with self._lock:
-            more = min(count, self._sizes[digest]) - self._sent.get(digest, 0)
+            if self._each is not None:
+                each, self._each = self._each, None
+                each(BlobProgress(blob, done, state))
+                self._each = each
+            counted = self._sent.get(blob.digest, 0)
+            more = min(done, self._sizes[blob.digest]) - counted
             if more > 0:
-                self._sent[digest] = self._sent.get(digest, 0) + more
+                self._sent[blob.digest] = counted + more
                 self._done += more
                 self.report()
-
-    def done(self, digest: str) -> None:
-        """Report that a blob is done."""
-        self.sent(digest, self._sizes[digest])
 
 
 def fetch_blob(

@@ -56,6 +56,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
         "convert": None,
         "concurrency": 8,
         "progress": None,
+        "blob_progress": None,
     },
     "copy_tags": {
         "to": None,
@@ -68,6 +69,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
         "convert": None,
         "concurrency": 8,
         "progress": None,
+        "blob_progress": None,
     },
     "put_index": {"annotations": None, "media_type": None},
     "push_artifact": {
@@ -76,16 +78,23 @@ OPTIONAL: dict[str, dict[str, Any]] = {
         "annotations": None,
         "config": None,
         "progress": None,
+        "blob_progress": None,
     },
-    "pull_artifact": {"overwrite": False, "max_size": None, "progress": None},
+    "pull_artifact": {
+        "overwrite": False,
+        "max_size": None,
+        "progress": None,
+        "blob_progress": None,
+    },
     "save_image": {
         "format": "oci-archive",
         "platform": None,
         "platforms": None,
         "name": None,
         "progress": None,
+        "blob_progress": None,
     },
-    "load_image": {"source": None, "platforms": None, "progress": None},
+    "load_image": {"source": None, "platforms": None, "progress": None, "blob_progress": None},
     "plan_retention": {"progress": None},
     "apply_retention": {"progress": None},
 }

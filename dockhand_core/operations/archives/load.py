@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ArchiveInvalid, DigestMismatch, PlatformNotFound
 from dockhand_core.flow import Flow, Progress, blocking, parallel
 from dockhand_core.models import (
+    BlobState,
     Digest,
     ImageIndex,
     ImageManifest,
@@ -31,7 +33,7 @@ from dockhand_core.operations.archives.plans import (
     read_manifest,
 )
 from dockhand_core.operations.image_tree import parsed_platforms, select_platforms
-from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress
+from dockhand_core.operations.transfers import CONCURRENCY, BlobFunction, TransferProgress
 from dockhand_core.text import shown
 
 __all__ = ["load_image"]
@@ -48,6 +50,7 @@ def load_image(
     source: str | None,
     platforms: Sequence[Platform | str] | None,
     progress: Progress | None,
+    blob_progress: BlobFunction | None,
 ) -> Flow[PushResult]:
     """Push an image of an archive; `RegistryClient.load_image` describes the arguments."""
     check_repository(repository)
@@ -63,7 +66,7 @@ def load_image(
         if isinstance(target, Digest):
             actual = Digest.of(plan.top.raw, target.algorithm)
             check_digest(target, actual, f"archive {path}: the image")
-        yield from _upload_blobs(driver, repository, files, plan, progress)
+        yield from _upload_blobs(driver, repository, files, plan, progress, blob_progress)
         return (yield from _push_documents(driver, repository, target, plan))
     finally:
         for each in opened:
@@ -122,29 +125,33 @@ def _upload_blobs(
     files: ArchiveFiles,
     plan: Plan,
     progress: Progress | None,
+    blob_progress: BlobFunction | None,
 ) -> Flow[None]:
     blobs = sorted(plan.blobs.values(), key=lambda blob: blob.offset)
-    total = TransferProgress(progress)
+    total = TransferProgress(progress, blob_progress)
     total.plan(blob.descriptor for blob in blobs)
     limit = 1 if files.sequential else min(CONCURRENCY, len(blobs))
-    flows = (_upload(driver, repository, blob, total) for blob in blobs)
+    flows = (
+        total.transfer(blob.descriptor, partial(_upload, driver, repository, blob))
+        for blob in blobs
+    )
     yield from parallel(flows, limit=limit)
 
 
 def _upload(
-    driver: RegistryDriver, repository: str, blob: Blob, total: TransferProgress
-) -> Flow[None]:
+    driver: RegistryDriver, repository: str, blob: Blob, sent: Callable[[int], None]
+) -> Flow[BlobState]:
     try:
-        yield from driver.upload_blob(
+        pushed = yield from driver.upload_blob(
             repository,
             blob.source,
             digest=blob.descriptor.digest,
-            progress=lambda done, _: total.sent(blob.descriptor.digest, done),
+            progress=lambda done, _: sent(done),
         )
     except DigestMismatch:
         yield from blocking(_check_blob, blob)
         raise
-    total.done(blob.descriptor.digest)
+    return "copied" if pushed.uploaded else "skipped"
 
 
 def _check_blob(blob: Blob) -> None:

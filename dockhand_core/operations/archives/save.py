@@ -16,6 +16,7 @@ from dockhand_core.errors import (
 )
 from dockhand_core.flow import Flow, Progress, blocking, parallel
 from dockhand_core.models import (
+    BlobState,
     Descriptor,
     Digest,
     ImageIndex,
@@ -40,7 +41,12 @@ from dockhand_core.operations.image_tree import (
     walk_tree,
 )
 from dockhand_core.operations.images import UNSTATED, image
-from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress, fetch_blob
+from dockhand_core.operations.transfers import (
+    CONCURRENCY,
+    BlobFunction,
+    TransferProgress,
+    fetch_blob,
+)
 
 __all__ = ["ArchiveFormat", "save_image"]
 
@@ -59,6 +65,7 @@ def save_image(
     platforms: Sequence[Platform | str] | None,
     name: str | None,
     progress: Progress | None,
+    blob_progress: BlobFunction | None,
 ) -> Flow[Descriptor]:
     """Write an image into an archive; `RegistryClient.save_image` describes the arguments."""
     docker = archive_format == "docker-archive"
@@ -77,15 +84,16 @@ def save_image(
         top = yield from driver.manifest(repository, reference)
         if wanted:
             top = yield from select_platforms(driver, repository, top, wanted)
+    total = TransferProgress(progress, blob_progress)
     if docker:
         assert isinstance(top, ImageManifest)
         full_name = _repo_tag(name or (tag and f"{repository}:{tag}"))
-        yield from _save_docker(driver, repository, top, path, full_name, progress)
+        yield from _save_docker(driver, repository, top, path, full_name, total)
     else:
         tree = yield from walk_tree(driver, repository, top)
         blobs = yield from _blobs_of(driver, repository, tree)
         save = _save_folder if archive_format == "oci" else _save_tar
-        yield from save(driver, repository, tree, blobs, path, name or tag, progress)
+        yield from save(driver, repository, tree, blobs, path, name or tag, total)
     return top.descriptor()
 
 
@@ -129,7 +137,7 @@ def _save_tar(
     blobs: Sequence[Descriptor],
     path: Path,
     name: str | None,
-    progress: Progress | None,
+    total: TransferProgress,
 ) -> Flow[None]:
     """Write a tar file of an image layout."""
     index = index_json([index_entry(tree.root.descriptor(), name)])
@@ -137,7 +145,7 @@ def _save_tar(
     for document in reversed(list(tree.documents())):
         contents[blob_path(document.digest)] = document.raw
     named = {blob_path(blob.digest): blob for blob in blobs}
-    yield from _write_tar(driver, repository, path, contents, named, progress)
+    yield from _write_tar(driver, repository, path, contents, named, total)
 
 
 def _save_docker(
@@ -146,7 +154,7 @@ def _save_docker(
     manifest: ImageManifest,
     path: Path,
     name: str | None,
-    progress: Progress | None,
+    total: TransferProgress,
 ) -> Flow[None]:
     """Write a docker-archive."""
     if manifest.config.media_type not in media.IMAGE_CONFIGS:
@@ -172,7 +180,7 @@ def _save_docker(
         "Layers": layers,
     }
     contents = {"manifest.json": json.dumps([entry], separators=(",", ":")).encode()}
-    yield from _write_tar(driver, repository, path, contents, blobs, progress)
+    yield from _write_tar(driver, repository, path, contents, blobs, total)
 
 
 def _extension(media_type: str) -> str:
@@ -189,7 +197,7 @@ def _write_tar(
     path: Path,
     contents: Mapping[str, bytes],
     blobs: Mapping[str, Descriptor],
-    progress: Progress | None,
+    total: TransferProgress,
 ) -> Flow[None]:
     """Write a tar file of small contents, which come first, and blobs of a registry."""
     members: dict[str, int | None] = {}
@@ -205,10 +213,9 @@ def _write_tar(
         yield from blocking(tar.begin)
         for name, data in contents.items():
             yield from blocking(tar.write, name, data)
-        total = TransferProgress(progress)
         total.plan(blobs.values())
         flows = (
-            _fetch(driver, repository, blob, partial(tar.sink, name), total)
+            total.transfer(blob, partial(_fetch, driver, repository, blob, partial(tar.sink, name)))
             for name, blob in blobs.items()
         )
         yield from parallel(flows, limit=min(CONCURRENCY, len(blobs)) or 1)
@@ -223,15 +230,14 @@ def _fetch(
     repository: str,
     blob: Descriptor,
     open_sink: Callable[[], Sink],
-    total: TransferProgress,
-) -> Flow[None]:
+    sent: Callable[[int], None],
+) -> Flow[BlobState]:
     """Fetch a blob into the place that `open_sink` opens."""
     sink = open_sink()  # opens no file yet: its result would be lost if a task is cancelled
     try:
-        yield from fetch_blob(
-            driver, repository, blob, sink.write, partial(total.sent, blob.digest)
-        )
+        yield from fetch_blob(driver, repository, blob, sink.write, sent)
         yield from blocking(sink.commit)
+        return "copied"
     finally:
         sink.close()
 
@@ -243,22 +249,21 @@ def _save_folder(
     blobs: Sequence[Descriptor],
     path: Path,
     name: str | None,
-    progress: Progress | None,
+    total: TransferProgress,
 ) -> Flow[None]:
     """Write an image layout in a folder, or add the image to a layout."""
     folder = LayoutFolder(path)
-    total = TransferProgress(progress)
     total.plan(blobs)
 
-    def fetch(blob: Descriptor) -> Flow[None]:
+    def fetch(blob: Descriptor, sent: Callable[[int], None]) -> Flow[BlobState]:
         if (yield from blocking(folder.has, blob.digest, blob.size)):
-            total.done(blob.digest)
-            return
-        yield from _fetch(driver, repository, blob, partial(folder.sink, blob.digest), total)
+            return "skipped"
+        open_sink = partial(folder.sink, blob.digest)
+        return (yield from _fetch(driver, repository, blob, open_sink, sent))
 
     try:
         yield from blocking(folder.begin)
-        flows = (fetch(blob) for blob in blobs)
+        flows = (total.transfer(blob, partial(fetch, blob)) for blob in blobs)
         yield from parallel(flows, limit=min(CONCURRENCY, len(blobs)) or 1)
         for document in tree.documents():
             yield from blocking(folder.write, document.digest, document.raw)

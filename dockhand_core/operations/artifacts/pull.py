@@ -6,14 +6,16 @@ Follows: OCI Image Specification 1.1, "Guidelines for Artifact Usage"; the conve
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ArtifactInvalid
 from dockhand_core.flow import Flow, Progress, blocking, parallel
-from dockhand_core.models import Descriptor, ImageIndex, ImageManifest
+from dockhand_core.models import BlobState, Descriptor, ImageIndex, ImageManifest
 from dockhand_core.operations.artifacts.files import (
     CONTENT_DIGEST,
     MEMBERS,
@@ -21,7 +23,7 @@ from dockhand_core.operations.artifacts.files import (
     UNPACK,
 )
 from dockhand_core.operations.artifacts.names import Parts, split_name
-from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress
+from dockhand_core.operations.transfers import CONCURRENCY, BlobFunction, TransferProgress
 from dockhand_core.text import shown
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def pull_artifact(
     overwrite: bool,
     max_size: int | None,
     progress: Progress | None,
+    blob_progress: BlobFunction | None,
 ) -> Flow[list[Path]]:
     """Pull an artifact; `ImageClient.pull_artifact` describes the arguments."""
     target = Path(folder)
@@ -70,17 +73,16 @@ def pull_artifact(
     if not layers:
         return []
     _check_sizes(layers, limit, subject)
-    total = TransferProgress(progress)
+    total = TransferProgress(progress, blob_progress)
 
-    def download(number: int, layer: _Layer) -> Flow[None]:
-        digest = layer.descriptor.digest
+    def download(number: int, layer: _Layer, sent: Callable[[int], None]) -> Flow[BlobState]:
         yield from driver.download_blob(
             repository,
             layer.descriptor,
             made[0].blob_path(number),
-            progress=lambda done, _: total.sent(digest, done),
+            progress=lambda done, _: sent(done),
         )
-        total.done(digest)
+        return "copied"
 
     made: list[PulledFiles] = []  # not a result, which would be lost if the task is cancelled
     try:
@@ -90,7 +92,11 @@ def pull_artifact(
             yield from blocking(_check_absent, pulled, layers)
         total.plan(layer.descriptor for layer in layers)
         yield from parallel(
-            [download(number, layer) for number, layer in enumerate(layers)], limit=CONCURRENCY
+            [
+                total.transfer(layer.descriptor, partial(download, number, layer))
+                for number, layer in enumerate(layers)
+            ],
+            limit=CONCURRENCY,
         )
         for number, layer in enumerate(layers):
             yield from blocking(_add, pulled, layer, number)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from dockhand_core.driver import BlobData, RegistryDriver
 from dockhand_core.errors import ArtifactInvalid
 from dockhand_core.flow import FileSource, Flow, Progress, blocking, parallel
 from dockhand_core.models import (
+    BlobState,
     Descriptor,
     Digest,
     PushResult,
@@ -27,7 +29,7 @@ from dockhand_core.models import (
 )
 from dockhand_core.operations.artifacts.files import CREATED, ArtifactFile
 from dockhand_core.operations.artifacts.names import Parts
-from dockhand_core.operations.transfers import CONCURRENCY, TransferProgress
+from dockhand_core.operations.transfers import CONCURRENCY, BlobFunction, TransferProgress
 from dockhand_core.text import shown
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def push_artifact(
     annotations: Mapping[str, str] | None,
     config: ArtifactFile | None,
     progress: Progress | None,
+    blob_progress: BlobFunction | None,
 ) -> Flow[PushResult]:
     """Push an artifact; `ImageClient.push_artifact` describes the arguments."""
     check_repository(repository)
@@ -90,7 +93,8 @@ def push_artifact(
         if refers_to is not None:
             fields["subject"] = refers_to
         fields["annotations"] = dict(sorted(described.items()))
-        yield from _upload(driver, repository, [packed, *(layers or [_empty()])], progress)
+        contents = [packed, *(layers or [_empty()])]
+        yield from _upload(driver, repository, contents, progress, blob_progress)
     except GeneratorExit:
         folder.remove()
         raise
@@ -241,25 +245,35 @@ def _upload(
     repository: str,
     packages: list[PackedFile],
     progress: Progress | None,
+    blob_progress: BlobFunction | None,
 ) -> Flow[None]:
     """Upload the contents, each digest once."""
-    distinct = list({package.digest: package for package in packages}.values())
-    total = TransferProgress(progress)
-    total.plan(distinct)
+    distinct = {package.digest: package for package in packages}
+    blobs = [
+        Descriptor(
+            media_type=package.media_type,
+            digest=package.digest,
+            size=package.size,
+            annotations=package.annotations,
+        )
+        for package in distinct.values()
+    ]
+    total = TransferProgress(progress, blob_progress)
+    total.plan(blobs)
 
-    def upload(package: PackedFile) -> Flow[None]:
+    def upload(package: PackedFile, sent: Callable[[int], None]) -> Flow[BlobState]:
         data: BlobData = package.content
         if isinstance(data, Path):  # a source is not hashed once more before it is sent
             data = yield from blocking(FileSource, data)
-        yield from driver.upload_blob(
-            repository,
-            data,
-            digest=package.digest,
-            progress=lambda done, _: total.sent(package.digest, done),
+        pushed = yield from driver.upload_blob(
+            repository, data, digest=package.digest, progress=lambda done, _: sent(done)
         )
-        total.done(package.digest)  # where the repository had it already
+        return "copied" if pushed.uploaded else "skipped"
 
-    yield from parallel([upload(package) for package in distinct], limit=CONCURRENCY)
+    yield from parallel(
+        [total.transfer(blob, partial(upload, distinct[blob.digest])) for blob in blobs],
+        limit=CONCURRENCY,
+    )
 
 
 def _json(fields: dict[str, Any]) -> bytes:

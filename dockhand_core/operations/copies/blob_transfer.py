@@ -145,12 +145,12 @@ class BlobTransfer:
         self._route, self._stopped = route, stopped
         self._places = _places.setdefault(route.target.peer, _Places())
 
-    def bring(self, blob: Descriptor, progress: Progress | None) -> Flow[Outcome]:
+    def bring(self, blob: Descriptor, sent: Callable[[int], None]) -> Flow[Outcome]:
         """Bring a blob to the target, unless the target has it.
 
         Args:
             blob: the blob's descriptor.
-            progress: called with the number of bytes sent; it may fall if they are sent again.
+            sent: called with the number of bytes sent; it may fall if they are sent again.
         """
         route = self._route
         there = route.target.driver
@@ -161,7 +161,7 @@ class BlobTransfer:
         if isinstance(mounted, PushResult):
             return Outcome.MOUNTED
         try:
-            yield from self._send(blob, mounted, progress)
+            yield from self._send(blob, mounted, lambda count, _: sent(count))
         except BlobUnknown:
             if not blob.urls:
                 raise
@@ -190,9 +190,7 @@ class BlobTransfer:
             self._places.forget(digest)
         return result
 
-    def _send(
-        self, blob: Descriptor, upload: Upload | None, progress: Progress | None
-    ) -> Flow[None]:
+    def _send(self, blob: Descriptor, upload: Upload | None, progress: Progress) -> Flow[None]:
         """Send a blob, into the upload that a mount has begun if there is one."""
         route = self._route
         sent = False
@@ -244,7 +242,7 @@ class BlobTransfer:
             yield from self._route.there(self._route.target.driver.cancel_upload(upload))
 
     def _send_stream(
-        self, blob: Descriptor, upload: Upload | None, progress: Progress | None
+        self, blob: Descriptor, upload: Upload | None, progress: Progress
     ) -> Flow[None]:
         """Send a blob while it is received."""
         route = self._route
@@ -261,7 +259,7 @@ class BlobTransfer:
         yield from stream.release()
 
     def _send_spooled(
-        self, blob: Descriptor, upload: Upload | None, progress: Progress | None
+        self, blob: Descriptor, upload: Upload | None, progress: Progress
     ) -> Flow[None]:
         """Receive a blob into a temporary file, then send it.
 
@@ -292,7 +290,7 @@ class BlobTransfer:
             yield from self._send_source(blob, received, upload, progress)
 
     def _send_source(
-        self, blob: Descriptor, source: Source, upload: Upload | None, progress: Progress | None
+        self, blob: Descriptor, source: Source, upload: Upload | None, progress: Progress
     ) -> Flow[None]:
         route = self._route
         yield from route.there(

@@ -23,6 +23,7 @@ from dockhand_core.operations.copies.job import CopyJob, CopyOptions, CopyRun
 from dockhand_core.operations.image_tree import parsed_platforms
 from dockhand_core.operations.page_cursor import all_tags
 from dockhand_core.operations.tag_patterns import TagPatterns, is_signature_tag
+from dockhand_core.operations.transfers import BlobFunction
 
 __all__ = ["CopyArguments", "TagCopies", "copy_image"]
 
@@ -39,6 +40,7 @@ class CopyArguments(TypedDict):
     convert: str | None
     concurrency: int
     progress: Progress | None
+    blob_progress: BlobFunction | None
 
 
 def _run(route: Route, arguments: CopyArguments, *, keeps_going: bool = False) -> CopyRun:
@@ -62,7 +64,14 @@ def _run(route: Route, arguments: CopyArguments, *, keeps_going: bool = False) -
         referrers=arguments["referrers"],
         oci=convert == "oci",
     )
-    return CopyRun(route, options, limit, arguments["progress"], keeps_going=keeps_going)
+    return CopyRun(
+        route,
+        options,
+        limit,
+        arguments["progress"],
+        arguments["blob_progress"],
+        keeps_going=keeps_going,
+    )
 
 
 def copy_image(

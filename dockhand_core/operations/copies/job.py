@@ -18,6 +18,7 @@ from dockhand_core.errors import (
 )
 from dockhand_core.flow import Flow, Progress
 from dockhand_core.models import (
+    BlobState,
     CopyResult,
     Descriptor,
     Digest,
@@ -38,11 +39,17 @@ from dockhand_core.operations.copies.referrers import ReferrerSearch
 from dockhand_core.operations.copies.task_pool import Shared, TaskPool
 from dockhand_core.operations.image_tree import ImageTree, select_platforms, walk_tree
 from dockhand_core.operations.images import image
-from dockhand_core.operations.transfers import TransferProgress
+from dockhand_core.operations.transfers import BlobFunction, TransferProgress
 
 __all__ = ["CopyJob", "CopyOptions", "CopyRun"]
 
 _UNSETTLED = (DigestInvalid, ManifestBlobUnknown, ManifestUnknown)
+_STATES: dict[Outcome, BlobState] = {
+    Outcome.SKIPPED: "skipped",
+    Outcome.MOUNTED: "mounted",
+    Outcome.COPIED: "copied",
+    Outcome.LEFT_OUT: "skipped",
+}
 _DOCKER_TYPES = frozenset({media.DOCKER_LIST, media.DOCKER_MANIFEST})
 
 
@@ -70,7 +77,8 @@ class CopyRun:
         route: both ends.
         options: the options of all copies.
         limit: number of blobs and manifests at a time.
-        progress: the progress function, or None.
+        progress: the progress function of all blobs, or None.
+        blob_progress: the progress function of single blobs, or None.
 
     Attributes:
         keeps_going: whether the failure of one copy leaves the others alone.
@@ -82,6 +90,7 @@ class CopyRun:
         options: CopyOptions,
         limit: int,
         progress: Progress | None,
+        blob_progress: BlobFunction | None,
         *,
         keeps_going: bool = False,
     ) -> None:
@@ -89,7 +98,7 @@ class CopyRun:
         self.pool = TaskPool(limit, self.stop)
         self.limit = limit
         self.shared = Shared()
-        self.progress = TransferProgress(progress)
+        self.progress = TransferProgress(progress, blob_progress)
         self.stopped = False
         self.search = ReferrerSearch(route.source.driver, route.from_repository, limit)
         self.blobs = BlobTransfer(route, lambda: self.stopped)
@@ -300,21 +309,18 @@ class CopyJob:
 
     def _bring(self, blob: Descriptor) -> Flow[None]:
         """Bring a blob to the target, then push the manifests that waited for it alone."""
-        progress = self._run.progress
-        outcome = Outcome.SKIPPED
+        run, outcome = self._run, Outcome.SKIPPED
 
-        def work() -> Flow[None]:
+        def work(sent: Callable[[int], None]) -> Flow[BlobState]:
             nonlocal outcome
-            outcome = yield from self._run.blobs.bring(
-                blob, lambda count, _: progress.sent(blob.digest, count)
-            )
+            outcome = yield from run.blobs.bring(blob, sent)
+            return _STATES[outcome]
 
-        yield from self._run.shared.once(blob.digest, work)
+        yield from run.shared.once(blob.digest, lambda: run.progress.transfer(blob, work))
         with self._lock:
             self._outcomes[outcome] += 1
             if outcome is Outcome.COPIED:
                 self._bytes += blob.size
-        progress.done(blob.digest)
         yield from self._arrived(self._waiting[blob.digest])
 
     def _arrived(self, nodes: list[_Node]) -> Flow[None]:
