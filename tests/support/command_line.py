@@ -34,7 +34,10 @@ class CommandLine:
         }
 
     def run(
-        self, *arguments: str | Path, input: str | None = None, code: int = 0
+        self,
+        *arguments: str | Path,
+        input: str | None = None,
+        code: int = 0,  # noqa: A002
     ) -> subprocess.CompletedProcess[str]:
         """Run the command, and check its exit status.
 
@@ -52,7 +55,7 @@ class CommandLine:
         assert done.returncode == code, shown
         return done
 
-    def out(self, *arguments: str | Path, input: str | None = None) -> str:
+    def out(self, *arguments: str | Path, input: str | None = None) -> str:  # noqa: A002
         """Run a command that succeeds; return standard output, and check that no error is written.
 
         Args:
@@ -75,7 +78,7 @@ class CommandLine:
         """Run a command with `--json`, and return the documents of its lines."""
         return [json.loads(line) for line in self.lines(*arguments, "--json")]
 
-    def error(self, *arguments: str | Path, code: int, input: str | None = None) -> str:
+    def error(self, *arguments: str | Path, code: int, input: str | None = None) -> str:  # noqa: A002
         """Run a command that fails with an exit status; return its error, which is one line.
 
         Args:
