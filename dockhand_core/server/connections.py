@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
 
 from dockhand_core.server.client_networks import network_of
 from dockhand_core.server.http_limits import HttpLimits, error_reply
@@ -63,7 +62,7 @@ class LimitedServer(uvicorn.Server):
         """Start the application's lifespan, and accept connections."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
-            sys.exit(STARTUP_FAILURE)
+            sys.exit(1)  # uvicorn's own status, 3, means `not found` in Dockhand's programs
         self.servers = []
         for listener in sockets or []:
             listener.setblocking(False)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
-import sys
 from typing import TYPE_CHECKING, Any
 
 from dockhand_core.server.http_limits import HttpLimits
+from dockhand_core.server.programs import fail
 
 if TYPE_CHECKING:
     from dockhand_core.plugins import Plugins
@@ -26,6 +25,8 @@ __all__ = [
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is reachable only from this machine."""
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -132,17 +133,18 @@ def limits_of(options: argparse.Namespace) -> HttpLimits:
 
 
 def refuse_plain_http(options: argparse.Namespace, secrets: str) -> None:
-    """Exit with a message if clients would send secrets over the network unencrypted.
+    """Exit with a message and status 2 if clients would send secrets over the network unencrypted.
 
     Args:
         options: parsed command line, with the options that `add_listening_options` adds.
         secrets: kind of the secrets, for the message, such as `passwords`.
     """
     if not (is_loopback(options.host) or options.tls_certificate or options.plain_http):
-        sys.exit(
+        fail(
             f"--host {options.host} is open to other machines, and their {secrets} would be sent "
             "unencrypted: give --tls-certificate and --tls-key, or --plain-http if a proxy "
-            "terminates TLS"
+            "terminates TLS",
+            status=2,
         )
 
 
@@ -178,10 +180,9 @@ def load_plugins(options: argparse.Namespace) -> Plugins:
     if options.strict:
         plugins.import_drivers()
         if plugins.failures:
-            print(
+            fail(
                 f"--strict: not started, because of {'; '.join(map(str, plugins.failures))}. "
                 "Repair or uninstall the package, or name it in DOCKHAND_DISABLE_PLUGINS",
-                file=sys.stderr,
+                status=2,
             )
-            sys.exit(2)
     return plugins

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dockhand_core.errors import DockhandError
+from dockhand_core.errors import ConfigError, DockhandError, PluginError
 from dockhand_core.server.http_limits import HttpLimits, RequestHeadCheck
 from dockhand_core.server.options import limits_of, refuse_plain_http
-from dockhand_core.text import printable, printable_lines
+from dockhand_core.server.programs import fail
+from dockhand_core.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -90,10 +91,10 @@ def serve(
         from dockhand_core.server.connections import LimitedServer
         from dockhand_core.server.http_protocols import limited_protocol
     except ImportError:
-        sys.exit(f'uvicorn is not installed: pip install "{package}[server]"')
+        fail(f'uvicorn is not installed: pip install "{package}[server]"', status=2)
     limits = limits or HttpLimits()
     if bool(certificate) != bool(key):
-        sys.exit("--tls-certificate and --tls-key belong together")
+        fail("--tls-certificate and --tls-key belong together", status=2)
     # uvicorn logs a warning for each malformed request, which any client could repeat endlessly.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
@@ -111,7 +112,7 @@ def serve(
     try:
         config.load()
     except OSError as error:  # includes ssl.SSLError, for a file that is not PEM
-        sys.exit(f"--tls-certificate {certificate}, --tls-key: {error}")
+        fail(f"--tls-certificate {certificate}, --tls-key: {error}", status=2)
     with _listen_or_exit(host, port, limits.backlog) as listener:
         authority = f"[{host}]" if ":" in host else host
         scheme = "https" if certificate else "http"
@@ -149,10 +150,11 @@ def program(*errors: type[Exception], verbose: bool = False) -> Iterator[None]:
     """Run the body of a command-line program, with logging to standard error.
 
     If the body raises a `DockhandError`, the program exits with the error's message, without a
-    traceback.
+    traceback: with status 2 if the configuration or a plugin is wrong, else with status 1. It exits
+    quietly if the reader of its output is gone, as in `| head`, and with status 130 after Ctrl-C.
 
     Args:
-        errors: more exception classes that are reported without a traceback.
+        errors: more exception classes that are reported without a traceback, with status 1.
         verbose: also log messages of level INFO from the logger `dockhand`. If false, only warnings
             and errors are logged.
     """
@@ -164,8 +166,17 @@ def program(*errors: type[Exception], verbose: bool = False) -> Iterator[None]:
     with_message: tuple[type[Exception], ...] = (DockhandError, *errors)
     try:
         yield
+        sys.stdout.flush()
+    except (ConfigError, PluginError) as error:
+        fail(str(error), status=2)
     except with_message as error:
-        sys.exit(printable_lines(str(error)))
+        fail(str(error))
+    except BrokenPipeError:
+        # Without this, Python would report an error when it flushes the output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 class _LineFormatter(logging.Formatter):
@@ -187,7 +198,7 @@ def _listen_or_exit(host: str, port: int, backlog: int) -> socket.socket:
         return listen(host, port, backlog)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        sys.exit(f"cannot listen on {host}:{port}: {reason}; --port 0 takes one that is free")
+        fail(f"cannot listen on {host}:{port}: {reason}; --port 0 takes one that is free")
 
 
 async def _serve_until_signal(server: uvicorn.Server, listener: socket.socket, url: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -41,15 +43,21 @@ def output(capsys: pytest.CaptureFixture[str], config: Path, *options: str) -> s
     return capsys.readouterr().out
 
 
-def error_message(config: Path, *options: str) -> str:
-    with pytest.raises(SystemExit) as caught:
-        main(["--config", str(config), *options])
-    assert isinstance(caught.value.code, str)
-    return caught.value.code
+@pytest.fixture
+def error_message(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Provide a function that runs a command which fails, and returns its one-line message."""
+
+    def run(config: Path, *options: str, status: int = 2) -> str:
+        with pytest.raises(SystemExit) as caught:
+            main(["--config", str(config), *options])
+        assert caught.value.code == status
+        return capsys.readouterr().err.removesuffix("\n")
+
+    return run
 
 
 def test_refresh_tokens_are_listed_and_revoked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], error_message: Any
 ) -> None:
     config = write_authority(tmp_path)
     store = RefreshTokens(tmp_path / "refresh_tokens.db", 3600)
@@ -63,7 +71,7 @@ def test_refresh_tokens_are_listed_and_revoked(
     assert listed[1].split()[:3] == [first.id, "alice", SERVICE]
     assert listed[1].endswith("docker")
     assert output(capsys, config, "--revoke-refresh-token", first.id) == "1 revoked\n"
-    assert error_message(config, "--revoke-refresh-token", first.id) == (
+    assert error_message(config, "--revoke-refresh-token", first.id, status=3) == (
         f"there is no refresh token {first.id!r}; --list-refresh-tokens lists them"
     )
     assert output(capsys, config, "--revoke-user", "alice") == "1 revoked\n"
@@ -71,7 +79,7 @@ def test_refresh_tokens_are_listed_and_revoked(
 
 
 def test_check_reports_whether_the_settings_are_valid(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], error_message: Any
 ) -> None:
     config = write_authority(tmp_path)
     assert output(capsys, config, "--check") == f"{config}: the settings are valid\n"
@@ -81,22 +89,24 @@ def test_check_reports_whether_the_settings_are_valid(
     assert "refresh tokens are disabled" in error_message(off, "--list-refresh-tokens")
 
 
-def test_listening_beyond_loopback_requires_tls_or_plain_http(tmp_path: Path) -> None:
+def test_listening_beyond_loopback_requires_tls_or_plain_http(
+    tmp_path: Path, error_message: Any
+) -> None:
     config = write_authority(tmp_path)
     assert "--plain-http" in error_message(config, "--host", "0.0.0.0", "--port", "0")
     assert "belong together" in error_message(config, "--tls-certificate", "x", "--port", "0")
 
 
-def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error(tmp_path: Path, error_message: Any) -> None:
     config = write_authority(tmp_path)
     with token_server(config) as url:
-        message = error_message(config, "--port", url.rpartition(":")[2])
+        message = error_message(config, "--port", url.rpartition(":")[2], status=1)
     assert message.startswith("cannot listen on 127.0.0.1:")
 
 
 def test_a_missing_settings_file_is_an_error_without_traceback(tmp_path: Path) -> None:
     done = run_program(tmp_path / "none.toml")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "none.toml: No such file or directory" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -39,7 +39,7 @@ from dockhand_embedded.protocol.messages import (
     RequestRejectedError,
 )
 from dockhand_embedded.protocol.registry import Limits, Registry, parse_path
-from dockhand_embedded.storage.upload_files import UPLOAD_AGE
+from dockhand_embedded.storage import UPLOAD_AGE
 
 __all__ = ["create_app"]
 

@@ -16,10 +16,10 @@ from dockhand_core.models import Page, check_repository
 from dockhand_embedded.access.policy import bearer_from_settings
 from dockhand_embedded.notifications import NotificationTarget, Notifier
 from dockhand_embedded.protocol.registry import Registry
+from dockhand_embedded.storage import UPLOAD_AGE
 from dockhand_embedded.storage.base import Storage
 from dockhand_embedded.storage.layout import LayoutStorage
 from dockhand_embedded.storage.memory import MemoryStorage
-from dockhand_embedded.storage.upload_files import UPLOAD_AGE
 from dockhand_embedded.transport import EmbeddedTransport
 
 MEMORY = ":memory:"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dockhand_webhook.app import Receiver, create_app
     from dockhand_webhook.dispatch.dispatcher import DeliveryExecutor, Dispatcher
     from dockhand_webhook.dispatch.invoke import DeliveryDeferred
-    from dockhand_webhook.errors import DeadLetterError, InboxError
+    from dockhand_webhook.errors import DeadLetterError, DeadLetterUnknown, InboxError
     from dockhand_webhook.inbox.backoff import Backoff
     from dockhand_webhook.inbox.dead_letters import DeadLetter, DeadLetters
     from dockhand_webhook.inbox.deliveries import ClaimedDelivery, DeliveryQueue
@@ -24,6 +24,7 @@ _HOMES = {
     "Counts": "inbox.inbox",
     "DeadLetter": "inbox.dead_letters",
     "DeadLetterError": "errors",
+    "DeadLetterUnknown": "errors",
     "DeadLetters": "inbox.dead_letters",
     "DeliveryDeferred": "dispatch.invoke",
     "DeliveryExecutor": "dispatch.dispatcher",
@@ -45,6 +46,7 @@ __all__ = [
     "Counts",
     "DeadLetter",
     "DeadLetterError",
+    "DeadLetterUnknown",
     "DeadLetters",
     "DeliveryDeferred",
     "DeliveryExecutor",

@@ -1,4 +1,4 @@
-"""Commands of `python -m dockhand_webhook`, such as `notify-token`, `dead` and `stats`."""
+"""Functions that run the receiver and the commands for its inbox; `programs` has their options."""
 
 from __future__ import annotations
 
@@ -7,95 +7,37 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from dockhand_core import ConfigError, EventInvalid, Plugins
 from dockhand_core.events import EventParsers, event_handlers
-from dockhand_core.server import add_strict_option, load_plugins, positive_int, positive_seconds
+from dockhand_core.server import fail, load_plugins, refuse_plain_http, serve_options
 from dockhand_core.text import printable
 from dockhand_webhook import environment, snippets
 from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcessExecutor
-from dockhand_webhook.errors import DeadLetterError
+from dockhand_webhook.errors import DeadLetterError, DeadLetterUnknown
 from dockhand_webhook.inbox.backoff import Backoff
 from dockhand_webhook.inbox.dead_letters import DeadLetter
-from dockhand_webhook.inbox.inbox import MAX_DEAD, MAX_DEAD_BYTES, Inbox, is_connection_name
+from dockhand_webhook.inbox.inbox import Inbox, is_connection_name
+from dockhand_webhook.programs import add_handler_options
 
 __all__ = [
-    "add_commands",
     "add_handler_options",
     "backoff_of",
+    "dead",
+    "drop",
+    "forget",
     "inbox_of",
+    "notify_token",
+    "replay",
     "run_until_signal",
+    "serve",
+    "stats",
+    "work",
 ]
 
 _PAGE_SIZE = 100
-
-
-def add_handler_options(group: argparse._ArgumentGroup, *, inherit: bool = False) -> None:
-    """Add the options of programs and commands that call handlers.
-
-    Args:
-        group: the group to which the options are added.
-        inherit: leave the defaults out. Needed for a command if the program has the same options:
-            a default of the command would replace a value given before the command.
-    """
-    usual = Backoff()
-
-    def default(value: float) -> Any:
-        return argparse.SUPPRESS if inherit else value
-
-    group.add_argument(
-        "--timeout",
-        type=positive_seconds,
-        default=default(30.0),
-        metavar="SECONDS",
-        help="time limit of a handler (30); then an async handler is cancelled, and for any other "
-        "handler an error is logged",
-    )
-    group.add_argument(
-        "--concurrency",
-        type=positive_int,
-        default=default(16),
-        metavar="N",
-        help="maximum number of repositories in progress for each handler (16)",
-    )
-    group.add_argument(
-        "--attempts",
-        type=positive_int,
-        default=default(usual.attempts),
-        metavar="N",
-        help=f"attempts before an event becomes a dead letter ({usual.attempts})",
-    )
-    group.add_argument(
-        "--retry-after",
-        type=positive_seconds,
-        default=default(usual.first),
-        metavar="SECONDS",
-        help=f"delay before the second attempt; each further delay is {usual.factor:g} times as "
-        f"long, up to {usual.longest:g} s ({usual.first:g})",
-    )
-    group.add_argument(
-        "--lease",
-        type=positive_seconds,
-        default=default(15.0),
-        metavar="SECONDS",
-        help="time after which the deliveries of a process that died are taken over (15)",
-    )
-    group.add_argument(
-        "--max-dead",
-        type=positive_int,
-        default=default(MAX_DEAD),
-        metavar="N",
-        help="dead letters kept for each connection; then the oldest are deleted. Unreadable "
-        f"notifications, and events that a handler failed at, are counted separately ({MAX_DEAD})",
-    )
-    group.add_argument(
-        "--max-dead-bytes",
-        type=positive_int,
-        default=default(MAX_DEAD_BYTES),
-        metavar="BYTES",
-        help=f"size of these dead letters together ({MAX_DEAD_BYTES})",
-    )
 
 
 def inbox_of(options: argparse.Namespace) -> Inbox:
@@ -108,69 +50,40 @@ def backoff_of(options: argparse.Namespace) -> Backoff:
     return Backoff(attempts=options.attempts, first=options.retry_after)
 
 
-def add_commands(commands: Any) -> None:
-    """Add the commands to the program's subparsers."""
-    inbox = argparse.ArgumentParser(add_help=False)
-    inbox.add_argument(  # a default would replace the value of an --inbox before the command
-        "--inbox", default=argparse.SUPPRESS, metavar="FILE", help="the inbox (inbox.db)"
-    )
-    token = commands.add_parser(
-        "notify-token",
-        parents=[inbox],
-        help="make a token for a registry",
-        description="Make a token, store its hash, and print it once, with the section for the "
-        "registry's configuration. Earlier tokens stay valid until they are revoked, so that a "
-        "registry can change from one to the next.",
-    )
-    token.add_argument(
-        "--connection", metavar="NAME", help="accept the token on this connection's route only"
-    )
-    token.add_argument(
-        "--url",
-        default="http://127.0.0.1:8080",
-        help="the receiver's URL as the registry sees it (http://127.0.0.1:8080)",
-    )
-    other = token.add_mutually_exclusive_group()
-    other.add_argument("--list", action="store_true", help="list the valid tokens with their ids")
-    other.add_argument("--revoke", metavar="ID", help="revoke the token with this id")
-    token.set_defaults(command=_notify_token)
+def serve(options: argparse.Namespace) -> None:
+    """Receive notifications until SIGINT or SIGTERM."""
+    from dockhand_webhook.app import create_app
+    from dockhand_webhook.endpoint import MAX_BODY
 
-    dead = commands.add_parser(
-        "dead",
-        parents=[inbox],
-        help="list, show, replay or drop dead letters",
-        description="Dead letters: notifications that cannot be read, and events that a handler "
-        "failed at too often. Without an option, list them.",
+    refuse_plain_http(options, "tokens")
+    plugins = load_plugins(options)
+    app = create_app(
+        plugins,
+        inbox=inbox_of(options),
+        anonymous=options.anonymous,
+        dispatch=not options.no_dispatch,
+        timeout=options.timeout,
+        concurrency=options.concurrency,
+        backoff=backoff_of(options),
+        lease=options.lease,
+        max_body=getattr(options, "max_body", MAX_BODY),
     )
-    action = dead.add_mutually_exclusive_group()
-    action.add_argument("--show", type=int, metavar="ID", help="show one in full, as JSON")
-    action.add_argument("--replay", type=int, nargs="+", metavar="ID", help="try these again")
-    action.add_argument("--replay-all", action="store_true", help="try all of them again")
-    action.add_argument("--drop", type=int, nargs="+", metavar="ID", help="delete these")
-    dead.set_defaults(command=_dead)
-
-    stats = commands.add_parser("stats", parents=[inbox], help="print the counts, as JSON")
-    stats.set_defaults(command=_stats)
-
-    forget = commands.add_parser(
-        "forget", parents=[inbox], help="remove a handler and the deliveries that wait for it"
+    handlers = "called by other processes"
+    if not options.no_dispatch:
+        handlers = ", ".join(sorted(event_handlers(plugins))) or "none"
+    print(f"handlers: {handlers}", file=sys.stderr)
+    serve_options(
+        app,
+        options,
+        package="dockhand-webhook",
+        lifespan="on",
+        proxy_headers=False,
+        timeout_graceful_shutdown=30,
     )
-    forget.add_argument("handler", help="the name of the handler, as stats prints it")
-    forget.set_defaults(command=_forget)
-
-    work = commands.add_parser(
-        "work",
-        parents=[inbox],
-        help="call handlers, and receive nothing",
-        description="Call the handlers of the installed plugins with the events of an inbox. "
-        "Several processes can do so for one inbox.",
-    )
-    add_handler_options(work.add_argument_group("calling handlers"), inherit=True)
-    add_strict_option(work, default=argparse.SUPPRESS)
-    work.set_defaults(command=_work)
 
 
-def _notify_token(options: argparse.Namespace) -> None:
+def notify_token(options: argparse.Namespace) -> None:
+    """Make a token, or list or revoke tokens."""
     inbox = Inbox(options.inbox)
     if options.list:
         for token in inbox.tokens.valid():
@@ -179,8 +92,9 @@ def _notify_token(options: argparse.Namespace) -> None:
         return
     if options.revoke is not None:
         if not inbox.tokens.revoke(options.revoke):
-            raise ConfigError(
-                f"there is no token {options.revoke!r}; notify-token --list prints the ids"
+            fail(
+                f"there is no token {options.revoke!r}; notify-token --list prints the ids",
+                status=3,
             )
         print("revoked; receivers know within a second")
         return
@@ -199,18 +113,24 @@ def _notify_token(options: argparse.Namespace) -> None:
     print(snippets.zot_section(url, secret))
 
 
-def _dead(options: argparse.Namespace) -> None:
+def dead(options: argparse.Namespace) -> None:
+    """List dead letters, or do with some of them what an option says."""
     inbox = Inbox(options.inbox)
     if options.show is not None:
-        _print_json(_as_json(inbox.dead_letters.get(options.show)))
+        try:
+            letter = inbox.dead_letters.get(options.show)
+        except DeadLetterUnknown as error:
+            fail(str(error), status=3)
+        _print_json(_as_json(letter), indent=None if options.json else 2)
     elif options.drop is not None:
-        for letter_id in options.drop:
-            inbox.dead_letters.drop(letter_id)
-        print(f"{len(options.drop)} dropped")
+        _drop(inbox, options.drop)
     elif options.replay is not None:
         _replay(inbox, options.replay)
     elif options.replay_all:
-        _replay(inbox, [letter.id for letter in _all_dead_letters(inbox)])
+        _replay(inbox, _all_ids(inbox))
+    elif options.json:
+        for letter in _all_dead_letters(inbox):
+            _print_json(_as_json(letter), indent=None)
     else:
         for letter in _all_dead_letters(inbox):
             source = letter.handler or f"route of {letter.connection or 'no connection'}"
@@ -219,35 +139,83 @@ def _dead(options: argparse.Namespace) -> None:
             print(f"    {printable(letter.reason.splitlines()[0]) if letter.reason else ''}")
 
 
-def _all_dead_letters(inbox: Inbox) -> list[DeadLetter]:
-    found: list[DeadLetter] = []
-    while page := inbox.dead_letters.page(_PAGE_SIZE, after=found[-1].id if found else 0):
-        found += page
-    return found
+def replay(options: argparse.Namespace) -> None:
+    """Try dead letters again."""
+    _check_ids(options)
+    inbox = Inbox(options.inbox)
+    _replay(inbox, _all_ids(inbox) if options.all else options.ids)
+
+
+def drop(options: argparse.Namespace) -> None:
+    """Delete dead letters."""
+    _check_ids(options)
+    inbox = Inbox(options.inbox)
+    _drop(inbox, _all_ids(inbox) if options.all else options.ids)
+
+
+def _check_ids(options: argparse.Namespace) -> None:
+    if bool(options.ids) == options.all:
+        fail("give either the ids of dead letters, which the command dead lists, or --all", 2)
+
+
+def _all_dead_letters(inbox: Inbox) -> Iterable[DeadLetter]:
+    after = 0
+    while page := inbox.dead_letters.page(_PAGE_SIZE, after=after):
+        yield from page
+        after = page[-1].id
+
+
+def _all_ids(inbox: Inbox) -> list[int]:
+    return [letter.id for letter in _all_dead_letters(inbox)]
 
 
 def _replay(inbox: Inbox, letter_ids: list[int]) -> None:
-    """Replay dead letters; exit with status 1 if one of them cannot be replayed."""
-    parsers, failed = EventParsers(Plugins()), 0
-    for letter_id in letter_ids:
+    parsers = EventParsers(Plugins())
+
+    def replay_one(letter_id: int) -> None:
         try:
             inbox.dead_letters.replay(letter_id, parsers)
-        except DeadLetterError as error:
-            failed += 1
-            print(printable(str(error)), file=sys.stderr)
         except EventInvalid as error:
-            failed += 1
-            problem = printable(str(error))
-            print(f"{letter_id}: still cannot be read: {problem}", file=sys.stderr)
-        else:
-            print(f"{letter_id}: replayed")
-    if failed:
-        sys.exit(1)
+            raise DeadLetterError(f"{letter_id}: still cannot be read: {error}") from error
+        print(f"{letter_id}: replayed")
+
+    _for_each(letter_ids, replay_one)
 
 
-def _print_json(value: Any) -> None:
+def _drop(inbox: Inbox, letter_ids: list[int]) -> None:
+    dropped = []
+
+    def drop_one(letter_id: int) -> None:
+        inbox.dead_letters.drop(letter_id)
+        dropped.append(letter_id)
+
+    try:
+        _for_each(letter_ids, drop_one)
+    finally:
+        if dropped or not letter_ids:
+            print(f"{len(dropped)} dropped")
+
+
+def _for_each(letter_ids: list[int], action: Callable[[int], None]) -> None:
+    """Do the same with several dead letters, with a message for each that fails.
+
+    Exits with status 1 if one of them failed, or with 3 if the only one does not exist.
+    """
+    status = 0
+    for letter_id in letter_ids:
+        try:
+            action(letter_id)
+        except DeadLetterError as error:
+            unknown = isinstance(error, DeadLetterUnknown) and len(letter_ids) == 1
+            status = 3 if unknown else 1
+            print(printable(str(error)), file=sys.stderr)
+    if status:
+        sys.exit(status)
+
+
+def _print_json(value: Any, indent: int | None = 2) -> None:
     # JSON escapes all control characters but DEL.
-    print(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
+    print(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"))
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:
@@ -272,7 +240,8 @@ def _as_json(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _stats(options: argparse.Namespace) -> None:
+def stats(options: argparse.Namespace) -> None:
+    """Print the counts of the inbox, as JSON."""
     counts = Inbox(options.inbox).counts()
     totals = ("received", "duplicated", "invalid", "delivered", "failed", "dead", "waiting", "lag")
     per_handler = ("delivered", "failed", "dead", "waiting", "lag")
@@ -285,12 +254,18 @@ def _stats(options: argparse.Namespace) -> None:
     _print_json(shown)
 
 
-def _forget(options: argparse.Namespace) -> None:
-    waiting = Inbox(options.inbox).forget_handler(options.handler)
+def forget(options: argparse.Namespace) -> None:
+    """Remove a handler, and the deliveries that wait for it."""
+    inbox = Inbox(options.inbox)
+    try:
+        waiting = inbox.forget_handler(options.handler)
+    except ConfigError as error:
+        fail(str(error), status=3)
     print(f"removed, with {waiting} events that were not delivered to it yet")
 
 
-def _work(options: argparse.Namespace) -> None:
+def work(options: argparse.Namespace) -> None:
+    """Call handlers with the events of an inbox until SIGINT or SIGTERM."""
     handlers = event_handlers(load_plugins(options))
     if not handlers:
         raise ConfigError(

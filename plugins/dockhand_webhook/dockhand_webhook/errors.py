@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dockhand_core import DockhandError
 
-__all__ = ["DeadLetterError", "InboxError"]
+__all__ = ["DeadLetterError", "DeadLetterUnknown", "InboxError"]
 
 
 class InboxError(DockhandError):
@@ -13,3 +13,7 @@ class InboxError(DockhandError):
 
 class DeadLetterError(DockhandError):
     """A dead letter does not exist or cannot be replayed; the message gives id and reason."""
+
+
+class DeadLetterUnknown(DeadLetterError):
+    """A dead letter does not exist: it was replayed, dropped or deleted, or never existed."""

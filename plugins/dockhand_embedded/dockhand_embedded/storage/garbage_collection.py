@@ -24,10 +24,10 @@ from typing import Any
 
 from dockhand_embedded.protocol.manifest_parser import INDEX_TYPES, MANIFEST_TYPES
 from dockhand_embedded.protocol.names import ALGORITHMS, is_digest
+from dockhand_embedded.storage import GRACE
 from dockhand_embedded.storage.index import RepositoryIndex
 from dockhand_embedded.storage.layout import LayoutStorage
 
-GRACE = 3600.0  # seconds
 _ALL_MANIFEST_TYPES = MANIFEST_TYPES | INDEX_TYPES
 # Bytes. Larger blobs are not manifests: the limit for pushed manifests is much lower.
 _READ_LIMIT = 32 * 1024 * 1024

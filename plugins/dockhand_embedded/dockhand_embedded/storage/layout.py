@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from dockhand_embedded.protocol.names import is_name
+from dockhand_embedded.storage import UPLOAD_AGE
 from dockhand_embedded.storage.base import (
     MOUNT_SEARCH_LIMIT,
     OutsideRootError,
@@ -45,7 +46,7 @@ from dockhand_embedded.storage.files import link_file, make_folder, sync_folder,
 from dockhand_embedded.storage.index import IndexEdit, RepositoryIndex, page_of
 from dockhand_embedded.storage.index_cache import IndexCache
 from dockhand_embedded.storage.index_file import FileStamp, IndexFile
-from dockhand_embedded.storage.upload_files import UPLOAD_AGE, UploadFiles
+from dockhand_embedded.storage.upload_files import UploadFiles
 
 _LAYOUT_NAMES = frozenset({"blobs", "index.json", "oci-layout"})
 _LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'

@@ -23,7 +23,6 @@ from dockhand_embedded.storage.base import UploadBusyError, UploadMissingError, 
 from dockhand_embedded.storage.files import CopyableHasher, hash_file, write_all
 
 _UPLOAD_NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[0-9a-f]{32}")
-UPLOAD_AGE = 24 * 3600.0  # seconds without a new byte after which an upload is deleted
 _TEMPORARY_PREFIX = "tmp-"
 # Seconds. A running process renames or deletes its temporary files within seconds, so older files
 # are from a process that was killed. If no other process uses the folder, this age does not matter:

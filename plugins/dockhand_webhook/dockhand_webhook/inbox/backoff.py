@@ -7,7 +7,6 @@ repository wait meanwhile. After the eighth failed attempt the event becomes a d
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 __all__ = ["Backoff"]
@@ -35,6 +34,8 @@ class Backoff:
         Args:
             failures: number of failed attempts so far, at least 1.
         """
+        import random  # here, because the help of a program needs the defaults only
+
         try:
             delay = min(self.longest, self.first * self.factor ** (failures - 1))
         except OverflowError:

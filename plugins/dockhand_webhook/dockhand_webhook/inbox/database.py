@@ -23,14 +23,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from dockhand_core import ConfigError
 from dockhand_webhook.errors import InboxError
 
-__all__ = ["Database", "NewDeadLetter", "Transaction"]
+__all__ = ["SCHEMA_VERSION", "Database", "NewDeadLetter", "Transaction"]
 
 T = TypeVar("T")
 
 _BUSY_TIMEOUT = 10.0  # seconds to wait for another process that holds the write lock
 _MAINTENANCE_INTERVAL = 60.0  # seconds
 _CACHED_STATEMENTS = 256
-_SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1
 
 
 class NewDeadLetter(NamedTuple):
@@ -147,7 +147,7 @@ class Database:
                 time.sleep(0.01)
         connection.execute("BEGIN IMMEDIATE")  # if two processes start at once, one has to wait
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version not in {0, _SCHEMA_VERSION}:
+        if version not in {0, SCHEMA_VERSION}:
             raise ConfigError(
                 f"inbox: {self.path}: written by a newer version of dockhand-webhook; upgrade this "
                 "one, or name another file"
@@ -155,7 +155,7 @@ class Database:
         if not version:
             for statement in schema.split(";\n"):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
 
     def _open(self) -> sqlite3.Connection:
@@ -200,7 +200,7 @@ class Database:
             InboxError: the file cannot be written.
         """
         await self.write_async(
-            lambda transaction: transaction.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            lambda transaction: transaction.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         )
 
     @contextmanager

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from dockhand_core.server import ThrottledLog
-from dockhand_webhook.inbox.database import Transaction
 
-__all__ = ["DeadLetterLimits"]
+if TYPE_CHECKING:
+    from dockhand_webhook.inbox.database import Transaction
 
+__all__ = ["MAX_DEAD", "MAX_DEAD_BYTES", "DeadLetterLimits"]
+
+MAX_DEAD = 10_000
+MAX_DEAD_BYTES = 64 << 20
 _ALL_CONNECTIONS = 10  # all connections together may have this many times the limits of one
 _MAX_SCOPES = 1000
 _PARTS = 20  # a twentieth of a limit is deleted in advance

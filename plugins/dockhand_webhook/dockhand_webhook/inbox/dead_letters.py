@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dockhand_core.events import EventHeaders, EventParsers
-from dockhand_webhook.errors import DeadLetterError
+from dockhand_webhook.errors import DeadLetterError, DeadLetterUnknown
 from dockhand_webhook.inbox.database import Database, NewDeadLetter, Transaction
 from dockhand_webhook.inbox.event_codec import SerializedEvent
 from dockhand_webhook.inbox.event_table import enqueue, to_rows
@@ -170,12 +170,12 @@ class DeadLetters:
         """Read the dead letter with the given id.
 
         Raises:
-            DeadLetterError: the dead letter does not exist.
+            DeadLetterUnknown: the dead letter does not exist.
             InboxError: the inbox cannot be read.
         """
         found = self._select("WHERE dead.id = ?", letter_id)
         if not found:
-            raise DeadLetterError(f"there is no dead letter {letter_id}")
+            raise DeadLetterUnknown(f"there is no dead letter {letter_id}")
         return found[0]
 
     def _select(self, condition: str, *values: object) -> list[DeadLetter]:
@@ -195,8 +195,9 @@ class DeadLetters:
             parsers: the parsers of notifications.
 
         Raises:
-            DeadLetterError: the dead letter does not exist, its handler is unknown, or its
-                notification was too large to be stored whole.
+            DeadLetterUnknown: the dead letter does not exist.
+            DeadLetterError: its handler is unknown, or its notification was too large to be stored
+                whole.
             EventInvalid: the notification is still unreadable; it stays a dead letter.
             InboxError: the inbox cannot be read or written.
         """
@@ -227,7 +228,7 @@ class DeadLetters:
             (letter_id,),
         ).fetchone()
         if row is None:
-            raise DeadLetterError(f"there is no dead letter {letter_id}")
+            raise DeadLetterUnknown(f"there is no dead letter {letter_id}")
         handler_id, sequence, partition = row
         if handler_id is None:
             raise DeadLetterError(
@@ -250,14 +251,14 @@ class DeadLetters:
         """Delete a dead letter.
 
         Raises:
-            DeadLetterError: the dead letter does not exist.
+            DeadLetterUnknown: the dead letter does not exist.
             InboxError: the inbox cannot be written.
         """
         self._database.write(lambda transaction: self._delete(transaction, letter_id))
 
     def _delete(self, transaction: Transaction, letter_id: int) -> None:
         if not transaction.execute("DELETE FROM dead WHERE id = ?", (letter_id,)).rowcount:
-            raise DeadLetterError(f"there is no dead letter {letter_id}")
+            raise DeadLetterUnknown(f"there is no dead letter {letter_id}")
 
 
 def _from_row(row: tuple[Any, ...]) -> DeadLetter:

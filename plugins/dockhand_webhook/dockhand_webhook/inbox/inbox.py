@@ -15,12 +15,10 @@ from dockhand_core.events import RegistryBaseEvent
 from dockhand_webhook.inbox import dead_letters, deliveries, event_table, tokens
 from dockhand_webhook.inbox.backoff import Backoff
 from dockhand_webhook.inbox.database import Database, Transaction
-from dockhand_webhook.inbox.dead_letter_limits import DeadLetterLimits
+from dockhand_webhook.inbox.dead_letter_limits import MAX_DEAD, MAX_DEAD_BYTES, DeadLetterLimits
 
-__all__ = ["MAX_DEAD", "MAX_DEAD_BYTES", "Counts", "HandlerCounts", "Inbox"]
+__all__ = ["Counts", "HandlerCounts", "Inbox"]
 
-MAX_DEAD = 10_000
-MAX_DEAD_BYTES = 64 << 20
 _DAY = 86_400.0
 _MAX_SERIALIZED_AT_ONCE = 200  # events
 _MAINTENANCE_ROWS = 1000  # maximum deleted in one transaction, which must not block others long
