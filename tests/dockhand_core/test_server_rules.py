@@ -91,7 +91,7 @@ def test_a_public_address_needs_tls_or_plain_http(server: str, host: str, tmp_pa
             [sys.executable, "-m", server, *options, "--host", host, "--port", "0"],
             capture_output=True, text=True, check=False, timeout=30,
         )  # fmt: skip
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (2, "")
         assert "--plain-http" in done.stderr
         assert "--tls-certificate" in done.stderr
     assert not (tmp_path / "root").exists()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from registries import embedded
 
-from dockhand_core import ConfigError
+from dockhand_core import ConfigError, DockhandError, PluginError
 from dockhand_core.server import HttpLimits, add_listening_options, program, run, serve_options
 
 HEADER_LIMIT = 64 << 10
@@ -110,11 +110,29 @@ def test_program_configures_logging(
 
 
 @pytest.mark.usefixtures("unconfigured_logging")
-@pytest.mark.parametrize("error", [ConfigError("port: is required"), KeyError("a key")])
-def test_program_exits_with_the_message_of_an_error(error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ConfigError("port: is required"), 2),
+        (PluginError("vault: is broken"), 2),
+        (DockhandError("the disk is full"), 1),
+        (KeyError("a key"), 1),
+    ],
+)
+def test_program_exits_with_the_message_of_an_error(
+    error: Exception, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as exit_, program(KeyError):
         raise error
-    assert exit_.value.code == str(error)
+    assert exit_.value.code == status
+    assert capsys.readouterr().err == f"{error}\n"
+
+
+@pytest.mark.usefixtures("unconfigured_logging")
+def test_an_interrupted_program_has_status_130() -> None:
+    with pytest.raises(SystemExit) as exit_, program():
+        raise KeyboardInterrupt
+    assert exit_.value.code == 130
 
 
 @pytest.mark.usefixtures("unconfigured_logging")

@@ -81,7 +81,7 @@ def test_log_lines_and_errors_of_programs() -> None:
         [sys.executable, "-c", SCRIPT.format(hostile=hostile)],
         capture_output=True, encoding="utf-8", check=False, timeout=30,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == 2
     lines = done.stderr.split("\n")
     assert all(line.isprintable() for line in lines)
     assert [line for line in lines if line.startswith("ERROR")][:2] == [

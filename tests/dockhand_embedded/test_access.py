@@ -211,7 +211,7 @@ def test_wrong_options(tmp_path: Path) -> None:
             [sys.executable, "-m", "dockhand_embedded", "--root", ":memory:", *options],
             capture_output=True, text=True, check=False, timeout=30, cwd=tmp_path,
         )  # fmt: skip
-        assert done.returncode == 1, done
+        assert done.returncode == 2, done
         assert hint in done.stderr
         assert "Traceback" not in done.stderr
 

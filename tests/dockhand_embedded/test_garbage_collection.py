@@ -205,6 +205,6 @@ def test_command_line(api: Any, storage: LayoutStorage, tmp_path: Path) -> None:
     done = run("--root", root, "--gc", "--grace", "0")
     assert done.stdout == f"{line}1 blobs removed, 6 bytes freed\n"
     done = run("--root", str(tmp_path / "mistyped"), "--gc")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "is not a folder" in done.stderr
     assert not (tmp_path / "mistyped").exists()

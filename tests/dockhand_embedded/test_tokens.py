@@ -257,7 +257,7 @@ def test_wrong_options(tmp_path: Path) -> None:
             [sys.executable, "-m", "dockhand_embedded", "--root", ":memory:", *arguments],
             capture_output=True, text=True, check=False, timeout=30, cwd=tmp_path,
         )  # fmt: skip
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (2, "")
         assert hint in done.stderr
         assert "Traceback" not in done.stderr
 
