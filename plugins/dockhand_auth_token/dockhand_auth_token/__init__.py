@@ -1,5 +1,37 @@
-"""The auth driver `token`, which gets tokens from the authority that the registry names."""
+"""The auth driver `token`, which gets tokens from the authority that the registry names.
+
+The package also stores and erases credentials where docker and podman look for them.
+"""
+
+from typing import TYPE_CHECKING
 
 from dockhand_auth_token.errors import CredentialsInvalid, RealmNotAllowed, TokenEndpointFailed
+from dockhand_core import lazy_exports
 
-__all__ = ["CredentialsInvalid", "RealmNotAllowed", "TokenEndpointFailed"]
+if TYPE_CHECKING:
+    from dockhand_auth_token.credentials import credentials_file
+    from dockhand_auth_token.store import (
+        StoredCredentials,
+        erase_credentials,
+        store_credentials,
+    )
+
+__all__ = [
+    "CredentialsInvalid",
+    "RealmNotAllowed",
+    "StoredCredentials",
+    "TokenEndpointFailed",
+    "credentials_file",
+    "erase_credentials",
+    "store_credentials",
+]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "StoredCredentials": "store",
+        "credentials_file": "credentials",
+        "erase_credentials": "store",
+        "store_credentials": "store",
+    },
+)
