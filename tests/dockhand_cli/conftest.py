@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine
+from dockhand_embedded.pytest_plugin import OciRegistry
 
 from dockhand_core import RegistryClient, connect
-from dockhand_embedded.pytest_plugin import OciRegistry
 
 
 @pytest.fixture

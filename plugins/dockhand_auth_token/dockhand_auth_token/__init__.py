@@ -10,6 +10,7 @@ from dockhand_core import lazy_exports
 
 if TYPE_CHECKING:
     from dockhand_auth_token.credentials import credentials_file
+    from dockhand_auth_token.keys import registry_key
     from dockhand_auth_token.store import (
         StoredCredentials,
         erase_credentials,
@@ -23,6 +24,7 @@ __all__ = [
     "TokenEndpointFailed",
     "credentials_file",
     "erase_credentials",
+    "registry_key",
     "store_credentials",
 ]
 
@@ -32,6 +34,7 @@ __getattr__ = lazy_exports(
         "StoredCredentials": "store",
         "credentials_file": "credentials",
         "erase_credentials": "store",
+        "registry_key": "keys",
         "store_credentials": "store",
     },
 )

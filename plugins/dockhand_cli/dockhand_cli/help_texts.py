@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["IMAGE_HELP", "REPOSITORY_HELP", "examples"]
+__all__ = ["HOST_HELP", "IMAGE_HELP", "REPOSITORY_HELP", "examples"]
 
+HOST_HELP = "the registry's host, with a port if it has one; docker.io is Docker Hub"
 IMAGE_HELP = "the image: HOST/REPOSITORY:TAG, @CONNECTION/REPOSITORY:TAG, or with @DIGEST"
 REPOSITORY_HELP = "the repository: HOST/REPOSITORY or @CONNECTION/REPOSITORY"
 
