@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from dockhand_core.http.transports import TransportOptions
 
-__all__ = ["ConnectionParts", "make_parts"]
+__all__ = ["ConnectionParts", "check_settings", "make_parts"]
 
 
 class ConnectionParts:
@@ -139,6 +139,71 @@ def _settings_errors(where: str, driver: type) -> Iterator[None]:
         ) from None
 
 
+class CheckedSettings(NamedTuple):
+    """The settings of a connection that were found to be right, and the classes of its drivers.
+
+    Attributes:
+        driver_class: the registry driver's class.
+        driver: the registry driver's settings.
+        auth_class: the auth driver's class.
+        auth: the auth driver's settings.
+        make_logger: the log driver.
+        url: the registry's URL, without `/v2/`.
+    """
+
+    driver_class: type[RegistryDriver]
+    driver: Any
+    auth_class: type[AuthDriver]
+    auth: Any
+    make_logger: Any
+    url: str
+
+
+def check_settings(
+    plugins: Plugins, name: str, table: ConnectionConfig, base: Path
+) -> CheckedSettings:
+    """Check a connection's settings, without making anything of them.
+
+    Args:
+        plugins: the plugins, which provide the drivers.
+        name: the connection's name.
+        table: the settings.
+        base: folder that relative paths in the settings start at.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        PluginError: a driver is not installed or cannot be imported, or its class for settings
+            failed.
+    """
+    where = f"connection {name!r}"
+    driver_class = plugins.driver("registry", table.driver)
+    registry = f"{where}: registry driver {table.driver!r}"
+    with _settings_errors(registry, driver_class):
+        settings = validate_table(
+            driver_class.Settings,
+            table.options,
+            where=where,
+            base=base,
+            also=ConnectionConfig.model_fields,
+        )
+    auth_class = plugins.driver("auth", table.auth.driver)
+    with _settings_errors(f"{where}: auth driver {table.auth.driver!r}", auth_class):
+        auth_settings = validate_table(
+            auth_class.Settings,
+            table.auth.options,
+            where=f"{where}: auth",
+            base=base,
+            also=["driver"],
+        )
+    make_logger = plugins.driver("log", table.logging.driver)
+    method = f"{registry}: {driver_class.__name__}"
+    uri = call_plugin(f"{method}.base_uri", driver_class.base_uri, settings)
+    if not isinstance(uri, str):
+        raise PluginError(f"{method}.base_uri returned {described(uri)}, not a string")
+    url = _base_url(uri, where)
+    return CheckedSettings(driver_class, settings, auth_class, auth_settings, make_logger, url)
+
+
 def make_parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> ConnectionParts:
     """Check a connection's settings, and make the parts of its client.
 
@@ -155,37 +220,17 @@ def make_parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path)
     from dockhand_core.http.transports import TransportOptions
 
     where = f"connection {name!r}"
-    driver_class = plugins.driver("registry", table.driver)
+    driver_class, settings, auth_class, auth_settings, make_logger, uri = check_settings(
+        plugins, name, table, base
+    )
     registry = f"{where}: registry driver {table.driver!r}"
-    with _settings_errors(registry, driver_class):
-        settings = validate_table(
-            driver_class.Settings,
-            table.options,
-            where=where,
-            base=base,
-            also=ConnectionConfig.model_fields,
-        )
-    auth_class = plugins.driver("auth", table.auth.driver)
     auth_name = f"{where}: auth driver {table.auth.driver!r}"
-    with _settings_errors(auth_name, auth_class):
-        auth_settings = validate_table(
-            auth_class.Settings,
-            table.auth.options,
-            where=f"{where}: auth",
-            base=base,
-            also=["driver"],
-        )
-    make_logger = plugins.driver("log", table.logging.driver)
     driver: RegistryDriver = construct(registry, driver_class, settings, needs="the settings")
     driver.name, driver.retry = table.driver, RetryPolicy(table.retries)
     driver.chunk_size = table.chunk_size
     driver.list_limit = table.list_limit
     guard_operations(driver)
     method = f"{registry}: {driver_class.__name__}"
-    uri = call_plugin(f"{method}.base_uri", driver_class.base_uri, settings)
-    if not isinstance(uri, str):
-        raise PluginError(f"{method}.base_uri returned {described(uri)}, not a string")
-    uri = _base_url(uri, where)
     own = call_plugin(f"{method}.transport", driver_class.transport, settings)
     log_name = f"{where}: log driver {table.logging.driver!r}"
     needs = "the settings and the connection's name"

@@ -14,7 +14,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 from dockhand_core.async_client import AsyncRegistryClient
 from dockhand_core.client import RegistryClient
 from dockhand_core.config import ConnectionConfig, DockhandConfig, load_config
-from dockhand_core.connection_parts import ConnectionParts, make_parts
+from dockhand_core.connection_parts import ConnectionParts, check_settings, make_parts
 from dockhand_core.errors import DockhandError, DriverMismatch, PluginNotFound
 from dockhand_core.models import Reference
 from dockhand_core.places import Place, connection_of_host, parse_place, table_of_host
@@ -139,6 +139,22 @@ class _Manager(Generic[AnyClient]):
     def connections(self) -> tuple[str, ...]:
         """The names of the configured connections."""
         return tuple(self.config.connections)
+
+    def check_connection(self, name: str | None = None) -> None:
+        """Check the settings of a connection, without making its client.
+
+        Nothing is sent, and no file or folder is made. A file that the settings name, such as a
+        key, may be read only when the connection is made.
+
+        Args:
+            name: the connection's name; None for the default connection.
+
+        Raises:
+            ConfigError: no connection has that name, or its settings are wrong.
+            PluginError: one of its drivers is not installed, or cannot be imported.
+        """
+        known, table = self.config.connection(name)
+        check_settings(self.plugins, known, table, self.config.base)
 
     def _existing(self, name: str | None) -> AnyClient | None:
         known, _ = self.config.connection(name)

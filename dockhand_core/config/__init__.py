@@ -5,6 +5,7 @@ from dockhand_core.config.connections import (
     ConnectionConfig,
     DockhandConfig,
     load_config,
+    load_tables,
     read_toml,
 )
 from dockhand_core.config.validation import (
@@ -22,6 +23,7 @@ __all__ = [
     "did_you_mean",
     "is_pem",
     "load_config",
+    "load_tables",
     "read_toml",
     "validate_table",
 ]

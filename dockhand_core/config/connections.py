@@ -25,7 +25,14 @@ from dockhand_core.flow import LIST_LIMIT
 from dockhand_core.http.urls import PORTS, origin_of
 from dockhand_core.logs import LogSettings
 
-__all__ = ["AuthConfig", "ConnectionConfig", "DockhandConfig", "load_config", "read_toml"]
+__all__ = [
+    "AuthConfig",
+    "ConnectionConfig",
+    "DockhandConfig",
+    "load_config",
+    "load_tables",
+    "read_toml",
+]
 
 
 def _refuse_boolean(value: object) -> object:
@@ -255,12 +262,58 @@ def load_config(
             variable, the connection and the key.
     """
     env = os.environ if environ is None else environ
+    file = _config_file(path, env)
+    data = {} if file is None else read_toml(file, env)
+    base = Path.cwd() if file is None else file.parent
+    return DockhandConfig.parse(apply_environment(data, env, _CORE_KEYS), base=base)
+
+
+def load_tables(
+    path: str | Path | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[DockhandConfig, dict[str, ConfigError]]:
+    """Load a configuration as `load_config` does, but without the connections that are wrong.
+
+    Args:
+        path: path of the file, as for `load_config`.
+        environ: environment variables; by default those of the process.
+
+    Returns:
+        the configuration, and the errors of the other connections by name.
+
+    Raises:
+        ConfigError: the file cannot be read, or something besides the connections is wrong.
+    """
+    env = os.environ if environ is None else environ
+    file = _config_file(path, env)
+    data = {} if file is None else _toml(file)
+    base = Path.cwd() if file is None else file.parent
+    errors: dict[str, ConfigError] = {}
+    tables = data.pop("connections", {})
+    data = expand_variables(data, env)
+    if isinstance(tables, dict):
+        for name, table in tables.items():
+            try:
+                tables[name] = expand_variables(table, env, ("connections", name))
+            except ConfigError as error:
+                errors[name] = error
+    data = apply_environment({**data, "connections": tables}, env, _CORE_KEYS)
+    if not isinstance(data["connections"], Mapping):
+        return DockhandConfig.parse(data, base=base), errors  # raises the error
+    parsed: dict[str, ConnectionConfig] = {}
+    for name, table in data["connections"].items():
+        try:
+            if name not in errors:
+                parsed[name] = _connection(name, table, base)
+        except ConfigError as error:
+            errors[name] = error
+    return DockhandConfig.parse({**data, "connections": parsed}, base=base), errors
+
+
+def _config_file(path: str | Path | None, env: Mapping[str, str]) -> Path | None:
+    """The file of the configuration; None if none is named, and the usual one does not exist."""
     named = path or env.get("DOCKHAND_CONFIG")
     file = Path(named or "dockhand.toml").absolute()
-    data: dict[str, Any] = {}
-    if named or file.exists():
-        data = read_toml(file, env)
-    return DockhandConfig.parse(apply_environment(data, env, _CORE_KEYS), base=file.parent)
+    return file if named or file.exists() else None
 
 
 def read_toml(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
@@ -273,13 +326,16 @@ def read_toml(file: Path, env: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read or is not TOML, or a variable in it is not set.
     """
+    expanded: dict[str, Any] = expand_variables(_toml(file), env)
+    return expanded
+
+
+def _toml(file: Path) -> dict[str, Any]:
     import tomllib  # imported here, because `connect` reads no file
 
     try:
-        data = tomllib.loads(file.read_text("utf-8"))
+        return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror or error}") from None
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from None
-    expanded: dict[str, Any] = expand_variables(data, env)
-    return expanded

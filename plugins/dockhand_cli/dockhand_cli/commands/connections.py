@@ -1,0 +1,122 @@
+"""The command `dockhand connections`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+import typer
+
+from dockhand_cli.help_texts import examples
+from dockhand_cli.session import session_of
+
+if TYPE_CHECKING:
+    from dockhand_core import Dockhand
+    from dockhand_core.config import ConnectionConfig
+
+app = typer.Typer()
+
+
+class ConnectionLine(TypedDict):
+    """A connection in the document of `dockhand connections --json`.
+
+    `url` has no credentials. It is the value of the driver's first setting if the driver has no
+    URL, such as the folder of an embedded registry. If the settings cannot be read, `driver`, `url`
+    and `auth` are null. `error` is null if the settings are right.
+    """
+
+    name: str
+    driver: str | None
+    url: str | None
+    auth: str | None
+    default: bool
+    error: str | None
+
+
+class Connections(TypedDict):
+    """The document of `dockhand connections --json`."""
+
+    connections: list[ConnectionLine]
+
+
+@app.command(epilog=examples("dockhand connections", "dockhand connections --json"))
+def connections(context: typer.Context) -> None:
+    """Show the configured connections, without connecting to them.
+
+    A connection whose settings are wrong is shown with its error.
+    """
+    from dockhand_core import Dockhand
+    from dockhand_core.config import load_tables
+
+    session = session_of(context)
+    config, errors = load_tables(session.options.config)
+    with Dockhand(config) as dockhand:
+        lines = [
+            *(_line(dockhand, name, table) for name, table in config.connections.items()),
+            *(
+                ConnectionLine(
+                    name=name,
+                    driver=None,
+                    url=None,
+                    auth=None,
+                    default=name == config.default,
+                    error=str(error),
+                )
+                for name, error in errors.items()
+            ),
+        ]
+    if session.output.as_json:
+        session.output.document(Connections(connections=lines))
+        return
+    if not lines:
+        session.output.message(
+            "no connection is configured; write a dockhand.toml with a [connections.<name>] "
+            "table, set DOCKHAND_BASE_URI, or begin images with their registry's host"
+        )
+        return
+    columns = ["NAME", "DRIVER", "URL", "AUTH", "DEFAULT", "ERROR"]
+    rows = [
+        (line["name"], line["driver"], line["url"], line["auth"], line["default"], line["error"])
+        for line in lines
+    ]
+    if session.output.is_terminal and not any(line["error"] for line in lines):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]  # type: ignore[misc]
+    session.output.table(columns, rows)
+
+
+def _line(dockhand: Dockhand, name: str, table: ConnectionConfig) -> ConnectionLine:
+    """Describe a connection, with its error if its settings are wrong."""
+    from dockhand_core import DockhandError
+
+    error = None
+    try:
+        dockhand.check_connection(name)
+    except DockhandError as raised:
+        error = str(raised)
+    return ConnectionLine(
+        name=name,
+        driver=table.driver,
+        url=_place(dockhand, table),
+        auth=table.auth.driver,
+        default=name == dockhand.config.default,
+        error=error,
+    )
+
+
+def _place(dockhand: Dockhand, table: ConnectionConfig) -> str | None:
+    """The URL of a connection without credentials, or the first setting of its driver."""
+    from dockhand_core import DockhandError
+    from dockhand_core.http.urls import redacted_url
+
+    url = table.options.get("base_uri")
+    if url is None:
+        try:
+            fields = dockhand.plugins.driver("registry", table.driver).Settings.model_fields
+        except DockhandError:
+            return None
+        first = next(iter(fields), "")
+        url = table.options.get(first)
+        if not isinstance(url, str) or "Secret" in str(fields[first].annotation):
+            return None
+        return redacted_url(url)
+    # text that is no URL may be a secret; the error tells what is expected
+    return redacted_url(url) if isinstance(url, str) and "://" in url else None
