@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from dockhand_core.text import printable
 
-__all__ = ["Cell", "Size", "age_text", "for_people", "for_programs", "size_text"]
+__all__ = ["Cell", "Size", "age_text", "for_people", "for_programs", "parse_size", "size_text"]
 
 
 class Size(int):
@@ -17,6 +18,7 @@ class Size(int):
 Cell: TypeAlias = "str | int | Size | bool | datetime | None"
 
 _UNITS = ((365 * 86400, "year"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"))
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,6})?) ?(?:([kKMGT])(i)?)?B?")
 _SHORT_UNITS = ((3600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -62,3 +64,16 @@ def for_programs(value: Cell) -> str:
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return printable(str(value))
+
+
+def parse_size(text: str) -> int:
+    """Parse a number of bytes, with or without a unit: `1000`, `500MB`, `8GiB`.
+
+    Raises:
+        ValueError: the text is not a number of bytes.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is not a size such as 1000, 500MB or 8GiB")
+    power = "kmgt".index(found[2].lower()) + 1 if found[2] else 0
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)

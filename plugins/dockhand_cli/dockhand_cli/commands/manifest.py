@@ -1,0 +1,221 @@
+"""The commands `dockhand manifest …`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import typer
+
+from dockhand_cli.completion import complete_image
+from dockhand_cli.exit_codes import CommandFailed
+from dockhand_cli.help_texts import IMAGE_HELP, examples
+from dockhand_cli.image_parts import stated_reference
+from dockhand_cli.raw_output import replace_file, show_text, write_stdout
+from dockhand_cli.session import session_of
+from dockhand_cli.values import Size
+
+app = typer.Typer(no_args_is_help=True, help="Fetch, push and look at manifests and indexes.")
+
+_STDIN = Path("-")
+_MAX_SIZE = 8 << 20  # bytes; the core reads no larger manifest
+
+
+class FetchedManifest(TypedDict):
+    """The document of `dockhand manifest get --json`.
+
+    `digest` and `size` are those of the manifest's exact bytes. `output` is the file that the bytes
+    were written to, with --output; otherwise `manifest` is the manifest itself.
+    """
+
+    repository: str
+    digest: str
+    media_type: str
+    size: int
+    output: str | None
+    manifest: dict[str, Any] | None
+
+
+class HeadedManifest(TypedDict):
+    """The document of `dockhand manifest head --json`; the size is in bytes."""
+
+    repository: str
+    digest: str
+    media_type: str
+    size: int
+
+
+class PushedManifest(TypedDict):
+    """The document of `dockhand manifest put --json`.
+
+    `tag` is null if the manifest was pushed by digest.
+    """
+
+    repository: str
+    tag: str | None
+    digest: str
+    size: int
+
+
+_ImageArgument = Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)]
+
+
+@app.command(
+    epilog=examples(
+        "dockhand manifest get localhost:5000/app:v1",
+        "dockhand manifest get @staging/app:v1 --platform linux/arm64 --output manifest.json",
+    )
+)
+def get(
+    context: typer.Context,
+    image: _ImageArgument,
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OS/ARCH[/VARIANT]", help="of an index, the manifest of this platform's image"
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            allow_dash=True,
+            help="the file to write; by default standard output",
+        ),
+    ] = None,
+) -> None:
+    """Fetch a manifest or index, and write its exact bytes.
+
+    The bytes are verified against the digest before the first of them is written. In a pipe and in
+    a file, nothing is added to them, not even a line end.
+    """
+    session = session_of(context)
+    client, repository, reference = session.place(image)
+    found = (
+        client.manifest(repository, reference)
+        if platform is None
+        else client.image(repository, reference, platform=platform)
+    )
+    to_file = output is not None and output != _STDIN
+    if to_file:
+        assert output is not None
+        replace_file(output, found.raw)
+    if session.output.as_json:
+        session.output.document(
+            FetchedManifest(
+                repository=repository,
+                digest=found.digest,
+                media_type=found.media_type,
+                size=len(found.raw),
+                output=str(output) if to_file else None,
+                manifest=None if to_file else json.loads(found.raw),
+            )
+        )
+    elif to_file:
+        session.output.message(f"{output}: {found.digest}, {len(found.raw)} bytes")
+    elif session.output.is_terminal:
+        show_text(found.raw.decode(errors="backslashreplace"))
+    else:
+        write_stdout(found.raw)
+
+
+@app.command(
+    epilog=examples(
+        "dockhand manifest head localhost:5000/app:v1", "dockhand manifest head @staging/app --json"
+    )
+)
+def head(context: typer.Context, image: _ImageArgument) -> None:
+    """Print the digest, size and media type of a manifest, without fetching it.
+
+    If the manifest does not exist, the exit status is 3.
+    """
+    session = session_of(context)
+    client, repository, reference = session.place(image)
+    found = client.manifest_head(repository, reference)
+    if session.output.as_json:
+        session.output.document(
+            HeadedManifest(
+                repository=repository,
+                digest=found.digest,
+                media_type=found.media_type,
+                size=found.size,
+            )
+        )
+        return
+    row = (found.digest, Size(found.size), found.media_type)
+    session.output.table(("DIGEST", "SIZE", "MEDIA TYPE"), [row])
+
+
+@app.command(
+    epilog=examples(
+        "dockhand manifest put localhost:5000/app:v2 manifest.json",
+        "dockhand manifest get @staging/app:v1 | dockhand manifest put @production/app:v1 -",
+    )
+)
+def put(
+    context: typer.Context,
+    image: Annotated[
+        str,
+        typer.Argument(
+            help="the image: HOST/REPOSITORY:TAG or @CONNECTION/REPOSITORY:TAG; without a tag, or "
+            "with @DIGEST, the manifest is pushed by digest",
+            autocompletion=complete_image,
+        ),
+    ],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="the file with the manifest; - for standard input",
+            exists=True,
+            dir_okay=False,
+            allow_dash=True,
+        ),
+    ],
+    media_type: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE", help="the media type to send; by default the one that it states"
+        ),
+    ] = None,
+) -> None:
+    """Push a manifest or index as it is, and print its digest.
+
+    The blobs that it names must be in the repository already.
+    """
+    from dockhand_core import Digest
+
+    session = session_of(context)
+    place = session.place(image)
+    data = _read(file)
+    reference = stated_reference(image, place)
+    result = place.client.put_manifest(
+        place.repository, reference or Digest.of(data), data, media_type=media_type
+    )
+    if session.output.as_json:
+        tag = reference if reference is not None and ":" not in reference else None
+        session.output.document(
+            PushedManifest(
+                repository=place.repository, tag=tag, digest=result.digest, size=len(data)
+            )
+        )
+    session.output.text(result.digest)
+
+
+def _read(file: Path) -> bytes:
+    """Read a manifest from a file or from standard input."""
+    if file == _STDIN:
+        data = sys.stdin.buffer.read(_MAX_SIZE + 1)
+    else:
+        with file.open("rb") as opened:
+            data = opened.read(_MAX_SIZE + 1)
+    if len(data) > _MAX_SIZE:
+        raise CommandFailed(
+            f"{file}: a manifest has at most {_MAX_SIZE >> 20} MiB; for other data use "
+            "`dockhand blob put`",
+            code=2,
+        )
+    return data
