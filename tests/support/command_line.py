@@ -36,8 +36,8 @@ class CommandLine:
     def run(
         self,
         *arguments: str | Path,
-        input: str | None = None,
-        code: int = 0,  # noqa: A002
+        input: str | None = None,  # noqa: A002
+        code: int = 0,
     ) -> subprocess.CompletedProcess[str]:
         """Run the command, and check its exit status.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from typer.main import get_command
 from dockhand_cli.completion import complete_connection
 from dockhand_cli.session import session_of
 
-__all__ = ["add_common_options", "common_options"]
+__all__ = ["add_common_options", "common_options", "hide_values_of_flags"]
 
 _PANEL = "Options of every command"
 _COMPLETION = ("install_completion", "show_completion")
@@ -99,6 +100,15 @@ def add_common_options(command: Any) -> None:
     else:
         taken = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
         command.params += [option for option in common_options() if not taken & set(option.opts)]
-    for param in command.params:
+    hide_values_of_flags(command.params)
+
+
+def hide_values_of_flags(params: Iterable[Any]) -> None:
+    """Let the help show `--json`, where typer would show a flag as if it took a value.
+
+    Args:
+        params: the parameters of a command.
+    """
+    for param in params:
         if isinstance(param, TyperOption) and (param.is_flag or param.count):
-            param.metavar = ""  # typer would show a flag as if it took a value: `--json <bool>`
+            param.metavar = ""
