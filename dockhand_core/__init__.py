@@ -7,28 +7,6 @@ command that needs no connection, does not load the HTTP client.
 from typing import TYPE_CHECKING
 
 from dockhand_core.lazy import lazy_exports
-from dockhand_core.manager import AsyncDockhand, Dockhand, async_connect, connect
-from dockhand_core.models import (
-    ApiVersion,
-    BlobProgress,
-    CopyResult,
-    Descriptor,
-    Digest,
-    HistoryEntry,
-    ImageConfig,
-    ImageIndex,
-    ImageManifest,
-    ManifestHead,
-    Page,
-    Platform,
-    PushResult,
-    Reference,
-    Upload,
-)
-from dockhand_core.operations.artifacts.files import ArtifactFile
-from dockhand_core.places import Place
-from dockhand_core.plugins import PluginInfo, Plugins
-from dockhand_core.scope import Scope
 
 if TYPE_CHECKING:
     from dockhand_core.async_blob_io import AsyncBlobReader, AsyncBlobWriter
@@ -94,6 +72,7 @@ if TYPE_CHECKING:
     )
     from dockhand_core.models import (
         ApiVersion,
+        BlobProgress,
         CopyResult,
         Descriptor,
         Digest,
@@ -215,6 +194,7 @@ if not TYPE_CHECKING:
         "AsyncDockhand": "manager",
         "AsyncRegistryClient": "async_client",
         "AuthDriver": "auth",
+        "BlobProgress": "models",
         "BlobReader": "blob_io",
         "BlobWriter": "blob_io",
         "CopyResult": "models",
