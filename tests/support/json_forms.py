@@ -64,4 +64,4 @@ def _validated(annotation: Any) -> Any:
         return annotation
     if isinstance(annotation, types.UnionType) or get_origin(annotation) is Union:
         return Union[arguments]  # noqa: UP007
-    return get_origin(annotation)[arguments]  # type: ignore[index]
+    return get_origin(annotation)[arguments]

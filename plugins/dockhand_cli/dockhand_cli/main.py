@@ -14,7 +14,7 @@ from typer.main import get_command
 from dockhand_cli import exit_codes
 from dockhand_cli.__main__ import version_line
 from dockhand_cli.command_table import CommandTable
-from dockhand_cli.common_options import common_options, hide_values_of_flags
+from dockhand_cli.common_options import common_options, tidy_help
 from dockhand_cli.session import Session
 from dockhand_core.text import printable
 
@@ -55,7 +55,7 @@ def root_command() -> Any:
     command: Any = get_command(_app)
     command.commands = CommandTable()
     command.params += common_options()
-    hide_values_of_flags(command.params)
+    tidy_help(command.params)
     return command
 
 
