@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from dockhand_cli.common_options import add_common_options
+from dockhand_cli.help_texts import tidy_help
 
 if TYPE_CHECKING:
     from dockhand_core import Plugins
@@ -115,6 +116,7 @@ def _command(app: typer.Typer, name: str, panel: str) -> Any:
     command: Any = get_command(app)
     command.name, command.rich_help_panel = name, panel
     add_common_options(command)
+    tidy_help(command)
     return command
 
 

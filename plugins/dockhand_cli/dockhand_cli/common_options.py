@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from typer.main import get_command
 from dockhand_cli.completion import complete_connection
 from dockhand_cli.session import session_of
 
-__all__ = ["add_common_options", "common_options", "tidy_help"]
+__all__ = ["add_common_options", "common_options"]
 
 _PANEL = "Options of every command"
 _COMPLETION = ("install_completion", "show_completion")
@@ -100,20 +99,3 @@ def add_common_options(command: Any) -> None:
     else:
         taken = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
         command.params += [option for option in common_options() if not taken & set(option.opts)]
-    tidy_help(command.params)
-
-
-def tidy_help(params: Iterable[Any]) -> None:
-    """Let the help show flags without a value, and arguments in capitals.
-
-    Typer would show `--json <bool>`, as if the flag took a value.
-
-    Args:
-        params: the parameters of a command.
-    """
-    for param in params:
-        if isinstance(param, TyperOption):
-            if param.is_flag or param.count:
-                param.metavar = ""
-        elif param.metavar is None:
-            param.metavar = param.name.upper()

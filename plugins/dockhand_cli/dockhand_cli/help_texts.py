@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["HOST_HELP", "IMAGE_HELP", "REPOSITORY_HELP", "examples"]
+from typing import Any
+
+from typer.core import TyperGroup, TyperOption
+
+__all__ = ["HOST_HELP", "IMAGE_HELP", "REPOSITORY_HELP", "examples", "tidy_help"]
 
 HOST_HELP = "the registry's host, with a port if it has one; docker.io is Docker Hub"
 IMAGE_HELP = "the image: HOST/REPOSITORY:TAG, @CONNECTION/REPOSITORY:TAG, or with @DIGEST"
@@ -15,3 +19,28 @@ def examples(*lines: str) -> str:
     A test runs the command lines, and the pages of the documentation show them.
     """
     return "\n\n".join(("Examples:", *lines))
+
+
+def tidy_help(command: Any) -> None:
+    """Let the help of a command show flags without a value, and arguments in capitals.
+
+    Typer would show `--json <bool>`, as if the flag took a value, and break the lines of the help
+    text where the source has line breaks.
+
+    Args:
+        command: a command that typer made; the commands of a group are changed, too.
+    """
+    if command.help:
+        command.help = "\n\n".join(
+            " ".join(paragraph.split("\n")) if paragraph[:1].isalnum() else paragraph
+            for paragraph in command.help.split("\n\n")
+        )
+    for param in command.params:
+        if isinstance(param, TyperOption):
+            if param.is_flag or param.count:
+                param.metavar = ""
+        elif param.metavar is None:
+            param.metavar = param.name.upper()
+    if isinstance(command, TyperGroup) and isinstance(command.commands, dict):
+        for each in command.commands.values():
+            tidy_help(each)

@@ -14,7 +14,8 @@ from typer.main import get_command
 from dockhand_cli import exit_codes
 from dockhand_cli.__main__ import version_line
 from dockhand_cli.command_table import CommandTable
-from dockhand_cli.common_options import common_options, tidy_help
+from dockhand_cli.common_options import common_options
+from dockhand_cli.help_texts import tidy_help
 from dockhand_cli.session import Session
 from dockhand_core.text import printable
 
@@ -55,7 +56,7 @@ def root_command() -> Any:
     command: Any = get_command(_app)
     command.commands = CommandTable()
     command.params += common_options()
-    tidy_help(command.params)
+    tidy_help(command)
     return command
 
 
