@@ -15,4 +15,5 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncDistributionClient", "DistributionClient", "DistributionDriver"]
 
-__getattr__ = lazy_exports(__name__, dict.fromkeys(__all__, "driver"))
+if not TYPE_CHECKING:  # so that type checkers report unknown names
+    __getattr__ = lazy_exports(__name__, dict.fromkeys(__all__, "driver"))
