@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         positive_seconds,
         refuse_plain_http,
     )
-    from dockhand_core.server.programs import Program, fail
-    from dockhand_core.server.run import listen, program, serve, serve_options
+    from dockhand_core.server.programs import Program, ProgramFailed, fail
+    from dockhand_core.server.run import listen, log_to_stderr, program, serve, serve_options
     from dockhand_core.server.throttled_log import ThrottledLog
 
 _HOMES = {
@@ -35,6 +35,7 @@ _HOMES = {
     "HttpLimits": "http_limits",
     "LoginLimiter": "login_limiter",
     "Program": "programs",
+    "ProgramFailed": "programs",
     "ThrottledLog": "throttled_log",
     "add_listening_options": "options",
     "add_strict_option": "options",
@@ -44,6 +45,7 @@ _HOMES = {
     "is_loopback": "options",
     "limits_of": "options",
     "listen": "run",
+    "log_to_stderr": "run",
     "load_plugins": "options",
     "network_of": "client_networks",
     "positive_int": "options",
@@ -60,6 +62,7 @@ __all__ = [
     "HttpLimits",
     "LoginLimiter",
     "Program",
+    "ProgramFailed",
     "ThrottledLog",
     "add_listening_options",
     "add_strict_option",
@@ -70,6 +73,7 @@ __all__ = [
     "limits_of",
     "listen",
     "load_plugins",
+    "log_to_stderr",
     "network_of",
     "positive_int",
     "positive_seconds",

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from dockhand_core.text import printable_lines
 
-__all__ = ["Program", "fail"]
-
-AnyParser = TypeVar("AnyParser", bound=argparse.ArgumentParser)
+__all__ = ["Program", "ProgramFailed", "fail"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +41,15 @@ class Program:
     run: str
     epilog: str = ""
 
-    def parser(self, prog: str, kind: type[AnyParser]) -> AnyParser:
+    def parser(self, prog: str) -> argparse.ArgumentParser:
         """Build the program's parser.
 
         Args:
             prog: the words that start the program, for the help: `python -m dockhand_embedded`.
-            kind: class of the parser.
         """
-        parser = kind(prog=prog, description=self.description, epilog=self._epilog(prog))
+        parser = argparse.ArgumentParser(
+            prog=prog, description=self.description, epilog=self._epilog(prog)
+        )
         self.add_options(parser, False)
         return parser
 
@@ -80,7 +78,7 @@ class Program:
             prog: as in `parser`.
             arguments: the arguments; by default those of the process.
         """
-        self.execute(self.parser(prog, argparse.ArgumentParser).parse_args(arguments))
+        self.execute(self.parser(prog).parse_args(arguments))
 
     def execute(self, options: argparse.Namespace) -> None:
         """Run the program with parsed options, with logging, and errors as messages."""
@@ -90,17 +88,37 @@ class Program:
             self.call(options)
 
     def call(self, options: argparse.Namespace) -> None:
-        """Run the program with parsed options. Errors are raised."""
+        """Run the program with parsed options.
+
+        Raises:
+            ProgramFailed: the program ended with a message.
+            DockhandError: the program failed.
+        """
         module, _, function = self.run.partition(":")
         getattr(importlib.import_module(module), function)(options)
 
 
+class ProgramFailed(SystemExit):
+    """The end of a program with a message. In Python itself, it would end the process with status 1.
+
+    Args:
+        message: the message, without characters that could control a terminal.
+        status: the exit status.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.message, self.status = message, status
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
-    """Print a message on standard error, and end the program.
+    """End the program with a message on standard error.
 
     Args:
         message: the message; characters that could control a terminal are escaped.
         status: the exit status: 1 failed, 2 wrong usage or configuration, 3 not found.
+
+    Raises:
+        ProgramFailed: always.
     """
-    print(printable_lines(message), file=sys.stderr)
-    raise SystemExit(status)
+    raise ProgramFailed(printable_lines(message), status)

@@ -11,20 +11,20 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dockhand_core.errors import ConfigError, DockhandError, PluginError
 from dockhand_core.server.http_limits import HttpLimits, RequestHeadCheck
 from dockhand_core.server.options import limits_of, refuse_plain_http
-from dockhand_core.server.programs import fail
-from dockhand_core.text import printable
+from dockhand_core.server.programs import ProgramFailed, fail
+from dockhand_core.text import printable, printable_lines
 
 if TYPE_CHECKING:
     import argparse
 
     import uvicorn
 
-__all__ = ["listen", "program", "serve", "serve_options"]
+__all__ = ["listen", "log_to_stderr", "program", "serve", "serve_options"]
 
 
 def listen(host: str, port: int, backlog: int = 128) -> socket.socket:
@@ -70,7 +70,7 @@ def serve(
 ) -> None:
     """Serve an ASGI application until SIGINT or SIGTERM.
 
-    Prints `listening on <URL>` when clients can connect. Exits with a message if it cannot listen
+    Prints `listening on <URL>` when clients can connect. Exits with a message (see `fail`) if it cannot listen
     on the address or cannot use the certificate.
 
     Args:
@@ -158,25 +158,41 @@ def program(*errors: type[Exception], verbose: bool = False) -> Iterator[None]:
         verbose: also log messages of level INFO from the logger `dockhand`. If false, only warnings
             and errors are logged.
     """
+    log_to_stderr(verbose=verbose)
+    with_message: tuple[type[Exception], ...] = (DockhandError, *errors)
+    try:
+        yield
+        sys.stdout.flush()
+    except ProgramFailed as error:
+        _exit(error.message, error.status)
+    except (ConfigError, PluginError) as error:
+        _exit(str(error), 2)
+    except with_message as error:
+        _exit(str(error), 1)
+    except BrokenPipeError:
+        # Without this, Python would report an error when it flushes the output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None  # as a shell reports SIGPIPE
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def log_to_stderr(*, verbose: bool = False) -> None:
+    """Let loggers write to standard error, unless logging is configured already.
+
+    Args:
+        verbose: as in `program`.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(_LineFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     if verbose:
         logging.getLogger("dockhand").setLevel(logging.INFO)
-    with_message: tuple[type[Exception], ...] = (DockhandError, *errors)
-    try:
-        yield
-        sys.stdout.flush()
-    except (ConfigError, PluginError) as error:
-        fail(str(error), status=2)
-    except with_message as error:
-        fail(str(error))
-    except BrokenPipeError:
-        # Without this, Python would report an error when it flushes the output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+
+
+def _exit(message: str, status: int) -> NoReturn:
+    print(printable_lines(message), file=sys.stderr)
+    raise SystemExit(status)
 
 
 class _LineFormatter(logging.Formatter):

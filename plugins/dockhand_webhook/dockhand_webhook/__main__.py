@@ -10,7 +10,7 @@ from dockhand_webhook.programs import EVENT_COMMANDS, NOTIFY_TOKEN, SERVE
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = SERVE.parser("python -m dockhand_webhook", argparse.ArgumentParser)
+    parser = SERVE.parser("python -m dockhand_webhook")
     parser.epilog = f"Without a command, the program receives notifications. {parser.epilog}"
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, program in {"notify-token": NOTIFY_TOKEN, **EVENT_COMMANDS}.items():
