@@ -14,6 +14,8 @@ from dockhand_core.server import fail
 
 __all__ = ["make_keys", "run"]
 
+_FILES = ("private.pem", "public.pem", "certificate.pem", "jwks.json")
+_NAMES = ("algorithm", "authority", "registry", "realm")
 _REGISTRY_CONFIG = """\
 # The registry's config.yml (Distribution 2.8 and 3). The registry reads the bundle at its start.
 auth:
@@ -46,10 +48,18 @@ def run(options: argparse.Namespace) -> None:
         fail(f"{error.filename}: {error.strerror}", status)
     except KeyInvalid as error:
         fail(str(error), status=2)
-    print(
-        f"written to {options.folder}: private.pem (keep it secret), public.pem,", file=sys.stderr
-    )
-    print("certificate.pem, jwks.json\n", file=sys.stderr)
+    if options.json:
+        folder = Path(options.folder)
+        names = ("private_key", "public_key", "certificate", "jwks")
+        shown = {name: str(folder / file) for name, file in zip(names, _FILES, strict=True)}
+        print(json.dumps(shown | {key: getattr(options, key) for key in _NAMES}, indent=2))
+        return
+    if not getattr(options, "quiet", False):
+        private, *others = _FILES
+        print(
+            f"written to {options.folder}: {private} (keep it secret), {', '.join(others)}\n",
+            file=sys.stderr,
+        )
     print(configuration, end="")
 
 
@@ -97,19 +107,18 @@ def make_keys(options: argparse.Namespace) -> str:
     certificate = key.self_signed_certificate(options.authority)
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    private = folder / "private.pem"
+    private, public, bundle, jwks = (folder / name for name in _FILES)
     _create_files(
         {
             private: (key.private_pem(password), 0o600),
-            folder / "public.pem": (key.public_pem(), 0o644),
-            folder / "certificate.pem": (certificate, 0o644),
-            folder / "jwks.json": (json.dumps(key.jwks(), indent=2).encode() + b"\n", 0o644),
+            public: (key.public_pem(), 0o644),
+            bundle: (certificate, 0o644),
+            jwks: (json.dumps(key.jwks(), indent=2).encode() + b"\n", 0o644),
         }
     )
     names = {"service": _quoted(options.registry), "issuer": _quoted(options.authority)}
-    bundle = (folder / "certificate.pem").absolute()
     registry = _REGISTRY_CONFIG.format(
-        realm=_quoted(options.realm), certificate=_quoted(str(bundle)), **names
+        realm=_quoted(options.realm), certificate=_quoted(str(bundle.absolute())), **names
     )
     dockhand = _DOCKHAND_CONFIG.format(key=_quoted(str(private)), **names)
     if password is not None:

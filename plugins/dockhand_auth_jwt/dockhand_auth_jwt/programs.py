@@ -39,6 +39,9 @@ def _options(parser: argparse.ArgumentParser, _inherit: bool) -> None:
         metavar="FILE",
         help="encrypt the private key with the password on the first line of FILE",
     )
+    parser.add_argument(
+        "--json", action="store_true", help="print the paths of the files and the names, as JSON"
+    )
 
 
 KEYS = Program(

@@ -18,7 +18,7 @@ def _options(parser: argparse.ArgumentParser, _inherit: bool) -> None:
     listening = add_listening_options(parser, 5001)
     add_strict_option(listening)
     listening.add_argument(
-        "--verbose", action="store_true", help="log every issued token on standard error"
+        "-v", "--verbose", action="store_true", help="log every issued token on standard error"
     )
     instead = parser.add_argument_group(
         "instead of serving", "A running server with the same settings need not be stopped."

@@ -20,6 +20,7 @@ from dockhand_webhook.errors import DeadLetterError, DeadLetterUnknown
 from dockhand_webhook.inbox.backoff import Backoff
 from dockhand_webhook.inbox.dead_letters import DeadLetter
 from dockhand_webhook.inbox.inbox import Inbox, is_connection_name
+from dockhand_webhook.inbox.tokens import NotifyToken
 from dockhand_webhook.programs import add_handler_options
 
 __all__ = [
@@ -86,7 +87,11 @@ def notify_token(options: argparse.Namespace) -> None:
     """Make a token, or list or revoke tokens."""
     inbox = Inbox(options.inbox)
     if options.list:
-        for token in inbox.tokens.valid():
+        tokens = inbox.tokens.valid()
+        if options.json:
+            _print_json([_token_json(token) for token in tokens])
+            return
+        for token in tokens:
             where = f"route of {token.connection}" if token.connection else "every route"
             print(f"{token.id}  {token.created:%Y-%m-%d %H:%M}  {where}")
         return
@@ -96,7 +101,10 @@ def notify_token(options: argparse.Namespace) -> None:
                 f"there is no token {options.revoke!r}; notify-token --list prints the ids",
                 status=3,
             )
-        print("revoked; receivers know within a second")
+        if options.json:
+            _print_json({"revoked": options.revoke})
+        else:
+            print("revoked; receivers know within a second")
         return
     name = options.connection
     if name is not None and not is_connection_name(name):
@@ -105,12 +113,23 @@ def notify_token(options: argparse.Namespace) -> None:
         )
     url = options.url.rstrip("/") + environment.route() + (f"/{name}" if name else "")
     secret = inbox.tokens.issue(name).get_secret_value()
+    if options.json:
+        _print_json({"token": secret, "connection": name, "url": url})
+        return
     print("# The token is shown only once; the inbox stores its hash.")
     print(f"# token: {secret}")
     print("#\n# Distribution, config.yml:\n")
     print(snippets.distribution_section(url, secret))
     print("# zot, config.json:\n")
     print(snippets.zot_section(url, secret))
+
+
+def _token_json(token: NotifyToken) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "created": token.created.isoformat(),
+        "connection": token.connection or None,
+    }
 
 
 def dead(options: argparse.Namespace) -> None:
@@ -143,14 +162,14 @@ def replay(options: argparse.Namespace) -> None:
     """Try dead letters again."""
     _check_ids(options)
     inbox = Inbox(options.inbox)
-    _replay(inbox, _all_ids(inbox) if options.all else options.ids)
+    _replay(inbox, _all_ids(inbox) if options.all else options.ids, as_json=options.json)
 
 
 def drop(options: argparse.Namespace) -> None:
     """Delete dead letters."""
     _check_ids(options)
     inbox = Inbox(options.inbox)
-    _drop(inbox, _all_ids(inbox) if options.all else options.ids)
+    _drop(inbox, _all_ids(inbox) if options.all else options.ids, as_json=options.json)
 
 
 def _check_ids(options: argparse.Namespace) -> None:
@@ -169,20 +188,27 @@ def _all_ids(inbox: Inbox) -> list[int]:
     return [letter.id for letter in _all_dead_letters(inbox)]
 
 
-def _replay(inbox: Inbox, letter_ids: list[int]) -> None:
+def _replay(inbox: Inbox, letter_ids: list[int], *, as_json: bool = False) -> None:
     parsers = EventParsers(Plugins())
+    replayed = []
 
     def replay_one(letter_id: int) -> None:
         try:
             inbox.dead_letters.replay(letter_id, parsers)
         except EventInvalid as error:
             raise DeadLetterError(f"{letter_id}: still cannot be read: {error}") from error
-        print(f"{letter_id}: replayed")
+        replayed.append(letter_id)
+        if not as_json:
+            print(f"{letter_id}: replayed")
 
-    _for_each(letter_ids, replay_one)
+    try:
+        _for_each(letter_ids, replay_one)
+    finally:
+        if as_json:
+            _print_json({"replayed": replayed})
 
 
-def _drop(inbox: Inbox, letter_ids: list[int]) -> None:
+def _drop(inbox: Inbox, letter_ids: list[int], *, as_json: bool = False) -> None:
     dropped = []
 
     def drop_one(letter_id: int) -> None:
@@ -192,25 +218,28 @@ def _drop(inbox: Inbox, letter_ids: list[int]) -> None:
     try:
         _for_each(letter_ids, drop_one)
     finally:
-        if dropped or not letter_ids:
+        if as_json:
+            _print_json({"dropped": dropped})
+        elif dropped or not letter_ids:
             print(f"{len(dropped)} dropped")
 
 
 def _for_each(letter_ids: list[int], action: Callable[[int], None]) -> None:
-    """Do the same with several dead letters, with a message for each that fails.
+    """Do the same with several dead letters.
 
-    Exits with status 1 if one of them failed, or with 3 if the only one does not exist.
+    Raises:
+        ProgramFailed: one of them failed, with a line for each. The status is 1, or 3 if it was the
+            only one, and does not exist.
     """
-    status = 0
+    errors = []
     for letter_id in letter_ids:
         try:
             action(letter_id)
         except DeadLetterError as error:
-            unknown = isinstance(error, DeadLetterUnknown) and len(letter_ids) == 1
-            status = 3 if unknown else 1
-            print(printable(str(error)), file=sys.stderr)
-    if status:
-        sys.exit(status)
+            errors.append(error)
+    if errors:
+        unknown = len(letter_ids) == 1 and isinstance(errors[0], DeadLetterUnknown)
+        fail("\n".join(printable(str(each)) for each in errors), 3 if unknown else 1)
 
 
 def _print_json(value: Any, indent: int | None = 2) -> None:
@@ -261,7 +290,10 @@ def forget(options: argparse.Namespace) -> None:
         waiting = inbox.forget_handler(options.handler)
     except ConfigError as error:
         fail(str(error), status=3)
-    print(f"removed, with {waiting} events that were not delivered to it yet")
+    if options.json:
+        _print_json({"handler": options.handler, "undelivered": waiting})
+    else:
+        print(f"removed, with {waiting} events that were not delivered to it yet")
 
 
 def work(options: argparse.Namespace) -> None:

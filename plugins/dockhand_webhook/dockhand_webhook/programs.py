@@ -105,6 +105,7 @@ def _add_inbox(parser: argparse.ArgumentParser, inherit: bool) -> None:
 
 def _add_verbose(parser: argparse.ArgumentParser, inherit: bool) -> None:
     parser.add_argument(
+        "-v",
         "--verbose",
         action="store_true",
         default=argparse.SUPPRESS if inherit else False,
@@ -121,6 +122,11 @@ def _add_ids(parser: argparse.ArgumentParser, verb: str) -> None:
         help="the dead letters with these ids, which the command dead lists",
     )
     parser.add_argument("--all", action="store_true", help=f"{verb} all dead letters")
+    _add_json(parser)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="write the result as JSON")
 
 
 def _serve_options(parser: argparse.ArgumentParser, inherit: bool) -> None:
@@ -150,7 +156,10 @@ def _serve_options(parser: argparse.ArgumentParser, inherit: bool) -> None:
 def _token_options(parser: argparse.ArgumentParser, inherit: bool) -> None:
     _add_inbox(parser, inherit)
     parser.add_argument(
-        "--connection", metavar="NAME", help="accept the token on this connection's route only"
+        "-c",
+        "--connection",
+        metavar="NAME",
+        help="accept the token on this connection's route only",
     )
     parser.add_argument(
         "--url",
@@ -160,6 +169,7 @@ def _token_options(parser: argparse.ArgumentParser, inherit: bool) -> None:
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--list", action="store_true", help="list the valid tokens with their ids")
     other.add_argument("--revoke", metavar="ID", help="revoke the token with this id")
+    _add_json(parser)
 
 
 def _dead_options(parser: argparse.ArgumentParser, inherit: bool) -> None:
@@ -215,6 +225,7 @@ def _stats_options(parser: argparse.ArgumentParser, inherit: bool) -> None:
 def _forget_options(parser: argparse.ArgumentParser, inherit: bool) -> None:
     _add_inbox(parser, inherit)
     parser.add_argument("handler", help="the name of the handler, as stats prints it")
+    _add_json(parser)
 
 
 def _work_options(parser: argparse.ArgumentParser, inherit: bool) -> None:
