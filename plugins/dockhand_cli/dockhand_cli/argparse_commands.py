@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import typer
@@ -159,13 +159,17 @@ def _runner(program: Program, path: str) -> Any:
         parser = _Parser(program, path, context)
         parser.add_common_options()
         options = parser.parse_args(context.args)
-        _exchange(session_of(context).options, options)
-        options.quiet = session_of(context).options.quiet or not sys.stderr.isatty()
+        session = session_of(context)
+        _exchange(session.options, options)
+        options.quiet = session.options.quiet or not sys.stderr.isatty()
         log_to_stderr(verbose=getattr(options, "verbose", False))
         try:
             program.call(options)
         except ProgramFailed as error:
-            raise CommandFailed(error.message, error.status) from error
+            *others, last = error.message.splitlines()
+            for line in others:
+                session.output.error(line)
+            raise CommandFailed(last, error.status) from error
 
     parameters = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
@@ -237,7 +241,7 @@ def _parameter(action: argparse.Action, panel: str | None) -> inspect.Parameter:
     )
 
 
-def _declarations(names: list[str] | tuple[str, ...]) -> list[str]:
+def _declarations(names: Sequence[str]) -> list[str]:
     """The names of a flag as typer wants them: `--follow/--no-follow`, `-f`."""
     off = [name for name in names if name.startswith("--no-") and f"--{name[5:]}" in names]
     on = [name for name in names if name not in off]
