@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dockhand_cli.values import Cell, for_people, for_programs
+from dockhand_cli.values import Cell, for_programs
 from dockhand_core.text import printable
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Output:
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
         """Write a table on a terminal; in a pipe a line a row, with tabs between the cells.
 
+        If the terminal is too narrow for a table, each row is written as lines, a line a cell.
+
         Args:
             columns: the headings, which only a terminal shows.
             rows: the rows; a cell of the class `Size` is a number of bytes, a `datetime` an age.
@@ -69,15 +71,9 @@ class Output:
             for row in rows:
                 print("\t".join(map(for_programs, row)))
             return
-        from rich.table import Table
-        from rich.text import Text
+        from dockhand_cli.tables import table_or_records
 
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(for_people(cell)) for cell in row))
-        self.console().print(table)
+        self.render(table_or_records(columns, list(rows), self.console().width))
 
     def render(self, renderable: RenderableType) -> None:
         """Write a rich renderable, such as a tree, on a terminal."""

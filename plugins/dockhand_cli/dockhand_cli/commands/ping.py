@@ -1,0 +1,76 @@
+"""The command `dockhand ping`."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict
+
+import typer
+
+from dockhand_cli.completion import complete_connection
+from dockhand_cli.exit_codes import DENIED, CommandFailed
+from dockhand_cli.help_texts import examples
+from dockhand_cli.session import session_of
+
+app = typer.Typer()
+
+
+class PingResult(TypedDict):
+    """The document of `dockhand ping --json`.
+
+    `registry` is the connection's name or the host, and `milliseconds` the time until the registry
+    had accepted the request, with connecting and logging in. `api_version` is null if the registry
+    does not state it.
+    """
+
+    registry: str
+    url: str
+    api_version: str | None
+    milliseconds: int
+
+
+@app.command(epilog=examples("dockhand ping", "dockhand ping staging", "dockhand ping ghcr.io"))
+def ping(
+    context: typer.Context,
+    connection: Annotated[
+        str | None,
+        typer.Argument(
+            help="a connection or a host; by default the default connection",
+            autocompletion=complete_connection,
+        ),
+    ] = None,
+) -> None:
+    """Check that a registry answers, and accepts the credentials.
+
+    Exit status 4 means that it answers, but refuses the credentials or wants some; 5 that it does
+    not answer.
+    """
+    import time
+
+    from dockhand_core.errors import Denied, Unauthorized
+    from dockhand_core.http.urls import redacted_url
+
+    session = session_of(context)
+    client = session.client(connection)
+    url = redacted_url(type(client.driver).base_uri(client.driver.settings))
+    started = time.monotonic()
+    try:
+        client.ping()
+    except (Denied, Unauthorized) as error:
+        raise CommandFailed(
+            f"{client.name} is reachable, but not logged in: {error}", DENIED
+        ) from error
+    milliseconds = round((time.monotonic() - started) * 1000)
+    version = client.api_version()
+    if session.output.as_json:
+        session.output.document(
+            PingResult(
+                registry=client.name,
+                url=url,
+                api_version=version.header and str(version),
+                milliseconds=milliseconds,
+            )
+        )
+        return
+    name = "" if url.endswith(f"//{client.name}") else f"{client.name}: "
+    shown = f", {version}" if version.header else ""
+    session.output.text(f"{name}{url} answers{shown}, {milliseconds} ms")

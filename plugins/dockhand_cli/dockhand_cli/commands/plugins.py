@@ -1,0 +1,119 @@
+"""The command `dockhand plugins`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+from dockhand_cli.exit_codes import CommandFailed
+from dockhand_cli.help_texts import examples
+from dockhand_cli.session import session_of
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from dockhand_core.plugins import PluginInfo
+
+app = typer.Typer()
+
+
+class PluginLine(TypedDict):
+    """A plugin in the document of `dockhand plugins --json`.
+
+    `drivers` has the names of the plugin's drivers by their kind: `registry`, `auth` or `log`.
+    `handlers` has the event handlers, as `<plugin>/<hook>`. `error` is null if the plugin works.
+    """
+
+    name: str
+    package: str
+    version: str | None
+    drivers: dict[str, list[str]]
+    hooks: list[str]
+    commands: list[str]
+    handlers: list[str]
+    error: str | None
+
+
+class PluginList(TypedDict):
+    """The document of `dockhand plugins --json`."""
+
+    plugins: list[PluginLine]
+
+
+@app.command(epilog=examples("dockhand plugins", "dockhand plugins --check"))
+def plugins(
+    context: typer.Context,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="import all drivers and commands, and fail if a plugin is broken"
+        ),
+    ] = False,
+) -> None:
+    """Show the installed plugins, with their drivers, hooks, commands and errors.
+
+    Drivers and commands are imported when they are used, so that some errors are only found with
+    --check, which ends with exit status 1 if a plugin is broken. Use it in CI.
+    """
+    from dockhand_core import Plugins
+
+    output = session_of(context).output
+    installed = Plugins()
+    if check:
+        installed.import_drivers()
+        installed.import_commands()
+    lines = [_line(info) for info in sorted(installed, key=lambda info: info.name)]
+    if output.as_json:
+        output.document(PluginList(plugins=lines))
+    elif output.is_terminal:
+        for line in lines:
+            output.render(_tree(line))
+    else:
+        output.table((), map(_row, lines))
+    broken = [line["name"] for line in lines if line["error"]]
+    if check and broken:
+        raise CommandFailed(f"{len(broken)} of {len(lines)} plugins broken: {', '.join(broken)}")
+
+
+def _line(info: PluginInfo) -> PluginLine:
+    return PluginLine(
+        name=info.name,
+        package=info.package,
+        version=info.version,
+        drivers={kind: list(names) for kind, names in info.provides.items()},
+        hooks=list(info.hooks),
+        commands=list(info.commands),
+        handlers=list(info.handlers),
+        error=info.error,
+    )
+
+
+def _row(line: PluginLine) -> tuple[str | None, ...]:
+    """A plugin as a line of a pipe: names of drivers have their kind, as in `auth:basic`."""
+    drivers = [f"{kind}:{name}" for kind, names in line["drivers"].items() for name in names]
+    several = (drivers, line["hooks"], line["commands"], line["handlers"])
+    return line["name"], line["package"], line["version"], *map(",".join, several), line["error"]
+
+
+def _tree(line: PluginLine) -> Tree:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from dockhand_core.text import printable
+
+    version = f" {line['version']}" if line["version"] else ""
+    tree = Tree(
+        Text.assemble(
+            (printable(line["name"]), "bold"), f"  {printable(line['package'] + version)}"
+        )
+    )
+    parts = {f"{kind} drivers": names for kind, names in line["drivers"].items()}
+    parts |= {"commands": line["commands"], "handlers": line["handlers"], "hooks": line["hooks"]}
+    for title, names in parts.items():
+        if names:
+            text = f" {printable(', '.join(names))}"
+            tree.add(Text.assemble((f"{title}:", "dim"), text))
+    if line["error"]:
+        tree.add(Text(f"error: {printable(line['error'])}", style="red"))
+    return tree
