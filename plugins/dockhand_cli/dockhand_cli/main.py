@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -16,6 +15,7 @@ from dockhand_cli.__main__ import version_line
 from dockhand_cli.command_table import CommandTable
 from dockhand_cli.common_options import common_options
 from dockhand_cli.help_texts import tidy_help
+from dockhand_cli.interrupts import Terminated, handle_signals
 from dockhand_cli.session import Session
 from dockhand_core.text import printable
 
@@ -29,10 +29,6 @@ _app = typer.Typer(
     "@CONNECTION/REPOSITORY[:TAG] for a connection of dockhand.toml. Exit status: 0 success, "
     "1 failed, 2 wrong usage or configuration, 3 not found, 4 not allowed, 5 not reachable.",
 )
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM arrived; what was begun is undone as after Ctrl-C."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -89,10 +85,10 @@ def _report(error: BaseException, session: Session) -> int:
         import traceback
 
         traceback.print_exception(error)
-    if isinstance(error, _Terminated):
-        return exit_codes.TERMINATED
     if isinstance(error, KeyboardInterrupt):
-        return exit_codes.INTERRUPTED
+        terminated = isinstance(error, Terminated)
+        session.output.message("terminated" if terminated else "interrupted")
+        return exit_codes.TERMINATED if terminated else exit_codes.INTERRUPTED
     if isinstance(error, typer.Abort):  # a question that was not answered
         session.output.error("aborted; nothing was changed")
         return exit_codes.FAILED
@@ -120,14 +116,10 @@ def _report_usage(error: Any, session: Session) -> int:
     return exit_codes.USAGE
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise _Terminated
-
-
 def run_command_line() -> int:
     """Run the command line of the process, and return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode
-    signal.signal(signal.SIGTERM, _terminate)
+    handle_signals()
     return main()

@@ -152,14 +152,16 @@ class Session:
         return f"@{connection}/{text}"
 
     def progress(self, title: str) -> AbstractContextManager[TransferProgress]:
-        """The progress of a transfer: bars on a terminal, nothing elsewhere or with `--quiet`.
+        """The progress of a transfer: bars on a terminal.
+
+        Nothing is shown elsewhere, with `--quiet`, and with `--verbose`, which logs requests.
 
         Args:
             title: the transfer's name, such as `Copying app:v1`.
         """
         from dockhand_cli.progress import show_progress
 
-        return show_progress(self.output, title)
+        return show_progress(self.output, title, hidden=bool(self.options.verbosity))
 
     def __enter__(self) -> Self:
         return self
