@@ -8,7 +8,16 @@ from typing import TypeAlias
 
 from dockhand_core.text import printable
 
-__all__ = ["Cell", "Size", "age_text", "for_people", "for_programs", "parse_size", "size_text"]
+__all__ = [
+    "Cell",
+    "Size",
+    "age_text",
+    "counted",
+    "for_people",
+    "for_programs",
+    "parse_size",
+    "size_text",
+]
 
 
 class Size(int):
@@ -44,6 +53,11 @@ def age_text(moment: datetime, now: datetime | None = None) -> str:
         if count:
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return "now"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with a noun: `1 tag`, `3 tags`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def for_people(value: Cell) -> str:

@@ -1,0 +1,180 @@
+"""Deletions of tags and manifests: what they take along, and how they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dockhand_cli.exit_codes import CommandFailed, UsageError
+from dockhand_cli.tag_digests import tag_heads
+
+if TYPE_CHECKING:
+    from dockhand_cli.session import Session
+    from dockhand_core import RegistryClient
+
+__all__ = ["Removal", "delete", "look", "parse_removal"]
+
+
+@dataclass
+class Removal:
+    """A tag or a manifest that is to be deleted.
+
+    Attributes:
+        text: the argument.
+        client: the client of the registry.
+        repository: the repository's name.
+        tag: the tag that goes alone; None for a manifest with all of its tags.
+        digest: the digest; of a tag, the one that it points to, or has to.
+        tags: the tags that go.
+        other_tags: the other tags of a tag's digest, which stay; None if they were not looked up.
+        indexes: the tags of indexes that list the manifest.
+        referrers: the number of referrers of the manifest, which stay.
+        error: the error of the look or the deletion.
+        deleted: whether it was deleted.
+    """
+
+    text: str
+    client: RegistryClient
+    repository: str
+    tag: str | None
+    digest: str | None
+    tags: list[str] = field(default_factory=list)
+    other_tags: list[str] | None = None
+    indexes: list[str] = field(default_factory=list)
+    referrers: int = 0
+    error: Exception | None = None
+    deleted: bool = False
+
+
+def parse_removal(session: Session, text: str) -> Removal:
+    """Find the place of an argument, which has to name a tag or a digest.
+
+    Raises:
+        UsageError: the argument names neither.
+        ReferenceInvalid: it is not a reference.
+        ConfigError: there is no such connection.
+    """
+    place = session.place(text)
+    name, _, digest = text.removeprefix("@").partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    if not (tag or digest):
+        raise UsageError(
+            f"{text}: a tag or a digest has to be given, such as {text}:v1; a repository is never "
+            "deleted as a whole"
+        )
+    return Removal(text, place.client, place.repository, tag or None, digest or None)
+
+
+def look(
+    removal: Removal,
+    progress: Callable[[int, int | None], None] | None,
+    *,
+    relatives: bool = True,
+) -> None:
+    """Find out what a deletion takes along, and what stays.
+
+    Args:
+        removal: the deletion, which is completed.
+        progress: called with the number of tags that were looked at, and their number.
+        relatives: of a tag, also look up the other tags of its digest, with a request each.
+
+    Raises:
+        NotFound: there is no such tag or manifest.
+        CommandFailed: the tag points to another digest than the argument says.
+    """
+    client, repository = removal.client, removal.repository
+    head = client.manifest_head(repository, removal.tag or removal.digest or "")
+    if removal.digest is not None and head.digest != removal.digest:
+        raise CommandFailed(
+            f"{removal.text}: the tag points to {head.digest} now; nothing was deleted"
+        )
+    removal.digest = head.digest
+    if removal.tag is not None:
+        removal.tags = [removal.tag]
+        if relatives:
+            heads = tag_heads(client, repository, progress)
+            same = [tag for tag, each in heads.items() if each.digest == head.digest]
+            removal.other_tags = [tag for tag in same if tag != removal.tag]
+        return
+    heads = tag_heads(client, repository, progress)
+    removal.tags = [tag for tag, each in heads.items() if each.digest == head.digest]
+    removal.indexes = _indexes(client, repository, heads, head.digest)
+    removal.referrers = len(client.referrers(repository, head.digest).manifests)
+
+
+def _indexes(
+    client: RegistryClient, repository: str, heads: dict[str, Any], digest: str
+) -> list[str]:
+    """The tags of the indexes that list a manifest; each index is read once."""
+    from dockhand_core import ImageIndex
+    from dockhand_core.errors import NotFound
+    from dockhand_core.models import media
+
+    lists: dict[str, bool] = {}
+    for head in heads.values():
+        if head.media_type in media.INDEXES and head.digest not in lists:
+            try:
+                index = client.manifest(repository, head.digest)
+            except NotFound:
+                continue
+            lists[head.digest] = isinstance(index, ImageIndex) and any(
+                entry.digest == digest for entry in index.manifests
+            )
+    return [tag for tag, head in heads.items() if lists.get(head.digest)]
+
+
+def delete(removal: Removal, *, again: bool) -> None:
+    """Delete the tag, or the manifest with the tags that were shown.
+
+    Args:
+        removal: the deletion, after `look`.
+        again: look again first, because time has passed since.
+
+    Raises:
+        Unsupported: the registry cannot delete it.
+        CommandFailed: a tag has moved, or was added since.
+    """
+    from dockhand_core.errors import NotFound, Unsupported
+
+    client, repository = removal.client, removal.repository
+    assert removal.digest is not None
+    if again:
+        _check_unchanged(removal)
+    if removal.tag is not None:
+        try:
+            client.delete_tag(repository, removal.tag)
+        except Unsupported as error:
+            name = removal.text.removesuffix(f"@{removal.digest}").removesuffix(f":{removal.tag}")
+            raise CommandFailed(
+                f"{removal.text}: this registry deletes no tag alone; the manifest and all of its "
+                f"tags are deleted with: dockhand rm {name}@{removal.digest} ({error})"
+            ) from error
+        removal.deleted = True
+        return
+    client.delete_manifest(repository, removal.digest)
+    removal.deleted = True
+    for tag in removal.tags:
+        # the registry of `crane registry serve` keeps the tags of a deleted manifest
+        try:
+            if client.manifest_head(repository, tag).digest == removal.digest:
+                client.delete_tag(repository, tag)
+        except NotFound:
+            pass
+
+
+def _check_unchanged(removal: Removal) -> None:
+    """Raise an error if other tags would go than were shown."""
+    if removal.tag is not None:
+        found = removal.client.manifest_head(removal.repository, removal.tag).digest
+        if found != removal.digest:
+            raise CommandFailed(
+                f"{removal.text}: the tag points to {found} now; it was not deleted"
+            )
+        return
+    heads = tag_heads(removal.client, removal.repository)
+    for tag, head in heads.items():
+        if head.digest == removal.digest and tag not in removal.tags:
+            raise CommandFailed(
+                f"{removal.text}: the tag {tag!r} was added meanwhile; it was not deleted"
+            )
