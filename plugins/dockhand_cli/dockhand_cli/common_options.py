@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,17 +70,15 @@ def _store(context: Any, option: Any, value: Any) -> Any:
     return value
 
 
-def common_options() -> list[TyperOption]:
-    """Make the options, which store their values in the session."""
-    made = []
-    for declared in get_command(_options).params:
-        option = copy.copy(declared)
-        assert isinstance(option, TyperOption)
+@functools.cache
+def common_options() -> tuple[TyperOption, ...]:
+    """The options, which store their values in the session; all commands share them."""
+    options = [each for each in get_command(_options).params if isinstance(each, TyperOption)]
+    for option in options:
         option.rich_help_panel = _PANEL
         option.expose_value = False
         option.callback = _store
-        made.append(option)
-    return made
+    return tuple(options)
 
 
 def add_common_options(command: Any) -> None:
