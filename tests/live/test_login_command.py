@@ -11,7 +11,7 @@ import pytest
 from authority import registry_auth, token_server, write_authority
 from command_line import CommandLine
 from images import push_image
-from registries import DISTRIBUTION, HTPASSWD, PASSWORD, Clients, distribution
+from registries import DISTRIBUTION, HTPASSWD, PASSWORD, Clients, distribution, zot
 
 from dockhand_core import connect
 
@@ -101,3 +101,19 @@ def test_logins_of_other_clients(site: Site, client: str) -> None:
     assert site.dockhand.out("logout", site.host) == f"Logged out from {site.host}\n"
     assert "401" in site.dockhand.error("tags", f"{site.host}/alice/app", code=4)
     assert json.loads(site.config.read_text()) == other
+
+
+def test_zot_that_lets_anonymous_clients_in(tmp_path: Path) -> None:
+    """It asks nobody for credentials, but refuses wrong ones."""
+    (tmp_path / "htpasswd").write_text(HTPASSWD)
+    dockhand = CommandLine(tmp_path)
+    auth = {"htpasswd": {"path": str(tmp_path / "htpasswd")}, "failDelay": 1}
+    access = {"repositories": {"**": {"anonymousPolicy": ["read"]}}}
+    with zot(tmp_path / "zot", auth=auth, access=access) as url:
+        host = url.removeprefix("http://")
+        error = dockhand.error("login", host, *STDIN, input="wrong", code=4)
+        assert error.startswith(f"{host} does not accept this user name and password")
+        assert not (tmp_path / ".docker").exists()
+        done = dockhand.run("login", host, *STDIN, input=PASSWORD)
+        assert f"warning: {host} asked for no credentials" in done.stderr
+        assert dockhand.lines("ls", host) == []
