@@ -89,7 +89,7 @@ def test_other_clients_use_a_login(site: Site) -> None:
 @pytest.mark.parametrize("client", ["skopeo", "crane", "oras"])
 def test_logins_of_other_clients(site: Site, client: str) -> None:
     arguments = {
-        "skopeo": ["login", "--tls-verify=false", "--compat-auth-file", str(site.config)],
+        "skopeo": ["login", "--tls-verify=false", "--authfile", str(site.config)],
         "crane": ["auth", "login", "--insecure"],
         "oras": ["login", "--plain-http"],
     }[client]
