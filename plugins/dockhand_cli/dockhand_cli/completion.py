@@ -4,7 +4,29 @@ from __future__ import annotations
 
 import typer
 
-__all__ = ["complete_connection", "complete_image", "complete_repository"]
+__all__ = [
+    "complete_connection",
+    "complete_image",
+    "complete_platform",
+    "complete_repository",
+]
+
+_PLATFORMS = (
+    "linux/amd64",
+    "linux/arm64",
+    "linux/arm/v7",
+    "linux/arm/v6",
+    "linux/386",
+    "linux/ppc64le",
+    "linux/riscv64",
+    "linux/s390x",
+    "windows/amd64",
+)
+
+
+def complete_platform(incomplete: str) -> list[str]:
+    """The usual platforms that begin with the text."""
+    return [platform for platform in _PLATFORMS if platform.startswith(incomplete)]
 
 
 def complete_connection(context: typer.Context, incomplete: str) -> list[str]:

@@ -75,6 +75,19 @@ class Output:
 
         self.render(table_or_records(columns, list(rows), self.console().width))
 
+    def facts(self, rows: Iterable[tuple[str, Cell]]) -> None:
+        """Write names and values: a name a line on a terminal; in a pipe with a tab between both.
+
+        Args:
+            rows: names and values. A name that is equal to that of the row before is written once.
+        """
+        if not self.is_terminal:
+            self.table((), rows)
+            return
+        from dockhand_cli.tables import fact_lines
+
+        self.render(fact_lines(list(rows)))
+
     def render(self, renderable: RenderableType) -> None:
         """Write a rich renderable, such as a tree, on a terminal."""
         self.console().print(renderable)

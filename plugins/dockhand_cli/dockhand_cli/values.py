@@ -24,6 +24,12 @@ class Size(int):
     """A number of bytes; people read it with a unit."""
 
 
+class DigestCell(str):
+    """A digest that is shortened in a table for which the terminal is too narrow."""
+
+    __slots__ = ()
+
+
 Cell: TypeAlias = "str | int | Size | bool | datetime | None"
 
 _UNITS = ((365 * 86400, "year"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"))
@@ -36,6 +42,20 @@ def size_text(size: int) -> str:
     from rich.filesize import decimal
 
     return decimal(size)
+
+
+def short_digest(digest: str) -> str:
+    """Shorten a digest for a narrow table: `sha256:4bcff63911fc`."""
+    algorithm, colon, encoded = digest.partition(":")
+    return f"{algorithm}{colon}{encoded[:12]}"
+
+
+def in_utc(moment: datetime) -> datetime | None:
+    """Convert a moment to UTC, which it is without a time zone; None if UTC has no such year."""
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (OverflowError, ValueError):
+        return None
 
 
 def age_text(moment: datetime, now: datetime | None = None) -> str:
