@@ -10,14 +10,10 @@ from types import FrameType
 
 from dockhand_cli.exit_codes import INTERRUPTED, TERMINATED
 
-__all__ = ["Terminated", "check_interrupted", "handle_signals"]
+__all__ = ["check_interrupted", "handle_signals", "received_signal"]
 
 _SHOW_CURSOR = b"\x1b[?25h"
 _received: list[int] = []
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived; a transfer that has begun is cancelled, as after Ctrl-C."""
 
 
 def handle_signals() -> None:
@@ -35,7 +31,12 @@ def _handle(number: int, _: FrameType | None) -> None:
             with suppress(OSError):
                 os.write(2, _SHOW_CURSOR + b"\n")
         os._exit(TERMINATED if number == signal.SIGTERM else INTERRUPTED)
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise KeyboardInterrupt
+
+
+def received_signal() -> int | None:
+    """The number of the signal that has arrived, or None."""
+    return _received[0] if _received else None
 
 
 def check_interrupted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from dockhand_cli.__main__ import version_line
 from dockhand_cli.command_table import CommandTable
 from dockhand_cli.common_options import common_options
 from dockhand_cli.help_texts import tidy_help
-from dockhand_cli.interrupts import Terminated, handle_signals
+from dockhand_cli.interrupts import handle_signals, received_signal
 from dockhand_cli.session import Session
 from dockhand_core.text import printable
 
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 arguments, prog_name="dockhand", standalone_mode=False, obj=session
             )
             sys.stdout.flush()
+        if received_signal() is not None:  # typer has turned the exception into a status
+            return _report_signal(session)
     except BrokenPipeError:  # the reader of the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.READER_GONE
@@ -85,10 +88,8 @@ def _report(error: BaseException, session: Session) -> int:
         import traceback
 
         traceback.print_exception(error)
-    if isinstance(error, KeyboardInterrupt):
-        terminated = isinstance(error, Terminated)
-        session.output.message("terminated" if terminated else "interrupted")
-        return exit_codes.TERMINATED if terminated else exit_codes.INTERRUPTED
+    if received_signal() is not None or isinstance(error, KeyboardInterrupt):
+        return _report_signal(session)
     if isinstance(error, typer.Abort):  # a question that was not answered
         session.output.error("aborted; nothing was changed")
         return exit_codes.FAILED
@@ -103,6 +104,15 @@ def _report(error: BaseException, session: Session) -> int:
         hint = "" if session.options.debug else "; --debug shows where"
         session.output.error(f"internal error: {type(error).__name__}: {error}{hint}")
     return exit_codes.exit_code_of(error)
+
+
+def _report_signal(session: Session) -> int:
+    """Write that the command was interrupted, for a person, and return the exit status."""
+    if received_signal() == signal.SIGTERM:
+        session.output.message("terminated")
+        return exit_codes.TERMINATED
+    session.output.message("interrupted")
+    return exit_codes.INTERRUPTED
 
 
 def _report_usage(error: Any, session: Session) -> int:

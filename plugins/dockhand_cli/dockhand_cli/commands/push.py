@@ -1,0 +1,62 @@
+"""The command `dockhand push`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dockhand_cli.completion import complete_image
+from dockhand_cli.help_texts import IMAGE_HELP, examples
+from dockhand_cli.session import session_of
+from dockhand_cli.transfer_places import archive_place, image_place, platforms_of
+from dockhand_cli.transfers import load_archive, report_transfer
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "dockhand push app.tar localhost:5000/team/app:v1",
+        "dockhand push layout/ @staging/app:v1 --source v1",
+    )
+)
+def push(
+    context: typer.Context,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="a file of docker save, podman save or dockhand pull, also in gzip, or a folder "
+            "with an OCI image layout"
+        ),
+    ],
+    image: Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="the tag, name or digest of the image in the archive, if it has several",
+        ),
+    ] = None,
+    platforms: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLATFORM,…",
+            help="push these platforms alone, such as linux/amd64,linux/arm64",
+        ),
+    ] = None,
+) -> None:
+    """Push an image from a file or a folder.
+
+    Blobs that the repository has are not sent. The tag is written last.
+    """
+    session = session_of(context)
+    pushed = load_archive(
+        session,
+        archive_place(path, "oci-archive"),  # the format is that of the content
+        image_place(session, image),
+        image=source,
+        platforms=platforms_of(platforms or ()),
+    )
+    report_transfer(session, pushed)

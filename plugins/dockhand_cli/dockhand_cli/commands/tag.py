@@ -1,0 +1,87 @@
+"""The command `dockhand tag`."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict
+
+import typer
+
+from dockhand_cli.completion import complete_image
+from dockhand_cli.exit_codes import FAILED, CommandFailed, UsageError, exit_code_of
+from dockhand_cli.help_texts import IMAGE_HELP, examples
+from dockhand_cli.session import session_of
+from dockhand_cli.transfer_places import image_place
+
+app = typer.Typer()
+
+
+class WrittenTag(TypedDict):
+    """A tag in the document of `dockhand tag --json`; the error is null if it was written."""
+
+    tag: str
+    error: str | None
+
+
+class TaggedImage(TypedDict):
+    """The document of `dockhand tag --json`.
+
+    Attributes:
+        repository: the repository's name.
+        digest: the digest that the tags have; null if none was written.
+        tags: the tags, in the order of the arguments.
+    """
+
+    repository: str
+    digest: str | None
+    tags: list[WrittenTag]
+
+
+@app.command(
+    epilog=examples(
+        "dockhand tag localhost:5000/team/app:v1.2.3 v1.2 v1 latest",
+        "dockhand tag @staging/app@sha256:4f53cda1… stable",
+    )
+)
+def tag(
+    context: typer.Context,
+    image: Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)],
+    tags: Annotated[
+        list[str], typer.Argument(metavar="TAG…", help="tags of the same repository to write")
+    ],
+) -> None:
+    """Give an image further tags. No blob is transferred."""
+    from dockhand_core.errors import DockhandError
+    from dockhand_core.models import check_tag
+
+    session = session_of(context)
+    output = session.output
+    for each in tags:
+        if "/" in each or ":" in each:
+            raise UsageError(
+                f"{each}: a tag of the same repository is expected here; `dockhand cp` copies to "
+                "another repository"
+            )
+        check_tag(each)
+    place = image_place(session, image)
+    reference = place.reference
+    digest: str | None = None
+    written: list[WrittenTag] = []
+    errors: list[Exception] = []
+    for each in dict.fromkeys(tags):
+        try:
+            result = place.client.copy(place.repository, reference, to_reference=each)
+        except DockhandError as error:
+            errors.append(error)
+            written.append(WrittenTag(tag=each, error=str(error)))
+            output.error(f"{place.with_reference(each)}: {error}")
+            continue
+        # all tags get the same image, even if somebody moves the tag of the source meanwhile
+        reference = digest = str(result.digest)
+        written.append(WrittenTag(tag=each, error=None))
+        output.text(place.with_reference(each, digest))
+    if output.as_json:
+        output.document(TaggedImage(repository=place.repository, digest=digest, tags=written))
+    if errors:
+        codes = {exit_code_of(error) for error in errors}
+        code = codes.pop() if len(errors) == len(written) and len(codes) == 1 else FAILED
+        raise CommandFailed(f"{len(errors)} of {len(written)} tags failed", code)
