@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from dockhand_cli import exit_codes
@@ -22,8 +23,33 @@ from dockhand_core.text import printable
 
 __all__ = ["main", "root_command", "run_command_line"]
 
+
+class _Ended(Exception):
+    """Carries an exception past typer, which would end the program with a status of its own.
+
+    Attributes:
+        cause: a `BrokenPipeError` or a `KeyboardInterrupt`.
+    """
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+class _RootGroup(TyperGroup):
+    """The command `dockhand`, which leaves closed pipes, Ctrl-C and SIGTERM to `main`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command of the command line."""
+        try:
+            return super().invoke(ctx)
+        except (BrokenPipeError, KeyboardInterrupt) as error:
+            raise _Ended(error) from None
+
+
 _app = typer.Typer(
     name="dockhand",
+    cls=_RootGroup,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="An IMAGE is a reference such as registry.example.com/app:v1, or "
@@ -66,9 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     session = Session()
     try:
         with session:
-            status = root_command().main(
-                arguments, prog_name="dockhand", standalone_mode=False, obj=session
-            )
+            try:
+                status = root_command().main(
+                    arguments, prog_name="dockhand", standalone_mode=False, obj=session
+                )
+            except _Ended as ended:
+                raise ended.cause from None
             sys.stdout.flush()
         if received_signal() is not None:  # typer has turned the exception into a status
             return _report_signal(session)
