@@ -1,4 +1,4 @@
-"""The exact bytes of blobs and manifests, written to standard output or to a file."""
+"""The exact bytes of blobs and manifests, from and to files and standard streams."""
 
 from __future__ import annotations
 
@@ -6,10 +6,45 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
+from dockhand_cli.exit_codes import UsageError
 from dockhand_core.text import printable_lines
 
-__all__ = ["is_stream", "replace_file", "show_text", "text_of", "write_stdout"]
+__all__ = [
+    "STDIO",
+    "existing_file",
+    "input_file",
+    "is_stream",
+    "replace_file",
+    "show_text",
+    "text_of",
+    "write_stdout",
+]
+
+STDIO = Path("-")  # as an argument, standard input; as the value of an option, standard output
+
+
+def input_file(path: Path) -> BinaryIO:
+    """Open the file of an argument, or standard input for `-`.
+
+    Raises:
+        UsageError: there is no such file, or it is a folder.
+    """
+    return sys.stdin.buffer if path == STDIO else existing_file(path).open("rb")
+
+
+def existing_file(path: Path) -> Path:
+    """Return the path of a file of an argument, after a check.
+
+    Raises:
+        UsageError: there is no such file, or it is a folder.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a file")
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file")
+    return path
 
 
 def write_stdout(block: bytes) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, TypedDict
 import typer
 
 from dockhand_cli.completion import complete_repository
+from dockhand_cli.exact_bytes import STDIO, existing_file, input_file, is_stream, show_text, text_of
 from dockhand_cli.exit_codes import CommandFailed, UsageError
 from dockhand_cli.help_texts import REPOSITORY_HELP, examples
 from dockhand_cli.image_parts import digest_place
-from dockhand_cli.raw_output import is_stream, show_text, text_of
 from dockhand_cli.session import Session, session_of
 from dockhand_cli.values import Size, for_people
 
@@ -23,7 +23,6 @@ app = typer.Typer(no_args_is_help=True, help="Download, upload and look at singl
 
 BLOB_HELP = "the blob: HOST/REPOSITORY@DIGEST or @CONNECTION/REPOSITORY@DIGEST"
 _TEXT_LIMIT = 1 << 20  # bytes of a blob that a terminal shows
-_STDIN = Path("-")
 
 
 class DownloadedBlob(TypedDict):
@@ -95,7 +94,7 @@ def get(
     """
     session = session_of(context)
     place = digest_place(session, blob)
-    if output is None or output == _STDIN:
+    if output is None or output == STDIO:
         if session.output.as_json:
             raise UsageError("--json needs --output FILE: standard output is the blob itself")
         _write_blob(session, place)
@@ -163,12 +162,7 @@ def put(
     ],
     file: Annotated[
         Path,
-        typer.Argument(
-            help="the file to upload; - for standard input",
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
-        ),
+        typer.Argument(help="the file to upload; - for standard input", allow_dash=True),
     ],
     digest: Annotated[
         str | None,
@@ -184,7 +178,8 @@ def put(
     """
     session = session_of(context)
     client, name = session.repository(repository)
-    data = sys.stdin.buffer if file == _STDIN else file
+    # the core sends a path fastest, but a pipe such as `<(tar …)` can be read only once
+    data = input_file(file) if file == STDIO or is_stream(file) else existing_file(file)
     with session.progress(f"Uploading {file}") as progress:
         result = client.upload_blob(name, data, digest=digest, progress=progress.total)
     if session.output.as_json:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import typer
 
 from dockhand_cli.completion import complete_image
+from dockhand_cli.exact_bytes import STDIO, input_file, replace_file, show_text, write_stdout
 from dockhand_cli.exit_codes import CommandFailed
 from dockhand_cli.help_texts import IMAGE_HELP, examples
 from dockhand_cli.image_parts import stated_reference
-from dockhand_cli.raw_output import replace_file, show_text, write_stdout
 from dockhand_cli.session import session_of
 from dockhand_cli.values import Size
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, push and look at manifests and indexes.")
 
-_STDIN = Path("-")
 _MAX_SIZE = 8 << 20  # bytes; the core reads no larger manifest
 
 
@@ -100,7 +98,7 @@ def get(
         if platform is None
         else client.image(repository, reference, platform=platform)
     )
-    to_file = output is not None and output != _STDIN
+    to_file = output is not None and output != STDIO
     if to_file:
         assert output is not None
         replace_file(output, found.raw)
@@ -168,12 +166,7 @@ def put(
     ],
     file: Annotated[
         Path,
-        typer.Argument(
-            help="the file with the manifest; - for standard input",
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
-        ),
+        typer.Argument(help="the file with the manifest; - for standard input", allow_dash=True),
     ],
     media_type: Annotated[
         str | None,
@@ -207,11 +200,8 @@ def put(
 
 def _read(file: Path) -> bytes:
     """Read a manifest from a file or from standard input."""
-    if file == _STDIN:
-        data = sys.stdin.buffer.read(_MAX_SIZE + 1)
-    else:
-        with file.open("rb") as opened:
-            data = opened.read(_MAX_SIZE + 1)
+    with input_file(file) as opened:
+        data = opened.read(_MAX_SIZE + 1)
     if len(data) > _MAX_SIZE:
         raise CommandFailed(
             f"{file}: a manifest has at most {_MAX_SIZE >> 20} MiB; for other data use "
