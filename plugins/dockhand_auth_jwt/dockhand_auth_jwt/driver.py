@@ -116,6 +116,14 @@ class JwtAuth(AuthDriver):
         # `x5c`, so `x5c` is the first to try.
         self._key_ids = sorted(key_ids, key=lambda key_id: key_id != "x5c")
 
+    @property
+    def service(self) -> TokenService:
+        """The token authority, which signs with the driver's key and has its names and lifetime.
+
+        Its tokens identify the key as the driver's next token does.
+        """
+        return self._services[self._key_ids[0]]
+
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
         """Send the request with a token; after a 401, send the request again with a new token."""
         scopes = tuple(sorted(set(self.scopes(request)), key=str))
