@@ -155,7 +155,7 @@ def _push(
     by_digest: bool = False,
 ) -> None:
     """Push an artifact to the place of an image, and report its digest."""
-    from dockhand_core import Descriptor
+    from dockhand_core import ArtifactInvalid, Descriptor
 
     session = session_of(context)
     if not files and not annotation:
@@ -174,16 +174,24 @@ def _push(
         described = Descriptor(media_type=head.media_type, digest=head.digest, size=head.size)
     verb = "Attaching to" if by_digest else "Pushing"
     with session.progress(f"{verb} {image}") as progress:
-        result = place.client.push_artifact(
-            place.repository,
-            tag,
-            layers,
-            artifact_type=artifact_type,
-            subject=described,
-            annotations=annotations,
-            config=None if config is None else _file(config),
-            progress=progress.total,
-        )
+        try:
+            result = place.client.push_artifact(
+                place.repository,
+                tag,
+                layers,
+                artifact_type=artifact_type,
+                subject=described,
+                annotations=annotations,
+                config=None if config is None else _file(config),
+                progress=progress.total,
+                blob_progress=progress.blob,
+            )
+        except ArtifactInvalid as error:
+            raise UsageError(
+                str(error).replace(
+                    "use ArtifactFile(name=…)", "give relative paths below the working folder"
+                )
+            ) from None
     if session.output.as_json:
         session.output.document(
             PushedArtifact(
@@ -245,7 +253,7 @@ def pull(
 
     Nothing is written outside the folder, whatever the artifact's names and links say.
     """
-    from dockhand_core import ArtifactFileExists
+    from dockhand_core import ArtifactFileExists, ArtifactInvalid
 
     session = session_of(context)
     client, repository, reference = session.place(image)
@@ -259,7 +267,10 @@ def pull(
                 overwrite=overwrite,
                 max_size=max_size,
                 progress=progress.total,
+                blob_progress=progress.blob,
             )
+        except ArtifactInvalid as error:
+            raise CommandFailed(str(error).replace("max_size", "--max-size")) from None
         except ArtifactFileExists as error:
             existing = str(error).partition(" exists already")[0]
             raise CommandFailed(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, TypedDict
 import typer
 
 from dockhand_cli.completion import complete_repository
+from dockhand_cli.confirmation import Yes, ask_yes, can_ask
 from dockhand_cli.exact_bytes import STDIO, existing_file, input_file, is_stream, show_text, text_of
 from dockhand_cli.exit_codes import CommandFailed, UsageError
 from dockhand_cli.help_texts import REPOSITORY_HELP, examples
@@ -19,9 +20,10 @@ from dockhand_cli.values import Size, for_people
 if TYPE_CHECKING:
     from dockhand_core import Place, RegistryClient
 
-app = typer.Typer(no_args_is_help=True, help="Download, upload and look at single blobs.")
+app = typer.Typer(no_args_is_help=True, help="Download, upload, look at and delete single blobs.")
 
 BLOB_HELP = "the blob: HOST/REPOSITORY@DIGEST or @CONNECTION/REPOSITORY@DIGEST"
+_DIGEST = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"  # of examples
 _TEXT_LIMIT = 1 << 20  # bytes of a blob that a terminal shows
 
 
@@ -54,10 +56,11 @@ class BlobSize(TypedDict):
 
 
 class DeletedBlob(TypedDict):
-    """The document of `dockhand blob rm --json`."""
+    """The document of `dockhand blob rm --json`; the size is in bytes."""
 
     repository: str
     digest: str
+    size: int
 
 
 _BlobArgument = Annotated[
@@ -68,8 +71,8 @@ _BlobArgument = Annotated[
 
 @app.command(
     epilog=examples(
-        "dockhand blob get localhost:5000/app@sha256:4f53cda1… --output layer.tar.gz",
-        "dockhand blob get @staging/app@sha256:4f53cda1… | tar -tz",
+        f"dockhand blob get localhost:5000/app@{_DIGEST} --output layer.tar.gz",
+        f"dockhand blob get @staging/app@{_DIGEST} | tar -tz",
     )
 )
 def get(
@@ -191,8 +194,8 @@ def put(
 
 @app.command(
     epilog=examples(
-        "dockhand blob head localhost:5000/app@sha256:4f53cda1…",
-        "dockhand blob head @staging/app@sha256:4f53cda1… --json",
+        f"dockhand blob head localhost:5000/app@{_DIGEST}",
+        f"dockhand blob head @staging/app@{_DIGEST} --json",
     )
 )
 def head(context: typer.Context, blob: _BlobArgument) -> None:
@@ -209,3 +212,35 @@ def head(context: typer.Context, blob: _BlobArgument) -> None:
         )
     people = f"{size} ({for_people(Size(size))})"
     session.output.text(people if session.output.is_terminal else str(size))
+
+
+@app.command(
+    epilog=examples(
+        f"dockhand blob rm localhost:5000/app@{_DIGEST}",
+        f"dockhand blob rm @staging/app@{_DIGEST} --yes",
+    )
+)
+def rm(context: typer.Context, blob: _BlobArgument, yes: Yes = False) -> None:
+    """Delete a blob from a repository, after a typed yes.
+
+    Images of the repository that have the blob as a layer or config can no longer be pulled. To
+    delete images, use `dockhand rm` or `dockhand prune`: the registry's garbage collection then
+    removes their blobs.
+    """
+    session = session_of(context)
+    place = digest_place(session, blob)
+    size = place.client.blob_size(place.repository, place.reference)
+    if not yes:
+        if not can_ask(session.output):
+            raise UsageError(f"{blob}: nothing was deleted; a blob is deleted only with --yes here")
+        session.output.text(
+            f"{place.reference} of {place.repository}, {for_people(Size(size))}: images that need "
+            "it can no longer be pulled"
+        )
+        ask_yes("Delete this blob?")
+    place.client.delete_blob(place.repository, place.reference)
+    if session.output.as_json:
+        session.output.document(
+            DeletedBlob(repository=place.repository, digest=place.reference, size=size)
+        )
+    session.output.text(f"deleted {place.reference}")

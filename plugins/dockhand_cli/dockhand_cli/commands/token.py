@@ -13,7 +13,7 @@ from dockhand_cli.help_texts import examples
 from dockhand_cli.session import Session, session_of
 
 if TYPE_CHECKING:
-    from dockhand_auth_jwt import TokenService
+    from dockhand_auth_jwt import JwtAuth
 
 app = typer.Typer()
 
@@ -123,8 +123,9 @@ def token(
         where, base = "dockhand token", Path.cwd()
         settings = {"private_key": private_key, **_given(of_key)}
     settings |= _given({"key_id": key_id, "subject": subject, "lifetime": lifetime})
-    service = _token_service(where, base, settings)
-    builder = service.builder().related_to(settings.get("subject", "")).with_scope(*scope or ())
+    driver = _jwt_driver(where, base, settings)
+    service = driver.service
+    builder = service.builder().related_to(driver.settings.subject).with_scope(*scope or ())
     signed = service.sign(builder)
     if not session.output.as_json:
         session.output.text(signed)
@@ -180,14 +181,20 @@ def _connection_settings(session: Session) -> tuple[str, Path, dict[str, Any]]:
     if table.auth.driver != "jwt":
         raise UsageError(
             f"connection {name!r} has the auth driver {table.auth.driver!r}, which signs no "
-            "tokens: name a connection with the auth driver jwt (-c NAME), or give --private-key, --issuer "
-            "and --audience"
+            "tokens: name a connection with the auth driver jwt (-c NAME), or give --private-key, "
+            "--issuer and --audience"
         )
     return f"connection {name!r}: auth", config.base, table.auth.options
 
 
-def _token_service(where: str, base: Path, settings: dict[str, Any]) -> TokenService:
-    """Make the authority that the settings describe, as the auth driver jwt does."""
+def _jwt_driver(where: str, base: Path, settings: dict[str, Any]) -> JwtAuth:
+    """Make the auth driver jwt, which signs the tokens.
+
+    Args:
+        where: start of error messages.
+        base: folder that relative paths in the settings start at.
+        settings: the settings of the driver.
+    """
     from dockhand_core.config import validate_table
 
     try:
@@ -198,4 +205,4 @@ def _token_service(where: str, base: Path, settings: dict[str, Any]) -> TokenSer
             f"({error})"
         ) from None
     table = validate_table(JwtAuth.Settings, settings, where=where, base=base, also=["driver"])
-    return JwtAuth(table).service
+    return JwtAuth(table)
