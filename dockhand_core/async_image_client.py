@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dockhand_core.operations.archives import ArchiveFormat
     from dockhand_core.operations.artifacts.files import ArtifactFile
     from dockhand_core.operations.artifacts.push import AnyFile
+    from dockhand_core.operations.retention.apply import ItemDone
     from dockhand_core.operations.retention.plan import RetentionPlan, RetentionResult
     from dockhand_core.operations.retention.policy import RetentionPolicy
 
@@ -144,11 +145,15 @@ class AsyncImageClient(AsyncCopyClient):
         return await self.run(plan_retention(self.driver, repository, policy, progress))
 
     async def apply_retention(
-        self, plan: RetentionPlan, *, progress: Progress | None = None
+        self,
+        plan: RetentionPlan,
+        *,
+        progress: Progress | None = None,
+        item_done: ItemDone | None = None,
     ) -> RetentionResult:
         from dockhand_core.operations.retention.apply import apply_retention
 
-        return await self.run(apply_retention(self.driver, plan, progress))
+        return await self.run(apply_retention(self.driver, plan, progress, item_done))
 
 
 copy_docstrings(ImageClient, AsyncImageClient)

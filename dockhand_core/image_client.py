@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dockhand_core.operations.archives import ArchiveFormat
     from dockhand_core.operations.artifacts.files import ArtifactFile
     from dockhand_core.operations.artifacts.push import AnyFile
+    from dockhand_core.operations.retention.apply import ItemDone
     from dockhand_core.operations.retention.plan import RetentionPlan, RetentionResult
     from dockhand_core.operations.retention.policy import RetentionPolicy
 
@@ -326,7 +327,11 @@ class ImageClient(CopyClient):
         return self.run(plan_retention(self.driver, repository, policy, progress))
 
     def apply_retention(
-        self, plan: RetentionPlan, *, progress: Progress | None = None
+        self,
+        plan: RetentionPlan,
+        *,
+        progress: Progress | None = None,
+        item_done: ItemDone | None = None,
     ) -> RetentionResult:
         """Make the deletions of a retention plan, except where tags have changed since it was made.
 
@@ -346,6 +351,8 @@ class ImageClient(CopyClient):
         Args:
             plan: the plan, from `plan_retention` or `RetentionPlan.from_json`.
             progress: called with the number of deletions that are done, and their number.
+            item_done: called after each item with its outcome (`"deleted"`, `"changed"`, `"failed"`
+                or `"gone"`) and the item, as the result will have it.
 
         Returns:
             The items of the plan by their outcome. An error of a deletion does not raise an
@@ -359,4 +366,4 @@ class ImageClient(CopyClient):
         """
         from dockhand_core.operations.retention.apply import apply_retention
 
-        return self.run(apply_retention(self.driver, plan, progress))
+        return self.run(apply_retention(self.driver, plan, progress, item_done))

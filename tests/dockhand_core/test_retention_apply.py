@@ -27,6 +27,7 @@ from dockhand_core import (
     ManifestUnknown,
     RegistryClient,
     RegistryDriver,
+    RetentionItem,
     RetentionPlan,
     RetentionPlanInvalid,
     RetentionPolicy,
@@ -256,6 +257,7 @@ def test_changes_between_two_deletions_are_seen(memory: RegistryClient) -> None:
             moves.append("latest")
 
     moves: list[str] = []
+    told: list[tuple[str, RetentionItem]] = []
     real = memory.driver.tag_page
 
     def tag_page(repository: str, **options: Any) -> Any:
@@ -265,9 +267,13 @@ def test_changes_between_two_deletions_are_seen(memory: RegistryClient) -> None:
         return (yield from real(repository, **options))
 
     vars(memory.driver)["tag_page"] = tag_page
-    done = memory.apply_retention(made, progress=progress)
+    done = memory.apply_retention(
+        made, progress=progress, item_done=lambda *outcome: told.append(outcome)
+    )
     assert tags_in(done.changed) == ["b"]
     assert tags_in(done.deleted) == ["a", "c"]
+    first, last = done.deleted
+    assert told == [("deleted", first), ("changed", done.changed[0]), ("deleted", last)]
 
 
 def test_a_referrer_that_came_since_stays(memory: RegistryClient) -> None:

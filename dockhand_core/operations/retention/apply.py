@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
+from typing import TypeAlias
 
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import (
@@ -24,7 +25,9 @@ from dockhand_core.operations.retention.survey import Survey
 from dockhand_core.operations.tag_patterns import signature_prefix, signed_by_tag
 from dockhand_core.text import printable
 
-__all__ = ["apply_retention"]
+__all__ = ["ItemDone", "apply_retention"]
+
+ItemDone: TypeAlias = Callable[[str, RetentionItem], object]
 
 # Seconds. If a look at all tags takes longer, it also serves for the deletions in a following time
 # of the same length: its first tags were seen as long ago in any case.
@@ -32,7 +35,10 @@ LONG_LOOK = 1.0
 
 
 def apply_retention(
-    driver: RegistryDriver, plan: RetentionPlan, progress: Progress | None = None
+    driver: RegistryDriver,
+    plan: RetentionPlan,
+    progress: Progress | None = None,
+    item_done: ItemDone | None = None,
 ) -> Flow[RetentionResult]:
     """Make the deletions of a plan; `ImageClient.apply_retention` describes the arguments."""
     if not isinstance(plan, RetentionPlan):
@@ -47,7 +53,7 @@ def apply_retention(
             f"the retention plan was made for {printable(plan.registry)[:300]}, but this "
             f"connection is to {driver.identity()}; nothing was deleted"
         )
-    return (yield from _Applier(driver, plan).apply(progress))
+    return (yield from _Applier(driver, plan).apply(progress, item_done))
 
 
 class _Applier:
@@ -76,7 +82,9 @@ class _Applier:
         self._serves_until = 0.0  # time until which that look serves
         self._stop: DockhandError | None = None
 
-    def apply(self, progress: Progress | None) -> Flow[RetentionResult]:
+    def apply(
+        self, progress: Progress | None, item_done: ItemDone | None
+    ) -> Flow[RetentionResult]:
         """Delete the items in the order of the plan."""
         total = len(self._plan.delete)
         for done, item in enumerate(self._plan.delete, 1):
@@ -84,6 +92,8 @@ class _Applier:
             self._results[name].append(outcome)
             if name in ("changed", "failed") and item.digest is not None:
                 self._left[item.digest] = name
+            if item_done is not None:
+                item_done(name, outcome)
             if progress is not None:
                 progress(done, total)
         return RetentionResult(**{name: tuple(items) for name, items in self._results.items()})

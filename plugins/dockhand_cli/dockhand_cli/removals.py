@@ -148,7 +148,7 @@ def delete(removal: Removal, *, again: bool) -> None:
             name = removal.text.removesuffix(f"@{removal.digest}").removesuffix(f":{removal.tag}")
             raise CommandFailed(
                 f"{removal.text}: this registry deletes no tag alone; the manifest and all of its "
-                f"tags are deleted with: dockhand rm {name}@{removal.digest} ({error})"
+                f"tags are deleted with: dockhand rm {name}@{removal.digest}"
             ) from error
         removal.deleted = True
         return

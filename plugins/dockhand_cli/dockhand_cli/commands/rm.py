@@ -172,14 +172,14 @@ def _description(removal: Removal) -> str:
     """A line about what a deletion takes along, and what stays."""
     if removal.tag is not None:
         others = removal.other_tags or []
-        stays = f"stays with {_names(others)}" if others else "stays, without a tag"
-        return f"{removal.text}: the tag goes; its manifest {removal.digest} {stays}"
+        left = f"stays with {_names(others)}" if others else "then has no tag"
+        return f"{removal.text}: the tag goes; its manifest {removal.digest} {left}"
     goes = f"goes with {_names(removal.tags)}" if removal.tags else "goes; it has no tag"
     parts = [f"the manifest {goes}"]
     if removal.indexes:
         parts.append(f"it is listed by the index of {_names(removal.indexes)}, which stays")
     if removal.referrers:
-        parts.append(f"{counted(removal.referrers, 'referrer')} of it stay")
+        parts.append(f"its {counted(removal.referrers, 'referrer')} will be left without it")
     return f"{removal.text}: {'; '.join(parts)}"
 
 
