@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["deletions_text", "item_name", "repository_name", "show_plan"]
 
-_COLUMNS = ("", "TAGS", "DIGEST", "AGE", "SIZE", "REASON")
+_COLUMNS = ("ACTION", "TAGS", "DIGEST", "AGE", "SIZE", "REASON")
 _SHORT_DIGEST = len("sha256:") + 12
 
 
@@ -31,20 +31,21 @@ def show_plan(output: Output, plan: RetentionPlan) -> None:
             output.table(_COLUMNS, _rows(plan, short=True))
         else:
             output.table((), ((repository_name(plan), *row) for row in _rows(plan, short=False)))
-    freed = Size(plan.freed)
-    size = for_people(freed) if output.is_terminal else counted(freed, "byte")
+    freed = ""
+    if plan.delete:
+        size = for_people(Size(plan.freed)) if output.is_terminal else counted(plan.freed, "byte")
+        freed = f"; the registry's garbage collection can free about {size}"
     output.text(
-        f"{repository_name(plan)}: {deletions_text([plan])}, {_count(plan.keep)} kept, "
-        f"{_count(plan.unknown)} unknown, {_count(plan.blocked)} blocked; the registry's garbage "
-        f"collection can free about {size}"
+        f"{repository_name(plan)}: {deletions_text([plan])} to delete, {_count(plan.keep)} kept, "
+        f"{_count(plan.unknown)} unknown, {_count(plan.blocked)} blocked{freed}"
     )
 
 
 def deletions_text(plans: list[RetentionPlan]) -> str:
-    """The number of deletions of plans, and of their tags: `2 manifests and 3 tags to delete`."""
+    """The number of deletions of plans, and of their tags: `2 manifests and 3 tags`."""
     items = [item for plan in plans for item in plan.delete]
     manifests = sum(not item.tags_only for item in items)
-    return f"{counted(manifests, 'manifest')} and {counted(_count(items), 'tag')} to delete"
+    return f"{counted(manifests, 'manifest')} and {counted(_count(items), 'tag')}"
 
 
 def item_name(plan: RetentionPlan, item: RetentionItem) -> str:

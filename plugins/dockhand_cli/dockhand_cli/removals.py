@@ -68,7 +68,7 @@ def parse_removal(session: Session, text: str) -> Removal:
 
 def look(
     removal: Removal,
-    progress: Callable[[int, int | None], None] | None,
+    progress: Callable[[int, int | None], None],
     *,
     relatives: bool = True,
 ) -> None:
@@ -124,11 +124,12 @@ def _indexes(
     return [tag for tag, head in heads.items() if lists.get(head.digest)]
 
 
-def delete(removal: Removal, *, again: bool) -> None:
+def delete(removal: Removal, progress: Callable[[int, int | None], None], *, again: bool) -> None:
     """Delete the tag, or the manifest with the tags that were shown.
 
     Args:
         removal: the deletion, after `look`.
+        progress: called with the number of tags that were looked at, and their number.
         again: look again first, because time has passed since.
 
     Raises:
@@ -140,7 +141,7 @@ def delete(removal: Removal, *, again: bool) -> None:
     client, repository = removal.client, removal.repository
     assert removal.digest is not None
     if again:
-        _check_unchanged(removal)
+        _check_unchanged(removal, progress)
     if removal.tag is not None:
         try:
             client.delete_tag(repository, removal.tag)
@@ -163,7 +164,7 @@ def delete(removal: Removal, *, again: bool) -> None:
             pass
 
 
-def _check_unchanged(removal: Removal) -> None:
+def _check_unchanged(removal: Removal, progress: Callable[[int, int | None], None]) -> None:
     """Raise an error if other tags would go than were shown."""
     if removal.tag is not None:
         found = removal.client.manifest_head(removal.repository, removal.tag).digest
@@ -172,7 +173,7 @@ def _check_unchanged(removal: Removal) -> None:
                 f"{removal.text}: the tag points to {found} now; it was not deleted"
             )
         return
-    heads = tag_heads(removal.client, removal.repository)
+    heads = tag_heads(removal.client, removal.repository, progress)
     for tag, head in heads.items():
         if head.digest == removal.digest and tag not in removal.tags:
             raise CommandFailed(

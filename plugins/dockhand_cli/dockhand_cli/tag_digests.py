@@ -18,7 +18,7 @@ _WORKERS = 16  # requests at a time
 def tag_heads(
     client: RegistryClient,
     repository: str,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Callable[[int, int | None], None],
 ) -> dict[str, ManifestHead]:
     """Fetch the heads of all tags of a repository, with one request each.
 
@@ -41,8 +41,7 @@ def tag_heads(
         except NotFound:
             found = None
         done += 1  # a lost count of two threads costs a step of the bar
-        if progress is not None:
-            progress(done, len(tags))
+        progress(done, len(tags))
         return found
 
     tags = list(client.tags(repository))

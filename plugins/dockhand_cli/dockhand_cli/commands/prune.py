@@ -245,7 +245,7 @@ def _prune(
         if dry_run or not can_ask(output):
             output.text("nothing was deleted; --yes deletes, and --out writes a plan for --apply")
         else:
-            ask_yes(f"{deletions_text(plans)}?".capitalize())
+            ask_yes(f"Delete {deletions_text(plans)}?")
             yes = True
     if deletes and yes:
         for client, plan in planned:

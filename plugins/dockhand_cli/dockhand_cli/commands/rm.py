@@ -150,13 +150,15 @@ def _allow(session: Session, removals: list[Removal], *, yes: bool) -> bool:
 def _delete(session: Session, removals: list[Removal], *, again: bool) -> None:
     """Make the deletions; a failed one does not stop the others."""
     from dockhand_cli.removals import delete
+    from dockhand_cli.step_progress import show_steps
     from dockhand_core import DockhandError
 
     for removal in removals:
         if removal.error is not None:
             continue
         try:
-            delete(removal, again=again)
+            with show_steps(session.output, f"Deleting in {removal.repository}") as progress:
+                delete(removal, progress, again=again)
         except (DockhandError, CommandFailed) as error:
             _fail(session, removal, error)
         else:
