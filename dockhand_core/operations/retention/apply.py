@@ -82,9 +82,7 @@ class _Applier:
         self._serves_until = 0.0  # time until which that look serves
         self._stop: DockhandError | None = None
 
-    def apply(
-        self, progress: Progress | None, item_done: ItemDone | None
-    ) -> Flow[RetentionResult]:
+    def apply(self, progress: Progress | None, item_done: ItemDone | None) -> Flow[RetentionResult]:
         """Delete the items in the order of the plan."""
         total = len(self._plan.delete)
         for done, item in enumerate(self._plan.delete, 1):

@@ -209,8 +209,8 @@ def _facts(found: Inspection) -> Iterator[tuple[str, Cell]]:
     """The properties of a manifest that have a value, as names and values."""
     yield "reference", found["reference"]
     for key in ("digest", "media_type", "artifact_type", "subject", "platform"):
-        if found[key]:  # type: ignore[literal-required]
-            yield key, found[key]  # type: ignore[literal-required]
+        if found[key]:
+            yield key, found[key]
     if found["size"] is not None:
         yield "size", Size(found["size"])
     if found["created"]:
@@ -222,11 +222,11 @@ def _facts(found: Inspection) -> Iterator[tuple[str, Cell]]:
     settings = found["settings"]
     if settings is not None:
         for key in ("user", "working_dir"):
-            if settings[key]:  # type: ignore[literal-required]
-                yield key, settings[key]  # type: ignore[literal-required]
+            if settings[key]:
+                yield key, settings[key]
         for key in ("entrypoint", "cmd"):
-            if settings[key]:  # type: ignore[literal-required]
-                yield key, json.dumps(settings[key], ensure_ascii=False)  # type: ignore[literal-required]
+            if settings[key]:
+                yield key, json.dumps(settings[key], ensure_ascii=False)
         for port in settings["exposed_ports"]:
             yield "exposed_port", port
         for variable in settings["env"]:

@@ -93,7 +93,7 @@ def inspect(
 
 
 def _write_raw(output: Output, data: bytes) -> None:
-    from dockhand_cli.raw_output import show_text, write_stdout
+    from dockhand_cli.exact_bytes import show_text, write_stdout
 
     if output.is_terminal:
         show_text(data.decode(errors="backslashreplace"))

@@ -13,7 +13,7 @@ from dockhand_cli.session import session_of
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from dockhand_core.plugins import PluginInfo
+    from dockhand_core import PluginInfo
 
 app = typer.Typer()
 

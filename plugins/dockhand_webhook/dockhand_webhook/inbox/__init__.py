@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from dockhand_core.lazy import lazy_exports
+from dockhand_core import lazy_exports
 
 if TYPE_CHECKING:
     from dockhand_webhook.inbox.inbox import Counts, HandlerCounts, Inbox
