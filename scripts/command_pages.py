@@ -6,6 +6,7 @@ With `--check`, write nothing, and exit with status 1 if a page is not up to dat
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any, get_type_hints, is_typeddict
 import typer
 from dockhand_cli.command_table import _PANEL_OF, OWN_COMMANDS
 from dockhand_cli.common_options import common_options
+from dockhand_cli.json_forms import form_of
 from dockhand_cli.main import root_command
 from typer.cli import get_docs_for_click
 from typer.core import TyperGroup
@@ -65,7 +67,7 @@ def _command(command: Any, words: tuple[str, ...], depth: int) -> Iterator[str]:
     command.params, command.epilog = params, epilog
     if epilog:
         yield _epilog(epilog)
-    form = _form(command, words)
+    form = form_of(" ".join(words[1:]))
     if form is not None:
         yield _documented(form)
     if commands:
@@ -82,38 +84,42 @@ def _epilog(epilog: str) -> str:
     return "\n".join(["**Examples**:", "", "```sh", *lines, "```"])
 
 
-def _form(command: Any, words: tuple[str, ...]) -> Any:
-    """The form of a command's `--json`: the class whose docstring names the command line."""
-    if command.callback is None:
-        return None
-    module = importlib.import_module(command.callback.__module__)
-    named = f"`{' '.join(words)} --json`"
-    for each in vars(module).values():
-        if is_typeddict(each) and named in " ".join((each.__doc__ or "").split()):
-            return each
-    return None
-
-
 def _documented(form: Any) -> str:
     """Describe a form and the forms that its fields have."""
     parts, waiting, seen = [], [form], {form}
     while waiting:
         each = waiting.pop(0)
         module = importlib.import_module(each.__module__)
-        doc = "\n".join(line.strip() for line in (each.__doc__ or "").strip().splitlines())
+        doc, meanings = _parsed(inspect.getdoc(each) or "")
         title = "**With `--json`**: " if each is form else f"`{each.__name__}`: "
         rows = []
         for name, kind in each.__annotations__.items():
             text = kind.__forward_arg__ if hasattr(kind, "__forward_arg__") else str(kind)
-            rows.append(f"| `{name}` | `{text.replace('|', chr(92) + '|')}` |")
+            shown = text.replace("|", "\\|")
+            rows.append(f"| `{name}` | `{shown}` | {meanings.get(name, '')} |")
             for word in re.findall(r"\w+", text):
                 nested = getattr(module, word, None)
                 if is_typeddict(nested) and nested not in seen:
                     seen.add(nested)
                     waiting.append(nested)
-        parts.append("\n".join([title + doc, "", "| Field | Type |", "|---|---|", *rows]))
+        parts.append("\n".join([title + doc, "", "| Field | Type | |", "|---|---|---|", *rows]))
         get_type_hints(each)  # every name in the annotations exists
     return "\n\n".join(parts)
+
+
+def _parsed(doc: str) -> tuple[str, dict[str, str]]:
+    """Split a docstring into its text, and the meaning of each attribute."""
+    text, _, attributes = doc.partition("Attributes:\n")
+    meanings: dict[str, str] = {}
+    names: list[str] = []
+    for line in attributes.splitlines():
+        found = re.match(r" {4}([a-z_, ]+): (.*)", line)
+        if found:
+            names = found[1].split(", ")
+            meanings |= dict.fromkeys(names, found[2])
+        elif line.strip():
+            meanings |= {name: f"{meanings[name]} {line.strip()}" for name in names}
+    return text.strip(), meanings
 
 
 def main() -> None:

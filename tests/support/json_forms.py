@@ -1,49 +1,27 @@
-"""The documented forms of `--json`: the `TypedDict`s of the command's modules.
-
-The form of `dockhand blob head --json` is the class whose docstring names this command line.
-"""
+"""Checks of documents of `--json` against the documented forms."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import types
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-import dockhand_cli.commands
+from dockhand_cli.json_forms import form_of
 from pydantic import ConfigDict, TypeAdapter, create_model
 
-__all__ = ["check", "form_of", "forms"]
+__all__ = ["check"]
 
 
-def forms() -> list[Any]:
-    """All `TypedDict`s of the command's modules."""
-    found: list[Any] = []
-    for info in pkgutil.iter_modules(dockhand_cli.commands.__path__):
-        module = importlib.import_module(f"dockhand_cli.commands.{info.name}")
-        found += [each for each in vars(module).values() if is_typeddict(each)]
-    return found
-
-
-def form_of(command: str) -> Any:
-    """The form of a command's documents, or of its lines.
-
-    Args:
-        command: the command's words, such as `blob head`.
-    """
-    named = f"`dockhand {command} --json`"
-    (form,) = {each for each in forms() if named in " ".join((each.__doc__ or "").split())}
-    return form
-
-
-def check(value: Any, command: str) -> None:
+def check(value: Any, command: str, package: str = "dockhand_cli") -> None:
     """Check that a value has the form of a command: all fields, no others, each of its type.
 
     Args:
         value: the document, or one of the lines.
         command: the command's words, such as `blob head`.
+        package: the package that has the command.
     """
-    TypeAdapter(_validated(form_of(command))).validate_python(value, strict=True)
+    form = form_of(command, package)
+    assert form is not None, f"no TypedDict describes `dockhand {command} --json`"
+    TypeAdapter(_validated(form)).validate_python(value, strict=True)
 
 
 def _validated(annotation: Any) -> Any:

@@ -222,11 +222,11 @@ def _facts(found: Inspection) -> Iterator[tuple[str, Cell]]:
     settings = found["settings"]
     if settings is not None:
         for key in ("user", "working_dir"):
-            if settings[key]:
-                yield key, settings[key]
+            if settings[key]:  # type: ignore[literal-required]
+                yield key, settings[key]  # type: ignore[literal-required]
         for key in ("entrypoint", "cmd"):
-            if settings[key]:
-                yield key, json.dumps(settings[key], ensure_ascii=False)
+            if settings[key]:  # type: ignore[literal-required]
+                yield key, json.dumps(settings[key], ensure_ascii=False)  # type: ignore[literal-required]
         for port in settings["exposed_ports"]:
             yield "exposed_port", port
         for variable in settings["env"]:
