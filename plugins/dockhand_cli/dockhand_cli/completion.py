@@ -1,8 +1,21 @@
-"""Values that a shell completes: connections, repositories and tags."""
+"""Values that a shell completes: connections, repositories, tags and platforms.
+
+A registry is asked with a short timeout, without retries, and for one page of a list. Whatever
+fails, the shell gets no values and no error.
+"""
 
 from __future__ import annotations
 
+import re
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 import typer
+
+if TYPE_CHECKING:
+    from dockhand_core.config import DockhandConfig
 
 __all__ = [
     "complete_connection",
@@ -11,6 +24,10 @@ __all__ = [
     "complete_repository",
 ]
 
+TIMEOUT = 1.0  # seconds that a completion waits for registries in total
+
+# zsh evaluates values as shell code, so those with other characters are left out
+_SAFE = re.compile(r"[A-Za-z0-9@:./_\[\]-]+")
 _PLATFORMS = (
     "linux/amd64",
     "linux/arm64",
@@ -31,20 +48,67 @@ def complete_platform(incomplete: str) -> list[str]:
 
 def complete_connection(context: typer.Context, incomplete: str) -> list[str]:
     """The names of configured connections that begin with the text."""
-    from dockhand_cli.session import session_of
-
-    try:
-        names = session_of(context).dockhand.connections
-    except Exception:  # a wrong configuration must not break the shell's line
+    config = _config(context)
+    if config is None:
         return []
-    return [name for name in names if name.startswith(incomplete)]
+    at = "@" if incomplete.startswith("@") else ""
+    return _safe((f"{at}{name}" for name in config.connections), incomplete)
 
 
 def complete_repository(context: typer.Context, incomplete: str) -> list[str]:
-    """The repositories that begin with the text."""
-    return []
+    """The repositories that begin with the text.
+
+    Connections and hosts are completed first. If only one of them begins with the text, its
+    repositories are listed at once: a shell writes a space after the only value that is left.
+    """
+    return _complete(context, incomplete, tags=False)
 
 
 def complete_image(context: typer.Context, incomplete: str) -> list[str]:
-    """The repositories and tags that begin with the text."""
-    return []
+    """The repositories that begin with the text, or the tags of the only one that does."""
+    return _complete(context, incomplete, tags=True)
+
+
+def _complete(context: typer.Context, incomplete: str, *, tags: bool) -> list[str]:
+    from dockhand_cli.session import is_file, session_of
+
+    config = _config(context)
+    if config is None or is_file(incomplete):
+        return []
+    from dockhand_cli.registry_names import RegistryNames
+
+    names = RegistryNames(config, session_of(context).options.connection, TIMEOUT)
+    return _safe(_in_time(lambda: names.complete(incomplete, tags=tags)), incomplete)
+
+
+def _config(context: typer.Context) -> DockhandConfig | None:
+    """The configuration without the connections that are wrong; None if it cannot be read."""
+    from dockhand_cli.session import session_of
+    from dockhand_core import DockhandError
+    from dockhand_core.config import load_tables
+
+    try:
+        return load_tables(session_of(context).options.config)[0]
+    except DockhandError:
+        return None
+
+
+def _in_time(function: Callable[[], list[str]]) -> list[str]:
+    """Call a function in a thread, and return nothing if it fails or takes too long.
+
+    A timeout of the connection would not cover the resolution of a name or a slow reply.
+    """
+    found: list[list[str]] = []
+
+    def call() -> None:
+        with suppress(Exception):
+            found.append(function())
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT)
+    return found[0] if found else []
+
+
+def _safe(values: Iterable[str], incomplete: str) -> list[str]:
+    return [value for value in values if value.startswith(incomplete) and _SAFE.fullmatch(value)]

@@ -19,6 +19,7 @@ from dockhand_cli.common_options import common_options
 from dockhand_cli.help_texts import tidy_help
 from dockhand_cli.interrupts import handle_signals, received_signal
 from dockhand_cli.session import Session
+from dockhand_cli.shell_words import answer_shell, asked_by_shell
 from dockhand_core.text import printable
 
 __all__ = ["main", "root_command", "run_command_line"]
@@ -90,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the arguments after `dockhand`; by default those of the process.
     """
     session = Session()
+    if asked_by_shell():
+        answer_shell(lambda: root_command().main(prog_name="dockhand", obj=session))
     try:
         with session:
             try:
