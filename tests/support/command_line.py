@@ -55,6 +55,21 @@ class CommandLine:
         assert done.returncode == code, shown
         return done
 
+    def run_bytes(
+        self,
+        *arguments: str | Path,
+        input: bytes = b"",  # noqa: A002
+        code: int = 0,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the command with bytes instead of text, and check its exit status; see `run`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "dockhand_cli", *map(str, arguments)],
+            cwd=self.folder, env=self.environment, input=input, capture_output=True,
+            check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == code, f"{arguments}: exit status {done.returncode}\n{done}"
+        return done
+
     def out(self, *arguments: str | Path, input: str | None = None) -> str:  # noqa: A002
         """Run a command that succeeds; return standard output, and check that no error is written.
 

@@ -28,7 +28,10 @@ _TEXT_LIMIT = 1 << 20  # bytes of a blob that a terminal shows
 
 
 class DownloadedBlob(TypedDict):
-    """The document of `dockhand blob get --output FILE --json`."""
+    """The document of `dockhand blob get --json`, which needs --output.
+
+    The size is in bytes; `output` is the path of the file.
+    """
 
     repository: str
     digest: str

@@ -11,6 +11,7 @@ import typer
 from dockhand_cli.exit_codes import UsageError
 from dockhand_cli.help_texts import examples
 from dockhand_cli.session import Session, session_of
+from dockhand_cli.values import for_programs
 
 if TYPE_CHECKING:
     from dockhand_auth_jwt import JwtAuth
@@ -21,7 +22,7 @@ app = typer.Typer()
 class SignedToken(TypedDict):
     """The document of `dockhand token --json`.
 
-    `subject` is null if the token names no user.
+    `subject` is null if the token names no user. The moments are in RFC 3339, in UTC.
     """
 
     token: str
@@ -29,8 +30,8 @@ class SignedToken(TypedDict):
     audience: str
     subject: str | None
     scopes: list[str]
-    issued_at: datetime
-    expires_at: datetime
+    issued_at: str
+    expires_at: str
 
 
 @app.command(
@@ -138,8 +139,8 @@ def token(
             audience=service.audience,
             subject=claims.subject or None,
             scopes=[str(each) for each in claims.scopes],
-            issued_at=datetime.fromtimestamp(claims["iat"], UTC),
-            expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+            issued_at=for_programs(datetime.fromtimestamp(claims["iat"], UTC)),
+            expires_at=for_programs(datetime.fromtimestamp(claims["exp"], UTC)),
         )
     )
 
