@@ -12,6 +12,8 @@ import sys
 import tempfile
 import venv
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -123,6 +125,15 @@ CeleryExecutor(app).close()
 """
 
 
+# A program for dockhand-cli: the command starts without any plugin.
+_COMMAND_PROGRAM = """
+from dockhand_cli.main import main
+
+assert main(["version"]) == 0
+assert main(["tags", "localhost:1/app"]) == 2  # the driver is not installed
+"""
+
+
 def program_for(package: str) -> tuple[list[str], str]:
     """Return the packages to install with a plugin's wheel, and a program that uses the plugin."""
     remote: dict[str, object] = {"base_uri": ""}  # the program sets the URL
@@ -132,6 +143,8 @@ def program_for(package: str) -> tuple[list[str], str]:
         return [], _WEBHOOK_PROGRAM
     if package == "dockhand-celery":
         return [], _CELERY_PROGRAM
+    if package == "dockhand-cli":
+        return [], _COMMAND_PROGRAM
     if package == "dockhand-embedded":
         connection: dict[str, object] = {"driver": "embedded", "root": ":memory:"}
         return [], _CONNECTION_PROGRAM.format(
@@ -155,6 +168,97 @@ def program_for(package: str) -> tuple[list[str], str]:
     return [], _CONNECTION_PROGRAM.format(
         connection=connection, kind="registry", name=name, use=_PING
     )
+
+
+_AUTHORITY = """
+issuer = "my_auth"
+services = ["my_registry"]
+private_key = "keys/private.pem"
+users = "htpasswd"
+[[rules]]
+user = "alice"
+repository = "team/**"
+actions = ["pull", "push", "delete"]
+[[rules]]
+user = "alice"
+type = "registry"
+name = "catalog"
+actions = ["*"]
+"""
+
+
+@contextmanager
+def server(folder: Path, module: str, *options: str) -> Iterator[str]:
+    """Run a server of this checkout, and provide its host and port."""
+    command = [sys.executable, "-m", module, "--port", "0", *options]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip().removeprefix("listening on http://")
+        finally:
+            process.terminate()
+
+
+def use_command(folder: Path, program: Path) -> None:
+    """Log in to a registry with a token server; push, list, copy and prune with `dockhand`.
+
+    Args:
+        folder: an empty folder.
+        program: the command, in an environment that has nothing but wheels.
+    """
+    import bcrypt
+
+    folder.mkdir()
+    run(sys.executable, "-m", "dockhand_auth_jwt", "keys", "keys", cwd=folder)
+    (folder / "authority.toml").write_text(_AUTHORITY)
+    (folder / "htpasswd").write_bytes(b"alice:" + bcrypt.hashpw(b"s3cret", bcrypt.gensalt(4)))
+    (folder / "password").write_text("s3cret\n")
+    (folder / "file").write_text("some bytes")
+    with (
+        server(folder, "dockhand_token_server") as authority,
+        server(
+            folder, "dockhand_embedded", "--root", ":memory:",
+            "--token-realm", f"http://{authority}/token", "--token-service", "my_registry",
+            "--token-issuer", "my_auth", "--token-certificate", "keys/certificate.pem",
+        ) as host,
+    ):  # fmt: skip
+        image = f"{host}/team/app"
+
+        def dockhand(*arguments: str, stdin: str | None = None) -> str:
+            done = subprocess.run(  # noqa: S603
+                [program, *arguments],
+                cwd=folder,
+                env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                sys.exit(f"failed: dockhand {' '.join(arguments)}: {done.stderr}")
+            return done.stdout
+
+        dockhand("login", host, "-u", "alice", "--password-stdin", stdin="s3cret\n")
+        dockhand("artifact", "push", f"{image}:v1", "file")
+        dockhand("pull", f"{image}:v1", "app.tar")
+        dockhand("push", "app.tar", f"{image}:v2")
+        (folder / "file").write_text("other bytes")
+        dockhand("artifact", "push", f"{image}:v3", "file")
+        assert dockhand("tags", image).split() == ["v1", "v2", "v3"]
+        dockhand("cp", f"{image}:v1", f"{host}/team/copy:v1")
+        assert dockhand("ls", host).split() == ["team/app", "team/copy"]
+        dockhand("prune", image, "--tags", "*", "--keep", "v3", "--yes")
+        assert dockhand("tags", image).split() == ["v3"]
+        dockhand("logout", host)
+    print("dockhand-core[cli,distribution,token]: login, push, list, copy and prune work alone")
+
+
+def install(python: Path, wheels: Path, *packages: str | Path) -> None:
+    """Install packages into an environment, from the wheels and with the pinned versions."""
+    run(
+        python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        "-c", ROOT / "constraints.txt", "--find-links", wheels, *packages,
+    )  # fmt: skip
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:
@@ -195,15 +299,16 @@ def main() -> None:
                 environment = Path(folder) / module
                 venv.create(environment, with_pip=True)
                 python = environment / "bin" / "python"
-                run(
-                    python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                    "-c", ROOT / "constraints.txt", "--find-links", wheels,
-                    wheel, *beside,
-                )  # fmt: skip
+                install(python, wheels, wheel, *beside)
                 if package == "dockhand-auth-jwt":
                     run(python, "-m", module, "keys", ".", cwd=Path(folder))
                 run(python, "-c", code, cwd=Path(folder))
                 print(f"{package}: works alone", flush=True)
+        environment = Path(folder) / "command"
+        venv.create(environment, with_pip=True)
+        extras = f"{built[CORE]}[cli,distribution,token]"
+        install(environment / "bin" / "python", wheels, extras)
+        use_command(Path(folder) / "work", environment / "bin" / "dockhand")
     print(f"{len(built)} wheels built, {len(built) - 1} used alone")
 
 

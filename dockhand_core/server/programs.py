@@ -99,7 +99,7 @@ class Program:
 
 
 class ProgramFailed(SystemExit):
-    """The end of a program with a message. In Python itself, it would end the process with status 1.
+    """The end of a program with a message, and with an exit status other than Python's 1.
 
     Args:
         message: the message, without characters that could control a terminal.

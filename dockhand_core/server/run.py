@@ -70,8 +70,8 @@ def serve(
 ) -> None:
     """Serve an ASGI application until SIGINT or SIGTERM.
 
-    Prints `listening on <URL>` when clients can connect. Exits with a message (see `fail`) if it cannot listen
-    on the address or cannot use the certificate.
+    Prints `listening on <URL>` when clients can connect. Exits with a message (see `fail`) if it
+    cannot listen on the address or cannot use the certificate.
 
     Args:
         app: ASGI application.
