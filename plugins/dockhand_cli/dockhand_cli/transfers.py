@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict
 
-from dockhand_cli.exit_codes import UsageError
+from dockhand_cli.exit_codes import CommandFailed, UsageError, exit_code_of
 from dockhand_cli.values import size_text
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ __all__ = [
     "Transfer",
     "copy_report",
     "load_archive",
+    "option_names",
     "report_transfer",
     "save_archive",
     "tag_report",
@@ -147,6 +150,26 @@ def _archive_report(
     )
 
 
+@contextmanager
+def option_names(**names: str) -> Iterator[None]:
+    """In messages of the library, replace hints to its arguments by hints to options.
+
+    Args:
+        names: the option for the hint to an argument, by the argument's name.
+    """
+    from dockhand_core.errors import DockhandError
+
+    try:
+        yield
+    except DockhandError as error:
+        text = str(error)
+        for name, option in names.items():
+            text = re.sub(rf"\b{name}=('[a-z-]+'|…)", option, text)
+        if text == str(error):
+            raise
+        raise CommandFailed(text, exit_code_of(error)) from error
+
+
 def save_archive(
     session: Session,
     source: ImagePlace,
@@ -166,6 +189,11 @@ def save_archive(
         platform, platforms: as for `RegistryClient.save_image`.
         overwrite: whether an existing file may be replaced.
         name: the image's name in the archive; None for the target's, or else that of the source.
+
+    Raises:
+        UsageError: a docker-archive cannot hold several platforms.
+        CommandFailed: a file exists, or an error of the library.
+        DockhandError: as `RegistryClient.save_image`.
     """
     if platforms and target.format == "docker-archive":
         raise UsageError("a docker-archive holds one image: give --platform, not --platforms")
@@ -174,7 +202,8 @@ def save_archive(
     if name and target.format == "docker-archive" and not (":" in name or "/" in name):
         name = f"{source.repository}:{name}"
     begin = time.monotonic()
-    with session.progress(f"Saving {source} to {target.text}") as progress:
+    title = f"Saving {source} to {target.text}"
+    with option_names(format="the format oci-archive"), session.progress(title) as progress:
         saved = source.client.save_image(
             source.repository,
             source.reference,
@@ -196,6 +225,7 @@ def load_archive(
     target: ImagePlace,
     *,
     image: str | None,
+    image_option: str,
     platforms: Sequence[str] | None,
 ) -> Transfer:
     """Push an image from an archive, and report it.
@@ -206,11 +236,17 @@ def load_archive(
         target: the image.
         image: the tag, name or digest of the image in the archive, or None.
         platforms: as for `RegistryClient.load_image`.
+        image_option: the way to name the image, for the message if there are several.
+
+    Raises:
+        CommandFailed: there is no such file, or an error of the library.
+        DockhandError: as `RegistryClient.load_image`.
     """
     source.check_readable()
     reference = target.digest or target.tag or "latest"
     begin = time.monotonic()
-    with session.progress(f"Pushing {source.text} to {target}") as progress:
+    title = f"Pushing {source.text} to {target}"
+    with option_names(source=image_option), session.progress(title) as progress:
         pushed = target.client.load_image(
             source.path,
             target.repository,

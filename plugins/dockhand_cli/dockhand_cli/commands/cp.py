@@ -21,6 +21,7 @@ from dockhand_cli.transfer_places import (
 from dockhand_cli.transfers import (
     copy_report,
     load_archive,
+    option_names,
     report_transfer,
     save_archive,
     tag_report,
@@ -153,9 +154,15 @@ def cp(
             raise UsageError("of a file, --platforms selects the platforms to push, not --platform")
         if end.tag is None and start.format != "docker-archive" and start.name:
             end = ImagePlace(end.client, end.repository, end.name, start.name, end.digest)
-        report_transfer(
-            session, load_archive(session, start, end, image=start.name, platforms=chosen)
+        loaded = load_archive(
+            session,
+            start,
+            end,
+            image=start.name,
+            image_option=f"{source}:NAME",
+            platforms=chosen,
         )
+        report_transfer(session, loaded)
 
 
 def _refuse_without_registries(options: _CopyOptions) -> None:
@@ -182,7 +189,8 @@ def _copy_image(
         )
     begin = time.monotonic()
     shown = target if target.digest else target.with_reference(reference)
-    with session.progress(f"Copying {source} to {shown}") as progress:
+    title = f"Copying {source} to {shown}"
+    with option_names(convert="--convert oci"), session.progress(title) as progress:
         result = source.client.copy(
             source.repository,
             source.reference,

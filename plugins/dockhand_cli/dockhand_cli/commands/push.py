@@ -57,6 +57,7 @@ def push(
         archive_place(path, "oci-archive"),  # the format is that of the content
         image_place(session, image),
         image=source,
+        image_option="--source NAME",
         platforms=platforms_of(platforms or ()),
     )
     report_transfer(session, pushed)

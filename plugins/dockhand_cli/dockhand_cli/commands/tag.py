@@ -50,7 +50,7 @@ def tag(
     ],
 ) -> None:
     """Give an image further tags. No blob is transferred."""
-    from dockhand_core.errors import DockhandError
+    from dockhand_core.errors import DockhandError, NotFound
     from dockhand_core.models import check_tag
 
     session = session_of(context)
@@ -70,6 +70,8 @@ def tag(
     for each in dict.fromkeys(tags):
         try:
             result = place.client.copy(place.repository, reference, to_reference=each)
+        except NotFound:  # there is no such image
+            raise
         except DockhandError as error:
             errors.append(error)
             written.append(WrittenTag(tag=each, error=str(error)))
