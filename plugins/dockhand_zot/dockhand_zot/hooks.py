@@ -10,3 +10,9 @@ from dockhand_core import hookimpl
 def dockhand_registry_drivers() -> dict[str, str]:
     """The driver `zot`."""
     return {"zot": "dockhand_zot.driver:ZotDriver"}
+
+
+@hookimpl
+def dockhand_commands() -> dict[str, str]:
+    """The command `dockhand zot`."""
+    return {"zot": "dockhand_zot.commands:app"}
