@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine
+from dockhand_embedded.pytest_plugin import OciRegistry
 from images import push_image
 from scripted_server import ScriptedServer, reply, scripted_server
 from slow_registry import slow_registry
 
 from dockhand_core import NotFound, RegistryClient
-from dockhand_embedded.pytest_plugin import OciRegistry
 
 MIB = 1 << 20
 
@@ -132,7 +132,8 @@ def test_a_reader_that_goes_away(
     image = push_image(registry, "team/app", "v0")
     for number in range(1, 30):
         registry.put_manifest("team/app", f"v{number}", image)
-    script = f"{sys.executable} -m dockhand_cli $0 2>{tmp_path}/errors | head -1; echo ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m dockhand_cli $0 2>{tmp_path}/errors"
+    script = f"{command} | head -1; echo ${{PIPESTATUS[0]}}"
     for arguments in (f"tags {host}/team/app", f"cp --all-tags {host}/team/app {host}/copy/app"):
         done = subprocess.run(
             ["bash", "-c", script.replace("$0", arguments)],

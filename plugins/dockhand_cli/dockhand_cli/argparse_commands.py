@@ -141,7 +141,7 @@ class _Parser(argparse.ArgumentParser):
         assert self._context is not None
         typer.echo(self._context.get_help(), file=file)
 
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+    def exit(self, status: int = 0, _message: str | None = None) -> NoReturn:
         """End the command after its help."""
         raise typer.Exit(status)
 
