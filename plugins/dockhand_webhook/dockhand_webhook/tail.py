@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import select
 import sqlite3
-import time
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from dockhand_webhook.inbox.database import SCHEMA_VERSION
 
 __all__ = ["tail"]
 
-_INTERVAL = 0.25  # seconds between two looks for further events
+_INTERVAL = 250  # milliseconds between two looks for further events
 _PAGE = 500  # events
 _COLUMNS = "SELECT seq, received, connection, kind, data FROM events"
 _Row = tuple[int, float, str, str, str]
@@ -79,7 +80,20 @@ def _rows(inbox: sqlite3.Connection, number: int, follow: bool) -> Iterator[_Row
         if new:
             last = new[-1][0]
         else:
-            time.sleep(_INTERVAL)
+            _wait()
+
+
+def _wait() -> None:
+    """Wait for the next look at the inbox.
+
+    Raises:
+        BrokenPipeError: the reader of standard output has gone, so a later event could not be
+            printed.
+    """
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(_INTERVAL)):
+        raise BrokenPipeError
 
 
 def _line(row: _Row) -> str:
@@ -114,7 +128,7 @@ def _json_line(row: _Row) -> str:
     event.pop("raw", None)
     shown = {
         "class": kind.rpartition(":")[2],
-        "received": datetime.fromtimestamp(received, UTC).isoformat(),
+        "received": datetime.fromtimestamp(received, UTC).isoformat().replace("+00:00", "Z"),
         "connection": connection or None,
         **event,
     }
