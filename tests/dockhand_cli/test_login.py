@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import json_forms
 import pytest
 from command_line import CommandLine
 from registries import HTPASSWD, PASSWORD, embedded
@@ -61,11 +62,12 @@ def test_login_stores_the_password_that_the_registry_accepts(
     assert "401" in dockhand.error("ls", locked, code=4)
     done = dockhand.run("login", locked, *STDIN, input=f"{PASSWORD}\n")
     config = config_of(dockhand)
+    name = {"darwin": "osxkeychain"}.get(sys.platform, "pass")
     assert done.stdout == f"Login succeeded: alice at {locked}\n"
     assert done.stderr == (
         f"warning: the password is in plain text (base64) in {config}; to keep it in a credential "
-        'helper such as docker-credential-pass, set "credsStore": "pass" in that file, and log in '
-        "again\n"
+        f'helper such as docker-credential-{name}, set "credsStore": "{name}" in that file, and '
+        "log in again\n"
     )
     assert json.loads(config.read_text()) == {"auths": {locked: {"auth": AUTH}}}
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
@@ -92,15 +94,18 @@ def test_one_line_end_is_removed(
 def test_documents(dockhand: CommandLine, locked: str) -> None:
     done = dockhand.run("login", locked, *STDIN, "--json", "--quiet", input=PASSWORD)
     assert done.stderr == ""
-    assert json.loads(done.stdout) == {
+    document = json.loads(done.stdout)
+    json_forms.check(document, "login")
+    assert document == {
         "registry": locked,
         "username": "alice",
         "file": str(config_of(dockhand)),
         "helper": None,
         "checked": True,
     }
-    assert dockhand.json("logout", locked) == {"registry": locked, "erased": True}
-    assert dockhand.json("logout", locked) == {"registry": locked, "erased": False}
+    document = dockhand.json("logout", locked)
+    json_forms.check(document, "logout")
+    assert document == {"registry": locked, "erased": True}
     hub = "https://index.docker.io/v1/"
     assert dockhand.json("logout", "docker.io") == {"registry": hub, "erased": False}
 
@@ -120,15 +125,17 @@ def test_a_registry_that_does_not_answer(dockhand: CommandLine) -> None:
     assert not config_of(dockhand).exists()
 
 
-def test_a_server_that_is_no_registry(dockhand: CommandLine, locked: str) -> None:
+def test_the_settings_of_a_connection_are_used(dockhand: CommandLine, locked: str) -> None:
     (dockhand.folder / "dockhand.toml").write_text(
         f'[connections.other]\ndriver = "zot"\nbase_uri = "http://{locked}"\n'
-        'headers = { X-Any = "1" }\nauth = { driver = "bearer", token = "wrong" }\n'
+        'auth = { driver = "bearer", token = "wrong" }\n'
     )
-    # The settings of the connection are used, but its credentials are not.
-    done = dockhand.run("login", locked, *STDIN, "-v", input=PASSWORD)
+    # but the credentials of the connection are not
+    done = dockhand.run("login", locked, *STDIN, "-vv", input=PASSWORD)
     assert "other: GET /v2/ 200" in done.stderr
+    assert "driver=zot" in done.stderr
     assert PASSWORD not in done.stderr
+    assert AUTH not in done.stderr
 
 
 def test_a_registry_that_asks_for_nothing(dockhand: CommandLine, host: str) -> None:

@@ -86,6 +86,17 @@ def test_other_clients_use_a_login(site: Site) -> None:
         site.pull(client, succeeds=False)
 
 
+@pytest.mark.parametrize("site", [("3.1", "token")], indirect=True, ids=str)
+def test_a_login_keeps_to_the_token_endpoints_of_the_connection(site: Site) -> None:
+    (site.dockhand.folder / "dockhand.toml").write_text(
+        f'[connections.main]\nbase_uri = "http://{site.host}"\n'
+        'auth = { driver = "token", realms = ["https://auth.example.com"] }\n'
+    )
+    error = site.dockhand.error("login", site.host, *STDIN, input=PASSWORD, code=1)
+    assert "realms" in error
+    assert not site.config.exists()
+
+
 @pytest.mark.parametrize("client", ["skopeo", "crane", "oras"])
 def test_logins_of_other_clients(site: Site, client: str) -> None:
     arguments = {

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _MAX_PASSWORD = 64 << 10  # bytes
+_HELPERS = {"darwin": "osxkeychain", "win32": "wincred"}  # those of docker's own releases
 
 
 class Login(TypedDict):
@@ -135,10 +136,11 @@ def _warnings(host: str, stored: StoredCredentials, checked: bool) -> Iterator[s
     if not checked:
         yield f"{host} asked for no credentials, so these could not be checked"
     if stored.helper is None:
+        helper = _HELPERS.get(sys.platform, "pass")
         yield (
             f"the password is in plain text (base64) in {stored.path}; to keep it in a credential "
-            'helper such as docker-credential-pass, set "credsStore": "pass" in that file, and '
-            "log in again"
+            f'helper such as docker-credential-{helper}, set "credsStore": "{helper}" in that '
+            "file, and log in again"
         )
         if os.name == "posix" and stored.path.stat().st_mode & 0o077:
             yield f"other users of this machine may read that file: chmod 600 {stored.path}"
