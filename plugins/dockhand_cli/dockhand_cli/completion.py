@@ -7,9 +7,7 @@ fails, the shell gets no values and no error.
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import typer
@@ -23,8 +21,6 @@ __all__ = [
     "complete_platform",
     "complete_repository",
 ]
-
-TIMEOUT = 1.0  # seconds that a completion waits for registries in total
 
 # zsh evaluates values as shell code, so those with other characters are left out
 _SAFE = re.compile(r"[A-Za-z0-9@:./_\[\]-]+")
@@ -77,8 +73,8 @@ def _complete(context: typer.Context, incomplete: str, *, tags: bool) -> list[st
         return []
     from dockhand_cli.registry_names import RegistryNames
 
-    names = RegistryNames(config, session_of(context).options.connection, TIMEOUT)
-    return _safe(_in_time(lambda: names.complete(incomplete, tags=tags)), incomplete)
+    names = RegistryNames(config, session_of(context).options.connection)
+    return _safe(names.complete(incomplete, tags=tags), incomplete)
 
 
 def _config(context: typer.Context) -> DockhandConfig | None:
@@ -91,23 +87,6 @@ def _config(context: typer.Context) -> DockhandConfig | None:
         return load_tables(session_of(context).options.config)[0]
     except DockhandError:
         return None
-
-
-def _in_time(function: Callable[[], list[str]]) -> list[str]:
-    """Call a function in a thread, and return nothing if it fails or takes too long.
-
-    A timeout of the connection would not cover the resolution of a name or a slow reply.
-    """
-    found: list[list[str]] = []
-
-    def call() -> None:
-        with suppress(Exception):
-            found.append(function())
-
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    thread.join(TIMEOUT)
-    return found[0] if found else []
 
 
 def _safe(values: Iterable[str], incomplete: str) -> list[str]:

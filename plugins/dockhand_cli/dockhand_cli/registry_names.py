@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dockhand_core import Dockhand, Page, RegistryClient
-from dockhand_core.config import ConnectionConfig, DockhandConfig
-from dockhand_core.errors import RegistryError
-from dockhand_core.logs import LogSettings
+if TYPE_CHECKING:
+    from dockhand_core import Dockhand, Page, RegistryClient
+    from dockhand_core.config import ConnectionConfig, DockhandConfig
 
 __all__ = ["RegistryNames"]
 
+TIMEOUT = 1.0  # seconds that a completion waits for a registry in total
 _LIMIT = 100  # names of a page
 
 
@@ -22,52 +24,75 @@ class RegistryNames:
     Args:
         config: the configuration.
         connection: the connection of bare repositories, or None.
-        timeout: timeout in seconds of each request.
     """
 
-    def __init__(self, config: DockhandConfig, connection: str | None, timeout: float) -> None:
-        impatient = {
-            "timeout": timeout,
-            "retries": 0,
-            "rate_limit_timeout": 0,
-            "logging": LogSettings(driver="null"),
-        }
-        self._tables = {
-            name: table.model_copy(update=impatient) for name, table in config.connections.items()
-        }
-        self._config = config.model_copy(update={"connections": self._tables})
-        self._connection = connection
+    def __init__(self, config: DockhandConfig, connection: str | None) -> None:
+        self._config, self._connection = config, connection
 
     def complete(self, text: str, *, tags: bool) -> list[str]:
-        """The names that begin with a text.
+        """The names that begin with a text; none if the registry does not answer in time.
 
         Args:
             text: the beginning of `@CONNECTION/REPOSITORY:TAG`, of `HOST/REPOSITORY:TAG`, or of
                 `REPOSITORY:TAG` if a connection is given.
             tags: whether tags are wanted. If so, those of the only repository are listed.
         """
-        with Dockhand(self._config) as dockhand:
-            if self._connection is not None and not text.startswith("@"):
-                client = dockhand.connection(self._connection.removeprefix("@"))
-                return _in_registry(client, text, tags=tags)
-            if "/" not in text:
-                places = [place for place in self._places() if place.startswith(text)]
-                if len(places) != 1:
-                    return places
-                (text,) = places
-            head, _, rest = text.partition("/")
-            if head.startswith("@"):
-                client = dockhand.connection(head[1:])
-            elif head == "localhost" or "." in head or ":" in head:
-                client = dockhand.locate(f"{head}/any").client
-            else:
-                return []  # an image of Docker Hub, which lists no repositories
-            return [f"{head}/{name}" for name in _in_registry(client, rest, tags=tags)]
+        head, slash, rest = text.partition("/")
+        if self._connection is not None and not text.startswith("@"):
+            head, rest, before = f"@{self._connection.removeprefix('@')}", text, ""
+        elif not slash:
+            places = [place for place in self._places() if place.startswith(text)]
+            if len(places) != 1:
+                return places
+            head, rest, before = places[0][:-1], "", places[0]
+        elif head.startswith("@") or head == "localhost" or "." in head or ":" in head:
+            before = f"{head}/"
+        else:
+            return []  # on Docker Hub, which lists no repositories
+        return [f"{before}{name}" for name in self._ask(head, rest, tags=tags)]
+
+    def _ask(self, place: str, text: str, *, tags: bool) -> list[str]:
+        """Ask the registry of a connection or host for names, in a thread.
+
+        The timeout of the connection would not cover the resolution of its host, or a slow reply.
+        """
+        from dockhand_core import Dockhand
+        from dockhand_core.logs import LogSettings
+
+        impatient = {
+            "timeout": TIMEOUT,
+            "retries": 0,
+            "rate_limit_timeout": 0,
+            "logging": LogSettings(driver="null"),
+        }
+        connections = {
+            name: table.model_copy(update=impatient)
+            for name, table in self._config.connections.items()
+        }
+        dockhand = Dockhand(self._config.model_copy(update={"connections": connections}))
+        found: list[str] = []
+
+        def ask() -> None:
+            with suppress(Exception), dockhand:
+                found.extend(_in_registry(_client(dockhand, place), text, tags=tags))
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(TIMEOUT)
+        return list(found)
 
     def _places(self) -> list[str]:
         """The connections and their hosts, each as the beginning of an image."""
-        hosts = dict.fromkeys(filter(None, map(_host, self._tables.values())))
-        return [*(f"@{name}/" for name in self._tables), *(f"{host}/" for host in hosts)]
+        hosts = dict.fromkeys(filter(None, map(_host, self._config.connections.values())))
+        names = self._config.connections
+        return [*(f"@{name}/" for name in names), *(f"{host}/" for host in hosts)]
+
+
+def _client(dockhand: Dockhand, place: str) -> RegistryClient:
+    """The client of `@CONNECTION` or of a host."""
+    if place.startswith("@"):
+        return dockhand.connection(place[1:])
+    return dockhand.locate(f"{place}/any").client
 
 
 def _host(table: ConnectionConfig) -> str | None:
@@ -91,7 +116,10 @@ def _tags(client: RegistryClient, repository: str, text: str) -> list[str]:
     def page(after: str | None) -> Page[str]:
         return client.tag_page(repository, limit=_LIMIT, after=after)
 
-    return [f"{repository}:{tag}" for tag in _matching(page, text)]
+    found = _matching(page, text)
+    if not text:  # nobody types the tags of signatures and referrers
+        found = [tag for tag in found if not tag.startswith("sha256-")] or found
+    return [f"{repository}:{tag}" for tag in found]
 
 
 def _matching(page: Callable[[str | None], Page[str]], text: str) -> list[str]:
@@ -100,6 +128,8 @@ def _matching(page: Callable[[str | None], Page[str]], text: str) -> list[str]:
     The page begins there if the registry's list is sorted. If no name on it does, the first page of
     the list is tried: another registry sends names in any order, or wants to know the name.
     """
+    from dockhand_core.errors import RegistryError
+
     for after in dict.fromkeys((_before(text), None)):
         with suppress(RegistryError):
             found = [name for name in page(after).items if name.startswith(text)]
