@@ -72,9 +72,13 @@ def _complete(context: typer.Context, incomplete: str, *, tags: bool) -> list[st
     if config is None or is_file(incomplete):
         return []
     from dockhand_cli.registry_names import RegistryNames
+    from dockhand_core import DockhandError
 
     names = RegistryNames(config, session_of(context).options.connection)
-    return _safe(names.complete(incomplete, tags=tags), incomplete)
+    try:
+        return _safe(names.complete(incomplete, tags=tags), incomplete)
+    except DockhandError:  # a text that is no reference, or a connection that cannot be made
+        return []
 
 
 def _config(context: typer.Context) -> DockhandConfig | None:

@@ -70,11 +70,12 @@ class RegistryNames:
             for name, table in self._config.connections.items()
         }
         dockhand = Dockhand(self._config.model_copy(update={"connections": connections}))
+        client = _client(dockhand, place)
         found: list[str] = []
 
         def ask() -> None:
             with suppress(Exception), dockhand:
-                found.extend(_in_registry(_client(dockhand, place), text, tags=tags))
+                found.extend(_in_registry(client, text, tags=tags))
 
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
