@@ -7,16 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from command_line import CommandLine
-from dockhand_embedded.pytest_plugin import OciRegistry
 from images import push_image
-from scripted_server import ScriptedServer, reply, scripted_server
+from raw_servers import Connection, raw_server
+from scripted_server import ScriptedServer, reply
 from slow_registry import slow_registry
+from watched_registry import watched_registry
 
-from dockhand_core import NotFound, RegistryClient
+from dockhand_core import RegistryClient
 
 MIB = 1 << 20
 
@@ -60,19 +60,17 @@ class Running:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_copy_is_cancelled(
-    dockhand: CommandLine, oci_registry: OciRegistry, registry: RegistryClient, host: str,
-    number: int, status: int,
-) -> None:  # fmt: skip
-    with slow_registry([20 * MIB] * 4) as source:
-        running = Running(dockhand, "cp", f"{_host(source)}/app:v1", f"{host}/team/app:v1")
+def test_a_copy_is_cancelled(dockhand: CommandLine, number: int, status: int) -> None:
+    with slow_registry([20 * MIB] * 4) as source, watched_registry() as target:
+        to = f"{target.url.removeprefix('http://')}/team/app:v1"
+        running = Running(dockhand, "cp", f"{_host(source)}/app:v1", to)
         _wait_for(_begun(source, 4))
         time.sleep(0.5)
         begin = time.monotonic()
         assert running.end(number) == (status, "", "")
         assert time.monotonic() - begin < 5
-    with pytest.raises(NotFound):
-        registry.manifest("team/app", "v1")
+    assert target.count("DELETE", "/uploads/") == 4
+    assert target.count("PUT", "/manifests/") == 0
 
 
 @pytest.mark.parametrize("path", ["app.tar", "folder"])
@@ -87,30 +85,34 @@ def test_a_pull_is_cancelled_and_leaves_no_archive(dockhand: CommandLine, path: 
     assert list(dockhand.folder.iterdir()) == []
 
 
-def test_a_push_is_cancelled(dockhand: CommandLine, registry: RegistryClient, host: str) -> None:
-    with slow_registry([3 * MIB] * 2, pause=0) as source:
+def _take_slowly(connection: Connection, lines: list[str]) -> None:
+    """Serve a registry that takes 64 KiB of a blob in a twentieth of a second."""
+    while (request := connection.read_head()) is not None:
+        lines.append(request.line)
+        method, path, _ = request.line.split(" ")
+        left = int(request.header("Content-Length") or 0) - len(connection.buffer)
+        while left > 0:
+            left -= len(connection.sock.recv(min(left, 1 << 16)))
+            time.sleep(0.05)
+        connection.buffer = b""
+        status = {"POST": 202, "PUT": 201, "DELETE": 204}.get(method, 404)
+        location = f"{path}{len(lines)}"
+        connection.send(reply(status, location=location, docker_content_digest="sha256:0"))
+
+
+def test_a_push_is_cancelled(dockhand: CommandLine) -> None:
+    with slow_registry([20 * MIB] * 2, pause=0) as source:
         dockhand.out("pull", f"{_host(source)}/app:v1", "app.tar")
-    cancelled: list[str] = []
-
-    def handle(request: object) -> bytes:
-        method = getattr(request, "method", "")
-        path = getattr(request, "path", "")
-        if method == "POST":
-            return reply(202, location=f"{path}1")
-        if method == "DELETE":
-            cancelled.append(path)
-            return reply(204)
-        if method in {"PUT", "PATCH"}:
-            time.sleep(1.5)
-            return reply(201, docker_content_digest="x")
-        return reply(404)
-
-    with scripted_server(handle) as target:
-        running = Running(dockhand, "push", "app.tar", f"{_host(target)}/team/app:v1")
-        _wait_for(lambda: target.with_method("PUT"))
-        status, out, err = running.end(signal.SIGINT)
-    assert (status, out, err) == (130, "", "")
-    assert not [each for each in target.with_method("PUT") if "/manifests/" in each.path]
+    lines: list[str] = []
+    with raw_server(lambda connection: _take_slowly(connection, lines)) as target:
+        running = Running(dockhand, "push", "app.tar", f"127.0.0.1:{target.port}/team/app:v1")
+        _wait_for(lambda: sum(line.startswith("PUT") for line in lines) >= 2)
+        time.sleep(0.5)
+        begin = time.monotonic()
+        assert running.end(signal.SIGINT) == (130, "", "")
+        assert time.monotonic() - begin < 5
+    assert sum(line.startswith("DELETE") for line in lines) >= 2
+    assert not [line for line in lines if "/manifests/" in line]
 
 
 def test_a_second_signal_ends_the_command_at_once(dockhand: CommandLine, host: str) -> None:
@@ -127,20 +129,19 @@ def test_a_second_signal_ends_the_command_at_once(dockhand: CommandLine, host: s
 
 
 def test_a_reader_that_goes_away(
-    dockhand: CommandLine, registry: RegistryClient, host: str, tmp_path: Path
+    dockhand: CommandLine, registry: RegistryClient, host: str
 ) -> None:
     image = push_image(registry, "team/app", "v0")
     for number in range(1, 30):
         registry.put_manifest("team/app", f"v{number}", image)
-    command = f"{sys.executable} -m dockhand_cli $0 2>{tmp_path}/errors"
-    script = f"{command} | head -1; echo ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m dockhand_cli"
     for arguments in (f"tags {host}/team/app", f"cp --all-tags {host}/team/app {host}/copy/app"):
+        pipe = f"{command} {arguments} 2>errors | head -1; echo ${{PIPESTATUS[0]}}"
         done = subprocess.run(
-            ["bash", "-c", script.replace("$0", arguments)],
-            cwd=dockhand.folder, env=dockhand.environment, capture_output=True, text=True,
-            check=True, timeout=60,
+            ["bash", "-c", pipe], cwd=dockhand.folder, env=dockhand.environment,
+            capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
         first, status = done.stdout.splitlines()
-        assert "v0" in first
+        assert first.startswith(("v", f"{host}/copy/app:v"))
         assert status in {"0", "141"}  # 0 if `head` had not gone when the last line was written
-        assert (tmp_path / "errors").read_text() == ""
+        assert (dockhand.folder / "errors").read_text() == ""
