@@ -16,7 +16,7 @@ app = typer.Typer()
 
 
 class WrittenTag(TypedDict):
-    """A tag in the document of `dockhand tag --json`; the error is null if it was written."""
+    """One of the tags that `dockhand tag` writes; the error is null if it was written."""
 
     tag: str
     error: str | None
