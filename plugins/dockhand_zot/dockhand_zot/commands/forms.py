@@ -57,9 +57,10 @@ class Image(TypedDict):
 
 
 class Images(TypedDict):
-    """The document of the commands that list images.
+    """The document of `dockhand zot images --json`, and of the other commands that list images.
 
-    They are `dockhand zot images`, `base-images`, `derived-images`, `images-with` and `fixed`.
+    They are `dockhand zot base-images --json`, `dockhand zot derived-images --json`,
+    `dockhand zot images-with --json` and `dockhand zot fixed --json`.
     """
 
     images: list[Image]

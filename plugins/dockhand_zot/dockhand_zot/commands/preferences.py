@@ -27,8 +27,9 @@ ConnectionArgument: TypeAlias = Annotated[
 
 
 class Preference(TypedDict):
-    """The document of `dockhand zot star --json`, and of `unstar`, `bookmark` and `unbookmark`.
+    """The document of `dockhand zot star --json` and `dockhand zot unstar --json`.
 
+    It is also that of `dockhand zot bookmark --json` and `dockhand zot unbookmark --json`.
     `changed` is false if the repository had this state before.
     """
 
