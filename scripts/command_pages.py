@@ -14,36 +14,82 @@ from pathlib import Path
 from typing import Any, get_type_hints, is_typeddict
 
 import typer
-from dockhand_cli.command_table import _PANEL_OF, OWN_COMMANDS
+from dockhand_cli.command_table import OWN_COMMANDS, PluginCommand
 from dockhand_cli.common_options import common_options
-from dockhand_cli.json_forms import form_of
+from dockhand_cli.json_forms import forms_of
 from dockhand_cli.main import root_command
 from typer.cli import get_docs_for_click
 from typer.core import TyperGroup
 
-FOLDER = Path(__file__).parents[1] / "docs" / "commands"
+DOCS = Path(__file__).parents[1] / "docs"
+FOLDER = DOCS / "commands"
+
+# The commands that packages of this repository add with the hook `dockhand_commands`; others that
+# are installed have no page here.
+PLUGIN_COMMANDS = {"zot": "dockhand_zot"}
+
+# Meanings of the fields that need no other description in the docstring of a form.
+_MEANINGS = {
+    "annotations": "the annotations.",
+    "artifact_type": "the artifact type, or null.",
+    "connections": "the connections, in the order of the configuration.",
+    "digest": "the digest.",
+    "media_type": "the media type.",
+    "name": "the name.",
+    "platform": "the platform, such as `linux/arm64`, or null.",
+    "platforms": "the platforms, such as `linux/arm64`.",
+    "repository": "the repository's name.",
+    "size": "the size in bytes.",
+    "tag": "the tag.",
+    "url": "the URL.",
+}
 
 
 def pages() -> dict[str, str]:
     """Make all pages: the text of each, by the file's name."""
     root = root_command()
     made = {"README.md": _overview(root)}
-    for names in OWN_COMMANDS.values():
-        for name in filter(_PANEL_OF.__contains__, names):
-            parts = _command(root.commands[name], ("dockhand", name), depth=0)
+    for _, names in _panels(root):
+        for name in names:
+            command = root.commands[name]
+            if isinstance(command, PluginCommand):
+                command = command.imported()
+            package = PLUGIN_COMMANDS.get(name, "dockhand_cli")
+            parts = [*_command(command, ("dockhand", name), package, depth=0), _FOOTER]
             made[f"{name}.md"] = "\n\n".join(parts).rstrip() + "\n"
     return made
 
 
+_ABOUT = (
+    "[The README of the package](../../plugins/dockhand_cli/README.md) explains installation, "
+    "references, output and configuration. The pages here are made from the help texts of the "
+    "commands, and describe the JSON that they write."
+)
+_FOOTER = (
+    "[All commands](README.md), and [the options that every one of them has]"
+    "(README.md#options-of-every-command)."
+)
+
+
+def _panels(root: Any) -> Iterator[tuple[str, list[str]]]:
+    for panel, names in OWN_COMMANDS.items():
+        yield panel, [name for name in names if name in root.commands]
+    yield "Commands of plugins", list(PLUGIN_COMMANDS)
+
+
 def _overview(root: Any) -> str:
     lines = ["# The command `dockhand`", "", root.help, ""]
-    for panel, names in OWN_COMMANDS.items():
+    lines += [_ABOUT, ""]
+    if _picture("cp"):
+        lines += [_picture("cp"), ""]
+    for panel, names in _panels(root):
         lines += [f"## {panel}", "", "| Command | |", "|---|---|"]
-        for name in filter(_PANEL_OF.__contains__, names):
+        for name in names:
             help_line = root.commands[name].get_short_help_str(limit=200)
             lines.append(f"| [`dockhand {name}`]({name}.md) | {help_line} |")
         lines.append("")
     lines += ["## Options of every command", ""]
+    lines += ["They are accepted before and after the name of the command.", ""]
     context = typer.Context(root, info_name="dockhand")
     for option in common_options():
         record = option.get_help_record(context)
@@ -52,28 +98,44 @@ def _overview(root: Any) -> str:
     return "\n".join([*lines, "", root.epilog, ""])
 
 
-def _command(command: Any, words: tuple[str, ...], depth: int) -> Iterator[str]:
+def _picture(name: str) -> str:
+    """The picture of a command on a terminal, if there is one."""
+    if not (DOCS / "pictures" / f"{name}.svg").exists():
+        return ""
+    return f"![dockhand {name} on a terminal](../pictures/{name}.svg)"
+
+
+def _command(command: Any, words: tuple[str, ...], package: str, depth: int) -> Iterator[str]:
     """Make the parts of a command's page; the commands of a group follow it."""
-    hidden = {option.name for option in common_options()}
-    params, command.params = command.params, [p for p in command.params if p.name not in hidden]
+    params, shared = command.params, common_options()
+    command.params = [param for param in params if not any(param is each for each in shared)]
     epilog, command.epilog = command.epilog, None
     commands = command.commands if isinstance(command, TyperGroup) else {}
     if commands:
         command.commands = {}  # typer would write them without the documents of --json
     context = typer.Context(command, info_name=words[-1])
-    yield get_docs_for_click(
+    text = get_docs_for_click(
         obj=command, ctx=context, indent=depth, name=words[-1], call_prefix=" ".join(words[:-1])
-    ).rstrip()
+    )
+    yield _tidied(text)
     command.params, command.epilog = params, epilog
     if epilog:
         yield _epilog(epilog)
-    form = form_of(" ".join(words[1:]))
-    if form is not None:
+    if depth == 0 and _picture(words[-1]):
+        yield _picture(words[-1])
+    for form in forms_of(" ".join(words[1:]), package):
         yield _documented(form)
     if commands:
         command.commands = commands
         for name, each in commands.items():
-            yield from _command(each, (*words, name), depth + 1)
+            yield from _command(each, (*words, name), package, depth + 1)
+
+
+def _tidied(text: str) -> str:
+    """Remove the option --help from typer's text, and the types of plain arguments."""
+    text = re.sub(r"^\* `.*--help.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\*\*Options\*\*:\n\n(?=\n|$)", "", text)
+    return re.sub(r"^(\* `[^`<]*?) <(?:str|path|list\[\w+\])>", r"\1", text, flags=re.M).rstrip()
 
 
 def _epilog(epilog: str) -> str:
@@ -85,18 +147,27 @@ def _epilog(epilog: str) -> str:
 
 
 def _documented(form: Any) -> str:
-    """Describe a form and the forms that its fields have."""
+    """Describe a form and the forms that its fields have.
+
+    Raises:
+        KeyError: a field has no description.
+    """
     parts, waiting, seen = [], [form], {form}
     while waiting:
         each = waiting.pop(0)
         module = importlib.import_module(each.__module__)
         doc, meanings = _parsed(inspect.getdoc(each) or "")
+        for base in _bases(each, module):
+            meanings = _parsed(inspect.getdoc(base) or "")[1] | meanings
         title = "**With `--json`**: " if each is form else f"`{each.__name__}`: "
         rows = []
         for name, kind in each.__annotations__.items():
             text = kind.__forward_arg__ if hasattr(kind, "__forward_arg__") else str(kind)
             shown = text.replace("|", "\\|")
-            rows.append(f"| `{name}` | `{shown}` | {meanings.get(name, '')} |")
+            meaning = meanings.get(name) or _MEANINGS.get(name)
+            if meaning is None:
+                raise KeyError(f"the docstring of {each.__name__} does not describe {name}")
+            rows.append(f"| `{name}` | `{shown}` | {meaning} |")
             for word in re.findall(r"\w+", text):
                 nested = getattr(module, word, None)
                 if is_typeddict(nested) and nested not in seen:
@@ -105,6 +176,13 @@ def _documented(form: Any) -> str:
         parts.append("\n".join([title + doc, "", "| Field | Type | |", "|---|---|---|", *rows]))
         get_type_hints(each)  # every name in the annotations exists
     return "\n\n".join(parts)
+
+
+def _bases(form: Any, module: Any) -> Iterator[Any]:
+    """The forms of a module that a form derives from; Python 3.11 does not keep them."""
+    for each in vars(module).values():
+        if is_typeddict(each) and each.__annotations__.items() < form.__annotations__.items():
+            yield each
 
 
 def _parsed(doc: str) -> tuple[str, dict[str, str]]:

@@ -106,9 +106,16 @@ class PluginCommand(TyperGroup):
         Raises:
             PluginError: the command cannot be imported, or two packages provide it.
         """
+        return self.imported().make_context(info_name, args, parent, **extra)
+
+    def imported(self) -> Any:
+        """Import the command.
+
+        Raises:
+            PluginError: the command cannot be imported, or two packages provide it.
+        """
         assert self.name is not None
-        command = _command(self._plugins.command(self.name), self.name, _PLUGINS)
-        return command.make_context(info_name, args, parent, **extra)
+        return _command(self._plugins.command(self.name), self.name, _PLUGINS)
 
 
 def _command(app: typer.Typer, name: str, panel: str) -> Any:

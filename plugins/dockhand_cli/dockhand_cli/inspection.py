@@ -21,9 +21,10 @@ _KINDS = {
 
 
 class LayerEntry(TypedDict):
-    """A layer of an image or artifact; the size is in bytes.
+    """A layer of an image or artifact.
 
-    `created_by` is the command of the build that made the layer, or null if it is not known.
+    Attributes:
+        created_by: command of the build that made the layer, or null if it is not known.
     """
 
     digest: str
@@ -34,9 +35,11 @@ class LayerEntry(TypedDict):
 
 
 class ManifestEntry(TypedDict):
-    """An entry of an index; the size is that of the manifest in bytes.
+    """An entry of an index.
 
-    `attests` is the digest of the image that the entry is an attestation of; else it is null.
+    Attributes:
+        size: size of the manifest in bytes.
+        attests: digest of the image that the entry is an attestation of, or null.
     """
 
     digest: str
@@ -49,7 +52,17 @@ class ManifestEntry(TypedDict):
 
 
 class ImageSettings(TypedDict):
-    """How an image runs, as its config states it."""
+    """How an image runs, as its config states it.
+
+    Attributes:
+        user: the user; empty for root.
+        working_dir: the working folder.
+        entrypoint: the entrypoint and its arguments.
+        cmd: the command, or the arguments of the entrypoint.
+        env: the environment variables, as `NAME=value`.
+        exposed_ports: the ports, such as `80/tcp`.
+        labels: the labels.
+    """
 
     user: str
     working_dir: str
@@ -63,10 +76,17 @@ class ImageSettings(TypedDict):
 class Inspection(TypedDict):
     """The document of `dockhand inspect --json`.
 
-    `size` is the size in bytes of the config and the layers together; null for an index. `layers`
-    is empty for an index, `manifests` for an image. `config` is the digest of the config.
-    `platform`, `created`, `author` and `settings` are those of the config of an image; they are
-    null for an index and for an artifact.
+    Attributes:
+        reference: the reference, as it was given.
+        subject: digest of the manifest that this one refers to, or null.
+        platform: the platform of an image; null for an index and for an artifact.
+        size: size in bytes of the config and the layers together; null for an index.
+        created: time of the build of an image, or null.
+        author: author of an image, or null.
+        config: digest of the config; null for an index.
+        settings: the settings of an image; null for an index and for an artifact.
+        layers: the layers; empty for an index.
+        manifests: the entries of an index; empty for an image.
     """
 
     reference: str

@@ -27,8 +27,9 @@ _FILES_HELP = "files and folders, each FILE or FILE:MEDIA_TYPE"
 class PushedArtifact(TypedDict):
     """The document of `dockhand artifact push --json` and `dockhand artifact attach --json`.
 
-    `tag` is null if the artifact was pushed by digest. `subject` is the digest of the manifest that
-    the artifact is attached to, or null.
+    Attributes:
+        tag: the tag; null if the artifact was pushed by digest.
+        subject: digest of the manifest that the artifact is attached to, or null.
     """
 
     repository: str
@@ -40,7 +41,8 @@ class PushedArtifact(TypedDict):
 class PulledArtifact(TypedDict):
     """The document of `dockhand artifact pull --json`.
 
-    `files` are the paths of the files and folders that were written.
+    Attributes:
+        files: paths of the files and folders that were written.
     """
 
     repository: str

@@ -30,7 +30,8 @@ _TEXT_LIMIT = 1 << 20  # bytes of a blob that a terminal shows
 class DownloadedBlob(TypedDict):
     """The document of `dockhand blob get --json`, which needs --output.
 
-    The size is in bytes; `output` is the path of the file.
+    Attributes:
+        output: path of the file.
     """
 
     repository: str
@@ -42,7 +43,8 @@ class DownloadedBlob(TypedDict):
 class UploadedBlob(TypedDict):
     """The document of `dockhand blob put --json`.
 
-    `uploaded` is false if the repository had the blob already.
+    Attributes:
+        uploaded: false if the repository had the blob already.
     """
 
     repository: str

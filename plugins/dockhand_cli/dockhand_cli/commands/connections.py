@@ -19,9 +19,13 @@ app = typer.Typer()
 class ConnectionLine(TypedDict):
     """A connection in the document of `dockhand connections --json`.
 
-    `url` has no credentials. It is the value of the driver's first setting if the driver has no
-    URL, such as the folder of an embedded registry. If the settings cannot be read, `driver`, `url`
-    and `auth` are null. `error` is null if the settings are right.
+    Attributes:
+        driver: name of the driver; null if the settings cannot be read.
+        url: URL without credentials, or null. Of a driver without a URL, the value of its first
+            setting, such as the folder of an embedded registry.
+        auth: name of the auth driver; null if the settings cannot be read.
+        default: whether this is the default connection.
+        error: the error in the settings, or null.
     """
 
     name: str

@@ -25,9 +25,13 @@ _HELPERS = {"darwin": "osxkeychain", "win32": "wincred"}  # those of docker's ow
 class Login(TypedDict):
     """The document of `dockhand login --json`.
 
-    `registry` is the registry's key in `file`. `helper` is the name of the credential helper that
-    keeps the password, or null if `file` has it in plain text. `checked` is false if the registry
-    asked for no credentials, so that they could not be checked.
+    Attributes:
+        registry: the registry's key in `file`.
+        username: the user name.
+        file: path of docker's `config.json`.
+        helper: name of the credential helper that keeps the password; null if `file` has it in
+            plain text.
+        checked: false if the registry asked for no credentials, so that they could not be checked.
     """
 
     registry: str

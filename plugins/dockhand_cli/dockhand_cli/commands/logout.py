@@ -15,8 +15,9 @@ app = typer.Typer()
 class Logout(TypedDict):
     """The document of `dockhand logout --json`.
 
-    `registry` is the registry's key in docker's `config.json`; `erased` tells whether there were
-    credentials to erase.
+    Attributes:
+        registry: the registry's key in docker's `config.json`.
+        erased: whether there were credentials to erase.
     """
 
     registry: str

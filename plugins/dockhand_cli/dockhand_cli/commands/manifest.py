@@ -24,8 +24,11 @@ _MAX_SIZE = 8 << 20  # bytes; the core reads no larger manifest
 class FetchedManifest(TypedDict):
     """The document of `dockhand manifest get --json`.
 
-    `digest` and `size` are those of the manifest's exact bytes. `output` is the file that the bytes
-    were written to, with --output; otherwise `manifest` is the manifest itself.
+    Attributes:
+        digest: digest of the manifest's exact bytes.
+        size: number of these bytes.
+        output: the file that the bytes were written to, or null.
+        manifest: the manifest itself; null with --output.
     """
 
     repository: str
@@ -48,7 +51,8 @@ class HeadedManifest(TypedDict):
 class PushedManifest(TypedDict):
     """The document of `dockhand manifest put --json`.
 
-    `tag` is null if the manifest was pushed by digest.
+    Attributes:
+        tag: the tag; null if the manifest was pushed by digest.
     """
 
     repository: str

@@ -17,9 +17,11 @@ app = typer.Typer()
 class PingResult(TypedDict):
     """The document of `dockhand ping --json`.
 
-    `registry` is the connection's name or the host, and `milliseconds` the time until the registry
-    had accepted the request, with connecting and logging in. `api_version` is null if the registry
-    does not state it.
+    Attributes:
+        registry: name of the connection, or the host.
+        api_version: the version of the API, or null if the registry does not state it.
+        milliseconds: time until the registry had accepted the request, with connecting and logging
+            in.
     """
 
     registry: str

@@ -21,8 +21,14 @@ app = typer.Typer()
 class PluginLine(TypedDict):
     """A plugin in the document of `dockhand plugins --json`.
 
-    `drivers` has the names of the plugin's drivers by their kind: `registry`, `auth` or `log`.
-    `handlers` has the event handlers, as `<plugin>/<hook>`. `error` is null if the plugin works.
+    Attributes:
+        package: the package that has the plugin.
+        version: version of the package, or null.
+        drivers: names of the drivers by their kind: `registry`, `auth` or `log`.
+        hooks: names of the hooks that the plugin implements.
+        commands: names of the commands that it adds to `dockhand`.
+        handlers: the event handlers, as `<plugin>/<hook>`.
+        error: reason for which the plugin does not work, or null.
     """
 
     name: str
@@ -36,7 +42,11 @@ class PluginLine(TypedDict):
 
 
 class PluginList(TypedDict):
-    """The document of `dockhand plugins --json`."""
+    """The document of `dockhand plugins --json`.
+
+    Attributes:
+        plugins: the installed plugins.
+    """
 
     plugins: list[PluginLine]
 

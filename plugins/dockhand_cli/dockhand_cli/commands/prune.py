@@ -48,7 +48,17 @@ class PlanItem(TypedDict):
 class Plan(TypedDict):
     """A line of `dockhand prune --json`, a plan for each repository; `--apply` reads such lines.
 
-    The fields are those of `RetentionPlan`; `version` is that of this form.
+    The fields are those of `RetentionPlan`.
+
+    Attributes:
+        version: version of this form.
+        registry: URL of the registry.
+        made_at: time when the plan was made.
+        delete: manifests and tags to delete, in this order.
+        keep: manifests that stay.
+        unknown: tags that stay because their age is not known.
+        blocked: tags that the registry cannot delete without a tag that stays.
+        freed: estimated size in bytes of the blobs that nothing else in the repository needs.
     """
 
     version: int

@@ -48,7 +48,11 @@ class RemovalReport(TypedDict):
 
 
 class RemovalReports(TypedDict):
-    """The document of `dockhand rm --json`, with a deletion for each argument."""
+    """The document of `dockhand rm --json`.
+
+    Attributes:
+        removals: the deletions, one for each argument.
+    """
 
     removals: list[RemovalReport]
 

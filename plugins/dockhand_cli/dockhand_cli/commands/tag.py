@@ -16,7 +16,11 @@ app = typer.Typer()
 
 
 class WrittenTag(TypedDict):
-    """One of the tags that `dockhand tag` writes; the error is null if it was written."""
+    """A tag in the document of `dockhand tag --json`.
+
+    Attributes:
+        error: the error, or null if the tag was written.
+    """
 
     tag: str
     error: str | None

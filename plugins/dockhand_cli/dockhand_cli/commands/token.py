@@ -22,7 +22,14 @@ app = typer.Typer()
 class SignedToken(TypedDict):
     """The document of `dockhand token --json`.
 
-    `subject` is null if the token names no user. The moments are in RFC 3339, in UTC.
+    Attributes:
+        token: the token, which is a secret.
+        issuer: name of the authority.
+        audience: name of the registry.
+        subject: name of the user, or null.
+        scopes: the scopes that are granted.
+        issued_at: time from which the token is valid.
+        expires_at: time at which it expires.
     """
 
     token: str

@@ -15,7 +15,9 @@ app = typer.Typer()
 class Versions(TypedDict):
     """The document of `dockhand version --json`.
 
-    `packages` has the version of each installed package of Dockhand and of its plugins, by name.
+    Attributes:
+        python: version of Python.
+        packages: versions of Dockhand's packages and of the packages with plugins, by name.
     """
 
     python: str

@@ -26,7 +26,15 @@ ConnectionArgument = Annotated[
 
 
 class Key(TypedDict):
-    """An API key without its secret. The times are null if zot has none."""
+    """An API key without its secret.
+
+    Attributes:
+        id: the key's id, as `revoke` takes it.
+        label: the label.
+        scopes: the scopes.
+        created_at, expires_at, last_used_at: the times, each null if zot has none.
+        expired: whether the key has expired.
+    """
 
     id: str
     label: str
@@ -38,19 +46,31 @@ class Key(TypedDict):
 
 
 class Keys(TypedDict):
-    """The document of `dockhand zot api-keys list --json`."""
+    """The document of `dockhand zot api-keys list --json`.
+
+    Attributes:
+        api_keys: the keys, oldest first.
+    """
 
     api_keys: list[Key]
 
 
 class NewKey(Key):
-    """The document of `dockhand zot api-keys create --json`; `api_key` is the secret."""
+    """The document of `dockhand zot api-keys create --json`.
+
+    Attributes:
+        api_key: the key itself, a secret.
+    """
 
     api_key: str
 
 
 class Revoked(TypedDict):
-    """The document of `dockhand zot api-keys revoke --json`."""
+    """The document of `dockhand zot api-keys revoke --json`.
+
+    Attributes:
+        revoked: id of the key.
+    """
 
     revoked: str
 

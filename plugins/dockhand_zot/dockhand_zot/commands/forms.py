@@ -57,10 +57,14 @@ class Image(TypedDict):
 
 
 class Images(TypedDict):
-    """The document of `dockhand zot images --json`, and of the other commands that list images.
+    """The document of the commands that list images.
 
-    They are `dockhand zot base-images --json`, `dockhand zot derived-images --json`,
-    `dockhand zot images-with --json` and `dockhand zot fixed --json`.
+    They are `dockhand zot images --json`, `dockhand zot base-images --json`,
+    `dockhand zot derived-images --json`, `dockhand zot images-with --json` and
+    `dockhand zot fixed --json`.
+
+    Attributes:
+        images: the images.
     """
 
     images: list[Image]
@@ -90,7 +94,11 @@ class Repository(TypedDict):
 
 
 class Repositories(TypedDict):
-    """The document of `dockhand zot starred --json` and `dockhand zot bookmarked --json`."""
+    """The document of `dockhand zot starred --json` and `dockhand zot bookmarked --json`.
+
+    Attributes:
+        repositories: the repositories.
+    """
 
     repositories: list[Repository]
 

@@ -35,7 +35,12 @@ TAGGED = "the image: HOST/REPOSITORY:TAG or @CONNECTION/REPOSITORY:TAG"
 
 
 class SearchResults(TypedDict):
-    """The document of `dockhand zot search --json`; one of the lists is empty."""
+    """The document of `dockhand zot search --json`; one of the lists is empty.
+
+    Attributes:
+        repositories: the repositories that match.
+        images: the images that match.
+    """
 
     repositories: list[Repository]
     images: list[Image]

@@ -27,10 +27,13 @@ ConnectionArgument: TypeAlias = Annotated[
 
 
 class Preference(TypedDict):
-    """The document of `dockhand zot star --json` and `dockhand zot unstar --json`.
+    """The document of `dockhand zot star --json`, and of the three commands beside it.
 
-    It is also that of `dockhand zot bookmark --json` and `dockhand zot unbookmark --json`.
-    `changed` is false if the repository had this state before.
+    They are `dockhand zot unstar --json`, `dockhand zot bookmark --json` and
+    `dockhand zot unbookmark --json`.
+
+    Attributes:
+        changed: false if the repository had this state before.
     """
 
     repository: str

@@ -20,7 +20,12 @@ ConnectionArgument = Annotated[
 
 
 class Extension(TypedDict):
-    """An extension, with the paths of its endpoints that are on."""
+    """An extension of a zot.
+
+    Attributes:
+        description: the description.
+        endpoints: paths of the endpoints that are on.
+    """
 
     name: str
     url: str
@@ -29,7 +34,11 @@ class Extension(TypedDict):
 
 
 class Extensions(TypedDict):
-    """The document of `dockhand zot extensions --json`."""
+    """The document of `dockhand zot extensions --json`.
+
+    Attributes:
+        extensions: the extensions.
+    """
 
     extensions: list[Extension]
 

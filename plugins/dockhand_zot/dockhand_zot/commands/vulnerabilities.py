@@ -28,7 +28,13 @@ _CVE_HELP = "the id of the vulnerability, such as CVE-2021-44228"
 
 
 class VulnerablePackage(TypedDict):
-    """A package that has a vulnerability; `fixed_version` is null if no fix is known."""
+    """A package that has a vulnerability.
+
+    Attributes:
+        path: path of the package in the image, or null.
+        installed_version: the version that is installed.
+        fixed_version: the version that has a fix, or null if none is known.
+    """
 
     name: str
     path: str | None
@@ -37,7 +43,16 @@ class VulnerablePackage(TypedDict):
 
 
 class Vulnerability(TypedDict):
-    """A vulnerability; `severity` is UNKNOWN, LOW, MEDIUM, HIGH or CRITICAL."""
+    """A vulnerability.
+
+    Attributes:
+        id: the identifier, such as `CVE-2023-0464`.
+        severity: `UNKNOWN`, `LOW`, `MEDIUM`, `HIGH` or `CRITICAL`.
+        title: the title.
+        description: the description.
+        reference: URL of the advisory.
+        packages: the packages that have it.
+    """
 
     id: str
     severity: str
@@ -48,7 +63,11 @@ class Vulnerability(TypedDict):
 
 
 class Vulnerabilities(TypedDict):
-    """The document of `dockhand zot cve --json` and `dockhand zot cve-diff --json`."""
+    """The document of `dockhand zot cve --json` and `dockhand zot cve-diff --json`.
+
+    Attributes:
+        cves: the vulnerabilities, the most severe first.
+    """
 
     cves: list[Vulnerability]
 

@@ -1,0 +1,106 @@
+"""The pages of `docs/commands/` are up to date, and every command has its example and its JSON."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dockhand_cli.common_options import common_options
+from dockhand_cli.json_forms import forms_of
+from dockhand_cli.main import root_command
+from typer.core import TyperGroup
+
+ROOT = Path(__file__).parents[2]
+PLUGIN_COMMANDS = {"zot": "dockhand_zot"}
+
+# The commands without a documented form of --json.
+_PROGRAM = "a program, which ends when it is stopped, and whose log lines are its output"
+WITHOUT_JSON = {
+    "serve registry": _PROGRAM,
+    "serve webhook": _PROGRAM,
+    "serve authority": _PROGRAM,
+    "events work": _PROGRAM,
+    "events tail": "its lines are the events, as docs of dockhand-webhook describe them",
+    "events dead": "its lines are dead letters, as docs of dockhand-webhook describe them",
+    "events stats": "always JSON, as docs of dockhand-webhook describe it",
+    "events replay": "prints nothing",
+    "events drop": "prints nothing",
+    "events forget": "prints nothing",
+    "notify-token": "its document is described by dockhand-webhook",
+    "keys": "its document is described by dockhand-auth-jwt",
+}
+
+
+def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield every command that is no group, with its words."""
+    if isinstance(command, TyperGroup):
+        for name, each in command.commands.items():
+            yield from leaves(each, (*words, name))
+    else:
+        yield " ".join(words), command
+
+
+def all_commands() -> dict[str, Any]:
+    root = root_command()
+    own = {
+        words: command
+        for name in root.commands
+        if not hasattr(root.commands[name], "imported")
+        for words, command in leaves(root.commands[name], (name,))
+    }
+    for name in PLUGIN_COMMANDS:
+        own |= dict(leaves(root.commands[name].imported(), (name,)))
+    return own
+
+
+COMMANDS = all_commands()
+
+
+def test_pages_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/command_pages.py", "--check"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_command_is_explained(words: str) -> None:
+    """A command has a help text, an example, and help for each argument and option."""
+    command = COMMANDS[words]
+    assert command.help
+    assert command.help.split("\n\n")[0].rstrip().endswith("."), command.help
+    assert (command.epilog or "").startswith("Examples:")
+    examples = command.epilog.split("\n\n")[1:]
+    assert any(f"dockhand {words}" in example for example in examples)
+    missing = [param.name for param in command.params if not param.help]
+    assert not missing
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_document_of_json_is_described(words: str) -> None:
+    """A command has a documented form of `--json`, or is on the list of those without one."""
+    package = PLUGIN_COMMANDS.get(words.partition(" ")[0], "dockhand_cli")
+    assert (not forms_of(words, package)) == (words in WITHOUT_JSON)
+
+
+def test_list_of_commands_without_json_is_right() -> None:
+    assert set(WITHOUT_JSON) <= set(COMMANDS)
+
+
+def test_options_with_one_name_mean_one_thing() -> None:
+    """An option has the same short name and the same kind of value in all commands."""
+    common = {option.name for option in common_options()}
+    seen: dict[str, tuple[str, Any]] = {}
+    for words, command in COMMANDS.items():
+        for param in command.params:
+            names = [name for name in param.opts if name.startswith("--")]
+            if not names or param.name in common:
+                continue
+            kind = (sorted(param.opts), bool(getattr(param, "is_flag", False)))
+            first = seen.setdefault(names[0], (words, kind))
+            assert first[1] == kind, f"{names[0]} of {words} and of {first[0]}"
