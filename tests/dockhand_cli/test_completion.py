@@ -9,11 +9,11 @@ from contextlib import closing
 
 import pytest
 from command_line import CommandLine
+from dockhand_cli.shell_words import join_words
 from images import push_image
 from registries import program
 from shells import Shell
 
-from dockhand_cli.shell_words import join_words
 from dockhand_core import RegistryClient
 
 
