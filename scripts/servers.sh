@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the missing registries, clients and broker for the live tests. The first argument is the
+# Install the missing registries, clients, broker and shells for the live tests. The first argument is the
 # folder for the programs that are built; the tests look there too.
 set -eu
 
@@ -8,7 +8,7 @@ registry=github.com/distribution/distribution/v3/cmd/registry@v3.1.1
 conformance=github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
 
 missing=""
-for package in docker-registry skopeo podman buildah umoci redis-server; do # named like programs
+for package in docker-registry skopeo podman buildah umoci redis-server zsh fish; do # named like programs
     command -v "$package" >/dev/null 2>&1 || missing="$missing $package"
 done
 if [ -n "$missing" ]; then
