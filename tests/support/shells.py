@@ -25,7 +25,7 @@ class Shell:
         self._process, self._terminal = pty.fork()
         if self._process == 0:
             os.chdir(environment["HOME"])
-            os.execvpe(command[0], command, dict(environment))
+            os.execvpe(command[0], list(command), dict(environment))
         self._seen = ""
 
     def press(self, keys: str) -> None:
