@@ -305,17 +305,18 @@ def test_a_terminal_is_asked_without_echo(
     assert AUTH in config_of(dockhand).read_text()
 
 
-def test_ctrl_c_at_the_password(dockhand: CommandLine, locked: str) -> None:
+@pytest.mark.parametrize(("key", "status"), [("\x03", 130), ("\x04", 1)], ids=["C-c", "C-d"])
+def test_no_password_is_typed(dockhand: CommandLine, locked: str, key: str, status: int) -> None:
     terminal = Terminal(dockhand, "login", locked, "-u", "alice")
     try:
         terminal.wait_for("Password of alice: ")
         terminal.wait_until_silent()
-        terminal.type("\x03")
-        assert terminal.end() == 1
+        terminal.type(key)
+        assert terminal.end() == status
         assert terminal.echoes()
     finally:
         terminal.close()
-    assert "aborted; nothing was changed" in terminal.seen
+    assert ("aborted; nothing was changed" in terminal.seen) is (status == 1)
     assert not config_of(dockhand).exists()
 
 
