@@ -85,13 +85,13 @@ def add_program(app: typer.Typer, path: str, source: ProgramSource) -> None:
     program = source.load()
     name = path.rpartition(" ")[2]
     if isinstance(program, str):
-        app.command(name, cls=_ProgramCommand, help=program)(_absent(program))
+        app.command(name, cls=_ProgramCommand, help=_no_markup(program))(_absent(program))
         return
     app.command(
         name,
         cls=_ProgramCommand,
         short_help=f"{program.help[0].upper()}{program.help[1:]}.",
-        help=_help(program),
+        help=_no_markup("\n\n".join(filter(None, (program.description, program.epilog)))),
         epilog=examples(f"{path} {program.example}".rstrip()),
     )(_runner(program, path))
 
@@ -146,19 +146,15 @@ class _Parser(argparse.ArgumentParser):
         raise typer.Exit(status)
 
 
-def _help(program: Program) -> str:
-    return "\n\n".join(filter(None, (program.description, program.epilog))).replace("[", "\\[")
-
-
 def _runner(program: Program, path: str) -> Any:
     """Make the function of the command, whose parameters are the program's options."""
 
     def run(context: typer.Context, **_: Any) -> None:
-        from dockhand_core.server import ProgramFailed, log_to_stderr
-
         parser = _Parser(program, path, context)
         parser.add_common_options()
-        options = parser.parse_args(context.args)
+        options = parser.parse_args(context.args)  # for --help, this is all
+        from dockhand_core.server import ProgramFailed, log_to_stderr
+
         session = session_of(context)
         _exchange(session.options, options)
         options.quiet = session.options.quiet or not sys.stderr.isatty()
@@ -215,7 +211,7 @@ def _parameters(parser: argparse.ArgumentParser) -> Iterator[inspect.Parameter]:
 
 def _parameter(action: argparse.Action, panel: str | None) -> inspect.Parameter:
     common: dict[str, Any] = {
-        "help": (action.help or "").replace("[", "\\["),  # rich would read it as markup
+        "help": _no_markup(action.help or ""),
         "show_default": False,  # the help text has it
         "rich_help_panel": panel,
     }
@@ -239,6 +235,10 @@ def _parameter(action: argparse.Action, panel: str | None) -> inspect.Parameter:
     return inspect.Parameter(
         action.dest, inspect.Parameter.KEYWORD_ONLY, default=info, annotation=annotation
     )
+
+
+def _no_markup(text: str) -> str:
+    return text.replace("[", "\\[")  # rich would read it as markup
 
 
 def _declarations(names: Sequence[str]) -> list[str]:
