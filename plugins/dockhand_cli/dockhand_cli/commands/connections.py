@@ -17,7 +17,7 @@ app = typer.Typer()
 
 
 class ConnectionLine(TypedDict):
-    """A connection in the document of `dockhand connections --json`.
+    """A configured connection.
 
     Attributes:
         driver: name of the driver; null if the settings cannot be read.

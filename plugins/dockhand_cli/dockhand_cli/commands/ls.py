@@ -7,6 +7,7 @@ from typing import Annotated, TypedDict
 import typer
 
 from dockhand_cli.completion import complete_connection
+from dockhand_cli.exit_codes import CommandFailed, exit_code_of
 from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
 
@@ -31,6 +32,17 @@ def ls(
     ] = None,
 ) -> None:
     """List the repositories of a registry, one a line."""
+    from dockhand_core.errors import Denied, NotFound, Unauthorized, Unsupported
+
     session = session_of(context)
-    for repository in session.client(connection).repositories():
-        session.output.item(RepositoryLine(repository=repository), repository)
+    client = session.client(connection)
+    try:
+        for repository in client.repositories():
+            session.output.item(RepositoryLine(repository=repository), repository)
+    except (Denied, NotFound, Unauthorized, Unsupported) as error:
+        raise CommandFailed(
+            f"{client.name} does not list its repositories: {error}; many registries list them to "
+            "administrators only, or not at all. `dockhand tags` with a repository's name lists "
+            "its tags",
+            exit_code_of(error),
+        ) from error

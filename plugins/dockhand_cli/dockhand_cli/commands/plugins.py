@@ -19,7 +19,7 @@ app = typer.Typer()
 
 
 class PluginLine(TypedDict):
-    """A plugin in the document of `dockhand plugins --json`.
+    """A plugin.
 
     Attributes:
         package: the package that has the plugin.

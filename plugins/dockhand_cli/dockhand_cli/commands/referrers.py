@@ -1,0 +1,137 @@
+"""The command `dockhand referrers`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+from dockhand_cli.completion import complete_image, complete_platform
+from dockhand_cli.help_texts import IMAGE_HELP, examples
+from dockhand_cli.session import session_of
+from dockhand_cli.values import Cell, size_text
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from dockhand_core.operations import ReferrerNode
+
+app = typer.Typer()
+
+
+class Referrer(TypedDict):
+    """A referrer; the size is that of its manifest in bytes.
+
+    `tag` is the tag of cosign that names it; null if the registry lists it as a referrer.
+    `artifact_type` is null for a tag of cosign. `referrers` are the referrers of this referrer.
+    """
+
+    digest: str
+    media_type: str
+    artifact_type: str | None
+    size: int
+    tag: str | None
+    annotations: dict[str, str]
+    referrers: list[Referrer]
+
+
+class Referrers(TypedDict):
+    """The document of `dockhand referrers --json`; `digest` is that of the image."""
+
+    reference: str
+    repository: str
+    digest: str
+    referrers: list[Referrer]
+
+
+@app.command(
+    epilog=examples(
+        "dockhand referrers localhost:5000/app:v1",
+        "dockhand referrers @staging/app:v1 --artifact-type application/spdx+json",
+    )
+)
+def referrers(
+    context: typer.Context,
+    image: Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)],
+    artifact_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="only referrers of this type")
+    ] = None,
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OS/ARCH[/VARIANT]",
+            help="of an index, the referrers of this platform's image instead of its own",
+            autocompletion=complete_platform,
+        ),
+    ] = None,
+) -> None:
+    """Show what refers to an image, such as signatures and SBOMs, and what refers to these.
+
+    The signatures that cosign attaches by tags such as `sha256-….sig` are shown, too. In a pipe,
+    each referrer is a line: its digest, its type, the size of its manifest, the digest of its
+    subject, and cosign's tag.
+    """
+    from dockhand_core import Digest
+    from dockhand_core.operations import referrer_tree
+
+    session = session_of(context)
+    output = session.output
+    client, repository, reference = session.place(image)
+    digest: str
+    if platform is not None:
+        digest = client.image(repository, reference, platform=platform).digest
+    else:
+        digest = client.manifest_head(repository, reference).digest
+    nodes = client.run(referrer_tree(client.driver, repository, Digest(digest), artifact_type))
+    found = [_referrer(node) for node in nodes]
+    if output.as_json:
+        output.document(
+            Referrers(reference=image, repository=repository, digest=digest, referrers=found)
+        )
+    elif output.is_terminal:
+        output.render(_tree(image, digest, found))
+    else:
+        output.table((), _lines(digest, found))
+    if not found:
+        output.message(f"nothing refers to {image}")
+
+
+def _referrer(node: ReferrerNode) -> Referrer:
+    found = node.descriptor
+    return Referrer(
+        digest=found.digest,
+        media_type=found.media_type,
+        artifact_type=found.artifact_type,
+        size=found.size,
+        tag=node.tag,
+        annotations=found.annotations,
+        referrers=[_referrer(each) for each in node.referrers],
+    )
+
+
+def _lines(subject: str, found: Sequence[Referrer]) -> Iterator[Sequence[Cell]]:
+    for each in found:
+        kind = each["artifact_type"] or each["media_type"]
+        yield each["digest"], kind, each["size"], subject, each["tag"]
+        yield from _lines(each["digest"], each["referrers"])
+
+
+def _tree(image: str, digest: str, found: Sequence[Referrer]) -> Tree:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from dockhand_core.text import printable
+
+    def add(tree: Tree, referrers: Sequence[Referrer]) -> None:
+        for each in referrers:
+            kind = each["tag"] or each["artifact_type"] or each["media_type"]
+            label = Text.assemble((printable(kind), "bold"), f"  {size_text(each['size'])}\n")
+            label.append(printable(each["digest"]))
+            for key, value in each["annotations"].items():
+                label.append(f"\n{printable(f'{key}={value}')}", "dim")
+            add(tree.add(label), each["referrers"])
+
+    root = Tree(Text.assemble((printable(image), "bold"), f"\n{printable(digest)}"))
+    add(root, found)
+    return root
