@@ -151,13 +151,14 @@ def _archive_report(
 
 
 @contextmanager
-def option_names(**names: str) -> Iterator[None]:
+def option_names(archive: ArchivePlace | None = None, **names: str) -> Iterator[None]:
     """In messages of the library, replace hints to its arguments by hints to options.
 
     Args:
+        archive: the archive, which messages about its content shall name.
         names: the option for the hint to an argument, by the argument's name.
     """
-    from dockhand_core.errors import DockhandError
+    from dockhand_core.errors import ArchiveInvalid, DockhandError
 
     try:
         yield
@@ -165,6 +166,8 @@ def option_names(**names: str) -> Iterator[None]:
         text = str(error)
         for name, option in names.items():
             text = re.sub(rf"\b{name}=('[a-z-]+'|…)", option, text)
+        if archive is not None and isinstance(error, ArchiveInvalid):
+            text = f"{archive.path}: {text}"
         if text == str(error):
             raise
         raise CommandFailed(text, exit_code_of(error)) from error
@@ -203,7 +206,7 @@ def save_archive(
         name = f"{source.repository}:{name}"
     begin = time.monotonic()
     title = f"Saving {source} to {target.text}"
-    with option_names(format="the format oci-archive"), session.progress(title) as progress:
+    with option_names(target, format="the format oci-archive"), session.progress(title) as progress:
         saved = source.client.save_image(
             source.repository,
             source.reference,
@@ -246,7 +249,7 @@ def load_archive(
     reference = target.digest or target.tag or "latest"
     begin = time.monotonic()
     title = f"Pushing {source.text} to {target}"
-    with option_names(source=image_option), session.progress(title) as progress:
+    with option_names(source, source=image_option), session.progress(title) as progress:
         pushed = target.client.load_image(
             source.path,
             target.repository,
