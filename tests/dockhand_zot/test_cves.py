@@ -48,6 +48,7 @@ def test_cves(start_scanning_zot: StartZot, push_vulnerable_images: Callable[[An
     assert (package.name, package.installed_version, package.fixed_version) == (
         "busybox", "1.37.0-r0", "1.37.0-r9",
     )  # fmt: skip
+    assert package.path == ""  # zot sends `Not Specified`
     digest = client.manifest_head("vuln/app", "1.0").digest
     assert client.cves("vuln/app", digest) == found
     assert [each.id for each in client.cves("vuln/app", "1.0", severity="high")] == [

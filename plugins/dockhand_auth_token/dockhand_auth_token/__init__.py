@@ -9,7 +9,7 @@ from dockhand_auth_token.errors import CredentialsInvalid, RealmNotAllowed, Toke
 from dockhand_core import lazy_exports
 
 if TYPE_CHECKING:
-    from dockhand_auth_token.credentials import credentials_file
+    from dockhand_auth_token.credentials import Credentials, credentials_file, find_credentials
     from dockhand_auth_token.keys import registry_key
     from dockhand_auth_token.store import (
         StoredCredentials,
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Credentials",
     "CredentialsInvalid",
     "RealmNotAllowed",
     "StoredCredentials",
     "TokenEndpointFailed",
     "credentials_file",
     "erase_credentials",
+    "find_credentials",
     "registry_key",
     "store_credentials",
 ]
@@ -31,9 +33,11 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
+        "Credentials": "credentials",
         "StoredCredentials": "store",
         "credentials_file": "credentials",
         "erase_credentials": "store",
+        "find_credentials": "credentials",
         "registry_key": "keys",
         "store_credentials": "store",
     },

@@ -53,11 +53,11 @@ class Credentials:
 
 def find_credentials(
     host: str,
-    repository: str,
+    repository: str = "",
     *,
-    config: Path | None,
-    environ: Mapping[str, str],
-    timeout: float,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
 ) -> Credentials:
     """Find the credentials for a registry in the first file that has an entry for the registry.
 
@@ -68,12 +68,13 @@ def find_credentials(
         repository: the repository of the request, since podman can store credentials for a single
             repository or namespace; may be empty.
         config: the only file to read; None for the default files of docker and podman.
-        environ: the environment variables.
+        environ: the environment variables; None for those of the process.
         timeout: the time that a credential helper may take, in seconds.
 
     Raises:
         CredentialsInvalid: a file cannot be read, or a credential helper failed.
     """
+    environ = os.environ if environ is None else environ
     for path in [config] if config is not None else _credential_files(environ):
         document = read_file(path, required=config is not None)
         found = _look_up(document, host, repository, environ, timeout)

@@ -76,6 +76,11 @@ def _time(value: object) -> object:
     return None if isinstance(value, str) and value.startswith("0001-01-01T00:00:00") else value
 
 
+def _event_time(value: object) -> object:
+    """The time of an event; zot sends the year 1 or 1970 for an event that never happened."""
+    return None if isinstance(value, str) and value.startswith("1970-01-01T00:00:00") else value
+
+
 def _platform(value: object) -> object:
     """The platform in zot's `Os` and `Arch`; None for an artifact, which has neither."""
     if not isinstance(value, dict):
@@ -99,12 +104,19 @@ def _text(value: object) -> object:
     return value if value is not None else ""
 
 
+def _specified(value: object) -> object:
+    """A text that may be missing; zot sends null or `Not Specified` then."""
+    return "" if value in (None, "Not Specified") else value
+
+
 def _number(value: object) -> object:
     return value if value not in (None, "") else 0
 
 
 Time = Annotated[datetime | None, BeforeValidator(_time)]
+EventTime = Annotated[datetime | None, BeforeValidator(_event_time), BeforeValidator(_time)]
 Text = Annotated[str, BeforeValidator(_text)]
+MaybeText = Annotated[str, BeforeValidator(_specified)]
 Number = Annotated[int, BeforeValidator(_number)]
 Flag = Annotated[bool, BeforeValidator(bool)]
 MaybePlatform = Annotated[Platform | None, BeforeValidator(_platform)]
@@ -197,10 +209,10 @@ class ImageSummary(_Model):
     artifact_type: Text = ""
     size: Number = 0
     download_count: Number = 0
-    last_pulled_at: Time = Field(None, alias="LastPullTimestamp")
-    pushed_at: Time = Field(None, alias="PushTimestamp")
+    last_pulled_at: EventTime = Field(None, alias="LastPullTimestamp")
+    pushed_at: EventTime = Field(None, alias="PushTimestamp")
     pushed_by: Text = ""
-    tagged_at: Time = Field(None, alias="TaggedTimestamp")
+    tagged_at: EventTime = Field(None, alias="TaggedTimestamp")
     last_updated: Time = None
     signed: Flag = Field(False, alias="IsSigned")
     signatures: Annotated[tuple[Signature, ...], BeforeValidator(_present)] = Field(
@@ -256,12 +268,15 @@ class SearchResult(_Model):
 
 
 class Package(_Model):
-    """A package that has a vulnerability; `fixed_version` is empty if no fix is known."""
+    """A package that has a vulnerability.
+
+    `fixed_version` is empty if no fix is known, `path` if zot does not know it.
+    """
 
     name: Text = ""
-    path: Text = Field("", alias="PackagePath")
+    path: MaybeText = Field("", alias="PackagePath")
     installed_version: Text = ""
-    fixed_version: Text = ""
+    fixed_version: MaybeText = ""
 
 
 class CVE(_Model):

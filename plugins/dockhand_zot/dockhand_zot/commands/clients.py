@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from dockhand_cli import session_of
+from dockhand_cli.plan_files import registry_name
 
 if TYPE_CHECKING:
     from dockhand_core import RegistryClient
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CONNECTION_HELP", "ZotPlace", "zot_client", "zot_image", "zot_repository"]
 
+# The ways to log in to zot with a user name and a password or an API key.
+_WITH_PASSWORDS = frozenset({"htpasswd", "ldap", "openid", "apikey"})
 CONNECTION_HELP = "a connection or a host; by default the default connection"
 
 
@@ -66,7 +69,7 @@ def zot_image(context: typer.Context, text: str) -> ZotPlace:
 
 def _of_zot(context: typer.Context, client: RegistryClient) -> ZotClient:
     """The client itself, or for a host without a connection a client of the driver zot."""
-    from dockhand_core import DriverMismatch, connect
+    from dockhand_core import DriverMismatch
     from dockhand_zot import ZotClient
 
     if isinstance(client, ZotClient):
@@ -77,7 +80,38 @@ def _of_zot(context: typer.Context, client: RegistryClient) -> ZotClient:
             f'connection {client.name!r} has another driver than zot; set driver = "zot" in its '
             "settings"
         )
-    zot = connect(client.driver.identity(), driver="zot", auth={"driver": "token"})
+    zot = _connect(client.driver.identity())
     context.call_on_close(zot.close)
+    return zot
+
+
+def _connect(url: str) -> ZotClient:
+    """Connect to a zot with the credentials that docker stores.
+
+    The auth driver `token` sends a password when the registry asks for it. A zot that lets
+    anonymous clients read does not ask, so the password is sent with each request if the zot has
+    users with passwords.
+    """
+    from dockhand_auth_token import find_credentials
+
+    from dockhand_core import RegistryError, connect
+    from dockhand_zot import ExtensionNotEnabled, ZotClient
+
+    zot = connect(url, driver="zot", auth={"driver": "token"})
     assert isinstance(zot, ZotClient)
+    found = find_credentials(registry_name(url))
+    if found.password is None:
+        return zot
+    try:
+        passwords = not _WITH_PASSWORDS.isdisjoint(zot.mgmt().auth)
+    except (ExtensionNotEnabled, RegistryError):
+        return zot
+    if passwords:
+        zot.close()
+        zot = connect(
+            url,
+            driver="zot",
+            auth={"driver": "basic", "username": found.username, "password": found.password},
+        )
+        assert isinstance(zot, ZotClient)
     return zot

@@ -169,7 +169,7 @@ def _form(cve: CVE) -> Vulnerability:
                 name=package.name,
                 path=package.path or None,
                 installed_version=package.installed_version,
-                fixed_version=_fixed(package),
+                fixed_version=package.fixed_version or None,
             )
             for package in cve.packages
         ],
@@ -177,10 +177,5 @@ def _form(cve: CVE) -> Vulnerability:
 
 
 def _package_text(package: Package) -> str:
-    version = _fixed(package)
-    hint = f" (fixed in {version})" if version else ""
+    hint = f" (fixed in {package.fixed_version})" if package.fixed_version else ""
     return f"{package.name} {package.installed_version}{hint}"
-
-
-def _fixed(package: Package) -> str | None:
-    return package.fixed_version or None
