@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +29,7 @@ OWN_COMMANDS = {
     "Serve": ("serve", "events", "keys", "notify-token"),
     "Set up": ("connections", "plugins", "ping", "version"),
 }
-_PANEL_OF = {
-    name: panel
-    for panel, names in OWN_COMMANDS.items()
-    for name in names
-    # until every command is built
-    if importlib.util.find_spec(f"dockhand_cli.commands.{name.replace('-', '_')}")
-}
+_PANEL_OF = {name: panel for panel, names in OWN_COMMANDS.items() for name in names}
 _PLUGINS = "Commands of plugins"
 
 
