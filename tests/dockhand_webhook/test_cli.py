@@ -204,6 +204,52 @@ def test_replay_all_continues_after_a_failure(
     assert [letter.id for letter in inbox_with_dead_letters.dead_letters.page()] == [1, 2]
 
 
+def test_the_command_replay(
+    output: Any, error_of: Any, inbox_with_dead_letters: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert output("replay", "3") == "3: replayed\n"
+    assert inbox_with_dead_letters.counts().waiting == 1
+    assert error_of("replay", "3", status=3) == "there is no dead letter 3"
+    errors = error_of("replay", "1", "3", status=1).splitlines()
+    assert len(errors) == 2
+    assert "still cannot be read" in errors[0]
+    assert errors[1] == "there is no dead letter 3"
+    assert len(error_of("replay", "--all", status=1).splitlines()) == 2
+    with pytest.raises(SystemExit, match="^1$"):
+        main(["replay", "--all", "--json"])
+    assert json.loads(capsys.readouterr().out) == {"replayed": []}
+    for arguments in ([], ["1", "--all"]):
+        assert "--all" in error_of("replay", *arguments)
+        assert "--all" in error_of("drop", *arguments)
+
+
+def test_the_command_drop(output: Any, error_of: Any, inbox_with_dead_letters: Inbox) -> None:
+    assert output("drop", "1") == "1 dropped\n"
+    assert error_of("drop", "1", status=3) == "there is no dead letter 1"
+    assert error_of("drop", "1", "2", status=1) == "there is no dead letter 1"
+    assert [letter.id for letter in inbox_with_dead_letters.dead_letters.page()] == [3]
+    assert json.loads(output("drop", "--all", "--json")) == {"dropped": [3]}
+    assert output("drop", "--all") == "0 dropped\n"
+
+
+def test_results_as_json(output: Any, inbox_with_dead_letters: Inbox) -> None:
+    first, _, third = map(json.loads, output("dead", "--json").splitlines())
+    assert first == json.loads(output("dead", "--show", "1"))
+    assert third == json.loads(output("dead", "--show", "3", "--json"))
+    assert json.loads(output("stats", "--json")) == json.loads(output("stats"))
+    made = json.loads(output("notify-token", "--connection", "staging", "--json"))
+    assert made.keys() == {"token", "connection", "url"}
+    assert made["url"] == "http://127.0.0.1:8080/dockhand/notify/staging"
+    [listed] = json.loads(output("notify-token", "--list", "--json"))
+    assert listed.keys() == {"id", "created", "connection"}
+    revoked = output("notify-token", "--revoke", listed["id"], "--json")
+    assert json.loads(revoked) == {"revoked": listed["id"]}
+    assert json.loads(output("forget", HANDLER, "--json")) == {
+        "handler": HANDLER,
+        "undelivered": 0,
+    }
+
+
 def test_all_pages_of_dead_letters_are_listed_and_replayed(
     output: Any, inbox: Inbox, run: Any
 ) -> None:
