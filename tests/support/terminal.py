@@ -69,3 +69,27 @@ class Terminal:
         self.process.wait()
         os.close(self.slave)
         os.close(self.fd)
+
+
+def shown_on_terminal(dockhand: CommandLine, *arguments: str, columns: int = 80) -> str:
+    """Run the command on a terminal without colours, and return all that it shows.
+
+    Args:
+        dockhand: the folder and the environment of the command.
+        arguments: the arguments after `dockhand`.
+        columns: the width of the terminal.
+    """
+    size = {"TERM": "dumb", "COLUMNS": str(columns), "LINES": "40"}
+    wide = CommandLine(dockhand.folder, **{**dockhand.environment, **size})
+    terminal = Terminal(wide, *arguments)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            ended = terminal.process.poll() is not None
+            if select.select([terminal.fd], [], [], 0 if ended else 0.1)[0]:
+                terminal.seen += os.read(terminal.fd, 4096).decode()
+            elif ended:
+                return terminal.seen.replace("\r\n", "\n")
+            assert time.monotonic() < deadline, f"the command does not end: {terminal.seen!r}"
+    finally:
+        terminal.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
@@ -69,6 +70,7 @@ def plugins(
     from dockhand_core import Plugins
 
     output = session_of(context).output
+    logging.getLogger("dockhand.plugins").setLevel(logging.ERROR)  # the errors are shown below
     installed = Plugins()
     if check:
         installed.import_drivers()
