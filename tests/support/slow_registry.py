@@ -26,7 +26,11 @@ _BLOCK = 1 << 16  # bytes
 
 @contextmanager
 def slow_registry(
-    sizes: Sequence[int], *, pause: float = 0.05, hang_after: int | None = None
+    sizes: Sequence[int],
+    *,
+    pause: float = 0.05,
+    hang_after: int | None = None,
+    tags: Sequence[str] = ("bad", "v1", "v2"),
 ) -> Iterator[ScriptedServer]:
     """Run a registry whose image has layers of some sizes; any repository and tag is the image.
 
@@ -34,6 +38,7 @@ def slow_registry(
         sizes: sizes of the layers in bytes.
         pause: the pause in seconds after each block of 64 KiB.
         hang_after: number of blocks after which a layer stops, or None.
+        tags: the tags that are listed.
     """
     made = random.Random(15)
     layers = [made.randbytes(size) for size in sizes]
@@ -60,6 +65,8 @@ def slow_registry(
                 200, manifest, content_type=media.OCI_MANIFEST,
                 docker_content_digest=_digest(manifest),
             )  # fmt: skip
+        if request.path.endswith("/tags/list"):
+            return reply(200, json.dumps({"name": "app", "tags": list(tags)}).encode())
         if name not in blobs:
             return reply(200 if request.path == "/v2/" else 404)
         data = blobs[name]
