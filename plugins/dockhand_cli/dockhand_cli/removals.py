@@ -136,7 +136,7 @@ def delete(removal: Removal, progress: Callable[[int, int | None], None], *, aga
         Unsupported: the registry cannot delete it.
         CommandFailed: a tag has moved, or was added since.
     """
-    from dockhand_core.errors import NotFound, Unsupported
+    from dockhand_core.errors import Denied, NotFound, Unsupported
 
     client, repository = removal.client, removal.repository
     assert removal.digest is not None
@@ -153,7 +153,16 @@ def delete(removal: Removal, progress: Callable[[int, int | None], None], *, aga
             ) from error
         removal.deleted = True
         return
-    client.delete_manifest(repository, removal.digest)
+    try:
+        client.delete_manifest(repository, removal.digest)
+    except (Denied, Unsupported) as error:
+        if not removal.indexes:
+            raise
+        # zot answers 405 with the code DENIED
+        raise error.with_hint(
+            "the registry may keep it for the index that lists it; first delete "
+            + ", ".join(f"{repository}:{tag}" for tag in removal.indexes)
+        ) from error
     removal.deleted = True
     for tag in removal.tags:
         # the registry of `crane registry serve` keeps the tags of a deleted manifest

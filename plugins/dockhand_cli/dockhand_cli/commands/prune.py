@@ -170,9 +170,9 @@ def prune(
     --protect, or if it is newer than --keep-newer-than. Other tags than those of --tags stay. What
     a tag that stays reaches is never deleted. Signatures and referrers go with their image.
 
-    The age is the time of the push where the registry knows it, as zot does with its extension
-    search. Elsewhere it is the time of the build, so an old image that was mirrored today is old. A
-    tag without a time is unknown, and stays.
+    The age is the time of the push where it is known: with a connection of the driver zot, if zot's
+    extension search is on. Elsewhere it is the time of the build, so an old image that was mirrored
+    today is old. A tag without a time is unknown, and stays.
 
     Before each deletion all tags are looked at again: what has changed since the plan was made is
     left alone. A plan that was interrupted can be applied again. A registry frees the bytes of
