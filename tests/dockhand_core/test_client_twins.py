@@ -96,7 +96,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     },
     "load_image": {"source": None, "platforms": None, "progress": None, "blob_progress": None},
     "plan_retention": {"progress": None},
-    "apply_retention": {"progress": None},
+    "apply_retention": {"progress": None, "item_done": None},
 }
 # The optional parameters that callers may pass by position, too.
 BY_POSITION = {("load_image", "reference")}
@@ -228,10 +228,11 @@ def test_clients_and_managers_are_context_managers(kind: type) -> None:
 
 def test_both_managers_have_the_same_methods() -> None:
     sync, async_ = methods(Dockhand), methods(AsyncDockhand)
-    assert list(sync) == list(async_) == ["close", "connection", "disconnect", "locate"]
+    names = ["check_connection", "close", "connection", "disconnect", "locate"]
+    assert list(sync) == list(async_) == names
     for name, method in sync.items():
         assert parameters(method) == parameters(async_[name])
-        assert inspect.iscoroutinefunction(async_[name]) == (name not in {"connection", "locate"})
+        assert inspect.iscoroutinefunction(async_[name]) == (name in {"close", "disconnect"})
     connect, twin = dockhand_core.connect, dockhand_core.async_connect
     assert parameters(connect) == parameters(twin)
     assert not inspect.iscoroutinefunction(twin)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from dockhand_auth_jwt import SigningKey
 from dockhand_token_server import LoginLimit, Rule, Settings, load_settings
-from dockhand_token_server.__main__ import _argument_parser
+from dockhand_token_server.programs import SERVE
 
 README = Path(__file__).parents[2] / "plugins" / "dockhand_token_server" / "README.md"
 TEXT = README.read_text("utf-8")
@@ -28,7 +28,7 @@ def test_every_setting_is_named() -> None:
 
 
 def test_every_named_option_exists() -> None:
-    known = _argument_parser()._option_string_actions
+    known = SERVE.parser("python -m dockhand_token_server")._option_string_actions
     for option in re.findall(r"(?<![-|])--[a-z][a-z-]+", TEXT):
         assert option in known, option
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from django.conf import settings
 from dockhand_webhook import Receiver
-from dockhand_webhook.__main__ import _arguments
+from dockhand_webhook.__main__ import _parser
 from dockhand_webhook.snippets import distribution_section
 from notifications import DISTRIBUTION, envelope, push
 
@@ -25,7 +25,7 @@ HANDLER, MOUNTED, DJANGO, PARSER = re.findall(r"```python\n(.*?)```", TEXT, re.D
 
 
 def test_options_in_the_readme_are_those_of_the_program() -> None:
-    parser = _arguments()
+    parser = _parser()
     [commands] = [each for each in parser._actions if isinstance(each.choices, dict)]
     known = set(parser._option_string_actions)
     assert isinstance(commands.choices, dict)
