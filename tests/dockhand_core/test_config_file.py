@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dockhand_core import ConfigError, Dockhand
-from dockhand_core.config import load_config
+from dockhand_core.config import load_config, load_tables
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -286,3 +286,53 @@ class TestSecretFiles:
         proxy = load_config(environ={}).connection()[1].proxy
         assert proxy is not None
         assert proxy.get_secret_value() == "http://user:hunter2@proxy:3128"
+
+
+def test_wrong_connections_are_left_out(clean: Path) -> None:
+    write(
+        'default = "good"\n'
+        '[connections.good]\nbase_uri = "http://good.example.com"\n'
+        "[connections.negative]\ntimeout = -1\n"
+        '[connections.unset]\nbase_uri = "${NOT_SET}"\n'
+        '[connections.text]\nauth = "basic"\n'
+    )
+    environ = {"DOCKHAND_CONNECTIONS__GOOD__TIMEOUT": "3"}
+    config, errors = load_tables(environ=environ)
+    assert (config.default, list(config.connections)) == ("good", ["good"])
+    assert (config.connections["good"].timeout, config.base) == (3.0, clean)
+    assert {name: str(error) for name, error in errors.items()} == {
+        "unset": "connections.unset.base_uri: the environment variable 'NOT_SET' is not set",
+        "negative": "connection 'negative': timeout: Input should be greater than 0",
+        "text": "connection 'text': auth is a table with a driver: auth = { driver = \"…\" }",
+    }
+    assert load_tables(environ={"DOCKHAND_CONFIG": str(Path("dockhand.toml"))})[1].keys() == {
+        "negative", "text", "unset",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("nonsense", "dockhand.toml"),
+        ("connections = 3", "'connections' is not a table of connections"),
+        ("colour = 1\n[connections.a]\ntimeout = -1\n", "unknown key 'colour'"),
+    ],
+)
+def test_an_error_outside_of_connections_is_raised(clean: Path, text: str, reason: str) -> None:
+    write(text)
+    with pytest.raises(ConfigError, match=reason):
+        load_tables(environ={})
+
+
+def test_a_connection_is_checked_without_making_it(clean: Path) -> None:
+    write('[connections.main]\ndriver = "embedded"\nroot = "images"\n')
+    with Dockhand(load_config(environ={})) as dockhand:
+        dockhand.check_connection()
+        assert not (clean / "images").exists()
+    write('[connections.main]\nbase_uri = "http://alice:hunter2@example.com"\n')
+    with Dockhand(load_config(environ={})) as dockhand:
+        with pytest.raises(ConfigError, match="holds credentials") as caught:
+            dockhand.check_connection("main")
+        assert "hunter2" not in str(caught.value)
+        with pytest.raises(ConfigError, match="no connection named 'other'"):
+            dockhand.check_connection("other")

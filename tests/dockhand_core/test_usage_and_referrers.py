@@ -9,6 +9,7 @@ from artifacts import MODES, memory_registry
 from images import push_blob, push_image, push_index
 
 from dockhand_core import Descriptor, Digest, ImageIndex, ImageManifest, NameUnknown, RegistryClient
+from dockhand_core.flow import Flow
 from dockhand_core.models import media
 from dockhand_core.operations import ReferrerNode, referrer_tree, repository_usage
 
@@ -82,7 +83,7 @@ def test_each_referrer_is_listed_once(registry: RegistryClient) -> None:
     listed = ImageIndex(manifests=(sbom.descriptor(), sbom.descriptor(), image.descriptor()))
 
     class Lying(type(registry.driver)):  # type: ignore[misc]
-        def referrers(self, *_: object, **__: object) -> Iterator[ImageIndex]:
+        def referrers(self, *_: object, **__: object) -> Flow[ImageIndex]:
             return listed
             yield
 
