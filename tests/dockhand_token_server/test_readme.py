@@ -28,7 +28,7 @@ def test_every_setting_is_named() -> None:
 
 
 def test_every_named_option_exists() -> None:
-    known = SERVE.parser("python -m dockhand_token_server")._option_string_actions
+    known = SERVE.parser("program")._option_string_actions
     for option in re.findall(r"(?<![-|])--[a-z][a-z-]+", TEXT):
         assert option in known, option
 
