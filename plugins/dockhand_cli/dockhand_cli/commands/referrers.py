@@ -23,21 +23,25 @@ app = typer.Typer()
 class Referrer(TypedDict):
     """A referrer; the size is that of its manifest in bytes.
 
-    `tag` is the tag of cosign that names it; null if the registry lists it as a referrer.
-    `artifact_type` is null for a tag of cosign. `referrers` are the referrers of this referrer.
+    `subject` is the digest that it refers to: the image's, or that of another referrer. `tag` is
+    the tag of cosign that names it; null if the registry lists it as a referrer. `artifact_type` is
+    null for a tag of cosign.
     """
 
+    subject: str
     digest: str
     media_type: str
     artifact_type: str | None
     size: int
     tag: str | None
     annotations: dict[str, str]
-    referrers: list[Referrer]
 
 
 class Referrers(TypedDict):
-    """The document of `dockhand referrers --json`; `digest` is that of the image."""
+    """The document of `dockhand referrers --json`; `digest` is that of the image.
+
+    Referrers of referrers are listed, too, each after its subject.
+    """
 
     reference: str
     repository: str
@@ -84,54 +88,55 @@ def referrers(
     else:
         digest = client.manifest_head(repository, reference).digest
     nodes = client.run(referrer_tree(client.driver, repository, Digest(digest), artifact_type))
-    found = [_referrer(node) for node in nodes]
+    found = list(_referrers(digest, nodes))
     if output.as_json:
         output.document(
             Referrers(reference=image, repository=repository, digest=digest, referrers=found)
         )
     elif output.is_terminal:
-        output.render(_tree(image, digest, found))
+        output.render(_tree(image, digest, nodes))
     else:
-        output.table((), _lines(digest, found))
+        output.table((), map(_line, found))
     if not found:
         output.message(f"nothing refers to {image}")
 
 
-def _referrer(node: ReferrerNode) -> Referrer:
-    found = node.descriptor
-    return Referrer(
-        digest=found.digest,
-        media_type=found.media_type,
-        artifact_type=found.artifact_type,
-        size=found.size,
-        tag=node.tag,
-        annotations=found.annotations,
-        referrers=[_referrer(each) for each in node.referrers],
-    )
+def _referrers(subject: str, nodes: Sequence[ReferrerNode]) -> Iterator[Referrer]:
+    for node in nodes:
+        found = node.descriptor
+        yield Referrer(
+            subject=subject,
+            digest=found.digest,
+            media_type=found.media_type,
+            artifact_type=found.artifact_type,
+            size=found.size,
+            tag=node.tag,
+            annotations=found.annotations,
+        )
+        yield from _referrers(found.digest, node.referrers)
 
 
-def _lines(subject: str, found: Sequence[Referrer]) -> Iterator[Sequence[Cell]]:
-    for each in found:
-        kind = each["artifact_type"] or each["media_type"]
-        yield each["digest"], kind, each["size"], subject, each["tag"]
-        yield from _lines(each["digest"], each["referrers"])
+def _line(found: Referrer) -> Sequence[Cell]:
+    kind = found["artifact_type"] or found["media_type"]
+    return found["digest"], kind, found["size"], found["subject"], found["tag"]
 
 
-def _tree(image: str, digest: str, found: Sequence[Referrer]) -> Tree:
+def _tree(image: str, digest: str, nodes: Sequence[ReferrerNode]) -> Tree:
     from rich.text import Text
     from rich.tree import Tree
 
     from dockhand_core.text import printable
 
-    def add(tree: Tree, referrers: Sequence[Referrer]) -> None:
-        for each in referrers:
-            kind = each["tag"] or each["artifact_type"] or each["media_type"]
-            label = Text.assemble((printable(kind), "bold"), f"  {size_text(each['size'])}\n")
-            label.append(printable(each["digest"]))
-            for key, value in each["annotations"].items():
+    def add(tree: Tree, referrers: Sequence[ReferrerNode]) -> None:
+        for node in referrers:
+            found = node.descriptor
+            kind = node.tag or found.artifact_type or found.media_type
+            label = Text.assemble((printable(kind), "bold"), f"  {size_text(found.size)}\n")
+            label.append(printable(found.digest))
+            for key, value in found.annotations.items():
                 label.append(f"\n{printable(f'{key}={value}')}", "dim")
-            add(tree.add(label), each["referrers"])
+            add(tree.add(label), node.referrers)
 
     root = Tree(Text.assemble((printable(image), "bold"), f"\n{printable(digest)}"))
-    add(root, found)
+    add(root, nodes)
     return root
