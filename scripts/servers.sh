@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install the missing registries, clients, broker and shells for the live tests. The first argument is the
-# folder for the programs that are built; the tests look there too.
+# Install the missing registries, clients, broker and shells for the live tests. The first argument
+# is the folder for the programs that are built; the tests look there too.
 set -eu
 
 cache=$1
