@@ -16,7 +16,7 @@ app = typer.Typer()
 
 
 class WrittenTag(TypedDict):
-    """A tag in the document of `dockhand tag --json`.
+    """One of the tags of an image that `dockhand tag` writes.
 
     Attributes:
         error: the error, or null if the tag was written.
