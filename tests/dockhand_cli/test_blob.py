@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import json_forms
 import pytest
 from command_line import CommandLine
+from registries import embedded
 from scripted_server import ScriptedServer, reply, scripted_server
+from slow_registry import slow_registry
 from terminal import Terminal
 
 from dockhand_core import RegistryClient
@@ -185,3 +189,45 @@ def test_an_interrupted_download_resumes(dockhand: CommandLine, blob: str, tmp_p
     assert " 206 " in done.stderr
     assert (tmp_path / "file").read_bytes() == DATA
     assert not partial.exists()
+
+
+def test_ctrl_c_keeps_what_a_download_has(dockhand: CommandLine) -> None:
+    with slow_registry([4_000_000], pause=0.1) as server:
+        host = server.url.removeprefix("http://")
+        manifest = dockhand.json("manifest", "get", f"{host}/app:v1")["manifest"]
+        digest = manifest["layers"][0]["digest"]
+        terminal = Terminal(dockhand, "blob", "get", f"{host}/app@{digest}", "-o", "file")
+        try:
+            terminal.wait_for("Downloading sha256:")
+            terminal.wait_for("/s")
+            terminal.type("\x03")
+            assert terminal.end() == 130
+        finally:
+            terminal.close()
+    (partial,) = (each for each in dockhand.folder.iterdir() if each.is_file())
+    assert partial.name == f"file.{digest[7:23]}.part"
+    assert 0 < partial.stat().st_size < 4_000_000
+
+
+def test_ctrl_c_cancels_an_upload(dockhand: CommandLine, tmp_path: Path) -> None:
+    with embedded(tmp_path / "registry") as url:
+        command = ["blob", "put", f"{url.removeprefix('http://')}/app", "-"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dockhand_cli", *command], env=dockhand.environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write(bytes(9 << 20))  # the first chunk, and a part of the second
+        process.stdin.flush()
+        deadline = time.monotonic() + 30
+        while not _large_files(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(_large_files(tmp_path)) == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.communicate() == (b"", b"")
+        assert _large_files(tmp_path) == []
+
+
+def _large_files(folder: Path) -> list[Path]:
+    return [each for each in folder.rglob("*") if each.is_file() and each.stat().st_size >= 8 << 20]
