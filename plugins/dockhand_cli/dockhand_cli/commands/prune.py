@@ -109,7 +109,7 @@ def prune(
     repositories: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="REPOSITORY...", help=REPOSITORY_HELP, autocompletion=complete_repository
+            metavar="REPOSITORY", help=REPOSITORY_HELP, autocompletion=complete_repository
         ),
     ] = None,
     tags: Annotated[

@@ -70,7 +70,7 @@ def rm(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME:TAG|NAME@DIGEST...",
+            metavar="NAME:TAG|NAME@DIGEST",
             help="the tags and manifests to delete; a tag or a digest has to be given",
             autocompletion=complete_image,
         ),
