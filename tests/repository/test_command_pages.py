@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dockhand_cli.common_options import common_options
 from dockhand_cli.json_forms import forms_of
-from dockhand_cli.main import root_command
-from typer.core import TyperGroup
+from help_examples import PLUGIN_COMMANDS, all_commands, examples_of
 
 ROOT = Path(__file__).parents[2]
-PLUGIN_COMMANDS = {"zot": "dockhand_zot"}
 
 # The commands without a documented form of --json.
 _PROGRAM = "a program, which ends when it is stopped, and whose log lines are its output"
@@ -35,28 +32,6 @@ WITHOUT_JSON = {
 }
 
 
-def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Yield every command that is no group, with its words."""
-    if isinstance(command, TyperGroup):
-        for name, each in command.commands.items():
-            yield from leaves(each, (*words, name))
-    else:
-        yield " ".join(words), command
-
-
-def all_commands() -> dict[str, Any]:
-    root = root_command()
-    own = {
-        words: command
-        for name in root.commands
-        if not hasattr(root.commands[name], "imported")
-        for words, command in leaves(root.commands[name], (name,))
-    }
-    for name in PLUGIN_COMMANDS:
-        own |= dict(leaves(root.commands[name].imported(), (name,)))
-    return own
-
-
 COMMANDS = all_commands()
 
 
@@ -74,9 +49,7 @@ def test_command_is_explained(words: str) -> None:
     command = COMMANDS[words]
     assert command.help
     assert command.help.split("\n\n")[0].rstrip().endswith("."), command.help
-    assert (command.epilog or "").startswith("Examples:")
-    examples = command.epilog.split("\n\n")[1:]
-    assert any(f"dockhand {words}" in example for example in examples)
+    assert any(f"dockhand {words}" in example for example in examples_of(command))
     missing = [param.name for param in command.params if not param.help]
     assert not missing
 
