@@ -86,7 +86,7 @@ def test_a_platform_of_an_index(dockhand: CommandLine, registry: RegistryClient,
 def test_without_a_tag_it_is_pushed_by_digest(
     dockhand: CommandLine, registry: RegistryClient, image: ImageManifest, host: str
 ) -> None:
-    changed = image.raw.replace(b"made by", b"made for")
+    changed = image.raw.replace(b"by a test", b"for a test")
     (dockhand.folder / "file").write_bytes(changed := json.dumps({**json.loads(changed)}).encode())
     digest = f"sha256:{hashlib.sha256(changed).hexdigest()}"
     for name in (f"{host}/team/app", f"{host}/team/app@{digest}"):
@@ -121,12 +121,22 @@ def test_errors(dockhand: CommandLine, image: ImageManifest, host: str, tmp_path
 def test_a_terminal_gets_no_control_characters(
     dockhand: CommandLine, registry: RegistryClient, image: ImageManifest, host: str
 ) -> None:
-    raw = image.raw.replace(b"made by", "\u202emade by".encode())
+    raw = image.raw.replace(b"by a test", "\u202eby a test".encode())
     registry.put_manifest("team/app", "v1", raw)
     terminal = Terminal(dockhand, "manifest", "get", f"{host}/team/app:v1")
     try:
         assert terminal.end() == 0
     finally:
         terminal.close()
-    assert '"a test"' not in terminal.seen
+    assert "\\u202eby a test" in terminal.seen
     assert "\u202e" not in terminal.seen
+
+
+def test_head_on_a_terminal(dockhand: CommandLine, image: ImageManifest, host: str) -> None:
+    terminal = Terminal(dockhand, "manifest", "head", f"{host}/team/app:v1")
+    try:
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
+    assert image.digest in terminal.seen
+    assert f" {len(image.raw)} bytes" in terminal.seen

@@ -148,8 +148,12 @@ def head(context: typer.Context, image: _ImageArgument) -> None:
             )
         )
         return
+    columns = ("Digest", "Size", "Type")
     row = (found.digest, Size(found.size), found.media_type)
-    session.output.table(("DIGEST", "SIZE", "MEDIA TYPE"), [row])
+    if session.output.is_terminal:  # lines, because the digest would be folded in a table
+        session.output.facts(zip(columns, row, strict=True))
+    else:
+        session.output.table(columns, [row])
 
 
 @app.command(
