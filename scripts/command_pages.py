@@ -28,6 +28,13 @@ FOLDER = DOCS / "commands"
 # are installed have no page here.
 PLUGIN_COMMANDS = {"zot": "dockhand_zot"}
 
+# The packages whose programs are commands of `dockhand` itself.
+PROGRAM_PACKAGES = {
+    "events": "dockhand_webhook",
+    "notify-token": "dockhand_webhook",
+    "keys": "dockhand_auth_jwt",
+}
+
 # Meanings of the fields that need no other description in the docstring of a form.
 _MEANINGS = {
     "annotations": "the annotations.",
@@ -54,7 +61,7 @@ def pages() -> dict[str, str]:
             command = root.commands[name]
             if isinstance(command, PluginCommand):
                 command = command.imported()
-            package = PLUGIN_COMMANDS.get(name, "dockhand_cli")
+            package = (PLUGIN_COMMANDS | PROGRAM_PACKAGES).get(name, "dockhand_cli")
             parts = [*_command(command, ("dockhand", name), package, depth=0), _FOOTER]
             made[f"{name}.md"] = "\n\n".join(parts).rstrip() + "\n"
     return made

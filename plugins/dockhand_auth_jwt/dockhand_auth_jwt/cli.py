@@ -7,15 +7,15 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TypedDict
 
 from dockhand_auth_jwt.errors import KeyInvalid
 from dockhand_auth_jwt.signing_key import SigningKey
 from dockhand_core.server import fail
 
-__all__ = ["make_keys", "run"]
+__all__ = ["Keys", "make_keys", "run"]
 
 _FILES = ("private.pem", "public.pem", "certificate.pem", "jwks.json")
-_NAMES = ("algorithm", "authority", "registry", "realm")
 _REGISTRY_CONFIG = """\
 # The registry's config.yml (Distribution 2.8 and 3). The registry reads the bundle at its start.
 auth:
@@ -37,6 +37,29 @@ registry_name = {service}
 """
 
 
+class Keys(TypedDict):
+    """The document of `dockhand keys --json`.
+
+    Attributes:
+        private_key, public_key: paths of the files in PEM.
+        certificate: path of the certificate, the registry's `rootcertbundle`.
+        jwks: path of the public key as a JWK set.
+        algorithm: the algorithm of the keys.
+        authority: name of the authority, the registry's `issuer`.
+        registry: name of the registry, its `service`.
+        realm: URL of the token endpoint.
+    """
+
+    private_key: str
+    public_key: str
+    certificate: str
+    jwks: str
+    algorithm: str
+    authority: str
+    registry: str
+    realm: str
+
+
 def run(options: argparse.Namespace) -> None:
     """Write the files, and print the configuration that uses them."""
     try:
@@ -50,14 +73,23 @@ def run(options: argparse.Namespace) -> None:
         fail(str(error), status=2)
     if options.json:
         folder = Path(options.folder)
-        names = ("private_key", "public_key", "certificate", "jwks")
-        shown = {name: str(folder / file) for name, file in zip(names, _FILES, strict=True)}
-        print(json.dumps(shown | {key: getattr(options, key) for key in _NAMES}, indent=2))
+        private, public, certificate, jwks = (str(folder / name) for name in _FILES)
+        made = Keys(
+            private_key=private,
+            public_key=public,
+            certificate=certificate,
+            jwks=jwks,
+            algorithm=options.algorithm,
+            authority=options.authority,
+            registry=options.registry,
+            realm=options.realm,
+        )
+        print(json.dumps(made, indent=2))
         return
     if not getattr(options, "quiet", False):
-        private, *others = _FILES
+        first, *others = _FILES
         print(
-            f"written to {options.folder}: {private} (keep it secret), {', '.join(others)}\n",
+            f"written to {options.folder}: {first} (keep it secret), {', '.join(others)}\n",
             file=sys.stderr,
         )
     print(configuration, end="")

@@ -16,6 +16,15 @@ from dockhand_core.server import fail, load_plugins, refuse_plain_http, serve_op
 from dockhand_core.text import printable
 from dockhand_webhook import environment, snippets
 from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcessExecutor
+from dockhand_webhook.documents import (
+    Dropped,
+    Forgotten,
+    HandlerStats,
+    ListedToken,
+    NewToken,
+    Replayed,
+    Stats,
+)
 from dockhand_webhook.errors import DeadLetterError, DeadLetterUnknown
 from dockhand_webhook.inbox.backoff import Backoff
 from dockhand_webhook.inbox.dead_letters import DeadLetter
@@ -114,7 +123,7 @@ def notify_token(options: argparse.Namespace) -> None:
     url = options.url.rstrip("/") + environment.route() + (f"/{name}" if name else "")
     secret = inbox.tokens.issue(name).get_secret_value()
     if options.json:
-        _print_json({"token": secret, "connection": name, "url": url})
+        _print_json(NewToken(token=secret, connection=name, url=url))
         return
     print("# The token is shown only once; the inbox stores its hash.")
     print(f"# token: {secret}")
@@ -124,12 +133,10 @@ def notify_token(options: argparse.Namespace) -> None:
     print(snippets.zot_section(url, secret))
 
 
-def _token_json(token: NotifyToken) -> dict[str, Any]:
-    return {
-        "id": token.id,
-        "created": token.created.isoformat(),
-        "connection": token.connection or None,
-    }
+def _token_json(token: NotifyToken) -> ListedToken:
+    return ListedToken(
+        id=token.id, created=token.created.isoformat(), connection=token.connection or None
+    )
 
 
 def dead(options: argparse.Namespace) -> None:
@@ -205,7 +212,7 @@ def _replay(inbox: Inbox, letter_ids: list[int], *, as_json: bool = False) -> No
         _for_each(letter_ids, replay_one)
     finally:
         if as_json:
-            _print_json({"replayed": replayed})
+            _print_json(Replayed(replayed=replayed))
 
 
 def _drop(inbox: Inbox, letter_ids: list[int], *, as_json: bool = False) -> None:
@@ -219,7 +226,7 @@ def _drop(inbox: Inbox, letter_ids: list[int], *, as_json: bool = False) -> None
         _for_each(letter_ids, drop_one)
     finally:
         if as_json:
-            _print_json({"dropped": dropped})
+            _print_json(Dropped(dropped=dropped))
         elif dropped or not letter_ids:
             print(f"{len(dropped)} dropped")
 
@@ -272,14 +279,29 @@ def _as_json(letter: DeadLetter) -> dict[str, Any]:
 def stats(options: argparse.Namespace) -> None:
     """Print the counts of the inbox, as JSON."""
     counts = Inbox(options.inbox).counts()
-    totals = ("received", "duplicated", "invalid", "delivered", "failed", "dead", "waiting", "lag")
-    per_handler = ("delivered", "failed", "dead", "waiting", "lag")
-    shown: dict[str, Any] = {name: getattr(counts, name) for name in totals}
-    shown["letters"], shown["deleted"] = counts.dead_letters, counts.deleted
-    shown["handlers"] = {
-        handler: {name: getattr(of_handler, name) for name in per_handler}
-        for handler, of_handler in counts.handlers.items()
+    handlers = {
+        name: HandlerStats(
+            delivered=each.delivered,
+            failed=each.failed,
+            dead=each.dead,
+            waiting=each.waiting,
+            lag=each.lag,
+        )
+        for name, each in counts.handlers.items()
     }
+    shown = Stats(
+        received=counts.received,
+        duplicated=counts.duplicated,
+        invalid=counts.invalid,
+        delivered=counts.delivered,
+        failed=counts.failed,
+        dead=counts.dead,
+        waiting=counts.waiting,
+        lag=counts.lag,
+        letters=counts.dead_letters,
+        deleted=counts.deleted,
+        handlers=handlers,
+    )
     _print_json(shown)
 
 
@@ -291,7 +313,7 @@ def forget(options: argparse.Namespace) -> None:
     except ConfigError as error:
         fail(str(error), status=3)
     if options.json:
-        _print_json({"handler": options.handler, "undelivered": waiting})
+        _print_json(Forgotten(handler=options.handler, undelivered=waiting))
     else:
         print(f"removed, with {waiting} events that were not delivered to it yet")
 
