@@ -18,6 +18,7 @@ import pytest
 import yaml
 from dockhand_webhook import Backoff, Inbox
 from dockhand_webhook.__main__ import main
+from dockhand_webhook.documents import HandlerStats, ListedToken, NewToken, Stats
 from dockhand_webhook.inbox.dead_letters import UnreadableNotification
 from notifications import DISTRIBUTION, envelope, push
 from registries import running_server
@@ -236,12 +237,15 @@ def test_results_as_json(output: Any, inbox_with_dead_letters: Inbox) -> None:
     first, _, third = map(json.loads, output("dead", "--json").splitlines())
     assert first == json.loads(output("dead", "--show", "1"))
     assert third == json.loads(output("dead", "--show", "3", "--json"))
-    assert json.loads(output("stats", "--json")) == json.loads(output("stats"))
+    counts = json.loads(output("stats", "--json"))
+    assert counts == json.loads(output("stats"))
+    assert counts.keys() == Stats.__annotations__.keys()
+    assert counts["handlers"][HANDLER].keys() == HandlerStats.__annotations__.keys()
     made = json.loads(output("notify-token", "--connection", "staging", "--json"))
-    assert made.keys() == {"token", "connection", "url"}
+    assert made.keys() == NewToken.__annotations__.keys()
     assert made["url"] == "http://127.0.0.1:8080/dockhand/notify/staging"
     [listed] = json.loads(output("notify-token", "--list", "--json"))
-    assert listed.keys() == {"id", "created", "connection"}
+    assert listed.keys() == ListedToken.__annotations__.keys()
     revoked = output("notify-token", "--revoke", listed["id"], "--json")
     assert json.loads(revoked) == {"revoked": listed["id"]}
     assert json.loads(output("forget", HANDLER, "--json")) == {
