@@ -91,7 +91,7 @@ def add_program(app: typer.Typer, path: str, source: ProgramSource) -> None:
         name,
         cls=_ProgramCommand,
         short_help=f"{program.help[0].upper()}{program.help[1:]}.",
-        help=_no_markup("\n\n".join(filter(None, (program.description, program.epilog)))),
+        help=_no_markup(_help(program, path)),
         epilog=examples(f"{path} {program.example}".rstrip()),
     )(_runner(program, path))
 
@@ -144,6 +144,16 @@ class _Parser(argparse.ArgumentParser):
     def exit(self, status: int = 0, _message: str | None = None) -> NoReturn:
         """End the command after its help."""
         raise typer.Exit(status)
+
+
+def _help(program: Program, path: str) -> str:
+    """The texts above a command's options; typer has no place for that of a group of options."""
+    groups = [
+        f"{(group.title or '').capitalize()}: {group.description}"
+        for group in _Parser(program, path)._action_groups
+        if group.description
+    ]
+    return "\n\n".join(filter(None, (program.description, program.epilog, *groups)))
 
 
 def _runner(program: Program, path: str) -> Any:
