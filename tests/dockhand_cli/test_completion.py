@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -12,6 +15,7 @@ from command_line import CommandLine
 from dockhand_cli.shell_words import join_words
 from images import push_image
 from registries import program
+from scripted_server import HANG, ReceivedRequest, reply, scripted_server
 from shells import Shell
 
 from dockhand_core import RegistryClient
@@ -91,6 +95,48 @@ def test_no_error_reaches_the_shell(images: CommandLine, host: str) -> None:
     assert values(images, "inspect", f"{host}/%%", ":", "x") == []
     (images.folder / "dockhand.toml").write_text("nonsense")
     assert values(images, "tags", "@", "main/a") == []
+
+
+def test_one_page_of_a_wide_catalog(dockhand: CommandLine) -> None:
+    """The page begins at the text; a registry that does not sort is asked for its first page."""
+
+    def handle(request: ReceivedRequest) -> bytes:
+        last = request.query.get("last", "")
+        names = [f"team/app-{n:06}" for n in range(100_000)]
+        begin = bisect.bisect_right(names, last)
+        page = names[begin : begin + int(request.query["n"])]
+        link = f"</v2/_catalog?n=100&last={page[-1]}>; rel=next" if page else ""
+        return reply(200, json.dumps({"repositories": page}).encode(), Link=link)
+
+    with scripted_server(handle) as server:
+        host = server.url.removeprefix("http://")
+        name, port = host.split(":")
+        found = values(dockhand, "tags", name, ":", f"{port}/team/app-0512")
+        assert found == [f"{port}/team/app-0512{n:02}" for n in range(100)]
+        assert len(server.requests) == 1
+        assert values(dockhand, "tags", name, ":", f"{port}/other") == []
+        assert len(server.requests) == 3
+
+
+def test_names_that_a_shell_would_evaluate_are_left_out(dockhand: CommandLine) -> None:
+    names = ["a/good", "a/$(touch evil)", "a/`x`", "a/b;c", "a/b c", "a/\\x", "a/'", "a/\x1b[31m"]
+    body = json.dumps({"repositories": names}).encode()
+    with scripted_server(lambda _: reply(200, body)) as server:
+        name, port = server.url.removeprefix("http://").split(":")
+        assert values(dockhand, "tags", name, ":", f"{port}/a/") == [f"{port}/a/good"]
+
+
+def test_a_registry_that_does_not_answer(dockhand: CommandLine) -> None:
+    with scripted_server(lambda _: [HANG]) as server:
+        name, port = server.url.removeprefix("http://").split(":")
+        begun = time.monotonic()
+        values(dockhand, "ls", "")
+        without = time.monotonic() - begun
+        begun = time.monotonic()
+        assert values(dockhand, "tags", name, ":", f"{port}/a") == []
+        # a second for the registry; a busy machine also needs its time to import the library
+        assert time.monotonic() - begun < 5 + 3 * without
+        assert len(server.requests) == 1
 
 
 @pytest.fixture(params=["bash", "zsh", "fish"])
