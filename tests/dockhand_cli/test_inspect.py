@@ -53,6 +53,10 @@ def test_exact_bytes(dockhand: CommandLine, registry: RegistryClient, host: str)
     amd = registry.image("app", "v1")
     assert hashlib.sha256(config).hexdigest() == amd.config.digest.encoded
     assert json.loads(dockhand.out("inspect", name, "--config")) == json.loads(config)
+    settings = dockhand.folder / "other.toml"
+    settings.write_text(f'[connections.main]\nbase_uri = "http://{host}"\n')
+    document = dockhand.out("--config", settings, "inspect", "@main/app:v1", "--config")
+    assert json.loads(document) == json.loads(config)
     assert "contradict" in dockhand.error("inspect", name, "--raw", "--json", code=2)
 
 

@@ -45,7 +45,8 @@ def inspect(
         typer.Option(
             "--config",
             help="the image's config as JSON; of an index, that of linux/amd64 unless --platform "
-            "says otherwise",
+            "says otherwise. A configuration file is named before the command: "
+            "dockhand --config FILE inspect",
         ),
     ] = False,
     raw: Annotated[
