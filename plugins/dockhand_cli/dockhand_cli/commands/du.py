@@ -19,10 +19,12 @@ app = typer.Typer()
 
 
 class TagSize(TypedDict):
-    """A tag and its sizes in bytes.
+    """A tag and its sizes.
 
-    `size` is the sum of the others: `shared_size`, which other tags of the repository need, too,
-    and `unique_size`, which no other tag needs.
+    Attributes:
+        size: bytes of all manifests and blobs that the tag needs.
+        shared_size: bytes of these that other tags of the repository need, too.
+        unique_size: bytes of these that no other tag of the repository needs.
     """
 
     tag: str
@@ -35,8 +37,12 @@ class TagSize(TypedDict):
 class RepositorySize(TypedDict):
     """The document of `dockhand du --json`.
 
-    `size` is the size in bytes of all manifests and blobs that the tags need, each counted once.
-    `tags` is sorted by size, the largest first. `broken` lists tags without a manifest.
+    Attributes:
+        size: bytes of all manifests and blobs that the tags need, each counted once.
+        manifests: number of these manifests and indexes.
+        blobs: number of these configs and layers.
+        tags: the tags, the largest first.
+        broken: the tags without a manifest.
     """
 
     repository: str

@@ -21,11 +21,13 @@ app = typer.Typer()
 
 
 class Referrer(TypedDict):
-    """A referrer; the size is that of its manifest in bytes.
+    """A referrer.
 
-    `subject` is the digest that it refers to: the image's, or that of another referrer. `tag` is
-    the tag of cosign that names it; null if the registry lists it as a referrer. `artifact_type` is
-    null for a tag of cosign.
+    Attributes:
+        subject: digest that it refers to: the image's, or that of another referrer.
+        artifact_type: type of the artifact, or null; also null for a tag of cosign.
+        size: size of its manifest in bytes.
+        tag: tag of cosign that names it; null if the registry lists it as a referrer.
     """
 
     subject: str
@@ -38,9 +40,12 @@ class Referrer(TypedDict):
 
 
 class Referrers(TypedDict):
-    """The document of `dockhand referrers --json`; `digest` is that of the image.
+    """The document of `dockhand referrers --json`.
 
-    Referrers of referrers are listed, too, each after its subject.
+    Attributes:
+        reference: the reference, as it was given.
+        digest: digest of the image.
+        referrers: all referrers, also those of other referrers, each after its subject.
     """
 
     reference: str
