@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
@@ -268,17 +268,28 @@ def load_config(
     return DockhandConfig.parse(apply_environment(data, env, _CORE_KEYS), base=base)
 
 
+class LoadedTables(NamedTuple):
+    """A configuration whose connections may be wrong.
+
+    Attributes:
+        config: the configuration, without the connections that are wrong.
+        errors: the errors of the other connections by name.
+        names: the names of all connections, in the order of the configuration.
+    """
+
+    config: DockhandConfig
+    errors: dict[str, ConfigError]
+    names: tuple[str, ...]
+
+
 def load_tables(
     path: str | Path | None = None, environ: Mapping[str, str] | None = None
-) -> tuple[DockhandConfig, dict[str, ConfigError]]:
+) -> LoadedTables:
     """Load a configuration as `load_config` does, but without the connections that are wrong.
 
     Args:
         path: path of the file, as for `load_config`.
         environ: environment variables; by default those of the process.
-
-    Returns:
-        the configuration, and the errors of the other connections by name.
 
     Raises:
         ConfigError: the file cannot be read, or something besides the connections is wrong.
@@ -297,16 +308,18 @@ def load_tables(
             except ConfigError as error:
                 errors[name] = error
     data = apply_environment({**data, "connections": tables}, env, _CORE_KEYS)
-    if not isinstance(data["connections"], Mapping):
-        return DockhandConfig.parse(data, base=base), errors  # raises the error
+    found = data["connections"]
+    if not isinstance(found, Mapping):
+        return LoadedTables(DockhandConfig.parse(data, base=base), errors, ())  # raises the error
     parsed: dict[str, ConnectionConfig] = {}
-    for name, table in data["connections"].items():
+    for name, table in found.items():
         try:
             if name not in errors:
                 parsed[name] = _connection(name, table, base)
         except ConfigError as error:
             errors[name] = error
-    return DockhandConfig.parse({**data, "connections": parsed}, base=base), errors
+    config = DockhandConfig.parse({**data, "connections": parsed}, base=base)
+    return LoadedTables(config, errors, tuple(found))
 
 
 def _config_file(path: str | Path | None, env: Mapping[str, str]) -> Path | None:

@@ -44,6 +44,7 @@ def test_connections(dockhand: CommandLine) -> None:
     document = dockhand.json("connections")
     check(document, "connections")
     found = {each["name"]: each for each in document["connections"]}
+    assert list(found) == re.findall(r"\[connections\.(\w+)\]", CONNECTIONS)
     main = found["main"]
     assert main == {
         "name": "main",

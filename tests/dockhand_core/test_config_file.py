@@ -297,7 +297,8 @@ def test_wrong_connections_are_left_out(clean: Path) -> None:
         '[connections.text]\nauth = "basic"\n'
     )
     environ = {"DOCKHAND_CONNECTIONS__GOOD__TIMEOUT": "3"}
-    config, errors = load_tables(environ=environ)
+    config, errors, names = load_tables(environ=environ)
+    assert names == ("good", "negative", "unset", "text")
     assert (config.default, list(config.connections)) == ("good", ["good"])
     assert (config.connections["good"].timeout, config.base) == (3.0, clean)
     assert {name: str(error) for name, error in errors.items()} == {
@@ -305,7 +306,7 @@ def test_wrong_connections_are_left_out(clean: Path) -> None:
         "negative": "connection 'negative': timeout: Input should be greater than 0",
         "text": "connection 'text': auth is a table with a driver: auth = { driver = \"…\" }",
     }
-    assert load_tables(environ={"DOCKHAND_CONFIG": str(Path("dockhand.toml"))})[1].keys() == {
+    assert load_tables(environ={"DOCKHAND_CONFIG": str(Path("dockhand.toml"))}).errors.keys() == {
         "negative", "text", "unset",
     }  # fmt: skip
 

@@ -88,7 +88,7 @@ def _config(context: typer.Context) -> DockhandConfig | None:
     from dockhand_core.config import load_tables
 
     try:
-        return load_tables(session_of(context).options.config)[0]
+        return load_tables(session_of(context).options.config).config
     except DockhandError:
         return None
 

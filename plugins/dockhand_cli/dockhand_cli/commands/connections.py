@@ -52,21 +52,13 @@ def connections(context: typer.Context) -> None:
     from dockhand_core.config import load_tables
 
     session = session_of(context)
-    config, errors = load_tables(session.options.config)
+    config, errors, names = load_tables(session.options.config)
     with Dockhand(config) as dockhand:
         lines = [
-            *(_line(dockhand, name, table) for name, table in config.connections.items()),
-            *(
-                ConnectionLine(
-                    name=name,
-                    driver=None,
-                    url=None,
-                    auth=None,
-                    default=name == config.default,
-                    error=str(error),
-                )
-                for name, error in errors.items()
-            ),
+            _wrong_line(name, name == config.default, errors[name])
+            if name in errors
+            else _line(dockhand, name, config.connections[name])
+            for name in names
         ]
     if session.output.as_json:
         session.output.document(Connections(connections=lines))
@@ -103,6 +95,13 @@ def _line(dockhand: Dockhand, name: str, table: ConnectionConfig) -> ConnectionL
         auth=table.auth.driver,
         default=name == dockhand.config.default,
         error=error,
+    )
+
+
+def _wrong_line(name: str, default: bool, error: Exception) -> ConnectionLine:
+    """Describe a connection whose settings cannot be read."""
+    return ConnectionLine(
+        name=name, driver=None, url=None, auth=None, default=default, error=str(error)
     )
 
 
