@@ -44,11 +44,13 @@ class _Counts(TypedDict):
     """The fields of all transfers.
 
     Attributes:
-        source, target: the two ends, as arguments of `dockhand cp`; the target with its tag.
-        tag: the tag that was written, or null.
+        source: the image or file that was copied, as an argument of `dockhand cp`.
+        target: the image, with its tag, or the file that was written.
+        tag: the tag that was written, in an archive the image's name; or null.
         manifests: number of manifests and indexes that were written; null for archives.
-        blobs_copied, blobs_mounted, blobs_skipped: number of blobs that were transferred, mounted
-            from another repository, or there already.
+        blobs_copied: number of blobs that were transferred.
+        blobs_mounted: number of blobs that the registry took from another repository.
+        blobs_skipped: number of blobs that were there already.
         bytes_copied: number of bytes of the blobs that were transferred.
         dropped: the referrers that were left out.
     """
