@@ -75,11 +75,15 @@ class TransferBars:
         # Its tasks measure rates and remaining times, and it draws their lines; it is not started.
         self._progress = Progress(console=console, auto_refresh=False)
         self._total = self._progress.add_task("total", total=None)
-        self._console = console
-        self._live = _ResizableLive(self._make_lines, console)
+        self.console = console
+        self._live = _ResizableLive(self.make_lines, console)
 
     def __enter__(self) -> Self:
-        self._live.start(refresh=True)
+        try:
+            self._live.start(refresh=True)
+        except BaseException:  # such as KeyboardInterrupt
+            self._live.stop()  # shows the cursor
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,16 +102,16 @@ class TransferBars:
         with self._guard:
             self._blobs[progress.digest] = progress
 
-    def _make_lines(self) -> Group:
+    def make_lines(self) -> Group:
         """Make the lines, as many as fit."""
-        width, height = self._console.size
+        width, height = self.console.size
         done, total = self._sum
         self._progress.update(self._total, completed=done, total=total)
         hidden = self._update_lines(min(height - 4, _MOST))
         parts: list[RenderableType] = []
         if height > 3:
             parts.append(_cut(self._title, width))
-        if hidden:
+        if hidden and height > 2:
             parts.append(_cut(f"{hidden} more blobs", width))
         self._progress.columns = _columns(width - _MARGIN)
         tasks = {task.id: task for task in self._progress.tasks}
