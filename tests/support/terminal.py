@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import subprocess
@@ -32,6 +33,7 @@ class Terminal:
             env=dockhand.environment, cwd=dockhand.folder, start_new_session=True,
         )  # fmt: skip
         self.slave, self.seen = slave, ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # reads may end within a character
 
     def wait_for(self, text: str) -> None:
         """Read what the command writes, until a text appears."""
@@ -39,7 +41,7 @@ class Terminal:
         while text not in self.seen:
             ready, _, _ = select.select([self.fd], [], [], deadline - time.monotonic())
             assert ready, f"{text!r} did not appear in {self.seen!r}"
-            self.seen += os.read(self.fd, 4096).decode()
+            self.seen += self._decoder.decode(os.read(self.fd, 4096))
 
     def echoes(self) -> bool:
         """Whether the terminal shows what is typed."""
@@ -60,7 +62,7 @@ class Terminal:
         """Wait for the end of the command; return its exit status."""
         status = self.process.wait(60)
         while select.select([self.fd], [], [], 0)[0]:
-            self.seen += os.read(self.fd, 4096).decode()
+            self.seen += self._decoder.decode(os.read(self.fd, 4096))
         return status
 
     def close(self) -> None:
