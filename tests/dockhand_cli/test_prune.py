@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -53,8 +54,11 @@ def test_a_pipe_shows_the_plan_and_deletes_nothing(
     assert "no usable age" in cells[2][6]
     assert f"{name}: 2 manifests and 2 tags to delete, 2 kept, 1 unknown, 0 blocked" in summary
     assert hint == "nothing was deleted; --yes deletes, and --out writes a plan for --apply"
-    (document,) = dockhand.json_lines("prune", name, *OLD)
+    text = dockhand.out("prune", name, *OLD, "--json")
+    document = json.loads(text)
     check(document, "prune")
+    (dockhand.folder / "plan.json").write_text(text)
+    assert dockhand.json_lines("prune", "--apply", "plan.json", "--dry-run") == [document]
     assert [item["tags"] for item in document["delete"]] == [["v0"], ["v1"], ["v2"]]
     assert len(tags(registry)) == 5
 
@@ -148,6 +152,7 @@ def test_plans_of_several_repositories_are_one_file(
         (("localhost:1/app", *OLD, "--dry-run", "--yes"), "contradict each other"),
         (("localhost:1/app", *OLD, "--out", "no/plan.json"), "there is no folder"),
         (("--apply", "wrong.json", "--keep-last", "1"), "it takes no repository and no rules"),
+        (("localhost:1/app", *OLD, "--out", "-"), "--json writes the plan to standard output"),
         (("--apply", "wrong.json"), "wrong.json: the JSON is not a retention plan"),
         (("--apply", "missing.json"), "missing.json"),
     ],

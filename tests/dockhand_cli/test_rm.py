@@ -9,8 +9,9 @@ from command_line import CommandLine
 from dated_images import REPOSITORY, put, put_image, put_index, refer
 from json_forms import check
 from terminal import Terminal
+from watched_registry import watched_registry
 
-from dockhand_core import RegistryClient
+from dockhand_core import RegistryClient, connect
 
 
 @pytest.fixture
@@ -173,3 +174,34 @@ def test_ctrl_c_at_the_question(dockhand: CommandLine, registry: RegistryClient,
     finally:
         terminal.close()
     assert tags(registry) == ["v1"]
+
+
+def test_a_tag_and_its_digest_both_go(
+    dockhand: CommandLine, registry: RegistryClient, name: str
+) -> None:
+    image = put_image(registry, "v1", "latest")
+    lines = dockhand.lines("rm", f"{name}@{image.digest}", f"{name}:v1", "--yes")
+    assert lines[2:] == [f"deleted {name}:v1", f"deleted {name}@{image.digest}"]
+    assert tags(registry) == []
+    untagged = put_image(registry, name="untagged")
+    line, _ = dockhand.lines("rm", f"{name}@{untagged.digest}", "--yes")
+    assert line == f"{name}@{untagged.digest}: the manifest goes; it has no tag"
+
+
+def test_tags_are_looked_up_once_and_only_if_they_may_be_listed(dockhand: CommandLine) -> None:
+    with watched_registry() as watched, connect(watched.url, logging={"driver": "null"}) as client:
+        for n in range(5):
+            put_image(client, f"v{n}")
+        name = f"{watched.url.removeprefix('http://')}/{REPOSITORY}"
+        watched.requests.clear()
+        dockhand.out("rm", f"{name}:v0", f"{name}:v1", f"{name}:v2")
+        assert watched.count("GET", "/tags/list") == 1
+        assert watched.count("HEAD") == 3 + 5
+        watched.answer = lambda _, target: (403, b"") if "/tags/list" in target else None
+        first, second = dockhand.lines("rm", f"{name}:v3")
+        assert first.startswith(f"{name}:v3: the tag goes; its manifest sha256:")
+        assert first.endswith(" stays")
+        assert second == f"deleted {name}:v3"
+        digest = put_image(client, "v4").digest
+        assert "403" in dockhand.error("rm", f"{name}@{digest}", "--yes", code=4)
+        assert client.manifest_exists(REPOSITORY, "v4")

@@ -52,6 +52,8 @@ def check_target(path: Path, *, force: bool) -> None:
     Raises:
         UsageError: the file exists, or its folder does not.
     """
+    if str(path) == "-":
+        raise UsageError("--out names a file; --json writes the plan to standard output")
     if path.is_dir() or (path.exists() and not force):
         hint = "" if path.is_dir() else "; --force replaces it"
         raise UsageError(f"{path} exists already{hint}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from dockhand_cli.exit_codes import CommandFailed, UsageError
 from dockhand_cli.tag_digests import tag_heads
@@ -12,8 +12,11 @@ from dockhand_cli.tag_digests import tag_heads
 if TYPE_CHECKING:
     from dockhand_cli.session import Session
     from dockhand_core import RegistryClient
+    from dockhand_core.models import ManifestHead
 
-__all__ = ["Removal", "delete", "look", "parse_removal"]
+__all__ = ["Lookup", "Removal", "delete", "parse_removal"]
+
+Progress: TypeAlias = Callable[[int, int | None], object]
 
 
 @dataclass
@@ -66,45 +69,68 @@ def parse_removal(session: Session, text: str) -> Removal:
     return Removal(text, place.client, place.repository, tag or None, digest or None)
 
 
-def look(
-    removal: Removal,
-    progress: Callable[[int, int | None], None],
-    *,
-    relatives: bool = True,
-) -> None:
-    """Find out what a deletion takes along, and what stays.
+class Lookup:
+    """Finds out what deletions take along, and what stays; the tags of a repository are read once.
 
     Args:
-        removal: the deletion, which is completed.
         progress: called with the number of tags that were looked at, and their number.
         relatives: of a tag, also look up the other tags of its digest, with a request each.
-
-    Raises:
-        NotFound: there is no such tag or manifest.
-        CommandFailed: the tag points to another digest than the argument says.
     """
-    client, repository = removal.client, removal.repository
-    head = client.manifest_head(repository, removal.tag or removal.digest or "")
-    if removal.digest is not None and head.digest != removal.digest:
-        raise CommandFailed(
-            f"{removal.text}: the tag points to {head.digest} now; nothing was deleted"
-        )
-    removal.digest = head.digest
-    if removal.tag is not None:
+
+    def __init__(self, progress: Progress, *, relatives: bool = True) -> None:
+        self._progress, self._relatives = progress, relatives
+        self._heads: dict[tuple[RegistryClient, str], dict[str, ManifestHead]] = {}
+
+    def complete(self, removal: Removal) -> None:
+        """Complete a deletion.
+
+        Raises:
+            NotFound: there is no such tag or manifest.
+            CommandFailed: the tag points to another digest than the argument says.
+        """
+        from dockhand_core.errors import RegistryError
+
+        client, repository = removal.client, removal.repository
+        head = client.manifest_head(repository, removal.tag or removal.digest or "")
+        if removal.digest is not None and head.digest != removal.digest:
+            raise CommandFailed(
+                f"{removal.text}: the tag points to {head.digest} now; nothing was deleted"
+            )
+        removal.digest = head.digest
+        if removal.tag is None:
+            heads = self._heads_of(removal)
+            removal.tags = [tag for tag, each in heads.items() if each.digest == head.digest]
+            removal.indexes = _indexes(client, repository, heads, head.digest)
+            removal.referrers = _referrers(client, repository, head.digest)
+            return
         removal.tags = [removal.tag]
-        if relatives:
-            heads = tag_heads(client, repository, progress)
+        if self._relatives:
+            try:
+                heads = self._heads_of(removal)
+            except RegistryError:  # such as that these credentials may not list tags
+                return
             same = [tag for tag, each in heads.items() if each.digest == head.digest]
             removal.other_tags = [tag for tag in same if tag != removal.tag]
-        return
-    heads = tag_heads(client, repository, progress)
-    removal.tags = [tag for tag, each in heads.items() if each.digest == head.digest]
-    removal.indexes = _indexes(client, repository, heads, head.digest)
-    removal.referrers = len(client.referrers(repository, head.digest).manifests)
+
+    def _heads_of(self, removal: Removal) -> dict[str, ManifestHead]:
+        key = removal.client, removal.repository
+        if key not in self._heads:
+            self._heads[key] = tag_heads(*key, self._progress)
+        return self._heads[key]
+
+
+def _referrers(client: RegistryClient, repository: str, digest: str) -> int:
+    """The number of referrers of a manifest."""
+    from dockhand_core.errors import NotFound, Unsupported
+
+    try:
+        return len(client.referrers(repository, digest).manifests)
+    except (NotFound, Unsupported):
+        return 0
 
 
 def _indexes(
-    client: RegistryClient, repository: str, heads: dict[str, Any], digest: str
+    client: RegistryClient, repository: str, heads: dict[str, ManifestHead], digest: str
 ) -> list[str]:
     """The tags of the indexes that list a manifest; each index is read once."""
     from dockhand_core import ImageIndex
@@ -124,7 +150,7 @@ def _indexes(
     return [tag for tag, head in heads.items() if lists.get(head.digest)]
 
 
-def delete(removal: Removal, progress: Callable[[int, int | None], None], *, again: bool) -> None:
+def delete(removal: Removal, progress: Progress, *, again: bool) -> None:
     """Delete the tag, or the manifest with the tags that were shown.
 
     Args:
@@ -173,7 +199,7 @@ def delete(removal: Removal, progress: Callable[[int, int | None], None], *, aga
             pass
 
 
-def _check_unchanged(removal: Removal, progress: Callable[[int, int | None], None]) -> None:
+def _check_unchanged(removal: Removal, progress: Progress) -> None:
     """Raise an error if other tags would go than were shown."""
     if removal.tag is not None:
         found = removal.client.manifest_head(removal.repository, removal.tag).digest

@@ -18,7 +18,7 @@ _WORKERS = 16  # requests at a time
 def tag_heads(
     client: RegistryClient,
     repository: str,
-    progress: Callable[[int, int | None], None],
+    progress: Callable[[int, int | None], object],
 ) -> dict[str, ManifestHead]:
     """Fetch the heads of all tags of a repository, with one request each.
 
@@ -29,7 +29,7 @@ def tag_heads(
         repository: the repository's name.
         progress: called with the number of tags that are done, and their number.
     """
-    from dockhand_core.errors import NotFound
+    from dockhand_core.errors import NameUnknown, NotFound
     from dockhand_core.flow import parallel
 
     done = 0
@@ -44,6 +44,9 @@ def tag_heads(
         progress(done, len(tags))
         return found
 
-    tags = list(client.tags(repository))
+    try:
+        tags = list(client.tags(repository))
+    except NameUnknown:  # some registries forget a repository without tags
+        return {}
     heads = client.run(parallel((head(tag) for tag in tags), limit=_WORKERS))
     return {tag: found for tag, found in zip(tags, heads, strict=True) if found is not None}

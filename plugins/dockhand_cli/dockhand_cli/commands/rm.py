@@ -116,21 +116,21 @@ def rm(
 
 def _look_at(session: Session, removals: list[Removal]) -> None:
     """Find out what each deletion takes along, and show it."""
-    from dockhand_cli.removals import look
+    from dockhand_cli.removals import Lookup
     from dockhand_cli.step_progress import show_steps
     from dockhand_core import DockhandError
 
-    for removal in removals:
-        try:
-            with show_steps(
-                session.output, f"Reading the tags of {removal.repository}"
-            ) as progress:
-                look(removal, progress, relatives=not session.options.quiet)
-        except (DockhandError, CommandFailed) as error:
-            _fail(session, removal, error)
-        else:
-            if removal.tag is None or not session.options.quiet:
-                session.output.text(_description(removal))
+    quiet = session.options.quiet
+    with show_steps(session.output, "Reading tags") as progress:
+        lookup = Lookup(progress, relatives=not quiet)
+        for removal in removals:
+            try:
+                lookup.complete(removal)
+            except (DockhandError, CommandFailed) as error:
+                _fail(session, removal, error)
+            else:
+                if removal.tag is None or not quiet:
+                    session.output.text(_description(removal))
 
 
 def _allow(session: Session, removals: list[Removal], *, yes: bool) -> bool:
@@ -157,7 +157,8 @@ def _delete(session: Session, removals: list[Removal], *, again: bool) -> None:
     from dockhand_cli.step_progress import show_steps
     from dockhand_core import DockhandError
 
-    for removal in removals:
+    # A tag goes before the manifest, with which it would go.
+    for removal in sorted(removals, key=lambda each: each.tag is None):
         if removal.error is not None:
             continue
         try:
@@ -177,8 +178,9 @@ def _fail(session: Session, removal: Removal, error: Exception) -> None:
 def _description(removal: Removal) -> str:
     """A line about what a deletion takes along, and what stays."""
     if removal.tag is not None:
-        others = removal.other_tags or []
-        left = f"stays with {_names(others)}" if others else "then has no tag"
+        left = f"stays with {_names(removal.other_tags or [])}"
+        if not removal.other_tags:
+            left = "stays" if removal.other_tags is None else "then has no tag"
         return f"{removal.text}: the tag goes; its manifest {removal.digest} {left}"
     goes = f"goes with {_names(removal.tags)}" if removal.tags else "goes; it has no tag"
     parts = [f"the manifest {goes}"]
