@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,7 +96,8 @@ class Session:
         from dockhand_core.config import load_config
 
         self._log_requests()
-        return Dockhand(_without_console_logs(load_config(self.options.config)))
+        with self._naming_file():
+            return Dockhand(_without_console_logs(load_config(self.options.config)))
 
     def client(self, name: str | None = None) -> RegistryClient:
         """The client of a connection or of a host.
@@ -107,11 +110,15 @@ class Session:
             ConfigError: there is no connection of this name, and it is not a host.
         """
         wanted = name or self.options.connection
-        if wanted is None or wanted.startswith("@") or wanted in self.dockhand.connections:
-            return self.dockhand.connection(wanted and wanted.removeprefix("@"))
-        if wanted == "localhost" or "." in wanted or ":" in wanted:
+        if wanted is None and not self.dockhand.connections:
+            raise UsageError(
+                "no connection is configured: name a registry's host, such as localhost:5000, "
+                "write a dockhand.toml with a [connections.<name>] table, or set DOCKHAND_BASE_URI"
+            )
+        if wanted and _may_be_host(wanted) and wanted not in self.dockhand.connections:
             return self.dockhand.locate(f"{wanted}/any").client
-        return self.dockhand.connection(wanted)  # raises the error that lists the connections
+        with self._naming_file():
+            return self.dockhand.connection(wanted and wanted.removeprefix("@"))
 
     def place(self, image: str) -> Place[RegistryClient]:
         """The place of an image: its client, its repository, and the tag or digest.
@@ -127,7 +134,11 @@ class Session:
         if is_file(image):
             prefix = image.partition(":")[0]
             raise UsageError(f"{image}: an image of a registry is expected here, not {prefix}: …")
-        return self.dockhand.locate(self._with_connection(image))
+        text = self._with_connection(image)
+        if not text.startswith("@"):
+            return self.dockhand.locate(text)
+        with self._naming_file():
+            return self.dockhand.locate(text)
 
     def repository(self, text: str) -> Repository:
         """The repository that an argument names, without a tag and a digest.
@@ -175,6 +186,20 @@ class Session:
         if dockhand is not None:
             dockhand.close()
 
+    @contextmanager
+    def _naming_file(self) -> Iterator[None]:
+        """Let errors in the settings begin with the configuration file, if there is one."""
+        from dockhand_core.errors import ConfigError, PluginError
+
+        try:
+            yield
+        except (ConfigError, PluginError) as error:
+            file = self.options.config or os.environ.get("DOCKHAND_CONFIG") or "dockhand.toml"
+            # a misspelt variable has nothing to do with the file
+            if not Path(file).exists() or str(file) in str(error) or "DOCKHAND_" in str(error):
+                raise
+            raise type(error)(f"{file}: {error}") from error
+
     def _log_requests(self) -> None:
         """With `--verbose`, write the log lines of requests to standard error."""
         if not self.options.verbosity:
@@ -188,6 +213,11 @@ class Session:
         log.setLevel(logging.DEBUG)
         log.addHandler(RequestLogHandler(sys.stderr, all_fields=self.options.verbosity > 1))
         log.propagate = False
+
+
+def _may_be_host(name: str) -> bool:
+    """Whether a name is that of a host and not of a connection, as in a reference."""
+    return not name.startswith("@") and (name == "localhost" or "." in name or ":" in name)
 
 
 def _without_console_logs(config: DockhandConfig) -> DockhandConfig:
