@@ -39,7 +39,7 @@ TYPED = {  # the answers to questions, on a terminal
     "dockhand blob rm localhost:5000": [("yes to delete", "yes\n")],
 }
 SERVERS = ("dockhand serve", "dockhand events work", "dockhand events tail")
-STARTED = r"listening on http|handlers: audit|\S+ \S+ team/app"  # lines
+STARTED = r"listening on http|handlers: audit|.*team/app"  # lines
 HANDLER = """
 from dockhand_core import hookimpl
 
