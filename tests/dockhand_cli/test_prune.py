@@ -15,7 +15,7 @@ from json_forms import check
 from terminal import Terminal
 from watched_registry import watched_registry
 
-from dockhand_core import RegistryClient, RetentionPlan, connect
+from dockhand_core import Dockhand, RegistryClient, RetentionPlan, connect
 
 OLD = ("--tags", "*", "--keep-last", "1")
 
@@ -271,3 +271,23 @@ def test_a_failed_deletion_does_not_stop_the_others(dockhand: CommandLine) -> No
             f"{name}: 2 deleted, 0 changed, 1 failed, 0 gone before"
         )
         assert tags(client) == ["v1", "v3"]
+
+
+def test_manifests_without_tags_of_a_registry_in_a_folder(
+    dockhand: CommandLine, registry: RegistryClient, name: str
+) -> None:
+    """A plan finds the connection of a registry that has no host."""
+    settings = {"driver": "embedded", "root": str(dockhand.folder / "registry")}
+    (dockhand.folder / "dockhand.toml").write_text(
+        '[connections.local]\ndriver = "embedded"\nroot = "registry"\n'
+    )
+    with Dockhand({"connections": {"local": settings}}) as manager:
+        put_image(manager.connection(), "v1", days=3)
+        lost = put_image(manager.connection(), name="lost", days=30)
+    rules = ("--untagged-older-than", "5d", "--out", "plan.json")
+    dockhand.out("prune", f"@local/{REPOSITORY}", *rules)
+    (outcome,) = dockhand.json_lines("prune", "--apply", "plan.json")
+    assert (outcome["outcome"], outcome["digest"]) == ("deleted", str(lost.digest))
+    put_image(registry, "v1", days=3)
+    error = dockhand.error("prune", name, *OLD, "--untagged-older-than", "5d", code=1)
+    assert error.endswith("cannot list manifests; leave out --untagged-older-than")

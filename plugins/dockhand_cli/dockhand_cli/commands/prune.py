@@ -164,7 +164,8 @@ def prune(
 
     The plan is shown first: what goes and why, what has no usable age, and what is blocked. A
     terminal then asks for a typed yes. In a pipe and with --json nothing is deleted, unless --yes
-    is given. With --out the plan is written to a file, and --apply deletes what the file plans.
+    is given. With --out the plan is written to a file, one file for all repositories, and --apply
+    deletes what the file plans.
 
     A tag stays if --keep matches, if its digest is among the --keep-last newest or given with
     --protect, or if it is newer than --keep-newer-than. Other tags than those of --tags stay. What

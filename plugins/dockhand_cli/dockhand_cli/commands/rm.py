@@ -20,7 +20,7 @@ app = typer.Typer()
 
 
 class RemovalReport(TypedDict):
-    """A deletion of `dockhand rm --json`.
+    """A deletion in the document of `dockhand rm`.
 
     Attributes:
         registry: the registry's URL.
