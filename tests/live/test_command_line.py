@@ -86,6 +86,17 @@ class Desk:
     def crane(self, *arguments: str) -> str:
         return self.clients.run("crane", *arguments).removesuffix("\n")
 
+    def size(self, repository: str, reference: str) -> int:
+        """The bytes of a manifest and of all that it names, each of which it names once."""
+        at = "@" if reference.startswith("sha256:") else ":"
+        text = self.clients.run("crane", "manifest", f"{repository}{at}{reference}")
+        manifest = json.loads(text)
+        size = len(text)
+        for entry in manifest.get("manifests", []):
+            size += self.size(repository, entry["digest"])
+        parts = [manifest["config"], *manifest["layers"]] if "config" in manifest else []
+        return size + sum(int(part["size"]) for part in parts)
+
     def raw(self, *arguments: str) -> str:
         """Standard output of `dockhand` as it is, of a command that succeeds."""
         done = self.dockhand.run_bytes(*arguments)
@@ -153,6 +164,10 @@ def test_manifests_and_blobs(desk: Desk, host: str) -> None:
     arm = desk.crane("digest", "--platform", "linux/arm64", f"{host}/app:v1")
     dockhand.out("index", f"{host}/app:joined", "one", arm)
     joined = json.loads(desk.crane("manifest", f"{host}/app:joined"))
+    used = dockhand.json("du", f"{host}/app")
+    sizes = {each["tag"]: each["size"] for each in used["tags"]}
+    assert sizes["one"] == sizes["stable"] == desk.size(f"{host}/app", "one")
+    assert sizes["v1"] == desk.size(f"{host}/app", "v1")
     assert {each["platform"]["architecture"]: each["digest"] for each in joined["manifests"]} == {
         "amd64": digest, "arm64": arm,
     }  # fmt: skip
@@ -173,8 +188,10 @@ def test_artifacts_between_dockhand_and_oras(desk: Desk, host: str) -> None:
     dockhand.out("artifact", "attach", image, "note.txt", *kind)
     run("oras", "attach", plain, image, "note.txt", "--artifact-type", "text/x-other")
     seen = json.loads(run("oras", "discover", plain, "--format", "json", image))
-    kinds = sorted(each["artifactType"] for each in seen["referrers"])
-    assert kinds == [NOTE, "text/x-other"]
+    kinds = {each["digest"]: each["artifactType"] for each in seen["referrers"]}
+    assert sorted(kinds.values()) == [NOTE, "text/x-other"]
+    ours = dockhand.json("referrers", image)["referrers"]
+    assert {each["digest"]: each["artifact_type"] for each in ours} == kinds
 
 
 def test_copies(desk: Desk, host: str) -> None:
@@ -259,12 +276,10 @@ def test_exit_statuses(desk: Desk, kind: str, tmp_path: Path) -> None:
         ("rm", f"{host}/team/app:absent"),
         ("cp", f"{host}/team/app:absent", f"{host}/copy"),
         ("pull", f"{host}/team/app:absent", "absent.tar"),
-        ("inspect", f"{host}/app:here", "--platform", "linux/s390x"),
     ):
         dockhand.error(*words, code=3)
     assert not (desk.home / "absent.tar").exists()
     dockhand.error("ls", f"127.0.0.1:{free_port()}", code=5)
-    dockhand.error("inspect", f"{host}/UPPER:v1", code=2)
 
     (tmp_path / "htpasswd").write_text(HTPASSWD)
     server = (
@@ -277,8 +292,7 @@ def test_exit_statuses(desk: Desk, kind: str, tmp_path: Path) -> None:
     )  # fmt: skip
     with server as url:
         locked = url.removeprefix("http://")
-        for words in (("ping", locked), ("ls", locked), ("tags", f"{locked}/app")):
-            assert "401" in dockhand.error(*words, code=4)
+        assert "401" in dockhand.error("ping", locked, code=4)
         dockhand.error("push", "app.tar", f"{locked}/app:v1", code=4)
         dockhand.run("login", locked, "-u", "alice", "--password-stdin", input=PASSWORD)
         dockhand.out("push", "app.tar", f"{locked}/app:v1")

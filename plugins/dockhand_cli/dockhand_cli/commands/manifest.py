@@ -62,6 +62,12 @@ class PushedManifest(TypedDict):
 
 
 _ImageArgument = Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)]
+_Platform = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OS/ARCH[/VARIANT]", help="of an index, the manifest of this platform's image"
+    ),
+]
 
 
 @app.command(
@@ -73,12 +79,7 @@ _ImageArgument = Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=c
 def get(
     context: typer.Context,
     image: _ImageArgument,
-    platform: Annotated[
-        str | None,
-        typer.Option(
-            metavar="OS/ARCH[/VARIANT]", help="of an index, the manifest of this platform's image"
-        ),
-    ] = None,
+    platform: _Platform = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -130,14 +131,19 @@ def get(
         "dockhand manifest head localhost:5000/app:v1", "dockhand manifest head @staging/app --json"
     )
 )
-def head(context: typer.Context, image: _ImageArgument) -> None:
+def head(context: typer.Context, image: _ImageArgument, platform: _Platform = None) -> None:
     """Print the digest, size and media type of a manifest, without fetching it.
 
-    If the manifest does not exist, the exit status is 3.
+    With --platform the index is fetched, because it lists the digests of its images. If the
+    manifest does not exist, the exit status is 3.
     """
     session = session_of(context)
     client, repository, reference = session.place(image)
-    found = client.manifest_head(repository, reference)
+    found = (
+        client.manifest_head(repository, reference)
+        if platform is None
+        else client.image(repository, reference, platform=platform).descriptor()
+    )
     if session.output.as_json:
         session.output.document(
             HeadedManifest(
