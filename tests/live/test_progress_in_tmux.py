@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,3 +95,18 @@ def test_results_and_warnings_are_written_above_the_bars(terminal: Tmux) -> None
     screen = terminal.screen()
     assert not [line for line in screen if line.startswith(("Copying", "total"))]
     assert "".join(screen).count("@sha256:") == 2
+
+
+def test_ctrl_c_while_a_registry_does_not_answer(terminal: Tmux) -> None:
+    with slow_registry([4 * MIB] * 2, hang_after=5) as source, watched_registry() as target:
+        hosts = [each.url.removeprefix("http://") for each in (source, target)]
+        terminal.type(f"clear; {COMMAND} cp {hosts[0]}/app:v1 {hosts[1]}/copy", "Enter")
+        terminal.wait_for(lambda lines: _moving(lines) == 2 and "0.5/8.4" in lines[-1])
+        time.sleep(1)  # now the registry sends nothing more
+        terminal.type("C-c")
+        terminal.wait_for(lambda lines: "Cancelling; Ctrl-C again ends at once" in lines)
+        terminal.type("C-c")
+        terminal.wait_for(lambda lines: lines[-1] == "$")
+        terminal.type("echo status $?", "Enter")
+        terminal.wait_for(lambda lines: "status 130" in lines[-2])
+    assert terminal.cursor_is_shown()

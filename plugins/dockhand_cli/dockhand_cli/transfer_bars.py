@@ -26,6 +26,7 @@ from rich.segment import ControlType
 from rich.table import Column, Table
 from rich.text import Text
 
+from dockhand_cli.interrupts import received_signal
 from dockhand_core.text import printable
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TransferBars"]
 
+_CANCELLED = "Cancelling; Ctrl-C again ends at once"
 _MOST = 16  # blobs with a line
 _MARGIN = 4  # columns that stay empty, so that the `^C` of a terminal does not begin a line
 _NAME, _BYTES, _RATE, _TIME = 12, 15, 11, 8  # widths of the columns
@@ -110,7 +112,8 @@ class TransferBars:
         hidden = self._update_lines(min(height - 4, _MOST))
         parts: list[RenderableType] = []
         if height > 3:
-            parts.append(_cut(self._title, width))
+            cancelled = received_signal() is not None
+            parts.append(_cut(_CANCELLED if cancelled else self._title, width))
         if hidden and height > 2:
             parts.append(_cut(f"{hidden} more blobs", width))
         self._progress.columns = _columns(width - _MARGIN)
