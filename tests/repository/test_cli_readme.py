@@ -13,9 +13,10 @@ from registries import free_port
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "plugins" / "dockhand_cli" / "README.md").read_text("utf-8")
+pytestmark = pytest.mark.timeout(400)  # 30 processes, one after the other
 WAIT = """
 trap "kill $!" EXIT
-until dockhand ping localhost:5000 2>/dev/null; do sleep 0.2; done
+until dockhand ping localhost:5000 >/dev/null 2>&1; do sleep 0.2; done
 """
 
 
@@ -31,8 +32,9 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
     _install(folder / ".plugin", project, blocks("python"))
     server, *others = blocks("sh")
     port = str(free_port())
-    script = "\n".join([server, WAIT, "set -ex", *others]).replace("5000", port)
-    (folder / "dockhand.toml").write_text(connections.replace("5000", port))
+    configure = f"cat > dockhand.toml <<'END'\n{connections}END\n"
+    configured = [block.replace("export ", f"{configure}export ") for block in others]
+    script = "\n".join([server, WAIT, "set -ex", *configured]).replace("5000", port)
     dockhand = CommandLine(folder, TMPDIR=str(folder))
     environment = shell_environment(dockhand)
     path = [str(folder / ".plugin"), environment.get("PYTHONPATH", "")]
