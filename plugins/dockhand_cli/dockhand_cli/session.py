@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ __all__ = ["FILE_PREFIXES", "Options", "Repository", "Session", "is_file", "sess
 
 FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
 
+_TRANSPORTS = ("dir:", "containers-storage:", "docker-daemon:")  # of skopeo and podman
+_PATH = re.compile(r"\.{0,2}/.*|[^/:@]*\.(tar|tgz)(\.\w+)?")
+_HOST_AND_PORT = re.compile(r"(localhost|[^/:@]*\.[^/:@]*):\d+|[^/@]*:\d+/")
+
 
 def session_of(context: typer.Context) -> Session:
     """The session of a command's context."""
@@ -35,6 +40,25 @@ def session_of(context: typer.Context) -> Session:
 def is_file(text: str) -> bool:
     """Whether an argument names a file, such as `oci-archive:nginx.tar`, and not an image."""
     return text.startswith(FILE_PREFIXES)
+
+
+def _check_image(text: str) -> None:
+    """Refuse arguments that would name an image of Docker Hub, but are certainly meant otherwise.
+
+    Raises:
+        UsageError: the text is a file, a path, a transport of skopeo, or a host and a port alone.
+    """
+    if is_file(text):
+        prefix = text.partition(":")[0]
+        raise UsageError(f"{text}: an image of a registry is expected here, not {prefix}: …")
+    if text.startswith(_TRANSPORTS) or _PATH.fullmatch(text):
+        known = ", ".join(FILE_PREFIXES)
+        raise UsageError(
+            f"{text}: an image of a registry is expected here; in `dockhand cp`, files begin with "
+            f"{known}"
+        )
+    if _HOST_AND_PORT.fullmatch(text):
+        raise UsageError(f"{text}: the repository is missing: {text.removesuffix('/')}/REPOSITORY")
 
 
 @dataclass
@@ -107,6 +131,7 @@ class Session:
                 `localhost:5000`. None for the option `--connection`, or else the default one.
 
         Raises:
+            UsageError: the name is that of a repository, or a URL; or no connection is configured.
             ConfigError: there is no connection of this name, and it is not a host.
         """
         wanted = name or self.options.connection
@@ -114,6 +139,12 @@ class Session:
             raise UsageError(
                 "no connection is configured: name a registry's host, such as localhost:5000, "
                 "write a dockhand.toml with a [connections.<name>] table, or set DOCKHAND_BASE_URI"
+            )
+        if wanted and "/" in wanted and wanted not in self.dockhand.connections:
+            host = wanted.partition("://")[2] or wanted.lstrip("@")
+            raise UsageError(
+                f"{wanted}: a connection or a host is expected here, without a scheme and a "
+                f"repository: {host.partition('/')[0]}"
             )
         if wanted and _may_be_host(wanted) and wanted not in self.dockhand.connections:
             return self.dockhand.locate(f"{wanted}/any").client
@@ -128,12 +159,11 @@ class Session:
                 `--connection` a bare `repository[:tag][@digest]`.
 
         Raises:
+            UsageError: the text is the path of a file, or a host without a repository.
             ReferenceInvalid: the text is none of these.
             ConfigError: there is no such connection.
         """
-        if is_file(image):
-            prefix = image.partition(":")[0]
-            raise UsageError(f"{image}: an image of a registry is expected here, not {prefix}: …")
+        _check_image(image)
         text = self._with_connection(image)
         if not text.startswith("@"):
             return self.dockhand.locate(text)

@@ -103,6 +103,8 @@ class ArchivePlace:
         """
         self._check_path()
         path = self.path
+        if not path.parent.is_dir():
+            raise CommandFailed(f"{path}: there is no folder {path.parent}")
         if not path.exists():
             return
         if self.format == "oci":
