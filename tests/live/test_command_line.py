@@ -162,6 +162,8 @@ def test_manifests_and_blobs(desk: Desk, host: str) -> None:
     ]  # fmt: skip
     assert desk.crane("digest", f"{host}/app:stable") == digest
     arm = desk.crane("digest", "--platform", "linux/arm64", f"{host}/app:v1")
+    head = dockhand.out("manifest", "head", f"{host}/app:v1", "--platform", "linux/arm64")
+    assert head.partition("\t")[0] == arm
     dockhand.out("index", f"{host}/app:joined", "one", arm)
     joined = json.loads(desk.crane("manifest", f"{host}/app:joined"))
     used = dockhand.json("du", f"{host}/app")
@@ -194,6 +196,7 @@ def test_artifacts_between_dockhand_and_oras(desk: Desk, host: str) -> None:
     assert {each["digest"]: each["artifact_type"] for each in ours} == kinds
 
 
+@pytest.mark.parametrize("host", ["2.8", "zot", "crane"], indirect=True)
 def test_copies(desk: Desk, host: str) -> None:
     dockhand, target = desk.dockhand, desk.host("3.1")
     image, name = f"{host}/app:v1", host.replace(":", "-").replace(".", "-")
@@ -220,6 +223,7 @@ def test_copies(desk: Desk, host: str) -> None:
         assert desk.crane("digest", f"{target}/all/{name}:{tag}") == tags[tag]
 
 
+@pytest.mark.parametrize("host", ["3.1", "embedded"], indirect=True)
 def test_archives_for_podman_and_skopeo(desk: Desk, host: str) -> None:
     dockhand, run = desk.dockhand, desk.clients.run
     image = f"{host}/app:v1"
