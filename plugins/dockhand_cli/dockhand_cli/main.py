@@ -128,7 +128,9 @@ def _report(error: BaseException, session: Session) -> int:
     if hasattr(error, "format_message"):  # an error of the command line
         return _report_usage(error, session)
     if isinstance(error, DockhandError | exit_codes.CommandFailed):
-        session.output.error(str(error))
+        from dockhand_cli.advice import advice_for
+
+        session.output.error("; ".join(filter(None, (str(error), advice_for(error)))))
     elif isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         session.output.error(f"{name}{error.strerror or error}")

@@ -179,6 +179,11 @@ class Session:
             ConfigError: there is no such connection.
         """
         place = self.place(text)
+        if re.fullmatch(r"(localhost|[^@/]+\.[^@/]+):\d+", text):
+            raise UsageError(
+                f"{text}: a repository is expected here, such as {text}/app; `dockhand ls {text}` "
+                "lists those of a registry"
+            )
         if ":" in text.rpartition("/")[2]:
             raise UsageError(
                 f"{text}: a repository is expected here, without a tag or digest: "
