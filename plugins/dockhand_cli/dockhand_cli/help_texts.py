@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from typer.core import TyperGroup, TyperOption
 
 __all__ = ["HOST_HELP", "IMAGE_HELP", "REPOSITORY_HELP", "examples", "tidy_help"]
@@ -35,6 +36,10 @@ def tidy_help(command: Any) -> None:
             " ".join(paragraph.split("\n")) if paragraph[:1].isalnum() else paragraph
             for paragraph in command.help.split("\n\n")
         )
+    context = typer.Context(command, help_option_names=["-h", "--help"])
+    help_option = command.get_help_option(context)  # made once; typer keeps it
+    if help_option is not None:
+        help_option.metavar, help_option.help = "", "show this help text"
     for param in command.params:
         if isinstance(param, TyperOption):
             if param.is_flag or param.count:
