@@ -45,7 +45,7 @@ from dockhand_core import hookimpl
 
 @hookimpl
 def dockhand_event(event):
-    pass
+    print("handled", event.repository, flush=True)
 """
 CONFIGURATION = """
 default = "staging"
