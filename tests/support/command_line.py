@@ -12,6 +12,8 @@ import unittest.mock
 from pathlib import Path
 from typing import Any
 
+from fork_server import HELP_WIDTH, can_fork, run_forked
+
 
 class CommandLine:
     """Runs the command in a folder, with an environment that has no settings of Dockhand or docker.
@@ -32,7 +34,7 @@ class CommandLine:
             **inherited,
             "HOME": str(folder),
             "DOCKER_CONFIG": str(folder / ".docker"),
-            "TERMINAL_WIDTH": "100",  # of typer's help texts
+            **HELP_WIDTH,
             **variables,
         }
 
@@ -49,14 +51,13 @@ class CommandLine:
             input: text for standard input; by default it is empty.
             code: the exit status that is expected.
         """
-        done = subprocess.run(
-            [sys.executable, "-m", "dockhand_cli", *map(str, arguments)],
-            cwd=self.folder, env=self.environment, input=input or "", capture_output=True,
-            text=True, check=False, timeout=60,
-        )  # fmt: skip
-        shown = f"{arguments}: exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done = self._run([*map(str, arguments)], (input or "").encode())
+        out, err = (
+            io.TextIOWrapper(io.BytesIO(data)).read() for data in (done.stdout, done.stderr)
+        )
+        shown = f"{arguments}: exit status {done.returncode}\n{out}\n{err}"
         assert done.returncode == code, shown
-        return done
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
     def run_bytes(
         self,
@@ -65,13 +66,19 @@ class CommandLine:
         code: int = 0,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run the command with bytes instead of text, and check its exit status; see `run`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "dockhand_cli", *map(str, arguments)],
-            cwd=self.folder, env=self.environment, input=input, capture_output=True,
-            check=False, timeout=60,
-        )  # fmt: skip
+        done = self._run([*map(str, arguments)], input)
         assert done.returncode == code, f"{arguments}: exit status {done.returncode}\n{done}"
         return done
+
+    def _run(self, arguments: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
+        """Run the command in a fork of a prepared process if that makes no difference."""
+        if can_fork(self.environment):
+            return run_forked(arguments, self.folder, self.environment, data)
+        return subprocess.run(
+            [sys.executable, "-m", "dockhand_cli", *arguments],
+            cwd=self.folder, env=self.environment, input=data, capture_output=True,
+            check=False, timeout=60,
+        )  # fmt: skip
 
     def out(self, *arguments: str | Path, input: str | None = None) -> str:  # noqa: A002
         """Run a command that succeeds; return standard output, and check that no error is written.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 from command_line import CommandLine
 
@@ -55,7 +56,16 @@ class Terminal:
         assert not self.echoes()
 
     def type(self, text: str) -> None:
-        """Type a text."""
+        """Type a text, once the command waits for something.
+
+        Python handles a signal that arrives between the question and the read only after the read.
+        """
+        state = Path(f"/proc/{self.process.pid}/stat")
+        deadline = time.monotonic() + 5
+        while state.exists() and time.monotonic() < deadline:
+            if state.read_text().rpartition(")")[2].split()[0] != "R":
+                break
+            time.sleep(0.005)
         os.write(self.fd, text.encode())
 
     def end(self) -> int:
