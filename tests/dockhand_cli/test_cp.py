@@ -232,7 +232,7 @@ def test_other_tags_are_copied_after_one_that_failed(
             "good": True, "bad": False,
         }  # fmt: skip
         done = dockhand.run("cp", "--tags", "bad", f"{host}/a/app", to, code=4)
-        assert done.stderr.splitlines()[-1] == "error: 1 of 1 tags failed"
+        assert done.stderr.splitlines()[-1] == "error: 1 of 1 tag failed"
 
 
 def test_errors_have_exit_codes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "DENIED",
     "FAILED",
@@ -13,6 +15,7 @@ __all__ = [
     "USAGE",
     "CommandFailed",
     "UsageError",
+    "code_of_several",
     "exit_code_of",
 ]
 
@@ -48,6 +51,16 @@ class UsageError(CommandFailed):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, USAGE)
+
+
+def code_of_several(codes: Sequence[int], count: int) -> int:
+    """The exit status for failures of several things: their common one if all have failed alike.
+
+    Args:
+        codes: the exit status of each failure.
+        count: the number of things.
+    """
+    return codes[0] if len(codes) == count and len(set(codes)) == 1 else FAILED
 
 
 def exit_code_of(error: BaseException) -> int:

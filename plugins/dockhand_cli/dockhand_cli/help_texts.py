@@ -7,11 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup, TyperOption
 
-__all__ = ["HOST_HELP", "IMAGE_HELP", "REPOSITORY_HELP", "examples", "tidy_help"]
-
-HOST_HELP = "the registry's host, with a port if it has one; docker.io is Docker Hub"
-IMAGE_HELP = "the image: HOST/REPOSITORY:TAG, @CONNECTION/REPOSITORY:TAG, or with @DIGEST"
-REPOSITORY_HELP = "the repository: HOST/REPOSITORY or @CONNECTION/REPOSITORY"
+__all__ = ["examples", "tidy_help"]
 
 
 def examples(*lines: str) -> str:

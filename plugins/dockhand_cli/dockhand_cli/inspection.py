@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict
 
 from dockhand_cli.output import Output
-from dockhand_cli.values import Cell, DigestCell, Size, age_text, in_utc, short_digest
+from dockhand_cli.values import (
+    Cell,
+    DigestCell,
+    Size,
+    age_text,
+    in_utc,
+    moment_text,
+    short_digest,
+)
 from dockhand_core import Descriptor, ImageConfig, ImageIndex, ImageManifest
 from dockhand_core.models import media
 
@@ -132,7 +140,7 @@ def inspection_of(
         subject=found.subject.digest if found.subject else None,
         platform=str(platform) if platform else None,
         size=image.size if image else None,
-        created=created.isoformat().replace("+00:00", "Z") if created else None,
+        created=moment_text(created) if created else None,
         author=config.author if config is not None else None,
         annotations=found.annotations,
         config=image.config.digest if image else None,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from dockhand_cli.values import Cell, for_programs
+from dockhand_cli.values import Cell, for_programs, moment_text
 from dockhand_core.text import printable
 
 if TYPE_CHECKING:
@@ -121,6 +122,6 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
-    if hasattr(value, "isoformat"):
-        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, datetime):
+        return moment_text(value)
     return str(value)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockhand_cli.exact_bytes import replace_file
 from dockhand_cli.exit_codes import UsageError
 
 if TYPE_CHECKING:
@@ -67,15 +67,8 @@ def write_plans(path: Path, plans: Sequence[RetentionPlan]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    part = path.absolute().with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("x", encoding="utf-8") as file:
-            file.writelines(f"{plan.to_json()}\n" for plan in plans)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    text = "".join(f"{plan.to_json()}\n" for plan in plans)
+    replace_file(path, text.encode())
 
 
 def registry_name(registry: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dockhand_cli.output import Output
 from dockhand_cli.plan_files import registry_name
-from dockhand_cli.values import Cell, Size, counted, for_people
+from dockhand_cli.values import Cell, Size, counted, for_people, short_digest
 
 if TYPE_CHECKING:
     from dockhand_core import RetentionItem, RetentionPlan
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["deletions_text", "item_name", "repository_name", "show_plan"]
 
 _COLUMNS = ("ACTION", "TAGS", "DIGEST", "AGE", "SIZE", "REASON")
-_SHORT_DIGEST = len("sha256:") + 12
 
 
 def repository_name(plan: RetentionPlan) -> str:
@@ -66,7 +65,7 @@ def _rows(plan: RetentionPlan, *, short: bool) -> Iterator[tuple[Cell, ...]]:
         for item in items:
             digest = item.digest and str(item.digest)
             if short and digest:
-                digest = digest[:_SHORT_DIGEST]
+                digest = short_digest(digest)
             tags = ", ".join(item.tags) if short else " ".join(item.tags)
             yield decision, tags, digest, item.created, Size(item.size), _reason(decision, item)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict
 
 from dockhand_cli.exit_codes import CommandFailed, UsageError, exit_code_of
-from dockhand_cli.values import size_text
+from dockhand_cli.values import counted, size_text
 
 if TYPE_CHECKING:
     from dockhand_cli.progress import TransferProgress
@@ -279,7 +279,7 @@ def report_transfer(session: Session, transfer: Transfer) -> None:
 
 def _summary(transfer: Transfer) -> str:
     """The numbers of a transfer in one line."""
-    copied = f"{_number(transfer['blobs_copied'], 'blob')} copied"
+    copied = f"{counted(transfer['blobs_copied'], 'blob')} copied"
     parts = [f"{copied} ({size_text(transfer['bytes_copied'])})"]
     parts += [
         f"{count} {state}"
@@ -290,12 +290,8 @@ def _summary(transfer: Transfer) -> str:
         if count
     ]
     if transfer["manifests"] is not None:
-        parts.append(_number(transfer["manifests"], "manifest"))
+        parts.append(counted(transfer["manifests"], "manifest"))
     return f"{', '.join(parts)}, in {transfer['seconds']:.1f} s"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def warn_of_dropped(session: Session, dropped: Iterable[Dropped], *, changed: bool) -> None:
@@ -316,4 +312,4 @@ def warn_of_dropped(session: Session, dropped: Iterable[Dropped], *, changed: bo
             "not have them"
         )
     names = ", ".join(f"{each['digest']} ({each['artifact_type']})" for each in found)
-    session.output.warning(f"{_number(len(found), 'referrer')} left out, as {reason}: {names}")
+    session.output.warning(f"{counted(len(found), 'referrer')} left out, as {reason}: {names}")

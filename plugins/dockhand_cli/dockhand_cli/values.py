@@ -10,12 +10,16 @@ from dockhand_core.text import printable
 
 __all__ = [
     "Cell",
+    "DigestCell",
     "Size",
     "age_text",
     "counted",
     "for_people",
     "for_programs",
+    "in_utc",
+    "moment_text",
     "parse_size",
+    "short_digest",
     "size_text",
 ]
 
@@ -58,6 +62,11 @@ def in_utc(moment: datetime) -> datetime | None:
         return None
 
 
+def moment_text(moment: datetime) -> str:
+    """Write a moment as RFC 3339 has it, in UTC: `2026-01-31T12:00:00Z`."""
+    return (in_utc(moment) or moment).isoformat().replace("+00:00", "Z")
+
+
 def age_text(moment: datetime, now: datetime | None = None) -> str:
     """Write how long ago a moment was, in one unit: `3 days ago`.
 
@@ -90,13 +99,13 @@ def for_people(value: Cell) -> str:
 
 
 def for_programs(value: Cell) -> str:
-    """Write a cell for a pipe: sizes in bytes, moments as RFC 3339 has them, no line breaks."""
+    """Write a cell for a pipe: sizes in bytes, moments in UTC, no line breaks."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return moment_text(value)
     return printable(str(value))
 
 

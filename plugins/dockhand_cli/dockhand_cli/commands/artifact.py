@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from dockhand_cli.arguments import AnnotationOption, ImageArgument
 from dockhand_cli.completion import complete_image
 from dockhand_cli.exit_codes import CommandFailed, UsageError
-from dockhand_cli.help_texts import IMAGE_HELP, examples
+from dockhand_cli.help_texts import examples
 from dockhand_cli.image_parts import annotations_of, is_digest, stated_reference
 from dockhand_cli.session import session_of
 from dockhand_cli.values import parse_size
@@ -53,10 +54,6 @@ class PulledArtifact(TypedDict):
 _TypeOption = Annotated[
     str | None, typer.Option(metavar="TYPE", help="type of the artifact, a media type")
 ]
-_AnnotationOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="annotation of the manifest; may be repeated"),
-]
 
 
 @app.command(
@@ -78,7 +75,7 @@ def push(
     ],
     files: Annotated[list[str] | None, typer.Argument(metavar="FILE…", help=_FILES_HELP)] = None,
     artifact_type: _TypeOption = None,
-    annotation: _AnnotationOption = None,
+    annotation: AnnotationOption = None,
     subject: Annotated[
         str | None,
         typer.Option(
@@ -118,10 +115,10 @@ def push(
 )
 def attach(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)],
+    image: ImageArgument,
     files: Annotated[list[str] | None, typer.Argument(metavar="FILE…", help=_FILES_HELP)] = None,
     artifact_type: _TypeOption = None,
-    annotation: _AnnotationOption = None,
+    annotation: AnnotationOption = None,
 ) -> None:
     """Attach files and folders to an image, and print the digest of the artifact's manifest.
 
@@ -230,7 +227,7 @@ def _file(text: str) -> ArtifactFile:
 )
 def pull(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)],
+    image: ImageArgument,
     output: Annotated[
         Path,
         typer.Option(

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, TypedDict
 
 import typer
 
+from dockhand_cli.arguments import RepositoryArgument
 from dockhand_cli.completion import complete_repository
 from dockhand_cli.confirmation import Yes, ask_yes, can_ask
 from dockhand_cli.exact_bytes import STDIO, existing_file, input_file, is_stream, show_text, text_of
 from dockhand_cli.exit_codes import CommandFailed, UsageError
-from dockhand_cli.help_texts import REPOSITORY_HELP, examples
+from dockhand_cli.help_texts import examples
 from dockhand_cli.image_parts import digest_place
 from dockhand_cli.session import Session, session_of
 from dockhand_cli.values import Size, for_people
@@ -165,9 +166,7 @@ def _report(session: Session, place: Place[RegistryClient], size: int, output: P
 )
 def put(
     context: typer.Context,
-    repository: Annotated[
-        str, typer.Argument(help=REPOSITORY_HELP, autocompletion=complete_repository)
-    ],
+    repository: RepositoryArgument,
     file: Annotated[
         Path,
         typer.Argument(help="the file to upload; - for standard input", allow_dash=True),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 import typer
 
 from dockhand_cli.completion import complete_image
-from dockhand_cli.exit_codes import FAILED, CommandFailed, UsageError, exit_code_of
+from dockhand_cli.exit_codes import CommandFailed, UsageError, code_of_several, exit_code_of
 from dockhand_cli.help_texts import examples
 from dockhand_cli.session import Session, is_file, session_of
 from dockhand_cli.transfer_places import (
@@ -27,6 +27,7 @@ from dockhand_cli.transfers import (
     tag_report,
     warn_of_dropped,
 )
+from dockhand_cli.values import counted
 
 if TYPE_CHECKING:
     from dockhand_core import CopyResult
@@ -219,7 +220,7 @@ def _copy_tags(
     if is_file(source) or is_file(target):
         raise UsageError("--all-tags, --tags and --newest are for repositories, not for files")
     start, end = session.repository(source), session.repository(target)
-    errors: list[Exception] = []
+    failures: list[int] = []
     count = 0
     with session.progress(f"Copying tags of {source} to {target}") as progress:
         for result in start.client.copy_tags(
@@ -235,14 +236,13 @@ def _copy_tags(
             count += 1
             _report_tag(session, source, target, result, changed=_is_changed(options))
             if result.error is not None:
-                errors.append(result.error)
+                failures.append(exit_code_of(result.error))
     if not count:
         session.output.warning(f"{source}: no tag matches {' or '.join(patterns)}")
-    if errors:
-        codes = {exit_code_of(error) for error in errors}
-        code = codes.pop() if len(errors) == count and len(codes) == 1 else FAILED
-        raise CommandFailed(f"{len(errors)} of {count} tags failed", code)
-    session.output.message(f"{count} tag{'' if count == 1 else 's'} copied")
+    if failures:
+        code = code_of_several(failures, count)
+        raise CommandFailed(f"{len(failures)} of {counted(count, 'tag')} failed", code)
+    session.output.message(f"{counted(count, 'tag')} copied")
 
 
 def _report_tag(

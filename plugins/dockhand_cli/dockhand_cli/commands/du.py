@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import typer
 
-from dockhand_cli.completion import complete_repository
-from dockhand_cli.help_texts import REPOSITORY_HELP, examples
+from dockhand_cli.arguments import RepositoryArgument
+from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
 from dockhand_cli.values import Size
 
@@ -58,9 +58,7 @@ class RepositorySize(TypedDict):
 )
 def du(
     context: typer.Context,
-    repository: Annotated[
-        str, typer.Argument(help=REPOSITORY_HELP, autocompletion=complete_repository)
-    ],
+    repository: RepositoryArgument,
 ) -> None:
     """Show how large a repository is, with the shared and the unique size of each tag.
 

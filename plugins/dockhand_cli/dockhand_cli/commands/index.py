@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from dockhand_cli.arguments import AnnotationOption
 from dockhand_cli.completion import complete_image
 from dockhand_cli.exit_codes import UsageError
 from dockhand_cli.help_texts import examples
@@ -58,10 +59,7 @@ def index(
             "images",
         ),
     ],
-    annotation: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="an annotation of the index; can be repeated"),
-    ] = None,
+    annotation: AnnotationOption = None,
     media_type: Annotated[
         str | None,
         typer.Option(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dockhand_cli.completion import complete_image, complete_platform
+from dockhand_cli.arguments import ImageArgument
+from dockhand_cli.completion import complete_platform
 from dockhand_cli.exit_codes import CommandFailed, UsageError
-from dockhand_cli.help_texts import IMAGE_HELP, examples
+from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _CONFIG_LIMIT = 8 << 20  # bytes
 )
 def inspect(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)],
+    image: ImageArgument,
     platform: Annotated[
         str | None,
         typer.Option(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from dockhand_cli.arguments import HostArgument
 from dockhand_cli.exit_codes import UsageError
-from dockhand_cli.help_texts import HOST_HELP, examples
+from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Login(TypedDict):
 )
 def login(
     context: typer.Context,
-    host: Annotated[str, typer.Argument(help=HOST_HELP)],
+    host: HostArgument,
     username: Annotated[
         str | None, typer.Option("--username", "-u", metavar="USER", help="the user name")
     ] = None,

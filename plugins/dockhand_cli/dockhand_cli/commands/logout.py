@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict
+from typing import TypedDict
 
 import typer
 
-from dockhand_cli.help_texts import HOST_HELP, examples
+from dockhand_cli.arguments import HostArgument
+from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
 
 app = typer.Typer()
@@ -25,7 +26,7 @@ class Logout(TypedDict):
 
 
 @app.command(epilog=examples("dockhand logout localhost:5000"))
-def logout(context: typer.Context, host: Annotated[str, typer.Argument(help=HOST_HELP)]) -> None:
+def logout(context: typer.Context, host: HostArgument) -> None:
     """Log out from a registry: erase the credentials that docker stores for it.
 
     They are erased from docker's config.json and from the credential helper that it names.

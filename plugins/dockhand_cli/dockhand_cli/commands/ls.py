@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict
+from typing import TypedDict
 
 import typer
 
-from dockhand_cli.completion import complete_connection
+from dockhand_cli.arguments import ConnectionArgument
 from dockhand_cli.exit_codes import CommandFailed, exit_code_of
 from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
@@ -23,13 +23,7 @@ class RepositoryLine(TypedDict):
 @app.command(epilog=examples("dockhand ls", "dockhand ls staging", "dockhand ls localhost:5000"))
 def ls(
     context: typer.Context,
-    connection: Annotated[
-        str | None,
-        typer.Argument(
-            help="a connection or a host; by default the default connection",
-            autocompletion=complete_connection,
-        ),
-    ] = None,
+    connection: ConnectionArgument = None,
 ) -> None:
     """List the repositories of a registry, one a line."""
     from dockhand_core.errors import Denied, NotFound, Unauthorized, Unsupported

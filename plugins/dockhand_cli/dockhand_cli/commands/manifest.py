@@ -8,10 +8,11 @@ from typing import Annotated, Any, TypedDict
 
 import typer
 
+from dockhand_cli.arguments import ImageArgument
 from dockhand_cli.completion import complete_image
 from dockhand_cli.exact_bytes import STDIO, input_file, replace_file, show_text, write_stdout
 from dockhand_cli.exit_codes import CommandFailed
-from dockhand_cli.help_texts import IMAGE_HELP, examples
+from dockhand_cli.help_texts import examples
 from dockhand_cli.image_parts import stated_reference
 from dockhand_cli.session import session_of
 from dockhand_cli.values import Size
@@ -61,7 +62,6 @@ class PushedManifest(TypedDict):
     size: int
 
 
-_ImageArgument = Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)]
 _Platform = Annotated[
     str | None,
     typer.Option(
@@ -78,7 +78,7 @@ _Platform = Annotated[
 )
 def get(
     context: typer.Context,
-    image: _ImageArgument,
+    image: ImageArgument,
     platform: _Platform = None,
     output: Annotated[
         Path | None,
@@ -131,7 +131,7 @@ def get(
         "dockhand manifest head localhost:5000/app:v1", "dockhand manifest head @staging/app --json"
     )
 )
-def head(context: typer.Context, image: _ImageArgument, platform: _Platform = None) -> None:
+def head(context: typer.Context, image: ImageArgument, platform: _Platform = None) -> None:
     """Print the digest, size and media type of a manifest, without fetching it.
 
     With --platform the index is fetched, because it lists the digests of its images. If the

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict
+from typing import TypedDict
 
 import typer
 
-from dockhand_cli.completion import complete_connection
+from dockhand_cli.arguments import ConnectionArgument
 from dockhand_cli.exit_codes import DENIED, CommandFailed
 from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
@@ -33,13 +33,7 @@ class PingResult(TypedDict):
 @app.command(epilog=examples("dockhand ping", "dockhand ping staging", "dockhand ping ghcr.io"))
 def ping(
     context: typer.Context,
-    connection: Annotated[
-        str | None,
-        typer.Argument(
-            help="a connection or a host; by default the default connection",
-            autocompletion=complete_connection,
-        ),
-    ] = None,
+    connection: ConnectionArgument = None,
 ) -> None:
     """Check that a registry answers, and accepts the credentials.
 

@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, cast
 
 import typer
 
+from dockhand_cli.arguments import REPOSITORY_HELP
 from dockhand_cli.completion import complete_repository
 from dockhand_cli.confirmation import DryRun, Yes, ask_yes, can_ask
-from dockhand_cli.exit_codes import FAILED, CommandFailed, UsageError, exit_code_of
-from dockhand_cli.help_texts import REPOSITORY_HELP, examples
+from dockhand_cli.exit_codes import (
+    FAILED,
+    CommandFailed,
+    UsageError,
+    code_of_several,
+    exit_code_of,
+)
+from dockhand_cli.help_texts import examples
 from dockhand_cli.session import Session, session_of
 
 if TYPE_CHECKING:
@@ -356,10 +363,10 @@ def _show(session: Session, plan: RetentionPlan) -> None:
         show_plan(session.output, plan)
 
 
-def _exit(codes: list[int], count: int) -> None:
-    """Exit with the code of the failures: their common one if all of `count` things failed."""
-    if codes:
-        raise typer.Exit(codes[0] if len(codes) == count and len(set(codes)) == 1 else FAILED)
+def _exit(failures: list[int], count: int) -> None:
+    """Exit with the status of the failures, if there are any, of `count` things."""
+    if failures:
+        raise typer.Exit(code_of_several(failures, count))
 
 
 def _document(plan: RetentionPlan) -> Plan:

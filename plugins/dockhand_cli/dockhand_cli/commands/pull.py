@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from dockhand_cli.completion import complete_image
+from dockhand_cli.arguments import ImageArgument
 from dockhand_cli.exit_codes import UsageError
-from dockhand_cli.help_texts import IMAGE_HELP, examples
+from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
 from dockhand_cli.transfer_places import (
     ArchiveFormat,
@@ -31,7 +31,7 @@ app = typer.Typer()
 )
 def pull(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)],
+    image: ImageArgument,
     path: Annotated[
         Path, typer.Argument(help="the file to write, or the folder, to which the image is added")
     ],

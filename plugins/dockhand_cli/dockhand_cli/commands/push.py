@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dockhand_cli.completion import complete_image
-from dockhand_cli.help_texts import IMAGE_HELP, examples
+from dockhand_cli.arguments import ImageArgument
+from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
 from dockhand_cli.transfer_places import archive_place, image_place, platforms_of
 from dockhand_cli.transfers import load_archive, report_transfer
@@ -31,7 +31,7 @@ def push(
             "with an OCI image layout"
         ),
     ],
-    image: Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)],
+    image: ImageArgument,
     source: Annotated[
         str | None,
         typer.Option(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from dockhand_cli.completion import complete_image, complete_platform
-from dockhand_cli.help_texts import IMAGE_HELP, examples
+from dockhand_cli.arguments import ImageArgument
+from dockhand_cli.completion import complete_platform
+from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
 from dockhand_cli.values import Cell, size_text
 
@@ -62,7 +63,7 @@ class Referrers(TypedDict):
 )
 def referrers(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)],
+    image: ImageArgument,
     artifact_type: Annotated[
         str | None, typer.Option(metavar="TYPE", help="only referrers of this type")
     ] = None,

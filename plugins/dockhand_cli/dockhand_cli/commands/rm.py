@@ -8,7 +8,7 @@ import typer
 
 from dockhand_cli.completion import complete_image
 from dockhand_cli.confirmation import DryRun, Yes, ask_yes, can_ask
-from dockhand_cli.exit_codes import FAILED, CommandFailed, UsageError, exit_code_of
+from dockhand_cli.exit_codes import CommandFailed, UsageError, code_of_several, exit_code_of
 from dockhand_cli.help_texts import examples
 from dockhand_cli.session import Session, session_of
 from dockhand_cli.values import counted
@@ -108,10 +108,9 @@ def rm(
     finally:  # also after Ctrl-C: some are deleted
         if output.as_json:
             output.document(RemovalReports(removals=[_report(each) for each in removals]))
-    codes = {exit_code_of(each.error) for each in removals if each.error is not None}
-    if codes:
-        same = len(codes) == 1 and all(each.error is not None for each in removals)
-        raise typer.Exit(codes.pop() if same else FAILED)
+    failures = [exit_code_of(each.error) for each in removals if each.error is not None]
+    if failures:
+        raise typer.Exit(code_of_several(failures, len(removals)))
 
 
 def _look_at(session: Session, removals: list[Removal]) -> None:

@@ -6,11 +6,12 @@ from typing import Annotated, TypedDict
 
 import typer
 
-from dockhand_cli.completion import complete_image
-from dockhand_cli.exit_codes import FAILED, CommandFailed, UsageError, exit_code_of
-from dockhand_cli.help_texts import IMAGE_HELP, examples
+from dockhand_cli.arguments import ImageArgument
+from dockhand_cli.exit_codes import CommandFailed, UsageError, code_of_several, exit_code_of
+from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
 from dockhand_cli.transfer_places import image_place
+from dockhand_cli.values import counted
 
 app = typer.Typer()
 
@@ -48,7 +49,7 @@ class TaggedImage(TypedDict):
 )
 def tag(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)],
+    image: ImageArgument,
     tags: Annotated[
         list[str], typer.Argument(metavar="TAG…", help="tags of the same repository to write")
     ],
@@ -70,14 +71,14 @@ def tag(
     reference = place.reference
     digest: str | None = None
     written: list[WrittenTag] = []
-    errors: list[Exception] = []
+    failures: list[int] = []
     for each in dict.fromkeys(tags):
         try:
             result = place.client.copy(place.repository, reference, to_reference=each)
         except NotFound:  # there is no such image
             raise
         except DockhandError as error:
-            errors.append(error)
+            failures.append(exit_code_of(error))
             written.append(WrittenTag(tag=each, error=str(error)))
             output.error(f"{place.with_reference(each)}: {error}")
             continue
@@ -87,7 +88,6 @@ def tag(
         output.text(place.with_reference(each, digest))
     if output.as_json:
         output.document(TaggedImage(repository=place.repository, digest=digest, tags=written))
-    if errors:
-        codes = {exit_code_of(error) for error in errors}
-        code = codes.pop() if len(errors) == len(written) and len(codes) == 1 else FAILED
-        raise CommandFailed(f"{len(errors)} of {len(written)} tags failed", code)
+    if failures:
+        code = code_of_several(failures, len(written))
+        raise CommandFailed(f"{len(failures)} of {counted(len(written), 'tag')} failed", code)

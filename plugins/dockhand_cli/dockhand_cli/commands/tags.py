@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict
+from typing import TypedDict
 
 import typer
 
-from dockhand_cli.completion import complete_repository
-from dockhand_cli.help_texts import REPOSITORY_HELP, examples
+from dockhand_cli.arguments import RepositoryArgument
+from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
 
 app = typer.Typer()
@@ -25,9 +25,7 @@ class TagLine(TypedDict):
 )
 def tags(
     context: typer.Context,
-    repository: Annotated[
-        str, typer.Argument(help=REPOSITORY_HELP, autocompletion=complete_repository)
-    ],
+    repository: RepositoryArgument,
 ) -> None:
     """List the tags of a repository, one a line."""
     session = session_of(context)

@@ -11,7 +11,7 @@ import typer
 from dockhand_cli.exit_codes import UsageError
 from dockhand_cli.help_texts import examples
 from dockhand_cli.session import Session, session_of
-from dockhand_cli.values import for_programs
+from dockhand_cli.values import moment_text
 
 if TYPE_CHECKING:
     from dockhand_auth_jwt import JwtAuth
@@ -146,8 +146,8 @@ def token(
             audience=service.audience,
             subject=claims.subject or None,
             scopes=[str(each) for each in claims.scopes],
-            issued_at=for_programs(datetime.fromtimestamp(claims["iat"], UTC)),
-            expires_at=for_programs(datetime.fromtimestamp(claims["exp"], UTC)),
+            issued_at=moment_text(datetime.fromtimestamp(claims["iat"], UTC)),
+            expires_at=moment_text(datetime.fromtimestamp(claims["exp"], UTC)),
         )
     )
 

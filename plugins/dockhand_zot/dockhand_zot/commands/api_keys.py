@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 from dockhand_cli import session_of
-from dockhand_cli.completion import complete_connection
+from dockhand_cli.arguments import ConnectionArgument
 from dockhand_cli.exit_codes import UsageError
 from dockhand_cli.help_texts import examples
 
-from dockhand_zot.commands.clients import CONNECTION_HELP, zot_client
+from dockhand_zot.commands.clients import zot_client
 from dockhand_zot.commands.forms import moment
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Key", "Keys", "NewKey", "Revoked", "app"]
 
 app = typer.Typer(no_args_is_help=True, help="List, create and revoke your API keys.")
-ConnectionArgument = Annotated[
-    str | None, typer.Argument(help=CONNECTION_HELP, autocompletion=complete_connection)
-]
 
 
 class Key(TypedDict):

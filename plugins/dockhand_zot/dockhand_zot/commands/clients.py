@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     from dockhand_core import RegistryClient
     from dockhand_zot import ZotClient
 
-__all__ = ["CONNECTION_HELP", "ZotPlace", "zot_client", "zot_image", "zot_repository"]
+__all__ = ["ZotPlace", "zot_client", "zot_image", "zot_repository"]
 
 # The ways to log in to zot with a user name and a password or an API key.
 _WITH_PASSWORDS = frozenset({"htpasswd", "ldap", "openid", "apikey"})
-CONNECTION_HELP = "a connection or a host; by default the default connection"
 
 
 class ZotPlace(NamedTuple):

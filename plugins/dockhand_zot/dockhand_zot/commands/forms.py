@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
 from dockhand_cli import Size
+from dockhand_cli.values import moment_text, short_digest
 
 if TYPE_CHECKING:
     from dockhand_cli.output import Output
@@ -104,10 +105,8 @@ class Repositories(TypedDict):
 
 
 def moment(time: datetime | None) -> str | None:
-    """A time as RFC 3339 has it, in UTC."""
-    from datetime import UTC
-
-    return None if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    """A time as RFC 3339 has it, in UTC; None if it is not known."""
+    return None if time is None else moment_text(time)
 
 
 def image_form(image: ImageSummary) -> Image:
@@ -151,7 +150,7 @@ def show_images(output: Output, images: Iterable[ImageSummary]) -> None:
         (
             (
                 f"{image.repository}:{image.tag}",
-                image.digest[: len("sha256:") + 12] if output.is_terminal else image.digest,
+                short_digest(image.digest) if output.is_terminal else image.digest,
                 Size(image.size),
                 image.pushed_at,
                 " ".join(_platforms(image)),

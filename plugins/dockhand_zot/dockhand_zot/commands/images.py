@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 from dockhand_cli import session_of
-from dockhand_cli.completion import complete_connection, complete_image, complete_repository
-from dockhand_cli.help_texts import REPOSITORY_HELP, examples
+from dockhand_cli.arguments import ConnectionArgument, RepositoryArgument
+from dockhand_cli.completion import complete_image
+from dockhand_cli.help_texts import examples
 
 from dockhand_zot.commands.clients import (
-    CONNECTION_HELP,
     zot_client,
     zot_image,
     zot_repository,
@@ -54,9 +54,7 @@ def search(
     text: Annotated[
         str, typer.Argument(help="part of a repository's name, or REPOSITORY:TAG or a digest")
     ],
-    connection: Annotated[
-        str | None, typer.Argument(help=CONNECTION_HELP, autocompletion=complete_connection)
-    ] = None,
+    connection: ConnectionArgument = None,
 ) -> None:
     """Search the repositories of a zot by a part of their name, or its images.
 
@@ -82,9 +80,7 @@ def search(
 @app.command(epilog=examples("dockhand zot images @staging/team/app"))
 def images(
     context: typer.Context,
-    repository: Annotated[
-        str, typer.Argument(help=REPOSITORY_HELP, autocompletion=complete_repository)
-    ],
+    repository: RepositoryArgument,
 ) -> None:
     """List the tagged images of a repository, with their sizes, times and platforms."""
     place = zot_repository(context, repository)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import typer
 from dockhand_cli import session_of
-from dockhand_cli.completion import complete_connection, complete_repository
-from dockhand_cli.help_texts import REPOSITORY_HELP, examples
+from dockhand_cli.arguments import ConnectionArgument, RepositoryArgument
+from dockhand_cli.help_texts import examples
 
-from dockhand_zot.commands.clients import CONNECTION_HELP, zot_client, zot_repository
+from dockhand_zot.commands.clients import zot_client, zot_repository
 from dockhand_zot.commands.forms import Repositories, repository_form, show_repositories
 
 if TYPE_CHECKING:
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["Preference", "app"]
 
 app = typer.Typer()
-RepositoryArgument: TypeAlias = Annotated[
-    str, typer.Argument(help=REPOSITORY_HELP, autocompletion=complete_repository)
-]
-ConnectionArgument: TypeAlias = Annotated[
-    str | None, typer.Argument(help=CONNECTION_HELP, autocompletion=complete_connection)
-]
 
 
 class Preference(TypedDict):

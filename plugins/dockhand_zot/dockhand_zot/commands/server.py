@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict
+from typing import TypedDict
 
 import typer
 from dockhand_cli import session_of
-from dockhand_cli.completion import complete_connection
+from dockhand_cli.arguments import ConnectionArgument
 from dockhand_cli.help_texts import examples
 
-from dockhand_zot.commands.clients import CONNECTION_HELP, zot_client
+from dockhand_zot.commands.clients import zot_client
 
 __all__ = ["Extension", "Extensions", "Server", "app"]
 
 app = typer.Typer()
-ConnectionArgument = Annotated[
-    str | None, typer.Argument(help=CONNECTION_HELP, autocompletion=complete_connection)
-]
 
 
 class Extension(TypedDict):

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 from dockhand_cli import session_of
-from dockhand_cli.completion import complete_connection, complete_image, complete_repository
+from dockhand_cli.arguments import ConnectionArgument, ImageArgument, RepositoryArgument
+from dockhand_cli.completion import complete_image
 from dockhand_cli.exit_codes import UsageError
-from dockhand_cli.help_texts import IMAGE_HELP, REPOSITORY_HELP, examples
+from dockhand_cli.help_texts import examples
 
 from dockhand_zot.commands.clients import (
-    CONNECTION_HELP,
     zot_client,
     zot_image,
     zot_repository,
@@ -80,7 +80,7 @@ class Vulnerabilities(TypedDict):
 )
 def cve(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(help=IMAGE_HELP, autocompletion=complete_image)],
+    image: ImageArgument,
     severity: Annotated[
         str | None,
         typer.Option(
@@ -119,9 +119,7 @@ def cve_diff(
 def images_with(
     context: typer.Context,
     cve: Annotated[str, typer.Argument(help=_CVE_HELP)],
-    connection: Annotated[
-        str | None, typer.Argument(help=CONNECTION_HELP, autocompletion=complete_connection)
-    ] = None,
+    connection: ConnectionArgument = None,
 ) -> None:
     """List the images, in any repository, that have a vulnerability."""
     write_images(context, zot_client(context, connection).images_with_cve(cve))
@@ -131,9 +129,7 @@ def images_with(
 def fixed(
     context: typer.Context,
     cve: Annotated[str, typer.Argument(help=_CVE_HELP)],
-    repository: Annotated[
-        str, typer.Argument(help=REPOSITORY_HELP, autocompletion=complete_repository)
-    ],
+    repository: RepositoryArgument,
 ) -> None:
     """List the images of a repository that a vulnerability does not affect.
 
