@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tarfile
 from pathlib import Path
 
 import json_forms
@@ -42,8 +43,10 @@ def test_the_format_of_a_path(
     assert "--overwrite" in dockhand.error("pull", source, "app.tar", code=1)
     dockhand.out("pull", source, "app.tar", "--overwrite", "--platforms", "linux/amd64")
     assert "without compression" in dockhand.error("pull", source, "app.tar.gz", code=2)
-    prefixed = dockhand.error("pull", source, "oci:layout", code=2)
-    assert "layout --format oci " in prefixed
+    dockhand.out("pull", source, "oci-archive:prefixed")
+    assert tarfile.is_tarfile(dockhand.folder / "prefixed")
+    other = dockhand.error("pull", source, "oci:layout", "--format", "docker-archive", code=2)
+    assert other == "oci:layout: the format is oci, and --format says docker-archive"
     assert "as a stream" in dockhand.error("pull", source, "-", code=2)
     assert "a/none" in dockhand.error("pull", f"{host}/a/none:v1", "none.tar", code=3)
     assert not (tmp_path / "none.tar").exists()
@@ -81,6 +84,8 @@ def test_one_of_several_images_is_pushed(
     assert "choose one with --source NAME: amd64 " in several
     dockhand.out("push", "layout", f"{host}/b/app", "--source", "arm64")
     assert registry.manifest("b/app", "latest").digest == registry.manifest("a/app", "arm64").digest
+    dockhand.out("push", "oci:layout:amd64", f"{host}/c/app")
+    assert registry.manifest("c/app", "latest").digest == registry.manifest("a/app", "amd64").digest
     missing = dockhand.error("push", "none", f"{host}/b/app", code=3)
     assert missing == "none: there is no such file or folder"
     (tmp_path / "no.tar").write_text("not an archive")

@@ -61,7 +61,14 @@ def run_forked(
         data: the content of standard input.
     """
     server = _server()
-    request = {"arguments": arguments, "folder": str(folder), "environment": dict(environment)}
+    mask = os.umask(0)
+    os.umask(mask)
+    request = {
+        "arguments": arguments,
+        "folder": str(folder),
+        "environment": dict(environment),
+        "umask": mask,
+    }
     with (
         tempfile.TemporaryFile() as described,
         tempfile.TemporaryFile() as out,
@@ -141,6 +148,7 @@ def _become(described: int, *streams: int) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    os.umask(request["umask"])
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])

@@ -1,12 +1,14 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands have, and the parsing of their values."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, TypeAlias
 
 import typer
 
 from dockhand_cli.completion import complete_connection, complete_image, complete_repository
+from dockhand_cli.exit_codes import UsageError
 
 __all__ = [
     "REPOSITORY_HELP",
@@ -15,6 +17,8 @@ __all__ = [
     "HostArgument",
     "ImageArgument",
     "RepositoryArgument",
+    "annotations_of",
+    "platforms_of",
 ]
 
 REPOSITORY_HELP = "the repository: HOST/REPOSITORY or @CONNECTION/REPOSITORY"
@@ -47,3 +51,26 @@ AnnotationOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="an annotation; can be repeated"),
 ]
+
+
+def annotations_of(values: Iterable[str]) -> dict[str, str]:
+    """Parse the values of the option `--annotation`.
+
+    Raises:
+        UsageError: a value is not `KEY=VALUE`, or two have the same key.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not key or not equals:
+            raise UsageError(f"--annotation {value}: KEY=VALUE is expected")
+        if key in found:
+            raise UsageError(f"--annotation {value}: the key {key} is given twice")
+        found[key] = text
+    return found
+
+
+def platforms_of(values: Iterable[str]) -> list[str] | None:
+    """Split the values of the option `--platforms` at commas; None if there are none."""
+    platforms = [each.strip() for value in values for each in value.split(",") if each.strip()]
+    return platforms or None

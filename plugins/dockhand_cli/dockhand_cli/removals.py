@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from dockhand_cli.exit_codes import CommandFailed, UsageError
+from dockhand_cli.image_places import image_place
 from dockhand_cli.tag_digests import tag_heads
 
 if TYPE_CHECKING:
@@ -58,15 +59,13 @@ def parse_removal(session: Session, text: str) -> Removal:
         ReferenceInvalid: it is not a reference.
         ConfigError: there is no such connection.
     """
-    place = session.place(text)
-    name, _, digest = text.removeprefix("@").partition("@")
-    tag = name.rpartition("/")[2].partition(":")[2]
-    if not (tag or digest):
+    place = image_place(session, text)
+    if not (place.tag or place.digest):
         raise UsageError(
             f"{text}: a tag or a digest has to be given, such as {text}:v1; a repository is never "
             "deleted as a whole"
         )
-    return Removal(text, place.client, place.repository, tag or None, digest or None)
+    return Removal(text, place.client, place.repository, place.tag, place.digest)
 
 
 class Lookup:

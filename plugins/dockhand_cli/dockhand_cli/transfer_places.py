@@ -2,72 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from dockhand_cli.exit_codes import NOT_FOUND, CommandFailed, UsageError
+from dockhand_cli.image_places import ImagePlace, image_place
 from dockhand_cli.session import is_file
 
 if TYPE_CHECKING:
     from dockhand_cli.session import Session
-    from dockhand_core import RegistryClient
 
 __all__ = [
     "ArchiveFormat",
     "ArchivePlace",
-    "ImagePlace",
     "archive_format",
-    "archive_place",
-    "image_place",
-    "platforms_of",
+    "archive_to_read",
+    "archive_to_write",
     "transfer_place",
 ]
 
 ArchiveFormat: TypeAlias = Literal["oci", "oci-archive", "docker-archive"]
 
 _COMPRESSED = (".gz", ".tgz", ".zst", ".xz", ".bz2")
-
-
-@dataclass(frozen=True)
-class ImagePlace:
-    """An image of a registry, as an argument names it.
-
-    Attributes:
-        client: the client of the registry.
-        repository: the repository's name at the registry.
-        name: the repository as the argument writes it, such as `@staging/app`.
-        tag: the tag that the argument states, or None.
-        digest: the digest that the argument states, or None.
-    """
-
-    client: RegistryClient
-    repository: str
-    name: str
-    tag: str | None
-    digest: str | None
-
-    @property
-    def reference(self) -> str:
-        """The digest, else the tag, else `latest`."""
-        return self.digest or self.tag or "latest"
-
-    @property
-    def named_tag(self) -> str | None:
-        """The tag, which is `latest` by default; None if only a digest is stated."""
-        return self.tag or (None if self.digest else "latest")
-
-    def __str__(self) -> str:
-        return _text(self.name, self.named_tag, self.digest)
-
-    def with_reference(self, tag: str | None, digest: str | None = None) -> str:
-        """Write a tag and a digest of the same repository as an argument."""
-        return _text(self.name, tag, digest)
-
-
-def _text(name: str, tag: str | None, digest: str | None) -> str:
-    return name + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
 
 
 @dataclass(frozen=True)
@@ -134,8 +91,11 @@ def transfer_place(session: Session, text: str) -> ImagePlace | ArchivePlace:
         ReferenceInvalid: an image is malformed.
         ConfigError: there is no such connection.
     """
-    if not is_file(text):
-        return image_place(session, text)
+    return _file_place(text) if is_file(text) else image_place(session, text)
+
+
+def _file_place(text: str) -> ArchivePlace:
+    """Parse an argument that is a file such as `oci-archive:nginx.tar`."""
     prefix, _, rest = text.partition(":")
     path, _, name = rest.partition(":")
     if Path(rest).exists():  # a name with colons
@@ -145,40 +105,33 @@ def transfer_place(session: Session, text: str) -> ImagePlace | ArchivePlace:
     return ArchivePlace(text, cast("ArchiveFormat", prefix), Path(path), name or None)
 
 
-def image_place(session: Session, text: str) -> ImagePlace:
-    """Parse an argument that is an image.
-
-    Raises:
-        UsageError: it is a file.
-        ReferenceInvalid: it is malformed.
-        ConfigError: there is no such connection.
-    """
-    place = session.place(text)
-    folder, slash, last = text.rpartition("/")
-    last, _, digest = last.partition("@")
-    last, _, tag = last.partition(":")
-    return ImagePlace(
-        place.client, place.repository, f"{folder}{slash}{last}", tag or None, digest or None
-    )
-
-
-def archive_place(path: Path, format: ArchiveFormat | None = None) -> ArchivePlace:  # noqa: A002
-    """The archive at a path.
+def archive_to_write(path: Path, format: ArchiveFormat | None = None) -> ArchivePlace:  # noqa: A002
+    """The archive that an argument names: a path, or a file as in `dockhand cp`.
 
     Args:
-        path: the file or folder.
+        path: the argument.
         format: the format to write; None for the one that the path suggests.
 
     Raises:
-        UsageError: the path has a prefix, as in `dockhand cp`, or an unknown extension.
+        UsageError: a file has no path, or another format; or the path has an unknown extension.
+    """
+    if not is_file(str(path)):
+        return ArchivePlace(str(path), format or archive_format(path), path)
+    place = _file_place(str(path))
+    if format not in (None, place.format):
+        raise UsageError(f"{path}: the format is {place.format}, and --format says {format}")
+    return place
+
+
+def archive_to_read(path: Path) -> ArchivePlace:
+    """The archive that an argument names: a path, or a file as in `dockhand cp`.
+
+    Raises:
+        UsageError: a file has no path.
     """
     if is_file(str(path)):
-        prefix, _, rest = str(path).partition(":")
-        raise UsageError(
-            f"{path}: this command takes a path alone: {rest or 'PATH'} --format {prefix} "
-            "(dockhand cp takes both in one)"
-        )
-    return ArchivePlace(str(path), format or archive_format(path), path)
+        return _file_place(str(path))
+    return ArchivePlace(str(path), "oci-archive", path)  # the format read is that of the content
 
 
 def archive_format(path: Path) -> ArchiveFormat:
@@ -190,9 +143,3 @@ def archive_format(path: Path) -> ArchiveFormat:
     if path.suffix in _COMPRESSED:
         raise UsageError(f"{path}: archives are written without compression; name it ….tar")
     return "oci-archive" if path.suffix == ".tar" else "oci"
-
-
-def platforms_of(values: Iterable[str]) -> list[str] | None:
-    """Split the values of the option `--platforms` at commas; None if there are none."""
-    platforms = [each.strip() for value in values for each in value.split(",") if each.strip()]
-    return platforms or None

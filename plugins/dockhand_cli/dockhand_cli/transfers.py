@@ -12,9 +12,10 @@ from dockhand_cli.exit_codes import CommandFailed, UsageError, exit_code_of
 from dockhand_cli.values import counted, size_text
 
 if TYPE_CHECKING:
+    from dockhand_cli.image_places import ImagePlace
     from dockhand_cli.progress import TransferProgress
     from dockhand_cli.session import Session
-    from dockhand_cli.transfer_places import ArchivePlace, ImagePlace
+    from dockhand_cli.transfer_places import ArchivePlace
     from dockhand_core import CopyResult, Descriptor
 
 __all__ = [

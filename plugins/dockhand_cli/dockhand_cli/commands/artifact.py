@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from dockhand_cli.arguments import AnnotationOption, ImageArgument
+from dockhand_cli.arguments import AnnotationOption, ImageArgument, annotations_of
 from dockhand_cli.completion import complete_image
 from dockhand_cli.exit_codes import CommandFailed, UsageError
 from dockhand_cli.help_texts import examples
-from dockhand_cli.image_parts import annotations_of, is_digest, stated_reference
+from dockhand_cli.image_places import image_place
 from dockhand_cli.session import session_of
 from dockhand_cli.values import parse_size
 
@@ -159,9 +159,9 @@ def _push(
     session = session_of(context)
     if not files and not annotation:
         raise UsageError("there is nothing to push: give a FILE or an --annotation")
-    place = session.place(image)
-    tag = None if by_digest else stated_reference(image, place)
-    if tag is not None and is_digest(tag):
+    place = image_place(session, image)
+    tag = None if by_digest else place.tag
+    if place.digest is not None and not by_digest:
         raise UsageError(
             f"{image}: an artifact is pushed to a tag, or without a tag and digest by its digest"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, TypedDict
+from typing import Annotated, BinaryIO, TypedDict
 
 import typer
 
@@ -14,12 +14,9 @@ from dockhand_cli.confirmation import Yes, ask_yes, can_ask
 from dockhand_cli.exact_bytes import STDIO, existing_file, input_file, is_stream, show_text, text_of
 from dockhand_cli.exit_codes import CommandFailed, UsageError
 from dockhand_cli.help_texts import examples
-from dockhand_cli.image_parts import digest_place
+from dockhand_cli.image_places import ImagePlace, digest_place
 from dockhand_cli.session import Session, session_of
 from dockhand_cli.values import Size, for_people
-
-if TYPE_CHECKING:
-    from dockhand_core import Place, RegistryClient
 
 app = typer.Typer(no_args_is_help=True, help="Download, upload, look at and delete single blobs.")
 
@@ -119,7 +116,7 @@ def get(
         _report(session, place, output.stat().st_size, output)
 
 
-def _write_blob(session: Session, place: Place[RegistryClient]) -> None:
+def _write_blob(session: Session, place: ImagePlace) -> None:
     """Write a blob to standard output; on a terminal only if it is text."""
     if not session.output.is_terminal:
         _stream(place, sys.stdout.buffer)
@@ -136,7 +133,7 @@ def _write_blob(session: Session, place: Place[RegistryClient]) -> None:
     show_text(text)
 
 
-def _stream(place: Place[RegistryClient], file: BinaryIO) -> int:
+def _stream(place: ImagePlace, file: BinaryIO) -> int:
     """Write a blob to a stream in constant memory, and return its size."""
     with place.client.open_blob(place.repository, place.reference) as reader:
         for block in reader:
@@ -145,7 +142,7 @@ def _stream(place: Place[RegistryClient], file: BinaryIO) -> int:
         return reader.position
 
 
-def _report(session: Session, place: Place[RegistryClient], size: int, output: Path) -> None:
+def _report(session: Session, place: ImagePlace, size: int, output: Path) -> None:
     if session.output.as_json:
         session.output.document(
             DownloadedBlob(

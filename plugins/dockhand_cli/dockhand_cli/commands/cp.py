@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 
+from dockhand_cli.arguments import platforms_of
 from dockhand_cli.completion import complete_image
 from dockhand_cli.exit_codes import CommandFailed, UsageError, code_of_several, exit_code_of
 from dockhand_cli.help_texts import examples
+from dockhand_cli.image_places import ImagePlace
 from dockhand_cli.session import Session, is_file, session_of
-from dockhand_cli.transfer_places import (
-    ArchivePlace,
-    ImagePlace,
-    platforms_of,
-    transfer_place,
-)
+from dockhand_cli.transfer_places import ArchivePlace, transfer_place
 from dockhand_cli.transfers import (
     copy_report,
     load_archive,

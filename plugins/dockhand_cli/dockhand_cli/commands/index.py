@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from dockhand_cli.arguments import AnnotationOption
+from dockhand_cli.arguments import AnnotationOption, annotations_of
 from dockhand_cli.completion import complete_image
 from dockhand_cli.exit_codes import UsageError
 from dockhand_cli.help_texts import examples
-from dockhand_cli.image_parts import annotations_of
+from dockhand_cli.image_places import image_place
 from dockhand_cli.session import session_of
-from dockhand_cli.transfer_places import image_place
 
 if TYPE_CHECKING:
+    from dockhand_cli.image_places import ImagePlace
     from dockhand_cli.session import Session
-    from dockhand_cli.transfer_places import ImagePlace
 
 app = typer.Typer()
 

@@ -13,7 +13,7 @@ from dockhand_cli.completion import complete_image
 from dockhand_cli.exact_bytes import STDIO, input_file, replace_file, show_text, write_stdout
 from dockhand_cli.exit_codes import CommandFailed
 from dockhand_cli.help_texts import examples
-from dockhand_cli.image_parts import stated_reference
+from dockhand_cli.image_places import image_place
 from dockhand_cli.session import session_of
 from dockhand_cli.values import Size
 
@@ -196,14 +196,13 @@ def put(
     from dockhand_core import Digest
 
     session = session_of(context)
-    place = session.place(image)
+    place = image_place(session, image)
     data = _read(file)
-    reference = stated_reference(image, place)
     result = place.client.put_manifest(
-        place.repository, reference or Digest.of(data), data, media_type=media_type
+        place.repository, place.digest or place.tag or Digest.of(data), data, media_type=media_type
     )
     if session.output.as_json:
-        tag = reference if reference is not None and ":" not in reference else None
+        tag = None if place.digest else place.tag
         session.output.document(
             PushedManifest(
                 repository=place.repository, tag=tag, digest=result.digest, size=len(data)

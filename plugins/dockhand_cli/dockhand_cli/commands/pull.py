@@ -7,16 +7,12 @@ from typing import Annotated
 
 import typer
 
-from dockhand_cli.arguments import ImageArgument
+from dockhand_cli.arguments import ImageArgument, platforms_of
 from dockhand_cli.exit_codes import UsageError
 from dockhand_cli.help_texts import examples
+from dockhand_cli.image_places import image_place
 from dockhand_cli.session import session_of
-from dockhand_cli.transfer_places import (
-    ArchiveFormat,
-    archive_place,
-    image_place,
-    platforms_of,
-)
+from dockhand_cli.transfer_places import ArchiveFormat, archive_to_write
 from dockhand_cli.transfers import report_transfer, save_archive
 
 app = typer.Typer()
@@ -33,7 +29,11 @@ def pull(
     context: typer.Context,
     image: ImageArgument,
     path: Annotated[
-        Path, typer.Argument(help="the file to write, or the folder, to which the image is added")
+        Path,
+        typer.Argument(
+            help="the file to write, or the folder, to which the image is added; with or without the format "
+            "before it, as in oci-archive:FILE"
+        ),
     ],
     format: Annotated[  # noqa: A002
         ArchiveFormat | None,
@@ -79,7 +79,7 @@ def pull(
     saved = save_archive(
         session,
         image_place(session, image),
-        archive_place(path, format),
+        archive_to_write(path, format),
         platform=platform,
         platforms=chosen,
         overwrite=overwrite,

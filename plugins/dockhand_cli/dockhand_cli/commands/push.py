@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from dockhand_cli.arguments import ImageArgument
+from dockhand_cli.arguments import ImageArgument, platforms_of
 from dockhand_cli.help_texts import examples
+from dockhand_cli.image_places import image_place
 from dockhand_cli.session import session_of
-from dockhand_cli.transfer_places import archive_place, image_place, platforms_of
+from dockhand_cli.transfer_places import archive_to_read
 from dockhand_cli.transfers import load_archive, report_transfer
 
 app = typer.Typer()
@@ -28,7 +29,7 @@ def push(
         Path,
         typer.Argument(
             help="a file of docker save, podman save or dockhand pull, also in gzip, or a folder "
-            "with an OCI image layout"
+            "with an OCI image layout; oci:FOLDER:TAG names an image in it"
         ),
     ],
     image: ImageArgument,
@@ -52,11 +53,12 @@ def push(
     Blobs that the repository has are not sent. The tag is written last.
     """
     session = session_of(context)
+    archive = archive_to_read(path)
     pushed = load_archive(
         session,
-        archive_place(path, "oci-archive"),  # the format is that of the content
+        archive,
         image_place(session, image),
-        image=source,
+        image=source or archive.name,
         image_option="--source NAME",
         platforms=platforms_of(platforms or ()),
     )

@@ -9,8 +9,8 @@ import typer
 from dockhand_cli.arguments import ImageArgument
 from dockhand_cli.exit_codes import CommandFailed, UsageError, code_of_several, exit_code_of
 from dockhand_cli.help_texts import examples
+from dockhand_cli.image_places import image_place
 from dockhand_cli.session import session_of
-from dockhand_cli.transfer_places import image_place
 from dockhand_cli.values import counted
 
 app = typer.Typer()
