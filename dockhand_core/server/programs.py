@@ -2,7 +2,7 @@
 
 A package defines each of its programs once, in a module `programs` that imports only what the
 options need. So a parser can be built for a help text, or for the completion of a shell, without
-loading what the program runs.
+loading the modules that do the work.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Program:
         `parse_args` then puts the program into the attribute `program` of the options.
 
         Args:
-            commands: what `add_subparsers` of the other program's parser returned.
+            commands: the result of `add_subparsers` of the other program's parser.
             name: name of the command.
         """
         parser = commands.add_parser(name, help=self.help, description=self.description)

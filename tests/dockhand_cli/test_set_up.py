@@ -113,7 +113,7 @@ def test_ping(dockhand: CommandLine, host: str) -> None:
     )
     document = dockhand.json("ping")
     check(document, "ping")
-    assert document["registry"] == "main"
+    assert document["name"] == "main"
     assert (document["url"], document["api_version"]) == (f"http://{host}", "registry/2.0")
     assert dockhand.out("ping", host).startswith(f"main: http://{host} answers, registry/2.0, ")
     assert "no connection named 'other'" in dockhand.error("ping", "other", code=2)

@@ -60,7 +60,7 @@ def _declare(
 
 
 def _store(context: Any, option: Any, value: Any) -> Any:
-    """Store a value that was given. One that was not given leaves what stands before the command.
+    """Store a value that was given. A default does not replace a value given before the command.
 
     The context and the option are of classes that typer does not export.
     """

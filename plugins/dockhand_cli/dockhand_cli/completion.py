@@ -1,6 +1,6 @@
 """Values that a shell completes: connections, repositories, tags and platforms.
 
-A registry is asked with a short timeout, without retries, and for one page of a list. Whatever
+A registry is asked with a short timeout, without retries, and for one page of a list. If anything
 fails, the shell gets no values and no error.
 """
 

@@ -13,7 +13,7 @@ from dockhand_core.text import printable
 __all__ = ["DryRun", "Yes", "ask_yes", "can_ask"]
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="delete without a question, for scripts")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="show what would go, and delete nothing")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="show the deletions, and delete nothing")]
 
 
 def can_ask(output: Output) -> bool:

@@ -23,7 +23,7 @@ def repository_name(plan: RetentionPlan) -> str:
 
 
 def show_plan(output: Output, plan: RetentionPlan) -> None:
-    """Show what a plan deletes and what it cannot decide, and a summary."""
+    """Show the deletions of a plan and its undecided tags, and a summary."""
     if plan.delete or plan.unknown or plan.blocked:
         if output.is_terminal:
             output.text(repository_name(plan))

@@ -118,7 +118,7 @@ def _tags(client: RegistryClient, repository: str, text: str) -> list[str]:
         return client.tag_page(repository, limit=_LIMIT, after=after)
 
     found = _matching(page, text)
-    if not text:  # nobody types the tags of signatures and referrers
+    if not text:  # the tags of signatures and referrers are not for people
         found = [tag for tag in found if not tag.startswith("sha256-")] or found
     return [f"{repository}:{tag}" for tag in found]
 

@@ -1,4 +1,4 @@
-"""Deletions of tags and manifests: what they take along, and how they are made."""
+"""Deletions of tags and manifests, with everything that goes with them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Removal:
         other_tags: the other tags of a tag's digest, which stay; None if they were not looked up.
         indexes: the tags of indexes that list the manifest.
         referrers: the number of referrers of the manifest, which stay.
-        error: the error of the look or the deletion.
+        error: the error of the lookup or the deletion.
         deleted: whether it was deleted.
     """
 
@@ -69,7 +69,7 @@ def parse_removal(session: Session, text: str) -> Removal:
 
 
 class Lookup:
-    """Finds out what deletions take along, and what stays; the tags of a repository are read once.
+    """Looks up the tags that go with deletions, and those that stay; a repository is read once.
 
     Args:
         progress: called with the number of tags that were looked at, and their number.
@@ -153,9 +153,9 @@ def delete(removal: Removal, progress: Progress, *, again: bool) -> None:
     """Delete the tag, or the manifest with the tags that were shown.
 
     Args:
-        removal: the deletion, after `look`.
+        removal: the deletion, after `Lookup.complete`.
         progress: called with the number of tags that were looked at, and their number.
-        again: look again first, because time has passed since.
+        again: first check that nothing has changed, because time has passed since the lookup.
 
     Raises:
         Unsupported: the registry cannot delete it.

@@ -1,4 +1,4 @@
-"""Completion in a shell: the words of bash, and silence whatever happens.
+"""Completion in a shell: the words of bash, and an answer without errors.
 
 typer does the rest: it makes the shells' scripts, which call the program with the variable
 `_DOCKHAND_COMPLETE`, and writes the values.

@@ -269,7 +269,7 @@ def load_archive(
 
 
 def report_transfer(session: Session, transfer: Transfer) -> None:
-    """Write the result of a transfer: `TARGET@DIGEST`, and for a person what was transferred."""
+    """Write the result of a transfer: `TARGET@DIGEST`, and for a person the numbers of blobs."""
     output = session.output
     if output.as_json:
         output.document(transfer)

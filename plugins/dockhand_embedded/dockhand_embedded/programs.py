@@ -78,7 +78,7 @@ def _options(parser: argparse.ArgumentParser, _inherit: bool) -> None:
         action="append",
         default=[],
         metavar="URL",
-        help="post events to this URL; can be given more than once",
+        help="post events to this URL; can be repeated",
     )
     notifications.add_argument(
         "--notify-token-file",

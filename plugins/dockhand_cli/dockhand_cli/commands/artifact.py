@@ -128,7 +128,8 @@ def attach(
     """
     if artifact_type is None:
         raise UsageError(
-            "--artifact-type is missing: it says what is attached, such as application/spdx+json"
+            "--artifact-type is missing: the type of the attached artifact, such as "
+            "application/spdx+json"
         )
     session = session_of(context)
     _push(
@@ -250,7 +251,7 @@ def pull(
 ) -> None:
     """Pull the files and folders of an artifact, all of them or none, and print their paths.
 
-    Nothing is written outside the folder, whatever the artifact's names and links say.
+    Nothing is written outside the folder, even if names and links of the artifact point there.
     """
     from dockhand_core import ArtifactFileExists, ArtifactInvalid
 

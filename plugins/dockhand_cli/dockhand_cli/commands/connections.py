@@ -121,5 +121,5 @@ def _place(dockhand: Dockhand, table: ConnectionConfig) -> str | None:
         if not isinstance(url, str) or "Secret" in str(fields[first].annotation):
             return None
         return redacted_url(url)
-    # text that is no URL may be a secret; the error tells what is expected
+    # text that is no URL may be a secret; the error describes the form of a URL
     return redacted_url(url) if isinstance(url, str) and "://" in url else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 import typer
 
 from dockhand_cli.arguments import platforms_of
-from dockhand_cli.completion import complete_image
+from dockhand_cli.completion import complete_image, complete_platform
 from dockhand_cli.exit_codes import CommandFailed, UsageError, code_of_several, exit_code_of
 from dockhand_cli.help_texts import examples
 from dockhand_cli.image_places import ImagePlace
@@ -84,14 +84,15 @@ def cp(
     platform: Annotated[
         str | None,
         typer.Option(
-            metavar="PLATFORM",
+            metavar="OS/ARCH[/VARIANT]",
             help="copy the image for this platform, such as linux/arm64, without its index",
+            autocompletion=complete_platform,
         ),
     ] = None,
     platforms: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PLATFORM,…",
+            metavar="PLATFORM,PLATFORM",
             help="copy an index with these platforms alone, such as linux/amd64,linux/arm64",
         ),
     ] = None,
@@ -113,7 +114,7 @@ def cp(
     """Copy an image, or many tags, between registries, connections and files.
 
     Blobs that the target has are skipped, and within one registry the others are mounted. The tag
-    is written last: nobody ever pulls a part of an image.
+    is written last, so a client never pulls an incomplete image.
     """
     session = session_of(context)
     chosen = platforms_of(platforms or ())

@@ -62,9 +62,9 @@ def du(
 ) -> None:
     """Show how large a repository is, with the shared and the unique size of each tag.
 
-    A blob that several tags need is counted once in the total. Deleting a tag frees its unique
-    size at most, after the registry's garbage collection. What no tag needs is not counted, because
-    registries do not list it.
+    A blob that several tags need is counted once in the total. Deleting a tag frees its unique size
+    at most, after the registry's garbage collection. Blobs that no tag needs are not counted,
+    because registries do not list them.
     """
     from dockhand_cli.step_progress import show_steps
     from dockhand_core.operations import repository_usage

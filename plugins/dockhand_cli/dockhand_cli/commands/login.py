@@ -64,8 +64,8 @@ def login(
     """Log in to a registry: check a user name and a password or token, and store them.
 
     They are stored as docker does, so docker, podman, skopeo, crane and oras use them, too: by the
-    credential helper that docker's config.json names, or else in that file. What is not given is
-    asked for on the terminal.
+    credential helper that docker's config.json names, or else in that file. The terminal asks for
+    the user name and the password if they are not given.
     """
     from dockhand_cli.registry_login import HELPER_TIMEOUT, check_login, host_and_key
 
@@ -112,7 +112,7 @@ def _credentials(host: str, username: str | None, from_stdin: bool) -> tuple[str
         )
     if username is None:
         username = str(typer.prompt(f"User name for {host}", err=True))
-    # also with --password-stdin: a terminal would show what is typed
+    # also with --password-stdin: a terminal would show the typed password
     return username, str(typer.prompt(f"Password of {username}", hide_input=True, err=True))
 
 
@@ -135,7 +135,7 @@ def _read_password() -> str:
 
 
 def _warnings(host: str, stored: StoredCredentials, checked: bool) -> Iterator[str]:
-    """Yield what the user should know about the stored credentials."""
+    """Yield warnings about the stored credentials."""
     from dockhand_cli.registry_login import file_in_use
 
     if not checked:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypedDict
 import typer
 
 from dockhand_cli.arguments import ImageArgument
-from dockhand_cli.completion import complete_image
+from dockhand_cli.completion import complete_image, complete_platform
 from dockhand_cli.exact_bytes import STDIO, input_file, replace_file, show_text, write_stdout
 from dockhand_cli.exit_codes import CommandFailed
 from dockhand_cli.help_texts import examples
@@ -65,7 +65,9 @@ class PushedManifest(TypedDict):
 _Platform = Annotated[
     str | None,
     typer.Option(
-        metavar="OS/ARCH[/VARIANT]", help="of an index, the manifest of this platform's image"
+        metavar="OS/ARCH[/VARIANT]",
+        help="of an index, the manifest of this platform's image",
+        autocompletion=complete_platform,
     ),
 ]
 

@@ -18,13 +18,13 @@ class PingResult(TypedDict):
     """The document of `dockhand ping --json`.
 
     Attributes:
-        registry: name of the connection, or the host.
+        name: name of the connection, or the host.
         api_version: the version of the API, or null if the registry does not state it.
         milliseconds: time until the registry had accepted the request, with connecting and logging
             in.
     """
 
-    registry: str
+    name: str
     url: str
     api_version: str | None
     milliseconds: int
@@ -60,7 +60,7 @@ def ping(
     if session.output.as_json:
         session.output.document(
             PingResult(
-                registry=client.name,
+                name=client.name,
                 url=url,
                 api_version=version.header and str(version),
                 milliseconds=milliseconds,

@@ -123,23 +123,25 @@ def prune(
         list[str] | None,
         typer.Option(
             metavar="PATTERN",
-            help="the tags in question: a glob, or re: and a regular expression; repeatable",
+            help="the tags in question: a glob, or re: and a regular expression; can be repeated",
         ),
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="keep the tags that match; repeatable"),
+        typer.Option(metavar="PATTERN", help="keep the tags that match; can be repeated"),
     ] = None,
     keep_last: Annotated[
         int | None,
         typer.Option(metavar="N", help="keep the N newest digests that --keep does not match"),
     ] = None,
     keep_newer_than: Annotated[
-        str | None, typer.Option(metavar="AGE", help="keep what is newer: 36h, 30d or 8w")
+        str | None, typer.Option(metavar="AGE", help="keep tags that are newer: 36h, 30d or 8w")
     ] = None,
     protect: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIGEST", help="keep this manifest with all its tags; repeatable"),
+        typer.Option(
+            metavar="DIGEST", help="keep this manifest with all its tags; can be repeated"
+        ),
     ] = None,
     max_delete: Annotated[
         int | None,
@@ -161,7 +163,10 @@ def prune(
     apply: Annotated[
         Path | None,
         typer.Option(
-            metavar="PLAN", help="delete what this file plans", exists=True, dir_okay=False
+            metavar="PLAN",
+            help="make the deletions of the plans in this file",
+            exists=True,
+            dir_okay=False,
         ),
     ] = None,
     yes: Yes = False,
@@ -169,22 +174,23 @@ def prune(
 ) -> None:
     """Delete old tags of repositories, and the manifests that nothing else needs.
 
-    The plan is shown first: what goes and why, what has no usable age, and what is blocked. A
-    terminal then asks for a typed yes. In a pipe and with --json nothing is deleted, unless --yes
-    is given. With --out the plan is written to a file, one file for all repositories, and --apply
-    deletes what the file plans.
+    The plan is shown first: the deletions with their reasons, the tags without a usable age, and
+    the blocked ones. A terminal then asks for a typed yes. In a pipe and with --json nothing is
+    deleted, unless --yes is given. With --out the plan is written to a file, one file for all
+    repositories, and --apply makes the deletions of such a file.
 
     A tag stays if --keep matches, if its digest is among the --keep-last newest or given with
-    --protect, or if it is newer than --keep-newer-than. Other tags than those of --tags stay. What
-    a tag that stays reaches is never deleted. Signatures and referrers go with their image.
+    --protect, or if it is newer than --keep-newer-than. Other tags than those of --tags stay.
+    Manifests that a remaining tag needs are never deleted. Signatures and referrers go with their
+    image.
 
     The age is the time of the push where it is known: with a connection of the driver zot, if zot's
     extension search is on. Elsewhere it is the time of the build, so an old image that was mirrored
     today is old. A tag without a time is unknown, and stays.
 
-    Before each deletion all tags are looked at again: what has changed since the plan was made is
-    left alone. A plan that was interrupted can be applied again. A registry frees the bytes of
-    layers with its own garbage collection.
+    Before each deletion all tags are looked at again: tags and manifests that have changed since
+    the plan was made are left alone. A plan that was interrupted can be applied again. A registry
+    frees the bytes of layers with its own garbage collection.
     """
     session = session_of(context)
     if dry_run and yes:
@@ -198,7 +204,9 @@ def prune(
     )
     if apply is not None:
         if policy_given:
-            raise UsageError("--apply does what the plan says; it takes no repository and no rules")
+            raise UsageError(
+                "--apply takes repositories and rules from the plan alone; give no others"
+            )
         _apply_file(session, apply, dry_run=dry_run)
         return
     if not repositories:
@@ -339,13 +347,13 @@ def _apply(session: Session, client: Any, plan: RetentionPlan) -> list[int]:
             output.text(f"changed {name}: {item.reason}; it was left alone")
         if outcome == "failed":
             output.error(f"{name}: {item.reason}{f': {item.error}' if item.error else ''}")
-        sys.stdout.flush()  # a record of what is gone, even if this process is killed
+        sys.stdout.flush()  # a record of the deletions, even if this process is killed
 
     try:
         with show_steps(output, f"Deleting in {plan.repository}") as progress:
             done = client.apply_retention(plan, progress=progress, item_done=item_done)
     except KeyboardInterrupt:
-        output.message("interrupted; what was not deleted yet is still there")
+        output.message("interrupted; the remaining deletions were not made")
         raise
     output.text(
         f"{repository_name(plan)}: {len(done.deleted)} deleted, {len(done.changed)} changed, "

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dockhand_cli.arguments import ImageArgument, platforms_of
+from dockhand_cli.completion import complete_platform
 from dockhand_cli.exit_codes import UsageError
 from dockhand_cli.help_texts import examples
 from dockhand_cli.image_places import image_place
@@ -31,8 +32,8 @@ def pull(
     path: Annotated[
         Path,
         typer.Argument(
-            help="the file to write, or the folder, to which the image is added; with or without the format "
-            "before it, as in oci-archive:FILE"
+            help="the file to write, or the folder, to which the image is added; the format may "
+            "stand before it, as in oci-archive:FILE"
         ),
     ],
     format: Annotated[  # noqa: A002
@@ -46,13 +47,14 @@ def pull(
     platform: Annotated[
         str | None,
         typer.Option(
-            metavar="PLATFORM",
+            metavar="OS/ARCH[/VARIANT]",
             help="save the image for this platform alone, such as linux/arm64",
+            autocompletion=complete_platform,
         ),
     ] = None,
     platforms: Annotated[
         list[str] | None,
-        typer.Option(metavar="PLATFORM,…", help="save an index with these platforms alone"),
+        typer.Option(metavar="PLATFORM,PLATFORM", help="save an index with these platforms alone"),
     ] = None,
     name: Annotated[
         str | None,

@@ -43,7 +43,7 @@ def push(
     platforms: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PLATFORM,…",
+            metavar="PLATFORM,PLATFORM",
             help="push these platforms alone, such as linux/amd64,linux/arm64",
         ),
     ] = None,

@@ -76,7 +76,7 @@ def referrers(
         ),
     ] = None,
 ) -> None:
-    """Show what refers to an image, such as signatures and SBOMs, and what refers to these.
+    """Show the referrers of an image, such as signatures and SBOMs, and the referrers of these.
 
     The signatures that cosign attaches by tags such as `sha256-….sig` are shown, too. In a pipe,
     each referrer is a line: its digest, its type, the size of its manifest, the digest of its

@@ -114,7 +114,7 @@ def rm(
 
 
 def _look_at(session: Session, removals: list[Removal]) -> None:
-    """Find out what each deletion takes along, and show it."""
+    """Look up each deletion, and show it with everything that goes with it."""
     from dockhand_cli.removals import Lookup
     from dockhand_cli.step_progress import show_steps
     from dockhand_core import DockhandError
@@ -136,7 +136,7 @@ def _allow(session: Session, removals: list[Removal], *, yes: bool) -> bool:
     """Ask before manifests are deleted; return whether the question was asked.
 
     Raises:
-        UsageError: nobody can be asked, and `--yes` was not given.
+        UsageError: there is no terminal to ask on, and `--yes` was not given.
         typer.Abort: the answer is not `yes`.
     """
     manifests = [each for each in removals if each.tag is None and each.error is None]
@@ -175,7 +175,7 @@ def _fail(session: Session, removal: Removal, error: Exception) -> None:
 
 
 def _description(removal: Removal) -> str:
-    """A line about what a deletion takes along, and what stays."""
+    """A line about the tags that go with a deletion, and those that stay."""
     if removal.tag is not None:
         left = f"stays with {_names(removal.other_tags or [])}"
         if not removal.other_tags:

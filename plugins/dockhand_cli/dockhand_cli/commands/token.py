@@ -54,7 +54,7 @@ def token(
         list[str] | None,
         typer.Option(
             metavar="SCOPE",
-            help="a scope to grant, such as repository:app:pull,push; may be repeated; without "
+            help="a scope to grant, such as repository:app:pull,push; can be repeated; without "
             "one, the token is good for a login only",
         ),
     ] = None,
@@ -111,7 +111,7 @@ def token(
     The key, the names and the lifetime are those of a connection with the auth driver jwt: of the
     one that -c names, or of the default connection. With --private-key, no connection is needed.
 
-    The token is a secret: whoever has it may do what its scopes say until it expires.
+    The token is a secret: it grants its scopes to everyone who has it, until it expires.
     """
     session = session_of(context)
     of_key = {

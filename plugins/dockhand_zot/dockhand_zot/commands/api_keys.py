@@ -107,7 +107,7 @@ def create(
         list[str] | None,
         typer.Option(
             metavar="REPOSITORY",
-            help="a repository to note for the key; zot does not enforce it; repeatable",
+            help="a repository to note for the key; zot does not enforce it; can be repeated",
         ),
     ] = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 from dockhand_cli import session_of
 from dockhand_cli.arguments import ConnectionArgument, ImageArgument, RepositoryArgument
-from dockhand_cli.completion import complete_image
+from dockhand_cli.completion import complete_image, complete_platform
 from dockhand_cli.exit_codes import UsageError
 from dockhand_cli.help_texts import examples
 
@@ -105,7 +105,12 @@ def cve_diff(
         str, typer.Argument(help="another image of the same zot", autocompletion=complete_image)
     ],
     platform: Annotated[
-        str | None, typer.Option(help="the platform to compare, such as linux/amd64")
+        str | None,
+        typer.Option(
+            metavar="OS/ARCH[/VARIANT]",
+            help="the platform to compare, such as linux/amd64",
+            autocompletion=complete_platform,
+        ),
     ] = None,
 ) -> None:
     """List the vulnerabilities that IMAGE has and OTHER does not, the most severe first."""
