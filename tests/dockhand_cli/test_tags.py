@@ -30,3 +30,16 @@ def test_a_tag_is_refused_where_a_repository_is_expected(dockhand: CommandLine, 
         f"{host}/team/app:v1: a repository is expected here, without a tag or digest: "
         f"{host}/team/app"
     )
+
+
+def test_a_host_with_a_port_is_a_host_beside_a_connection(
+    dockhand: CommandLine, registry: RegistryClient, host: str
+) -> None:
+    (dockhand.folder / "dockhand.toml").write_text(
+        f'[connections.staging]\nbase_uri = "http://{host}"\n'
+    )
+    push_image(registry, "team/app", "v1")
+    image = f"{host}/other:v2"
+    copied = dockhand.lines("cp", "team/app:v1", image, "-c", "staging")
+    assert copied == [f"{image}@{registry.manifest('team/app', 'v1').digest}"]
+    assert dockhand.lines("tags", "-c", "staging", f"{host}/other") == ["v2"]

@@ -193,7 +193,10 @@ class Session:
 
     def _with_connection(self, text: str) -> str:
         connection = self.options.connection
-        if connection is None or text.startswith("@"):
+        head, slash, _ = text.partition("/")
+        # the first part of a repository has no colon, so this is a host with a port
+        is_host = bool(slash) and ":" in head
+        if connection is None or text.startswith("@") or is_host:
             return text
         return f"@{connection}/{text}"
 
