@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -15,12 +16,41 @@ def version_line() -> str:
     return f"dockhand {metadata.version('dockhand-cli')}"
 
 
+def _open_closed_streams() -> None:
+    """Open /dev/null for each standard stream that is closed.
+
+    Otherwise the next file or socket would get the descriptor, and with it what is written to the
+    stream.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        handle = os.open(os.devnull, os.O_RDWR)
+        if handle != number:
+            os.dup2(handle, number)
+            os.close(handle)
+        setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
+
+
+def _show_version() -> int:
+    """Print the version, and return the exit status."""
+    try:
+        print(version_line(), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more as it ends
+        if isinstance(error, BrokenPipeError):
+            return 141  # as `exit_codes.READER_GONE`
+        print(f"error: standard output: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def run() -> NoReturn:
     """Run the command line of the process, and exit with its status."""
+    _open_closed_streams()
     if sys.argv[1:] == ["--version"]:
         # Answered before typer is imported, which takes most of the time.
-        print(version_line())
-        sys.exit()
+        sys.exit(_show_version())
     from dockhand_cli.main import run_command_line
 
     sys.exit(run_command_line())
