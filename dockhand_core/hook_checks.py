@@ -44,6 +44,7 @@ _COMMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _OBJECT = re.compile(
     r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*"
 )  # package.module:attribute
+_PLAIN = _AT_START | {"dockhand_configure"}  # called where nothing can be awaited
 _MAY_YIELD = _AT_START | {"dockhand_authorize"}  # an iterable is a valid result of these
 
 
@@ -121,7 +122,7 @@ def _check_undecorated(plugin: Any, name: str) -> None:
 
 def _check_kind(hook: str, name: str, function: Callable[..., Any]) -> None:
     plain = inspect.unwrap(function)
-    if hook in _AT_START and inspect.iscoroutinefunction(plain):
+    if hook in _PLAIN and inspect.iscoroutinefunction(plain):
         raise PluginError(f"{name} is `async def`; it has to be a plain function")
     if inspect.isasyncgenfunction(plain) or (
         inspect.isgeneratorfunction(plain) and hook not in _MAY_YIELD

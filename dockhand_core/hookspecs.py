@@ -28,12 +28,13 @@ if TYPE_CHECKING:  # only for types, so that a plugin's module `hooks` stays lig
     import typer
     from pydantic import SecretStr
 
-    from dockhand_core import events
+    from dockhand_core import AsyncDockhand, Dockhand, events
     from dockhand_core.auth import AuthDriver
     from dockhand_core.driver import RegistryDriver
     from dockhand_core.events import EventParser
     from dockhand_core.identity import Identity
     from dockhand_core.logs import LogSettings
+    from dockhand_core.plugin_settings import PluginSettings
     from dockhand_core.scope import Scope
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "dockhand_blob_pulled",
     "dockhand_blob_pushed",
     "dockhand_commands",
+    "dockhand_configure",
     "dockhand_event",
     "dockhand_event_parsers",
     "dockhand_identify",
@@ -113,6 +115,39 @@ def dockhand_commands() -> Mapping[str, typer.Typer | str]:  # type: ignore[empt
 
     A name has letters, digits, `-` and `_`, and begins with a letter or digit. If two packages
     provide a command of the same name, the call of this command raises `PluginConflict`.
+    """
+
+
+@hookspec
+def dockhand_configure(settings: PluginSettings, dockhand: Dockhand | AsyncDockhand) -> None:
+    """Configure the plugin; called once when a manager is made, or at the plugin's registration.
+
+    The settings are the table `[plugins.<name>]` of `dockhand.toml`, where `<name>` is the name of
+    the plugin's entry point, or the name that the plugin was registered by::
+
+        class Settings(BaseModel):
+            channel: str
+            token: SecretStr  # or token_file = "…"
+
+        @hookimpl
+        def dockhand_configure(settings, dockhand):
+            global notifier
+            notifier = Notifier(settings.parse(Settings))
+
+    The hook is called for each manager, `Dockhand` or `AsyncDockhand`, before the manager makes a
+    client. An installed module is shared by all managers of a process, so the last settings count.
+    The receiver, the token endpoint and Celery's workers make a `Dockhand` for it, if the program
+    has passed none; `connect` makes no manager, and does not call the hook. The function must not
+    be `async`, and must not make a manager, which would call the hook again.
+
+    To refuse the settings, raise `ConfigError` or `ValueError`. If the configuration has the table,
+    the manager is then not made; without the table, the plugin is left out with a warning, for the
+    reason in `Plugins.configure`. At a registration, `register` raises the error.
+
+    Args:
+        settings: the plugin's settings, a dict with the method `parse`. It is empty if there is no
+            such table.
+        dockhand: the manager. Its connections may be used later, by handlers in threads, too.
     """
 
 

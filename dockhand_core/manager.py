@@ -55,6 +55,8 @@ class _Manager(Generic[AnyClient]):
         self._located: dict[str, AnyClient] = {}  # those of hosts without a connection, by URL
         self._closed = False
         _managers.add(self)
+        self.plugins.configure(self.config.plugins, self, self.config.base)
+        self.plugins.check_strict()
 
     def _make(self, parts: ConnectionParts, name: str) -> AnyClient:
         raise NotImplementedError
@@ -178,7 +180,10 @@ class Dockhand(_Manager[RegistryClient]):
             `DOCKHAND_CONFIG` names; environment variables override its settings.
 
     Raises:
-        ConfigError: a setting is wrong; the message names the connection and the setting.
+        ConfigError: a setting is wrong; the message names the connection or the plugin, and the
+            setting.
+        PluginError: the hook `dockhand_configure` of a plugin with settings failed; or a plugin is
+            broken, and the environment variable `DOCKHAND_STRICT_PLUGINS` is set.
     """
 
     @overload
@@ -311,6 +316,7 @@ def connect(base_uri: str, *, driver: str = "distribution", **settings: Any) -> 
         PluginNotFound: the registry driver, auth driver or log driver is not installed.
     """
     plugins = Plugins()
+    plugins.check_strict()
     table = _single(plugins, base_uri, driver, settings)
     return make_parts(plugins, "default", table, Path.cwd()).client("default")
 
@@ -320,6 +326,7 @@ def async_connect(
 ) -> AsyncRegistryClient:
     """Make an async client for one registry; see `connect`. The call is not awaited."""
     plugins = Plugins()
+    plugins.check_strict()
     table = _single(plugins, base_uri, driver, settings)
     return make_parts(plugins, "default", table, Path.cwd()).async_client("default")
 

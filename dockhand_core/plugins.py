@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import importlib
-import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pluggy
 
 from dockhand_core import hookspecs
-from dockhand_core.errors import PluginConflict, PluginError, PluginNotFound
+from dockhand_core.core_plugin import CorePlugin
+from dockhand_core.errors import DockhandError, PluginConflict, PluginError, PluginNotFound
+from dockhand_core.hook_calls import imported, with_declared_arguments
 from dockhand_core.hook_checks import (
     EVENT_HOOKS,
     check_application,
@@ -29,10 +29,11 @@ from dockhand_core.hook_checks import (
     check_drivers,
     check_hooks,
 )
-from dockhand_core.hookspecs import GROUP, hookimpl
+from dockhand_core.hookspecs import GROUP
 from dockhand_core.plugin_discovery import Entry, Found, core_version, installed, normal
 from dockhand_core.plugin_failures import reason_of, warn
 from dockhand_core.plugin_info import DRIVER_HOOKS, PluginInfo, ProvidedCommand
+from dockhand_core.plugin_settings import SettingsTables
 from dockhand_core.text import did_you_mean
 
 __all__ = ["PluginInfo", "Plugins", "ProvidedCommand", "core_version"]
@@ -45,58 +46,7 @@ _EXTRAS = {
 
 
 _installed = installed
-
-
-class CorePlugin:
-    """The core's own plugin, with the drivers that need no other package."""
-
-    @hookimpl
-    def dockhand_auth_drivers(self) -> dict[str, Any]:
-        """Provide the driver `null`."""
-        return {"null": "dockhand_core.auth:NullAuth"}
-
-    @hookimpl
-    def dockhand_log_drivers(self) -> dict[str, Any]:
-        """Provide the drivers `console`, `json`, `null` and `stdlib`."""
-        names = ("console", "json", "null", "stdlib")
-        return {name: f"dockhand_core.logs:{name}" for name in names}
-
-    @hookimpl
-    def dockhand_event_parsers(self) -> list[Any]:
-        """Provide the parsers of Distribution's envelopes and of zot's CloudEvents."""
-        from dockhand_core.events.cloudevents import ZotParser
-        from dockhand_core.events.distribution import DistributionParser
-
-        return [DistributionParser(), ZotParser()]
-
-
-def _with_declared_arguments(implementation: pluggy.HookImpl) -> Callable[..., Any]:
-    """Wrap an implementation of a hook in a function that passes only the declared arguments."""
-    function = implementation.function
-    declared = inspect.signature(function).parameters.values()
-    takes_all = any(each.kind is each.VAR_KEYWORD for each in declared)
-    wanted = {each.name for each in declared}
-
-    @functools.wraps(function)  # so that `async` can be detected
-    def call(**arguments: Any) -> Any:
-        return function(**{n: value for n, value in arguments.items() if takes_all or n in wanted})
-
-    return call
-
-
-def _imported(where: str, provided: Any) -> Any:
-    """Import a driver or an application, if it is given as `"package.module:attribute"`."""
-    if not isinstance(provided, str):
-        return provided
-    module, _, attribute = provided.partition(":")
-    try:
-        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise PluginError(
-            f"{where} cannot be imported from {provided!r}: {reason_of(error)}"
-        ) from error
+_FALSE = {"", "0", "false", "no", "off"}
 
 
 class Plugins:
@@ -114,16 +64,20 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         self._lock = threading.RLock()
         self._infos: list[PluginInfo] = []
-        self._names: dict[str, str] = {}
+        self._founds: dict[str, Found] = {}
+        self._tables: SettingsTables | None = None
         self._drivers: dict[str, dict[str, list[tuple[Found, Any]]]] = {k: {} for k in DRIVER_HOOKS}
         self._commands: dict[str, list[tuple[Found, Any]]] = {}
         self._add(CorePlugin(), Found("core", "dockhand-core", core_version()))
+        self._left_out = set(self._disabled)  # with the names of plugins of disabled packages
         for entry in _installed():
             if self._disabled.isdisjoint({normal(entry.name), normal(entry.package)}):
                 self._report(entry, self._add(entry.found.plugin, entry.found))
+            else:
+                self._left_out.add(normal(entry.name))
 
     def register(self, plugin: Any, name: str | None = None) -> None:
-        """Register a plugin on this manager only.
+        """Register a plugin on this manager only, and configure it if it takes settings.
 
         Args:
             plugin: an object or a module, with functions that are decorated with `hookimpl`.
@@ -133,7 +87,8 @@ class Plugins:
         Raises:
             PluginConflict: a plugin of this name, or the same object, is registered already.
             PluginError: a function implements no known hook, has wrong arguments, or fails when it
-                is called to collect drivers.
+                is called to collect drivers or to configure the plugin.
+            ConfigError: the plugin's settings are wrong, or it takes none.
         """
         if isinstance(plugin, ModuleType):
             default_name = module = plugin.__name__
@@ -148,6 +103,122 @@ class Plugins:
             info = self._add(plugin, Found(key, module, None), key=key)
         if info.error:
             raise PluginError(f"plugin {key!r}: {info.error}")
+        if self._tables is not None:
+            try:
+                self._check_tables(self._tables, complete=False)
+                self._configure(key, self._tables)
+            except DockhandError as error:
+                self._drop(key, str(error))
+                raise
+
+    def configure(
+        self, settings: Mapping[str, Mapping[str, Any]], dockhand: Any, base: Path | None = None
+    ) -> None:
+        """Call `dockhand_configure` of all plugins; a manager does so once, when it is made.
+
+        Plugins that are registered later are configured at their registration. Settings of a name
+        that no plugin has are kept for them, unless the name looks misspelt; see `check`.
+
+        If the hook of a plugin fails, and the configuration has settings for the plugin, the error
+        is raised: whoever wrote the settings wants this plugin, and would not notice that a program
+        runs without it. Without settings, the failure is that of an installed package that nobody
+        may need here. As a plugin that cannot be imported, it is left out with a warning and is one
+        of the `failures`, so that a broken plugin breaks only itself.
+
+        Args:
+            settings: the tables of settings by the name of the plugin.
+            dockhand: the manager.
+            base: folder that relative paths start at; by default the working folder.
+
+        Raises:
+            ConfigError: settings are wrong, or are those of a plugin that takes none.
+            PluginError: the hook of a plugin with settings failed in another way; or the plugins
+                have been configured already.
+        """
+        if self._tables is not None:
+            raise PluginError("the plugins have been configured already")
+        self._tables = tables = SettingsTables(settings, base or Path.cwd(), dockhand)
+        self._check_tables(tables, complete=False)
+        for key in list(self._founds):
+            try:
+                self._configure(key, tables)
+            except DockhandError as error:
+                found = self._founds[key]
+                if found.entry is None or found.name in tables:
+                    raise
+                self._drop(key, str(error).removeprefix(f"plugin {found.name!r}: "))
+
+    def check(self) -> None:
+        """Refuse settings without a plugin, and broken plugins in the strict mode.
+
+        Servers call it when they start, since they ignore plugins that are registered later. The
+        mode is strict if the environment variable `DOCKHAND_STRICT_PLUGINS` is set, and not `0`,
+        `false`, `no` or `off`.
+
+        Raises:
+            ConfigError: the configuration has settings for a plugin that is neither installed nor
+                registered, and not disabled.
+            PluginError: the mode is strict, and a plugin cannot be loaded or configured.
+        """
+        if self._tables is not None:
+            self._check_tables(self._tables, complete=True)
+        self.check_strict()
+
+    def check_strict(self) -> None:
+        """Refuse broken plugins, as `require_all`, if `DOCKHAND_STRICT_PLUGINS` is set.
+
+        Raises:
+            PluginError: the variable is set, and a plugin cannot be loaded or configured.
+        """
+        if os.environ.get("DOCKHAND_STRICT_PLUGINS", "").strip().lower() not in _FALSE:
+            self.require_all("DOCKHAND_STRICT_PLUGINS")
+
+    def require_all(self, demanded_by: str) -> None:
+        """Import every driver, and refuse plugins that cannot be loaded or configured.
+
+        Args:
+            demanded_by: the option or variable that demands it, for the message.
+
+        Raises:
+            PluginError: a plugin cannot be loaded or configured.
+        """
+        self.import_drivers()
+        if self.failures:
+            raise PluginError(
+                f"{demanded_by}: not started, because of {'; '.join(map(str, self.failures))}. "
+                "Repair or uninstall the package, or name it in DOCKHAND_DISABLE_PLUGINS"
+            )
+
+    def _check_tables(self, tables: SettingsTables, *, complete: bool) -> None:
+        with_hook = {
+            self._founds[each.plugin_name].name
+            for each in self._manager.hook.dockhand_configure.get_hookimpls()
+        }
+        others = {info.name for info in self._infos if not info.error} - with_hook
+        ignored = self._left_out | {normal(info.name) for info in self.failures}
+        tables.check(with_hook, others, ignored, complete=complete)
+
+    def _configure(self, key: str, tables: SettingsTables) -> None:
+        """Call the hook `dockhand_configure` of one plugin, if the plugin has it."""
+        for each in self._manager.hook.dockhand_configure.get_hookimpls():
+            if each.plugin_name == key:
+                tables.configure(self._founds[key].name, with_declared_arguments(each))
+
+    def _drop(self, key: str, error: str) -> None:
+        """Remove a plugin that could not be configured, with its drivers and commands."""
+        found = self._founds[key]
+        with self._lock:
+            self._manager.unregister(name=key)
+            for provided in (*self._drivers.values(), self._commands):
+                for name, providers in list(provided.items()):
+                    providers[:] = [each for each in providers if each[0] is not found]
+                    if not providers:
+                        del provided[name]
+            failed = PluginInfo(found.name, found.package, found.version, {}, error)
+            for position, info in enumerate(self._infos):
+                if (info.name, info.package, info.error) == (found.name, found.package, None):
+                    self._infos[position] = failed
+                    self._report(found.entry, failed)
 
     def _add(self, plugin: Any, found: Found, key: str | None = None) -> PluginInfo:
         """Register a plugin with pluggy, and collect its drivers.
@@ -170,7 +241,7 @@ class Plugins:
                 info = dataclasses.replace(info, error=error)
                 if self._manager.has_plugin(key):
                     self._manager.unregister(name=key)
-        self._names[key] = found.name
+        self._founds[key] = found
         self._infos.append(info)
         return info
 
@@ -249,7 +320,9 @@ class Plugins:
             the hook's arguments as keyword arguments.
         """
         found = getattr(self._manager.hook, hook).get_hookimpls()  # in the order of registration
-        return [(self._names[each.plugin_name], _with_declared_arguments(each)) for each in found]
+        return [
+            (self._founds[each.plugin_name].name, with_declared_arguments(each)) for each in found
+        ]
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all drivers of a kind (`registry`, `auth`, `log`), sorted."""
@@ -276,7 +349,7 @@ class Plugins:
 
         where = f"{kind} driver {name!r} of {found.package}"
         try:
-            return check_driver(kind, where, _imported(where, driver))
+            return check_driver(kind, where, imported(where, driver))
         except PluginError as error:
             self._record_failure(found, str(error))
             raise
@@ -304,7 +377,7 @@ class Plugins:
         found, application = self._provider("command", name, self._commands)
         where = f"command {name!r} of {found.package}"
         try:
-            return check_application(where, _imported(where, application))
+            return check_application(where, imported(where, application))
         except PluginError as error:
             self._record_failure(found, str(error))
             raise

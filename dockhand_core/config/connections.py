@@ -1,11 +1,11 @@
 """Settings of connections, from a file and the environment, or from a mapping.
 
 Each of these sources overrides the ones before it: the file `dockhand.toml`; environment variables
-`DOCKHAND_CONNECTIONS__<NAME>__<KEY>`; and variables with a short name, such as `DOCKHAND_BASE_URI`,
-which set keys of the default connection.
+`DOCKHAND_CONNECTIONS__<NAME>__<KEY>` and `DOCKHAND_PLUGINS__<NAME>__<KEY>`; and variables with a
+short name, such as `DOCKHAND_BASE_URI`, which set keys of the default connection.
 
 The core's own keys are checked in this module. The keys of a registry driver, an auth driver or a
-log driver are checked when the connection is made.
+log driver are checked when the connection is made, and those of a plugin when it is configured.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dockhand_core.errors import ConfigError
 from dockhand_core.flow import LIST_LIMIT
 from dockhand_core.http.urls import PORTS, origin_of
 from dockhand_core.logs import LogSettings
+from dockhand_core.plugin_discovery import normal
 
 __all__ = [
     "AuthConfig",
@@ -155,11 +156,13 @@ _CORE_KEYS = frozenset({*ConnectionConfig.model_fields, "proxy_file"})
 
 
 class DockhandConfig(BaseModel):
-    """The settings of all connections, and the name of the default connection.
+    """The settings of all connections and plugins, and the name of the default connection.
 
     Attributes:
         default: name of the default connection.
         connections: tables of settings, by the connection's name.
+        plugins: tables of settings, by the plugin's name; the hook `dockhand_configure` of the
+            plugin checks them.
         base: folder that relative paths in settings are resolved against.
     """
 
@@ -169,6 +172,7 @@ class DockhandConfig(BaseModel):
 
     default: str = "default"
     connections: dict[str, ConnectionConfig] = Field(default_factory=dict)
+    plugins: dict[str, dict[str, Any]] = Field(default_factory=dict)
     base: Path = Field(default_factory=Path.cwd)
 
     @classmethod
@@ -185,7 +189,7 @@ class DockhandConfig(BaseModel):
         """
         if not isinstance(data, Mapping):
             raise ConfigError(f"a configuration is a mapping, not {type(data).__name__}")
-        allowed = ("default", "connections")
+        allowed = ("default", "connections", "plugins")
         for key in data:
             if key not in allowed:
                 raise ConfigError(f"unknown key {key!r}{did_you_mean(str(key), allowed)}")
@@ -199,7 +203,18 @@ class DockhandConfig(BaseModel):
             default = next(iter(connections)) if len(connections) == 1 else "default"
         if not isinstance(default, str):
             raise ConfigError("'default' is not the name of a connection")
-        return cls.model_construct(default=default, connections=connections, base=where)
+        return cls.model_construct(
+            default=default,
+            connections=connections,
+            plugins=_plugin_tables(data.get("plugins", {})),
+            base=where,
+        )
+
+    def __repr_args__(self) -> list[tuple[str | None, object]]:
+        # The values of plugins' settings are hidden: only a plugin knows which are secrets.
+        hidden = {name: dict.fromkeys(table, "…") for name, table in self.plugins.items()}
+        shown = {key: getattr(self, key) for key in type(self).model_fields}
+        return [*{**shown, "plugins": hidden}.items()]
 
     def connection(self, name: str | None = None) -> tuple[str, ConnectionConfig]:
         """Return the name and the settings of a connection.
@@ -221,6 +236,22 @@ class DockhandConfig(BaseModel):
                 )
             raise ConfigError(f"no connection named {wanted!r}; configured: {there}{hint}")
         return wanted, self.connections[wanted]
+
+
+def _plugin_tables(tables: Any) -> dict[str, dict[str, Any]]:
+    """Check that plugins' settings are tables, and that no two are of the same plugin."""
+    if not isinstance(tables, Mapping):
+        raise ConfigError("'plugins' is not a table of plugins")
+    found: dict[str, dict[str, Any]] = {}
+    names: dict[str, str] = {}
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"plugins.{name} is not a table of settings: [plugins.{name}]")
+        twin = names.setdefault(normal(str(name)), str(name))
+        if twin != name:
+            raise ConfigError(f"plugins.{twin} and plugins.{name} are the same plugin")
+        found[str(name)] = dict(table)
+    return found
 
 
 def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -31,8 +32,12 @@ _OTHER_NAMES = {
     "DOCKHAND_CONNECTION",
     "DOCKHAND_CONFIG",
     "DOCKHAND_DISABLE_PLUGINS",
+    "DOCKHAND_STRICT_PLUGINS",
 }
-_NESTED_PREFIX = "DOCKHAND_CONNECTIONS__"
+# The tables that variables `DOCKHAND_<TABLES>__<NAME>__<KEY>` set keys of.
+_NESTED_TABLES = {"connections": "DOCKHAND_CONNECTIONS__", "plugins": "DOCKHAND_PLUGINS__"}
+# Keys of a connection that are tables; a variable has such a table as JSON.
+_TABLES = ("auth", "headers", "logging")
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 # Keys of the file that may hold credentials or a client certificate. If the environment sets a URL
 # of another origin, they are dropped: they are meant for the registry in the file.
@@ -81,20 +86,18 @@ def apply_environment(
     Raises:
         ConfigError: a variable's name is misspelt or incomplete.
     """
-    tables: dict[str, Any] = data.get("connections", {})
-    if not isinstance(tables, dict):
+    tables, plugins = data.get("connections", {}), data.get("plugins", {})
+    if not isinstance(tables, dict) or not isinstance(plugins, dict):
         return data  # `DockhandConfig.parse` reports the error
-    tables = dict(tables)
+    tables, plugins = dict(tables), dict(plugins)
     named = env.get("DOCKHAND_CONNECTION") or data.get("default")
     known = [*tables, named] if isinstance(named, str) else list(tables)
-    changes: dict[str, dict[tuple[str, ...], str]] = {}
-    for variable, value in sorted(env.items()):
-        if variable.startswith(_NESTED_PREFIX):
-            name, *path = variable.removeprefix(_NESTED_PREFIX).lower().split("__")
-            if not path or not all([name, *path]):
-                raise ConfigError(f"{variable}: {_NESTED_PREFIX}<NAME>__<KEY> is expected")
-            changes.setdefault(_connection_name(name, known), {})[tuple(path)] = value
-    own = [name for name in env if not name.startswith(_NESTED_PREFIX)]
+    changes = _nested(env, "connections", known)
+    for name, values in _nested(env, "plugins", plugins).items():
+        table = plugins.get(name, {})
+        plugins[name] = _with_values(dict(table) if isinstance(table, dict) else {}, values)
+    nested = tuple(_NESTED_TABLES.values())
+    own = [name for name in env if not name.startswith(nested)]
     check_variables(own, [*_FLAT_NAMES, *_OTHER_NAMES], with_file=_FLAT_NAMES)
     default = named
     if default is None:
@@ -110,13 +113,58 @@ def apply_environment(
         changes.setdefault(default, {}).update(flat)
     for name, values in changes.items():
         tables[name] = _merge_table(tables.get(name, {}), values, core_keys)
-    return {**data, "default": default, "connections": tables}
+    return {**data, "default": default, "connections": tables, "plugins": plugins}
 
 
-def _connection_name(name: str, tables: Iterable[str]) -> str:
-    """Find the connection that a variable names in lower case, with `_` for `-` and `.`.
+def _nested(
+    env: Mapping[str, str], tables: str, known: Collection[str]
+) -> dict[str, dict[tuple[str, ...], Any]]:
+    """Collect the values of variables for connections or plugins, by name and path of the key.
 
-    Without a match, the name itself is returned: the variable adds a connection.
+    Args:
+        env: the environment.
+        tables: `connections` or `plugins`.
+        known: names of the tables that exist.
+    """
+    prefix = _NESTED_TABLES[tables]
+    found: dict[str, dict[tuple[str, ...], Any]] = {}
+    for variable, value in sorted(env.items()):
+        if variable.startswith(prefix):
+            name, *path = variable.removeprefix(prefix).lower().split("__")
+            if not path or not all([name, *path]):
+                raise ConfigError(f"{variable}: {prefix}<NAME>__<KEY> is expected")
+            if tables == "connections" and len(path) == 1 and path[0] in _TABLES:
+                found.setdefault(_table_name(name, known), {})[path[0],] = _json(variable, value)
+            else:
+                found.setdefault(_table_name(name, known), {})[tuple(path)] = value
+    return found
+
+
+def _json(variable: str, text: str) -> dict[str, Any]:
+    """Decode the table in a variable. Relative paths in it start at the working folder."""
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError):
+        table = None
+    if not isinstance(table, dict):
+        raise ConfigError(f'{variable}: it is not a table in JSON, such as {{"key": "value"}}')
+    return {key: _absolute(key, value) for key, value in table.items()}
+
+
+def _absolute(key: str, value: Any) -> Any:
+    """Make the path of a file with a secret absolute.
+
+    A relative path in a variable starts at the working folder, one in the file at the file's
+    folder.
+    """
+    is_path = key.endswith("_file") and isinstance(value, str)
+    return str(Path(value).expanduser().absolute()) if is_path else value
+
+
+def _table_name(name: str, tables: Iterable[str]) -> str:
+    """Find the table that a variable names in lower case, with `_` for `-` and `.`.
+
+    Without a match, the name itself is returned: the variable adds a table.
     """
     for candidate in tables:
         if re.sub(r"[-.]", "_", candidate).lower() == name:
@@ -125,7 +173,7 @@ def _connection_name(name: str, tables: Iterable[str]) -> str:
 
 
 def _merge_table(
-    table: Any, values: Mapping[tuple[str, ...], str], core_keys: Collection[str]
+    table: Any, values: Mapping[tuple[str, ...], Any], core_keys: Collection[str]
 ) -> dict[str, Any]:
     merged: dict[str, Any] = dict(table) if isinstance(table, dict) else {}
     other_origin = _sets_other_origin(merged, values, core_keys)
@@ -142,25 +190,27 @@ def _merge_table(
     auth = merged.get("auth")
     if isinstance(auth, dict) and auth_driver not in (None, auth.get("driver", "null")):
         del merged["auth"]
+    return _with_values(merged, values)
+
+
+def _with_values(table: dict[str, Any], values: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """Put the values of variables into a table, whose inner tables are copied."""
     for path, value in values.items():
-        node = merged
+        node = table
         for key in path[:-1]:
             inner = node.get(key)
             node[key] = dict(inner) if isinstance(inner, dict) else {}
             node = node[key]
-        # A relative path in a variable starts at the working folder, one in the file at the file's
-        # folder. So it is made absolute here.
-        is_file = path[-1].endswith("_file")
-        node[path[-1]] = str(Path(value).expanduser().absolute()) if is_file else value
+        node[path[-1]] = _absolute(path[-1], value)
         # A variable for `<key>` or for `<key>_file` replaces both keys of the file.
         twin = path[-1].removesuffix("_file") if path[-1].endswith("_file") else f"{path[-1]}_file"
         if (*path[:-1], twin) not in values:
             node.pop(twin, None)
-    return merged
+    return table
 
 
 def _sets_other_origin(
-    table: Mapping[str, Any], values: Mapping[tuple[str, ...], str], core_keys: Collection[str]
+    table: Mapping[str, Any], values: Mapping[tuple[str, ...], Any], core_keys: Collection[str]
 ) -> bool:
     """Whether the environment sets a URL of another origin than the table has.
 

@@ -7,10 +7,11 @@ the secret itself, written under the wrong key.
 
 from __future__ import annotations
 
+import json
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,7 +72,8 @@ def validate_table(
     """Convert a table of settings to a model.
 
     If the model has a secret `<key>`, the table may have a key `<key>_file` instead: the path of a
-    file that contains the secret.
+    file that contains the secret. A list or table may be given as JSON text, since the values of
+    environment variables are texts.
 
     Args:
         model: class of the model.
@@ -87,6 +89,7 @@ def validate_table(
     """
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     values: dict[str, Any] = {}
+    texts: dict[str, str] = {}  # hints for lists and tables that are given as texts
     for key, value in table.items():
         secret = str(key).removesuffix("_file")
         if key not in fields and secret != key and secret in fields:
@@ -102,8 +105,11 @@ def validate_table(
                 f"{where}: unknown key {key!r}{did_you_mean(str(key), valid)} "
                 f"(known: {', '.join(valid) or 'none'})"
             )
-        may_be_path = key in fields and isinstance(value, str | Path)
-        values[key] = _resolve(fields[key].annotation, value, base) if may_be_path else value
+        values[key] = value
+        if key in fields and isinstance(value, str | Path):
+            values[key] = _resolve(fields[key].annotation, value, base)
+            if isinstance(value, str) and _is_collection(fields[key].annotation):
+                values[key], texts[key] = _from_json(value)
     if _only_strings(model, values):
         return model.model_construct(**values)
     try:
@@ -114,6 +120,8 @@ def validate_table(
         reason = first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
             reason = "is required"
+        elif len(first["loc"]) == 1:
+            reason += texts.get(key, "")
     place = f"{where}: {key}" if key else where
     raise ConfigError(f"{place}: {reason}")
 
@@ -167,6 +175,34 @@ def _read_secret(value: Any, *, where: str, base: Path) -> str:
         hint = "" if shown == str(value) else f" (relative paths start at {base})"
         raise ConfigError(f"{where}: {shown}: {reason}{hint}") from None
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def _is_collection(annotation: Any) -> bool:
+    """Whether a field holds a list, a table or another collection, and never a text."""
+    if _accepts(annotation, str, bytes, SecretStr, SecretBytes, Any):
+        return False
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
+        return any(_is_collection(part) for part in typing.get_args(annotation))
+    kind = origin or annotation
+    return isinstance(kind, type) and issubclass(kind, (Collection, BaseModel))
+
+
+def _from_json(text: str) -> tuple[Any, str]:
+    """Decode a list or table in JSON.
+
+    Returns:
+        the list or table, and a hint for the error if it is wrong. A text that is not JSON stays
+        as it is: a setting may have another form for lists, such as one with commas.
+    """
+    if text.lstrip()[:1] not in ("[", "{"):
+        return text, '; a list or table in a text is JSON, such as ["a", "b"] or {"a": "b"}'
+    try:
+        return json.loads(text), ""
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError):
+            return text, f"; it is not valid JSON: {error.msg} at character {error.pos + 1}"
+        return text, "; it is not valid JSON"
 
 
 def _resolve(annotation: Any, value: str | Path, base: Path) -> str | Path:
