@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dockhand_core.config.validation import check_variables
+from dockhand_core.config.validation import CONNECTIONS, PLUGINS, check_variables
 from dockhand_core.errors import ConfigError
 from dockhand_core.http.urls import origin_of
 
@@ -34,8 +34,6 @@ _OTHER_NAMES = {
     "DOCKHAND_DISABLE_PLUGINS",
     "DOCKHAND_STRICT_PLUGINS",
 }
-# The tables that variables `DOCKHAND_<TABLES>__<NAME>__<KEY>` set keys of.
-_NESTED_TABLES = {"connections": "DOCKHAND_CONNECTIONS__", "plugins": "DOCKHAND_PLUGINS__"}
 # Keys of a connection that are tables; a variable has such a table as JSON.
 _TABLES = ("auth", "headers", "logging")
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
@@ -92,13 +90,11 @@ def apply_environment(
     tables, plugins = dict(tables), dict(plugins)
     named = env.get("DOCKHAND_CONNECTION") or data.get("default")
     known = [*tables, named] if isinstance(named, str) else list(tables)
-    changes = _nested(env, "connections", known)
-    for name, values in _nested(env, "plugins", plugins).items():
+    changes = _nested(env, CONNECTIONS, known)
+    for name, values in _nested(env, PLUGINS, plugins).items():
         table = plugins.get(name, {})
         plugins[name] = _with_values(dict(table) if isinstance(table, dict) else {}, values)
-    nested = tuple(_NESTED_TABLES.values())
-    own = [name for name in env if not name.startswith(nested)]
-    check_variables(own, [*_FLAT_NAMES, *_OTHER_NAMES], with_file=_FLAT_NAMES)
+    check_variables(env, [*_FLAT_NAMES, *_OTHER_NAMES], with_file=_FLAT_NAMES)
     default = named
     if default is None:
         names = list(tables) or list(changes)
@@ -117,23 +113,22 @@ def apply_environment(
 
 
 def _nested(
-    env: Mapping[str, str], tables: str, known: Collection[str]
+    env: Mapping[str, str], prefix: str, known: Collection[str]
 ) -> dict[str, dict[tuple[str, ...], Any]]:
     """Collect the values of variables for connections or plugins, by name and path of the key.
 
     Args:
         env: the environment.
-        tables: `connections` or `plugins`.
+        prefix: `CONNECTIONS` or `PLUGINS`.
         known: names of the tables that exist.
     """
-    prefix = _NESTED_TABLES[tables]
     found: dict[str, dict[tuple[str, ...], Any]] = {}
     for variable, value in sorted(env.items()):
         if variable.startswith(prefix):
             name, *path = variable.removeprefix(prefix).lower().split("__")
             if not path or not all([name, *path]):
                 raise ConfigError(f"{variable}: {prefix}<NAME>__<KEY> is expected")
-            if tables == "connections" and len(path) == 1 and path[0] in _TABLES:
+            if prefix == CONNECTIONS and len(path) == 1 and path[0] in _TABLES:
                 found.setdefault(_table_name(name, known), {})[path[0],] = _json(variable, value)
             else:
                 found.setdefault(_table_name(name, known), {})[tuple(path)] = value

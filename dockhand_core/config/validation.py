@@ -23,6 +23,8 @@ from dockhand_core.text import did_you_mean
 __all__ = ["check_variables", "did_you_mean", "is_pem", "shown_path", "validate_table"]
 
 _PREFIX = "DOCKHAND_"
+# Beginnings of variables that set keys in the table of a connection or plugin.
+CONNECTIONS, PLUGINS = f"{_PREFIX}CONNECTIONS__", f"{_PREFIX}PLUGINS__"
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -48,7 +50,9 @@ def check_variables(
     files = {f"{name}_FILE" for name in with_file}
     for variable in sorted(environ):
         name = variable.removeprefix(_PREFIX)
-        if not variable.startswith(_PREFIX) or name in valid or variable in files:
+        if variable.startswith((CONNECTIONS, PLUGINS)) or not variable.startswith(_PREFIX):
+            continue
+        if name in valid or variable in files:
             continue
         if did_you_mean(name, valid):
             hint = did_you_mean(variable, valid.values())

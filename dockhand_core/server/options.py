@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import TYPE_CHECKING, Any
 
 from dockhand_core.server.http_limits import HttpLimits
 from dockhand_core.server.programs import fail
 
 if TYPE_CHECKING:
+    from dockhand_core.manager import Dockhand
     from dockhand_core.plugins import Plugins
 
 __all__ = [
@@ -16,11 +18,14 @@ __all__ = [
     "add_strict_option",
     "is_loopback",
     "limits_of",
+    "load_manager",
     "load_plugins",
     "positive_int",
     "positive_seconds",
     "refuse_plain_http",
 ]
+
+_log = logging.getLogger("dockhand.server")
 
 
 def is_loopback(host: str) -> bool:
@@ -149,7 +154,7 @@ def refuse_plain_http(options: argparse.Namespace, secrets: str) -> None:
 
 
 def add_strict_option(parser: argparse._ActionsContainer, *, default: Any = False) -> None:
-    """Add the option `--strict`, which `load_plugins` reads.
+    """Add the option `--strict`, which `load_plugins` and `load_manager` read.
 
     Args:
         parser: parser, or group of its options.
@@ -161,28 +166,59 @@ def add_strict_option(parser: argparse._ActionsContainer, *, default: Any = Fals
         action="store_true",
         default=default,
         help="do not start if an installed plugin cannot be loaded; without it, such a plugin is "
-        "left out with a warning",
+        "left out with a warning; DOCKHAND_STRICT_PLUGINS=1 does the same",
     )
 
 
 def load_plugins(options: argparse.Namespace) -> Plugins:
     """Load the installed plugins, with a warning for each one that cannot be loaded.
 
-    With `--strict`, all drivers are imported, too, and the program exits with status 2 if a plugin
-    cannot be loaded.
+    The plugins are not configured; `load_manager` does so for programs that call their hooks.
 
     Args:
         options: parsed command line, with the option that `add_strict_option` adds.
+
+    Raises:
+        PluginError: a plugin cannot be loaded, and the command line has `--strict`, or the
+            environment variable `DOCKHAND_STRICT_PLUGINS` is set. All drivers are imported then.
     """
     from dockhand_core.plugins import Plugins
 
     plugins = Plugins()
-    if options.strict:
-        plugins.import_drivers()
-        if plugins.failures:
-            fail(
-                f"--strict: not started, because of {'; '.join(map(str, plugins.failures))}. "
-                "Repair or uninstall the package, or name it in DOCKHAND_DISABLE_PLUGINS",
-                status=2,
-            )
+    _refuse_broken(plugins, options)
     return plugins
+
+
+def load_manager(options: argparse.Namespace | None = None) -> Dockhand:
+    """Make the manager of a program that calls the hooks of plugins, such as event handlers.
+
+    It is made as by `Dockhand()`, from `dockhand.toml` and the environment, so that plugins get
+    their settings. The program may be one that uses no connection itself. Therefore a connection
+    whose settings are wrong is left out with a warning. The settings of plugins must be right.
+
+    Args:
+        options: parsed command line, with the option that `add_strict_option` adds; or None.
+
+    Raises:
+        ConfigError: the file cannot be read, or the settings of a plugin are wrong, or are of a
+            plugin that is neither installed nor disabled.
+        PluginError: the hook `dockhand_configure` of a plugin with settings failed; or a plugin is
+            broken, as for `load_plugins`.
+    """
+    from dockhand_core.config import load_tables
+    from dockhand_core.manager import Dockhand
+
+    config, errors = load_tables()
+    for name, error in errors.items():
+        _log.warning("plugins cannot use the connection %r: %s", name, error)
+    dockhand = Dockhand(config)
+    dockhand.plugins.check()
+    if options is not None:
+        _refuse_broken(dockhand.plugins, options)
+    return dockhand
+
+
+def _refuse_broken(plugins: Plugins, options: argparse.Namespace) -> None:
+    plugins.check_strict()
+    if options.strict:
+        plugins.require_all("--strict")

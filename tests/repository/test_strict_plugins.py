@@ -1,4 +1,4 @@
-"""Every program that calls plugins warns about broken ones at start, and refuses with --strict."""
+"""How the programs that call plugins start: broken plugins, `--strict`, and plugins' settings."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ from authority import write_authority
 Install = Callable[[str, Mapping[str, str], Mapping[str, str]], None]
 
 REASON = "vault (dockhand-vault 1.2.3): cannot be loaded: RuntimeError: no vault"
+# A plugin that writes its settings to a file.
+CONFIGURED = """
+from pathlib import Path
+from dockhand_core import hookimpl
+@hookimpl
+def dockhand_configure(settings, dockhand):
+    Path("settings").write_text(f"{settings['channel']} {dockhand!r}")
+@hookimpl
+def dockhand_event(event): ...
+"""
 HANDLER = "from dockhand_core import hookimpl\n@hookimpl\ndef dockhand_event(event): ...\n"
 RAISES = "raise RuntimeError('no vault')"
 LAZY = """
@@ -90,6 +100,56 @@ def test_strict_refuses_a_broken_plugin(site: Install, name: str, source: str) -
     last = errors.splitlines()[-1]
     assert last.startswith("--strict: not started, because of vault (dockhand-vault 1.2.3): ")
     assert "DOCKHAND_DISABLE_PLUGINS" in last
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_strict_variable_refuses_a_broken_plugin(
+    site: Install, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site("dockhand-vault", {"vault": "fake_vault"}, {"fake_vault": RAISES})
+    monkeypatch.setenv("DOCKHAND_STRICT_PLUGINS", "1")
+    with started(name) as process:
+        process.communicate(timeout=60)
+    errors = Path("stderr").read_text()
+    assert process.returncode == 2
+    last = errors.splitlines()[-1]
+    assert last.startswith("DOCKHAND_STRICT_PLUGINS: not started, because of vault (dockhand-vault")
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("name", ["webhook", "work", "token_server"])
+def test_programs_configure_plugins(site: Install, name: str) -> None:
+    site("dockhand-slack", {"slack": "fake_slack"}, {"fake_slack": CONFIGURED})
+    Path("dockhand.toml").write_text(
+        '[connections.main]\nbase_uri = "http://r"\n'
+        '[connections.other]\nbase_uri = "${NOT_SET}"\n'
+        '[plugins.slack]\nchannel = "#ops"\n'
+    )
+    line, errors = output_of_start(name)
+    assert line
+    assert Path("settings").read_text() == "#ops <Dockhand main>"
+    assert "plugins cannot use the connection 'other': connections.other.base_uri: " in errors
+
+
+@pytest.mark.parametrize("name", ["webhook", "work", "token_server"])
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[plugins.slack]\n", "plugin 'slack': dockhand_configure failed: KeyError: 'channel'"),
+        ("[plugins.mail]\n", "plugins.mail: no plugin named 'mail' is installed or registered"),
+    ],
+)
+def test_programs_refuse_wrong_settings_of_plugins(
+    site: Install, name: str, table: str, message: str
+) -> None:
+    site("dockhand-slack", {"slack": "fake_slack"}, {"fake_slack": CONFIGURED})
+    Path("dockhand.toml").write_text(table)
+    with started(name) as process:
+        out, _ = process.communicate(timeout=60)
+    errors = Path("stderr").read_text()
+    assert (process.returncode, out) == (2, "")
+    assert errors.splitlines()[-1].startswith(message)
     assert "Traceback" not in errors
 
 

@@ -15,6 +15,7 @@ from dockhand_webhook import SerializedEvent
 
 from dockhand_core import Plugins
 from dockhand_core.events import EventHandler, RegistryBaseEvent, event_handlers
+from dockhand_core.server import load_manager
 
 if TYPE_CHECKING:
     from celery import Celery, Task
@@ -35,14 +36,20 @@ def register_handlers(app: Celery, plugins: Plugins | None = None) -> None:
 
     Args:
         app: the Celery application. Its result backend must keep results across a restart.
-        plugins: the plugins whose handlers are called; unless given, the installed plugins. To
-            include plugins registered on a manager, pass its `plugins`. The process that hands
-            events out needs the same plugins.
+        plugins: the plugins whose handlers are called; unless given, the installed plugins, which
+            get the settings in `dockhand.toml` and the environment. To include plugins registered
+            on a manager, pass its `plugins`. The process that hands events out needs the same
+            plugins.
 
     Raises:
         PluginConflict: two plugins with the same name handle the same events.
+        PluginError: a plugin is broken, and `DOCKHAND_STRICT_PLUGINS` is set.
+        ConfigError: the settings of a plugin are wrong.
     """
-    plugins = plugins or Plugins()
+    if plugins is None:
+        plugins = load_manager().plugins
+    else:
+        plugins.check()
     handlers = event_handlers(plugins)
     broken = "; ".join(map(str, plugins.failures))
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dockhand_core import Plugins
-from dockhand_core.server import client_address
+from dockhand_core.server import client_address, load_manager
 from dockhand_token_server.settings import Settings, load_settings
 from dockhand_token_server.token_issuer import IssuedToken, TokenIssuer
 from dockhand_token_server.token_requests import TokenRequestError, read_form, read_query
@@ -37,12 +37,14 @@ def create_app(
     Args:
         settings: the path of a file such as `authority.toml`, a mapping with the same keys
             (relative paths start at the working folder), or `Settings`.
-        plugins: the plugins whose hooks are called. The default is all installed plugins. Pass
-            the attribute `plugins` of a `Dockhand` to include plugins that are registered on it.
+        plugins: the plugins whose hooks are called. The default is all installed plugins, which
+            get the settings in `dockhand.toml` and the environment. Pass the attribute `plugins` of
+            a `Dockhand` to include plugins that are registered on it.
 
     Raises:
         ConfigError: a setting is wrong; the message names the setting.
-        PluginError: the plugin that the setting `backend` names is missing.
+        PluginError: the plugin that the setting `backend` names is missing; or a plugin is broken,
+            and `DOCKHAND_STRICT_PLUGINS` is set.
 
     Follows: Distribution's "Docker Registry v2 authentication via central service" and "Docker
     Registry v2 authentication using OAuth2"; RFC 7517, section 5, for the JWKS.
@@ -51,7 +53,11 @@ def create_app(
         settings = load_settings(settings)
     elif not isinstance(settings, Settings):
         settings = Settings.parse(settings)
-    handlers = _RequestHandlers(settings, TokenIssuer(settings, plugins or Plugins()))
+    if plugins is None:
+        plugins = load_manager().plugins
+    else:
+        plugins.check()
+    handlers = _RequestHandlers(settings, TokenIssuer(settings, plugins))
     app = Starlette(
         routes=[
             Route("/token", handlers.token, methods=["GET", "POST"]),

@@ -9,7 +9,7 @@ import sqlite3
 from dockhand_core.server import (
     fail,
     limits_of,
-    load_plugins,
+    load_manager,
     refuse_plain_http,
     serve_options,
 )
@@ -69,7 +69,7 @@ def _check_or_serve(options: argparse.Namespace, settings: Settings) -> None:
 
     if not options.check:
         refuse_plain_http(options, "passwords")
-    app = create_app(settings, plugins=load_plugins(options))
+    app = create_app(settings, plugins=load_manager(options).plugins)
     if options.check:
         print(f"{options.config}: the settings are valid")
         return

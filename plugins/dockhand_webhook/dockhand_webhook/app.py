@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from dockhand_core import AsyncDockhand, ConfigError, Dockhand, Plugins
 from dockhand_core.events import EventParsers, event_handlers
+from dockhand_core.server import load_manager
 from dockhand_webhook import environment
 from dockhand_webhook.dispatch.dispatcher import DeliveryExecutor, Dispatcher, InProcessExecutor
 from dockhand_webhook.endpoint import (
@@ -63,7 +64,8 @@ def create_app(
 
     Args:
         dockhand: the manager, or its `plugins`, that provides the handlers and the parsers of
-            notifications; the installed plugins unless given.
+            notifications. Unless given, the installed plugins, which get the settings in
+            `dockhand.toml` and the environment; `Plugins` that are passed must be configured.
         inbox: the path of an SQLite file, created if it does not exist; or an `Inbox`.
         route: the path that registries post to. They may append `/` and the name of a connection.
             Default: `DOCKHAND_NOTIFICATIONS_ROUTE`, or `/dockhand/notify`.
@@ -84,9 +86,10 @@ def create_app(
             repeats a refused notification endlessly, so the limit should be generous.
 
     Raises:
-        ConfigError: a setting is wrong, the inbox cannot be used, or there is no token and
-            `anonymous` is false.
+        ConfigError: a setting is wrong or of an unknown plugin, the inbox cannot be used, or there
+            is no token and `anonymous` is false.
         PluginConflict: two plugins with the same name handle the same events.
+        PluginError: a plugin is broken, and `DOCKHAND_STRICT_PLUGINS` is set.
     """
     if max_body < 1:
         raise ConfigError("max_body must be a number of bytes above 0")
@@ -133,8 +136,10 @@ def create_app(
 
 def _plugins_of(dockhand: Dockhand | AsyncDockhand | Plugins | None) -> Plugins:
     if dockhand is None:
-        return Plugins()
-    return dockhand if isinstance(dockhand, Plugins) else dockhand.plugins
+        return load_manager().plugins
+    plugins = dockhand if isinstance(dockhand, Plugins) else dockhand.plugins
+    plugins.check()
+    return plugins
 
 
 class Receiver(Starlette):

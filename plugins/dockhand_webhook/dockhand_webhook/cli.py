@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dockhand_core import ConfigError, EventInvalid, Plugins
+from dockhand_core import ConfigError, EventInvalid
 from dockhand_core.events import EventParsers, event_handlers
-from dockhand_core.server import fail, load_plugins, refuse_plain_http, serve_options
+from dockhand_core.server import fail, load_manager, refuse_plain_http, serve_options
 from dockhand_core.text import printable
 from dockhand_webhook import environment, snippets
 from dockhand_webhook.dispatch.dispatcher import Dispatcher, InProcessExecutor
@@ -66,9 +66,9 @@ def serve(options: argparse.Namespace) -> None:
     from dockhand_webhook.endpoint import MAX_BODY
 
     refuse_plain_http(options, "tokens")
-    plugins = load_plugins(options)
+    dockhand = load_manager(options)
     app = create_app(
-        plugins,
+        dockhand,
         inbox=inbox_of(options),
         anonymous=options.anonymous,
         dispatch=not options.no_dispatch,
@@ -80,7 +80,7 @@ def serve(options: argparse.Namespace) -> None:
     )
     handlers = "called by other processes"
     if not options.no_dispatch:
-        handlers = ", ".join(sorted(event_handlers(plugins))) or "none"
+        handlers = ", ".join(sorted(event_handlers(dockhand.plugins))) or "none"
     print(f"handlers: {handlers}", file=sys.stderr)
     serve_options(
         app,
@@ -196,7 +196,7 @@ def _all_ids(inbox: Inbox) -> list[int]:
 
 
 def _replay(inbox: Inbox, letter_ids: list[int], *, as_json: bool = False) -> None:
-    parsers = EventParsers(Plugins())
+    parsers = EventParsers(load_manager().plugins)
     replayed = []
 
     def replay_one(letter_id: int) -> None:
@@ -320,7 +320,7 @@ def forget(options: argparse.Namespace) -> None:
 
 def work(options: argparse.Namespace) -> None:
     """Call handlers with the events of an inbox until SIGINT or SIGTERM."""
-    handlers = event_handlers(load_plugins(options))
+    handlers = event_handlers(load_manager(options).plugins)
     if not handlers:
         raise ConfigError(
             "no installed plugin handles events: install a package with an entry point in the "
