@@ -28,12 +28,13 @@ if TYPE_CHECKING:  # only for types, so that a plugin's module `hooks` stays lig
     import typer
     from pydantic import SecretStr
 
-    from dockhand_core import AsyncDockhand, Dockhand, events
+    from dockhand_core import events
     from dockhand_core.auth import AuthDriver
     from dockhand_core.driver import RegistryDriver
     from dockhand_core.events import EventParser
     from dockhand_core.identity import Identity
     from dockhand_core.logs import LogSettings
+    from dockhand_core.manager import AsyncDockhand, Dockhand
     from dockhand_core.plugin_settings import PluginSettings
     from dockhand_core.scope import Scope
 

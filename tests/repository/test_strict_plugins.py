@@ -9,8 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import dockhand_celery
+import dockhand_token_server
+import dockhand_webhook
 import pytest
 from authority import write_authority
+from celery import Celery
+
+from dockhand_core import ConfigError, Dockhand, PluginError, Plugins
 
 Install = Callable[[str, Mapping[str, str], Mapping[str, str]], None]
 
@@ -151,6 +157,48 @@ def test_programs_refuse_wrong_settings_of_plugins(
     assert (process.returncode, out) == (2, "")
     assert errors.splitlines()[-1].startswith(message)
     assert "Traceback" not in errors
+
+
+def webhook(plugins: Plugins | None) -> None:
+    dockhand_webhook.create_app(plugins, anonymous=True)
+
+
+def token_server(plugins: Plugins | None) -> None:
+    dockhand_token_server.create_app("authority.toml", plugins=plugins)
+
+
+def celery(plugins: Plugins | None) -> None:
+    dockhand_celery.register_handlers(Celery(broker="memory://"), plugins)
+
+
+@pytest.mark.parametrize("create", [webhook, token_server, celery])
+def test_applications_configure_plugins(
+    site: Install, create: Callable[[Plugins | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site("dockhand-slack", {"slack": "fake_slack"}, {"fake_slack": CONFIGURED})
+    monkeypatch.setenv("DOCKHAND_PLUGINS__SLACK__CHANNEL", "#ops")
+    create(None)
+    assert Path("settings").read_text() == "#ops <Dockhand without connections>"
+    with Dockhand({"plugins": {"slack": {"channel": "#all"}}}) as dockhand:
+        create(dockhand.plugins)
+    assert Path("settings").read_text() == "#all <Dockhand without connections>"
+    tables = {"slack": {"channel": "#all"}, "mail": {}}
+    dockhand = Dockhand({"plugins": tables})
+    with dockhand, pytest.raises(ConfigError, match=r"plugins\.mail: no plugin named 'mail'"):
+        create(dockhand.plugins)
+
+
+@pytest.mark.parametrize("create", [webhook, token_server, celery])
+def test_applications_refuse_broken_plugins_in_strict_mode(
+    site: Install, create: Callable[[Plugins | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site("dockhand-vault", {"vault": "fake_vault"}, {"fake_vault": RAISES})
+    plugins = Plugins()
+    create(plugins)
+    monkeypatch.setenv("DOCKHAND_STRICT_PLUGINS", "yes")
+    for given in (plugins, None):
+        with pytest.raises(PluginError, match="DOCKHAND_STRICT_PLUGINS: not started, because of"):
+            create(given)
 
 
 def test_strict_starts_without_broken_plugins(
