@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # only for types, so that a plugin's module `hooks` stays lig
     from dockhand_core import events
     from dockhand_core.auth import AuthDriver
     from dockhand_core.driver import RegistryDriver
-    from dockhand_core.events import EventParser
+    from dockhand_core.events import EventParser, RouteEventParser
     from dockhand_core.identity import Identity
     from dockhand_core.logs import LogSettings
     from dockhand_core.manager import AsyncDockhand, Dockhand
@@ -229,14 +229,17 @@ def dockhand_authorize(
 
 
 @hookspec
-def dockhand_event_parsers() -> Sequence[EventParser]:  # type: ignore[empty-body]
+def dockhand_event_parsers() -> Sequence[EventParser | RouteEventParser]:  # type: ignore[empty-body]
     """Provide parsers for notification formats other than those of Distribution and zot.
 
     A parser is an object with two methods, as in `dockhand_core.events.EventParser`.
-    `matches(headers)` returns whether a notification is in the parser's format; the names in
-    `headers` are case-insensitive. `parse(headers, body)` returns the notification's events. If it
-    raises `EventInvalid`, the notification becomes a dead letter, which can be replayed after the
-    parser has been fixed. Neither method may block.
+    `matches(headers)` returns whether a notification may be in the parser's format; the names in
+    `headers` are case-insensitive. It may be `matches(headers, connection)` instead, where
+    `connection` is the last part of the route, such as `harbor` of `/dockhand/notify/harbor`, or
+    None. `parse(headers, body)` returns the notification's events, or None if the body is in
+    another format, so that the next parser is tried. If it raises `EventInvalid`, the notification
+    becomes a dead letter, which can be replayed after the parser has been fixed. Neither method may
+    block.
 
     The plugins' parsers are tried before the core's, in reverse order of registration.
     """

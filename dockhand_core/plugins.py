@@ -64,6 +64,7 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         self._lock = threading.RLock()
         self._infos: list[PluginInfo] = []
+        self._names: dict[str, str] = {}  # of plugins, by the key that pluggy has
         self._founds: dict[str, Found] = {}
         self._tables: SettingsTables | None = None
         self._drivers: dict[str, dict[str, list[tuple[Found, Any]]]] = {k: {} for k in DRIVER_HOOKS}
@@ -191,7 +192,7 @@ class Plugins:
 
     def _check_tables(self, tables: SettingsTables, *, complete: bool) -> None:
         with_hook = {
-            self._founds[each.plugin_name].name
+            self._names[each.plugin_name]
             for each in self._manager.hook.dockhand_configure.get_hookimpls()
         }
         others = {info.name for info in self._infos if not info.error} - with_hook
@@ -202,7 +203,7 @@ class Plugins:
         """Call the hook `dockhand_configure` of one plugin, if the plugin has it."""
         for each in self._manager.hook.dockhand_configure.get_hookimpls():
             if each.plugin_name == key:
-                tables.configure(self._founds[key].name, with_declared_arguments(each))
+                tables.configure(self._names[key], with_declared_arguments(each))
 
     def _drop(self, key: str, error: str) -> None:
         """Remove a plugin that could not be configured, with its drivers and commands."""
@@ -241,7 +242,7 @@ class Plugins:
                 info = dataclasses.replace(info, error=error)
                 if self._manager.has_plugin(key):
                     self._manager.unregister(name=key)
-        self._founds[key] = found
+        self._names[key], self._founds[key] = found.name, found
         self._infos.append(info)
         return info
 
@@ -320,9 +321,7 @@ class Plugins:
             the hook's arguments as keyword arguments.
         """
         found = getattr(self._manager.hook, hook).get_hookimpls()  # in the order of registration
-        return [
-            (self._founds[each.plugin_name].name, with_declared_arguments(each)) for each in found
-        ]
+        return [(self._names[each.plugin_name], with_declared_arguments(each)) for each in found]
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all drivers of a kind (`registry`, `auth`, `log`), sorted."""

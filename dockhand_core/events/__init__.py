@@ -18,7 +18,12 @@ from dockhand_core.events.classes import (
     TagDeleted,
 )
 from dockhand_core.events.handlers import EventHandler, event_handlers
-from dockhand_core.events.parsers import EventHeaders, EventParser, EventParsers
+from dockhand_core.events.parsers import (
+    EventHeaders,
+    EventParser,
+    EventParsers,
+    RouteEventParser,
+)
 
 __all__ = [
     "EVENTS",
@@ -39,6 +44,7 @@ __all__ = [
     "RegistryEvent",
     "RepositoryCreated",
     "RepositoryDeleted",
+    "RouteEventParser",
     "TagDeleted",
     "event_handlers",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from dockhand_core.errors import EventInvalid, PluginError
 from dockhand_core.events.classes import RegistryBaseEvent
@@ -15,7 +15,13 @@ from dockhand_core.flow.checks import described, dispose
 from dockhand_core.plugin_failures import reason_of
 from dockhand_core.plugins import Plugins
 
-__all__ = ["EventHeaders", "EventParser", "EventParserFailed", "EventParsers"]
+__all__ = [
+    "EventHeaders",
+    "EventParser",
+    "EventParserFailed",
+    "EventParsers",
+    "RouteEventParser",
+]
 
 _log = logging.getLogger("dockhand.events")
 
@@ -48,14 +54,48 @@ class EventParser(Protocol):
     """A parser of one notification format, as the hook `dockhand_event_parsers` returns it."""
 
     def matches(self, headers: Mapping[str, str]) -> bool:
-        """Whether a notification with these headers is in this format."""
+        """Whether a notification with these headers may be in this format."""
 
-    def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:
+    def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent] | None:
         """Parse a notification into its events.
 
+        Returns:
+            the events; None if the body is in another format, so that the next parser is tried.
+
         Raises:
-            EventInvalid: the notification is malformed.
+            EventInvalid: the notification is in this format, but malformed.
         """
+
+
+class RouteEventParser(Protocol):
+    """An `EventParser` whose method `matches` also gets the connection of the route.
+
+    It is for notifications that cannot be told apart by their headers: each registry can post to a
+    route of its own, such as `/dockhand/notify/harbor`.
+    """
+
+    def matches(self, headers: Mapping[str, str], connection: str | None) -> bool:
+        """Whether a notification with these headers, on this route, may be in this format.
+
+        Args:
+            headers: the headers; names are case-insensitive.
+            connection: the last part of the route, as `event.connection`; None for the route
+                without one.
+        """
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent] | None:
+        """Parse a notification into its events, as `EventParser.parse`."""
+
+
+_AnyParser: TypeAlias = EventParser | RouteEventParser
+
+
+class _Parser(NamedTuple):
+    """A parser, with the name of its plugin, and its method `matches` with two arguments."""
+
+    plugin: str
+    parser: _AnyParser
+    matches: Callable[[Mapping[str, str], str | None], Any]
 
 
 class EventParserFailed(EventInvalid, PluginError):
@@ -76,10 +116,10 @@ class EventParsers:
     def __init__(self, plugins: Plugins) -> None:
         self._plugins = plugins
         self._left_out: list[str] = []
-        self._parsers: list[tuple[str, EventParser]] = []
+        self._parsers: list[_Parser] = []
         for name, parsers in reversed(plugins.implementations("dockhand_event_parsers")):
             try:
-                self._parsers += [(name, _checked(parser)) for parser in _listed(parsers())]
+                self._parsers += [_checked(name, parser) for parser in _listed(parsers())]
             except Exception as error:
                 reason = str(error) if isinstance(error, PluginError) else reason_of(error)
                 self._left_out.append(f"{name}: {reason}")
@@ -87,29 +127,36 @@ class EventParsers:
                     "plugin %r: dockhand_event_parsers failed; its parsers are left out", name
                 )
 
-    def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:
+    def parse(
+        self, headers: Mapping[str, str], body: bytes, connection: str | None = None
+    ) -> list[RegistryBaseEvent]:
         """Parse a notification into events, with the first parser that matches its headers.
 
-        An event that is larger than 1 MiB, or nested too deeply, is truncated: it has no `raw` and
-        no `references`, and its `truncated` is true.
+        If this parser declines, since its `parse` returns None, the next one is tried. An event
+        that is larger than 1 MiB, or nested too deeply, is truncated: it has no `raw` and no
+        `references`, and its `truncated` is true.
 
         Args:
             headers: headers of the notification's HTTP request, without credentials.
             body: body of the request.
+            connection: the connection that the route names, or None.
 
         Raises:
-            EventInvalid: no parser matches the headers, or the matching parser fails; the error's
-                `events` are the events that were parsed nevertheless. If no parser matches, the
-                message names the plugins that could not be loaded. If a plugin's parser fails, the
-                exception is a `PluginError`, too.
+            EventInvalid: no parser matches the headers, all of those decline, or the matching
+                parser fails; the error's `events` are the events that were parsed nevertheless. If
+                no parser is left, the message names the plugins that could not be loaded. If a
+                plugin's parser fails, the exception is a `PluginError`, too.
         """
-        return parse_within_limits(functools.partial(self._parse, headers), body)
+        return parse_within_limits(functools.partial(self._parse, headers, connection), body)
 
-    def _parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:
+    def _parse(
+        self, headers: Mapping[str, str], connection: str | None, body: bytes
+    ) -> list[RegistryBaseEvent]:
         headers = headers if isinstance(headers, EventHeaders) else EventHeaders(headers)
-        for name, parser in self._parsers:
+        declined = []
+        for name, parser, matches_route in self._parsers:
             try:
-                matches = parser.matches(headers)
+                matches = matches_route(headers, connection)
                 if inspect.isawaitable(matches):
                     dispose(matches)
                     raise TypeError(f"matches returned {described(matches)}, not a bool")
@@ -119,18 +166,24 @@ class EventParsers:
                 )
                 continue
             if matches:
-                return self._events(name, parser, headers, body)
-        raise EventInvalid(
-            "no parser knows the format of a notification with these headers" + self._missing()
-        )
+                events = self._events(name, parser, headers, body)
+                if events is not None:
+                    return events
+                declined.append(f"{name}: {type(parser).__name__}.parse returned None")
+        text = "no parser knows the format of a notification with these headers"
+        if declined:
+            text += f"; parsers that declined it: {_joined(declined)}"
+        raise EventInvalid(text + self._missing())
 
     def _events(
-        self, name: str, parser: EventParser, headers: Mapping[str, str], body: bytes
-    ) -> list[RegistryBaseEvent]:
+        self, name: str, parser: _AnyParser, headers: Mapping[str, str], body: bytes
+    ) -> list[RegistryBaseEvent] | None:
         where = f"the event parser of plugin {name!r}"
         method = f"{type(parser).__name__}.parse"
         try:
             found: Any = parser.parse(headers, body)
+            if found is None:
+                return None
             if not isinstance(found, Iterable) or isinstance(found, RegistryBaseEvent):
                 dispose(found)
                 raise EventParserFailed(
@@ -175,7 +228,7 @@ def _listed(answer: Any) -> Iterable[Any]:
     return answer
 
 
-def _checked(parser: Any) -> EventParser:
+def _checked(plugin: str, parser: Any) -> _Parser:
     """Check that an object has the methods of an event parser."""
     if isinstance(parser, type):
         raise PluginError(
@@ -192,4 +245,26 @@ def _checked(parser: Any) -> EventParser:
             raise PluginError(
                 f"{type(parser).__name__}.{name} is `async def`; it has to be a plain function"
             )
-    return parser  # type: ignore[no-any-return]  # it has the protocol's methods
+    return _Parser(plugin, parser, _with_connection(parser.matches))
+
+
+def _with_connection(matches: Any) -> Callable[[Mapping[str, str], str | None], Any]:
+    """Convert `matches(headers)` and `matches(headers, connection)` to a function of both.
+
+    The connection is passed to an argument of that name, or to a second one without a default.
+    """
+    try:
+        parameters = inspect.signature(matches).parameters.values()
+    except (TypeError, ValueError):  # such as a function that is written in C
+        return lambda headers, _: matches(headers)
+    if any(p.name == "connection" and p.kind is not p.POSITIONAL_ONLY for p in parameters):
+        return lambda headers, connection: matches(headers, connection=connection)
+    required = [
+        each
+        for each in parameters
+        if each.default is each.empty
+        and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(required) > 1:
+        return matches  # type: ignore[no-any-return]
+    return lambda headers, _: matches(headers)

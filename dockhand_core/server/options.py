@@ -208,7 +208,7 @@ def load_manager(options: argparse.Namespace | None = None) -> Dockhand:
     from dockhand_core.config import load_tables
     from dockhand_core.manager import Dockhand
 
-    config, errors = load_tables()
+    config, errors, _ = load_tables()
     for name, error in errors.items():
         _log.warning("plugins cannot use the connection %r: %s", name, error)
     dockhand = Dockhand(config)

@@ -485,7 +485,7 @@ def an_event() -> ev.TagDeleted:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (None, "failed: Parser.parse returned None, not a list of events"),
+        (5, "failed: Parser.parse returned an int, not a list of events"),
         (an_event(), "failed: Parser.parse returned a TagDeleted, not a list of events"),
         ([5], "Parser.parse returned a list with an int"),
         ([ev.TagDeleted], "Parser.parse returned a list with the class TagDeleted"),

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ from notifications import DISTRIBUTION, envelope, push, recorded
 from webhook_receiver import EventRecorder, eventually, plugins_with, running_receiver
 
 from dockhand_core import ConfigError, EventInvalid, hookimpl
-from dockhand_core.events import EventParsers, ManifestPushed, RepositoryCreated
+from dockhand_core.events import (
+    EventParsers,
+    ManifestPushed,
+    RegistryBaseEvent,
+    RepositoryCreated,
+    TagDeleted,
+)
 
 MIB = 1 << 20
 HEADERS = {"Content-Type": DISTRIBUTION}
@@ -436,3 +443,45 @@ def test_many_concurrent_notifications(receiver: Any) -> None:
 
     assert {reply.status_code for reply in receiver.run(post_all())} == {202}
     assert sorted(int(name) for _, name in receiver.stored_events()) == list(range(200))
+
+
+class ParserOfRoutes:
+    """A parser of one connection's notifications, whatever their headers are."""
+
+    ready = False
+
+    @hookimpl
+    def dockhand_event_parsers(self) -> list[Any]:
+        return [self]
+
+    def matches(self, headers: Any, connection: str | None) -> bool:
+        return connection == "harbor"
+
+    def parse(self, headers: Any, body: bytes) -> list[RegistryBaseEvent] | None:
+        at = datetime.now(UTC)
+        event = TagDeleted(id="1", timestamp=at, action="delete", repository="a/b", tag="v1")
+        return [event] if self.ready else None
+
+
+@pytest.mark.parametrize("size", [10, 300 << 10])  # a large body is parsed in a thread
+def test_a_parser_sees_the_connection_and_may_decline(receiver: Any, size: int) -> None:
+    parser = ParserOfRoutes()
+    receiver.plugins.register(parser, name="harbor")
+    receiver.post(b"x" * size, "harbor", headers={"Content-Type": "text/plain"})
+    [letter] = receiver.inbox.dead_letters.page()
+    assert "parsers that declined it: harbor: ParserOfRoutes.parse returned None" in letter.reason
+    parser.ready = True
+    receiver.post(b"x" * size, "harbor", headers={"Content-Type": "text/plain"})
+    assert receiver.stored_events() == [("harbor", "1")]
+    receiver.post(b"x" * size, "quay", headers={"Content-Type": "text/plain"})
+    assert receiver.inbox.counts().dead_letters == 2
+
+
+def test_a_replay_tells_the_parser_the_connection(receiver: Any) -> None:
+    receiver.post(b"x", "harbor", headers={"Content-Type": "text/plain"})
+    [letter] = receiver.inbox.dead_letters.page()
+    parser = ParserOfRoutes()
+    parser.ready = True
+    receiver.plugins.register(parser, name="harbor")
+    receiver.inbox.dead_letters.replay(letter.id, EventParsers(receiver.plugins))
+    assert receiver.stored_events() == [("harbor", "1")]

@@ -137,11 +137,12 @@ class NotificationEndpoint:
     async def _store(self, connection: str, headers: Mapping[str, str], body: bytes) -> None:
         """Store the events of a notification; if it is unreadable, store it as a dead letter."""
         public = EventHeaders({name: headers[name] for name in headers if _is_public(name)})
+        route = connection or None
         try:
             if len(body) > _MAX_PARSED_AT_ONCE:
-                events = await asyncio.to_thread(self._parsers.parse, public, body)
+                events = await asyncio.to_thread(self._parsers.parse, public, body, route)
             else:
-                events = self._parsers.parse(public, body)
+                events = self._parsers.parse(public, body, route)
             await self._inbox.store(connection, events)
         except EventInvalid as error:
             self._log_unreadable(

@@ -211,7 +211,7 @@ class DeadLetters:
                 f"{len(letter.notification.body)} were kept, so it cannot be read again"
             )
         headers = EventHeaders(letter.notification.headers)
-        events = parsers.parse(headers, letter.notification.body)
+        events = parsers.parse(headers, letter.notification.body, letter.connection or None)
         rows = to_rows(letter.connection, events)
 
         def work(transaction: Transaction) -> None:
