@@ -8,6 +8,7 @@ specification, and override the operations that differ.
 
 from __future__ import annotations
 
+import importlib
 import secrets
 from collections.abc import AsyncIterable, Awaitable, Iterable
 from contextlib import suppress
@@ -52,6 +53,23 @@ _OBJECTS = 32 << 20  # bytes; the least limit on a list of objects, unless `list
 CHUNK = 8 << 20  # bytes; default size of an upload's chunks, of which one is kept in memory
 
 
+class _CoreClient:
+    """A client class of the core, which is imported when it is read from a driver's class.
+
+    The clients import this module, so that it cannot import them.
+    """
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __get__(self, driver: RegistryDriver | None, kind: type | None = None) -> Any:
+        return getattr(importlib.import_module(self._module), self._name)
+
+
+_CLIENT: Any = _CoreClient("dockhand_core.client", "RegistryClient")
+_ASYNC_CLIENT: Any = _CoreClient("dockhand_core.async_client", "AsyncRegistryClient")
+
+
 class RegistryDriver:
     """The base class of registry drivers; operations that are not overridden raise `Unsupported`.
 
@@ -66,8 +84,9 @@ class RegistryDriver:
         retry: the retry policy, with the connection's `retries`; set when the connection is made.
         list_limit: maximum size in bytes of all replies of one list; set when the connection is
             made.
-        client, async_client: the client classes that `connection()` makes. A driver with additional
-            operations sets subclasses here, with a method for each additional operation.
+        client, async_client: the client classes that `connection()` makes: by default, the core's
+            `RegistryClient` and `AsyncRegistryClient`. A driver with additional operations sets
+            subclasses here, with a method for each additional operation.
     """
 
     class Settings(BaseModel):
@@ -79,8 +98,8 @@ class RegistryDriver:
 
     name: str = ""
     list_limit: int = LIST_LIMIT
-    client: ClassVar[type[RegistryClient]]
-    async_client: ClassVar[type[AsyncRegistryClient]]
+    client: ClassVar[type[RegistryClient]] = _CLIENT
+    async_client: ClassVar[type[AsyncRegistryClient]] = _ASYNC_CLIENT
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings

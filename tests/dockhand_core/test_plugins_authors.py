@@ -339,3 +339,38 @@ def test_a_driver_that_raises_is_reported_by_name(part: str) -> None:
         message = f"connection 'main': {part} driver 'odd': LookupError: no keyring"
         with pytest.raises(PluginError, match=message):
             dockhand.connection()
+
+
+class PlainDriver(RegistryDriver):
+    """A driver that names no clients."""
+
+    def ping(self) -> Flow[None]:
+        yield from call("GET", "/v2/")
+
+
+class PlainPlugin:
+    @hookimpl
+    def dockhand_registry_drivers(self) -> dict[str, Any]:
+        return {"plain": PlainDriver}
+
+
+def test_a_driver_has_the_clients_of_the_core_by_default(url: str) -> None:
+    assert PlainDriver.client is RegistryClient
+    assert PlainDriver.async_client is AsyncRegistryClient
+    table = {"driver": "plain", "base_uri": url}
+    with Dockhand({"connections": {"main": table}}) as dockhand:
+        dockhand.plugins.register(PlainPlugin())
+        client = dockhand.connection()
+        assert type(client) is RegistryClient
+        client.ping()
+        assert type(client.driver) is PlainDriver
+        assert client.driver.client is RegistryClient
+
+    async def main() -> None:
+        async with AsyncDockhand({"connections": {"main": table}}) as dockhand:
+            dockhand.plugins.register(PlainPlugin())
+            client = dockhand.connection()
+            assert type(client) is AsyncRegistryClient
+            await client.ping()
+
+    asyncio.run(main())
