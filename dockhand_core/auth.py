@@ -47,7 +47,12 @@ class AuthDriver(httpx.Auth):
                 response = yield request        # the response's body has not been read
 
     If a step (`fetch`, `blocking`, `cached_token`) fails, the exception is raised at its
-    `yield from`.
+    `yield from`: a `ConnectionFailed`, `Timeout` or `ResponseTooLarge` of `fetch`, or the exception
+    of the function.
+
+    A driver raises subclasses of `DockhandError`, which reach the caller unchanged: `Unauthorized`
+    or `Denied` if the credentials are refused, `ConfigError` if a setting is wrong, or a class of
+    its own. Its `Settings` refuse a value with `ValueError`.
 
     `auth_flow` is a generator, also in a driver for async clients, and `fetch`, `blocking` and
     `cached_token` stand after `yield from`. It may send a request again up to five times. If it

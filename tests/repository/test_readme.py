@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from images import push_index
 from registries import embedded
 
-from dockhand_core import ConfigError, Dockhand, connect
+from dockhand_core import ConfigError, Dockhand, connect, hookspecs
 from dockhand_core.config import ConnectionConfig
 
 ROOT = Path(__file__).parents[2]
@@ -114,3 +115,20 @@ def test_map_is_complete() -> None:
     for project in ROOT.glob("plugins/*/pyproject.toml"):
         name = project.parent.name
         assert any(project.parent / name in (path, *path.parents) for path in named), name
+
+
+def test_every_hook_is_in_the_table() -> None:
+    """The table has all hooks, with their arguments in order, and no others."""
+    section = TEXT.partition("#### The hooks\n")[2].partition("\n####")[0]
+    rows = re.findall(r"^\| `(dockhand_\w+)` \| ?(.*?) ?\| (.+) \|$", section, re.MULTILINE)
+    assert all(called for _, _, called in rows)
+    shown = {hook: re.findall(r"`(\w+)`", arguments) for hook, arguments, _ in rows}
+    assert len(shown) == len(rows)
+    hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("dockhand_")}
+    assert set(hooks) == {name for name in hookspecs.__all__ if name.startswith("dockhand_")}
+    assert shown == {name: list(signature(hook).parameters) for name, hook in hooks.items()}
+
+
+@pytest.mark.parametrize("name", ["DOCKHAND_DISABLE_PLUGINS", "DOCKHAND_STRICT_PLUGINS"])
+def test_variables_for_plugins_are_described(name: str) -> None:
+    assert re.search(rf"^\| `{name}` \| .+ \|$", TEXT, re.MULTILINE)
