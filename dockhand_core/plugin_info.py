@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -29,8 +29,9 @@ class PluginInfo:
         hooks: names of the hooks that the plugin implements, sorted.
         commands: names of the plugin's commands, sorted.
         handlers: names of the plugin's event handlers, `<plugin>/<hook>`, sorted.
+        make_parsers: the plugin's hook `dockhand_event_parsers`, or None.
 
-    The last three are empty if the plugin could not be loaded, and are not compared.
+    The last four are empty if the plugin could not be loaded, and are not compared.
     """
 
     name: str
@@ -41,6 +42,20 @@ class PluginInfo:
     hooks: tuple[str, ...] = field(default=(), compare=False)
     commands: tuple[str, ...] = field(default=(), compare=False)
     handlers: tuple[str, ...] = field(default=(), compare=False)
+    make_parsers: Callable[[], Any] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def parsers(self) -> tuple[str, ...]:
+        """Names of the classes of the plugin's event parsers, sorted; none if the hook fails.
+
+        The hook is called when this is read: otherwise, only receivers import parsers.
+        """
+        if self.make_parsers is None:
+            return ()
+        try:
+            return tuple(sorted(type(parser).__qualname__ for parser in self.make_parsers()))
+        except Exception:  # of a plugin; `EventParsers` reports it
+            return ()
 
     def __str__(self) -> str:
         version = f" {self.version}" if self.version else ""

@@ -269,6 +269,7 @@ class Plugins:
             provides={kind: tuple(sorted(names)) for kind, names in answers.items() if names},
             hooks=tuple(sorted(functions)),
             commands=tuple(sorted(commands)),
+            make_parsers=functions.get("dockhand_event_parsers"),
             handlers=tuple(f"{found.name}/{hook}" for hook in sorted(EVENT_HOOKS & set(functions))),
         )
 

@@ -83,6 +83,7 @@ def test_plugins(dockhand: CommandLine, package: Install) -> None:
     found = {each["package"]: each for each in document["plugins"]}
     assert found["dockhand-auth-basic"]["drivers"] == {"auth": ["basic"]}
     assert found["dockhand-auth-basic"]["hooks"] == ["dockhand_auth_drivers"]
+    assert found["dockhand-core"]["parsers"] == ["DistributionParser", "ZotParser"]
     assert not any(each["error"] for each in document["plugins"])
 
     source = (
@@ -105,6 +106,13 @@ def test_plugins(dockhand: CommandLine, package: Install) -> None:
     *lines, _error = narrow.splitlines()
     assert max(map(len, lines)) <= 40
     assert "auth drivers: far" in narrow
+
+
+def test_the_check_of_plugins_finds_wrong_settings(dockhand: CommandLine) -> None:
+    (dockhand.folder / "dockhand.toml").write_text("[plugins.slack]\n[connections.main]\n")
+    assert dockhand.json("plugins")["plugins"]
+    error = dockhand.error("plugins", "--check", code=2)
+    assert "plugins.slack: no plugin named 'slack' is installed" in error
 
 
 def test_ping(dockhand: CommandLine, host: str) -> None:

@@ -143,3 +143,18 @@ def test_a_parser_that_raises_ends_the_search() -> None:
 
     with pytest.raises(EventInvalid, match="no digest"):
         parsers_of(Malformed(), Harbor()).parse({}, b"", "harbor")
+
+
+def test_the_parsers_of_a_plugin_are_listed() -> None:
+    class Failing:
+        @hookimpl
+        def dockhand_event_parsers(self) -> Any:
+            raise LookupError("no")
+
+    plugins = Plugins()
+    plugins.register(Provider(Plain(), Harbor()), name="mine")
+    plugins.register(Failing(), name="failing")
+    found = {info.name: info.parsers for info in plugins}
+    assert found["mine"] == ("Harbor", "Plain")
+    assert found["core"] == ("DistributionParser", "ZotParser")
+    assert found["failing"] == found["basic"] == ()

@@ -29,6 +29,7 @@ class PluginLine(TypedDict):
         hooks: names of the hooks that the plugin implements.
         commands: names of the commands that it adds to `dockhand`.
         handlers: the event handlers, as `<plugin>/<hook>`.
+        parsers: names of the classes of the event parsers.
         error: reason for which the plugin does not work, or null.
     """
 
@@ -39,6 +40,7 @@ class PluginLine(TypedDict):
     hooks: list[str]
     commands: list[str]
     handlers: list[str]
+    parsers: list[str]
     error: str | None
 
 
@@ -58,23 +60,31 @@ def plugins(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="import all drivers and commands, and fail if a plugin is broken"
+            "--check",
+            help="import all drivers and commands, check the settings of plugins, and fail if a "
+            "plugin is broken",
         ),
     ] = False,
 ) -> None:
     """Show the installed plugins, with their drivers, hooks, commands and errors.
 
-    Drivers and commands are imported when they are used, so that some errors are only found with
-    --check, which ends with exit status 1 if a plugin is broken. Use it in CI.
+    Drivers and commands are imported when they are used, and plugins get their settings when a
+    program uses them, so that some errors are only found with --check. It ends with exit status 1
+    if a plugin is broken, and with 2 if its settings are wrong. Use it in CI.
     """
-    from dockhand_core import Plugins
+    from dockhand_core import Dockhand, Plugins
+    from dockhand_core.config import load_tables
 
-    output = session_of(context).output
+    session = session_of(context)
+    output = session.output
     logging.getLogger("dockhand.plugins").setLevel(logging.ERROR)  # the errors are shown below
-    installed = Plugins()
     if check:
+        installed = Dockhand(load_tables(session.options.config).config).plugins
+        installed.check()
         installed.import_drivers()
         installed.import_commands()
+    else:
+        installed = Plugins()
     lines = [_line(info) for info in sorted(installed, key=lambda info: info.name)]
     if output.as_json:
         output.document(PluginList(plugins=lines))
@@ -97,6 +107,7 @@ def _line(info: PluginInfo) -> PluginLine:
         hooks=list(info.hooks),
         commands=list(info.commands),
         handlers=list(info.handlers),
+        parsers=list(info.parsers),
         error=info.error,
     )
 
@@ -121,7 +132,7 @@ def _tree(line: PluginLine) -> Tree:
         )
     )
     parts = {f"{kind} drivers": names for kind, names in line["drivers"].items()}
-    parts |= {"commands": line["commands"], "handlers": line["handlers"], "hooks": line["hooks"]}
+    parts |= {each: line[each] for each in ("commands", "handlers", "parsers", "hooks")}
     for title, names in parts.items():
         if names:
             text = f" {printable(', '.join(names))}"
