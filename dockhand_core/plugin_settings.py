@@ -144,7 +144,7 @@ class SettingsTables:
                     f"plugins.{name}: the plugin {name!r} takes no settings, since it has no hook "
                     "dockhand_configure"
                 )
-            similar = did_you_mean(name, without_table)
+            similar = did_you_mean(name, taking if complete else without_table)
             if complete or similar:
                 raise ConfigError(
                     f"plugins.{name}: no plugin named {name!r} is installed or registered"

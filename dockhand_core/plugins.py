@@ -147,7 +147,8 @@ class Plugins:
                 found = self._founds[key]
                 if found.entry is None or found.name in tables:
                     raise
-                self._drop(key, str(error).removeprefix(f"plugin {found.name!r}: "))
+                reason = str(error).removeprefix(f"plugin {found.name!r}: ")
+                self._drop(key, f"{reason}; there is no table [plugins.{found.name}]")
 
     def check(self) -> None:
         """Refuse settings without a plugin, and broken plugins in the strict mode.

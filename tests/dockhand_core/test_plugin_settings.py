@@ -264,6 +264,9 @@ def test_settings_without_a_plugin_are_refused_by_servers(
         assert "DOCKHAND_DISABLE_PLUGINS=slack" in str(caught.value)
         dockhand.plugins.register(Audit(), name="slack")
         dockhand.plugins.check()
+    dockhand = Dockhand({"plugins": {"vaultt": {}, "vault": {}}})
+    with dockhand, pytest.raises(ConfigError, match="'vaultt' is .*; did you mean 'vault'"):
+        dockhand.plugins.check()
     for disabled in ("slack,vault", "Slack,dockhand_vault"):
         monkeypatch.setenv("DOCKHAND_DISABLE_PLUGINS", disabled)
         with Dockhand({"plugins": {"slack": {}, "vault": {}}}) as dockhand:
@@ -334,7 +337,7 @@ def test_a_plugin_without_settings_that_fails_breaks_only_itself(
     (broken,) = dockhand.plugins.failures
     assert str(broken).startswith(
         "vault (dockhand-vault 1.2.3): cannot be loaded: dockhand_configure failed: ValueError: "
-        "role is missing (fake_vault.py, line 7)"
+        "role is missing (fake_vault.py, line 7); there is no table [plugins.vault]"
     )
     assert (broken.provides, broken.hooks, broken.handlers, broken.commands) == ({}, (), (), ())
     assert capsys.readouterr().err.count("role is missing") == 1
