@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 
 import pytest
 
@@ -48,8 +49,9 @@ def test_installed_plugins_are_listed() -> None:
     assert core.provides["auth"] == ("null",)
     assert core.provides["log"] == ("console", "json", "null", "stdlib")
     basic = found["dockhand-auth-basic"]
-    assert basic == PluginInfo("basic", "dockhand-auth-basic", "0.1.0", {"auth": ("basic",)})
-    assert str(basic) == "basic (dockhand-auth-basic 0.1.0): auth: basic"
+    installed = version("dockhand-auth-basic")
+    assert basic == PluginInfo("basic", "dockhand-auth-basic", installed, {"auth": ("basic",)})
+    assert str(basic) == f"basic (dockhand-auth-basic {installed}): auth: basic"
     assert found["dockhand-distribution"].provides == {"registry": ("distribution",)}
 
 
