@@ -35,6 +35,10 @@ $(VENV)/.lint: $(VENV)/.test
 	@$(PIP_INSTALL) $$($(BIN)/python scripts/dependency_group.py lint)
 	@touch $@
 
+$(VENV)/.release: $(VENV)/.test
+	@$(PIP_INSTALL) $$($(BIN)/python scripts/dependency_group.py release)
+	@touch $@
+
 $(VENV)/.bench: $(VENV)/.demo
 	@$(PIP_INSTALL) $$($(BIN)/python scripts/dependency_group.py bench)
 	@touch $@
@@ -63,7 +67,8 @@ lint: $(VENV)/.lint $(VENV)/.bench  ## run ruff, mypy --strict and the import ru
 bench: $(VENV)/.bench  ## measure against other clients and servers, in one run
 	$(BIN)/python -m benchmarks
 
-packages: $(VENV)/.test  ## build every wheel and use each plugin alone in an empty environment
+packages: $(VENV)/.release  ## build and check wheels and sdists in dist/, use them on each Python there is
+	$(BIN)/python scripts/version.py
 	$(BIN)/python scripts/packages.py
 
 clean:  ## remove the environment, caches, builds and the demo's log

@@ -57,7 +57,7 @@ def test_a_new_version_is_set_everywhere(copy: Path) -> None:
         old = project(file)
         assert new.pop("version") == "1.2.0rc1"
         extras = new.get("optional-dependencies", {})
-        requirements = [*new["dependencies"], *(each for extra in extras.values() for each in extra)]
+        requirements = new["dependencies"] + [each for extra in extras.values() for each in extra]
         for text in requirements:
             if text.startswith("dockhand-") and not text.startswith(new["name"]):
                 assert text.endswith(">=1.2.0rc1"), f"{new['name']}: {text}"
