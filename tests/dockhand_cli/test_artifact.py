@@ -143,7 +143,7 @@ def test_wrong_arguments(dockhand: CommandLine, host: str, files: Path) -> None:
         ("manual.pdf", files / "other" / "manual.pdf"): "give relative paths below the working",
         (): "there is nothing to push: give a FILE or an --annotation",
     }.items():
-        assert message in dockhand.error_in_process(*push, *arguments, code=2)
+        assert message in dockhand.error(*push, *arguments, code=2)
 
 
 def test_what_is_no_artifact(

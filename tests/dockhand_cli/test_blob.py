@@ -79,21 +79,19 @@ def test_documents(dockhand: CommandLine, blob: str, host: str) -> None:
 def test_a_missing_blob(dockhand: CommandLine, blob: str, host: str) -> None:
     missing = f"{host}/team/app@{MISSING}"
     for command in (("head",), ("get",), ("get", "-o", "file"), ("rm", "--yes")):
-        assert MISSING in dockhand.error_in_process("blob", *command, missing, code=3)
+        assert MISSING in dockhand.error("blob", *command, missing, code=3)
     assert not (dockhand.folder / "file").exists()
 
 
 def test_wrong_arguments(dockhand: CommandLine, host: str) -> None:
-    assert dockhand.error_in_process("blob", "get", f"{host}/app:v1", code=2) == (
+    assert dockhand.error("blob", "get", f"{host}/app:v1", code=2) == (
         f"{host}/app:v1: a digest is expected here, such as {host}/app@sha256:…"
     )
-    assert "@sha256:…" in dockhand.error_in_process("blob", "head", f"{host}/app", code=2)
-    assert dockhand.error_in_process("blob", "put", f"{host}/app", "none", code=2) == (
+    assert "@sha256:…" in dockhand.error("blob", "head", f"{host}/app", code=2)
+    assert dockhand.error("blob", "put", f"{host}/app", "none", code=2) == (
         "none: there is no such file"
     )
-    assert "folder" in dockhand.error_in_process(
-        "blob", "put", f"{host}/app", dockhand.folder, code=2
-    )
+    assert "folder" in dockhand.error("blob", "put", f"{host}/app", dockhand.folder, code=2)
 
 
 def test_an_expected_digest(dockhand: CommandLine, registry: RegistryClient, host: str) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
 import json_forms
 import pytest
 from command_line import CommandLine
-from dockhand_cli.main import main
 from images import push_blob, push_image, push_index
 from raw_servers import refusing_port
 from watched_registry import watched_registry
@@ -32,44 +30,12 @@ def connections(dockhand: CommandLine, host: str) -> None:
     (dockhand.folder / "dockhand.toml").write_text("default = 'one'\n" + "".join(tables))
 
 
-class Refused:
-    """Runs commands that fail, in this process: starting one takes longer than most refusals.
-
-    Args:
-        capsys: pytest's fixture.
-    """
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str, code: int) -> str:
-        """Check the exit status of `dockhand cp`; return its error, which is one line."""
-        assert main(["cp", *arguments]) == code
-        captured = self._capsys.readouterr()
-        assert captured.out == ""
-        (line,) = captured.err.splitlines()
-        return line.removeprefix("error: ")
-
-
-@pytest.fixture
-def refused(
-    dockhand: CommandLine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Refused:
-    """Run commands that fail, in the folder and with the environment of `dockhand`."""
-    monkeypatch.chdir(dockhand.folder)
-    for name in os.environ.keys() - dockhand.environment.keys():
-        monkeypatch.delenv(name)
-    for name, value in dockhand.environment.items():
-        monkeypatch.setenv(name, value)
-    return Refused(capsys)
-
-
 def _digest(registry: RegistryClient, repository: str, reference: str) -> str:
     return str(registry.manifest(repository, reference).digest)
 
 
 def test_the_tag_of_a_target(
-    dockhand: CommandLine, refused: Refused, registry: RegistryClient, host: str, index: ImageIndex
+    dockhand: CommandLine, registry: RegistryClient, host: str, index: ImageIndex
 ) -> None:
     source = f"{host}/a/app:v1"
     assert dockhand.lines("cp", source, f"{host}/b/app") == [f"{host}/b/app:v1@{index.digest}"]
@@ -81,7 +47,9 @@ def test_the_tag_of_a_target(
     assert dockhand.lines("cp", named, f"{host}/d/app") == [f"{host}/d/app:name@{image}"]
     pinned = f"{host}/e/app@{index.digest}"
     assert dockhand.lines("cp", source, pinned) == [pinned]
-    assert "not sha256:0000" in refused(source, f"{host}/e/app@sha256:{'0' * 64}", code=1)
+    assert "not sha256:0000" in dockhand.error(
+        "cp", source, f"{host}/e/app@sha256:{'0' * 64}", code=1
+    )
     assert [list(registry.tags(f"{name}/app")) for name in "bcde"] == [
         ["v1", "x"],
         [],
@@ -96,7 +64,6 @@ def test_connections_and_the_document(
     host: str,
     index: ImageIndex,
     connections: None,
-    refused: Refused,
 ) -> None:
     document = dockhand.json("cp", "@one/a/app:v1", "@two/b/app", "--concurrency", "2")
     json_forms.check(document, "cp")
@@ -116,11 +83,11 @@ def test_connections_and_the_document(
     assert dockhand.lines("cp", "-c", "two", "a/app:arm64", "c/app") == [
         f"c/app:arm64@{index.manifests[1].digest}"
     ]
-    assert "two" in refused("@three/a/app", "@two/b/app", code=2)
+    assert "two" in dockhand.error("cp", "@three/a/app", "@two/b/app", code=2)
 
 
 def test_platforms(
-    dockhand: CommandLine, refused: Refused, registry: RegistryClient, host: str, index: ImageIndex
+    dockhand: CommandLine, registry: RegistryClient, host: str, index: ImageIndex
 ) -> None:
     source = f"{host}/a/app:v1"
     dockhand.out("cp", source, f"{host}/b/app:one", "--platform", "linux/arm64")
@@ -132,19 +99,23 @@ def test_platforms(
     assert document["digest"] == some.digest
     both = "linux/amd64,linux/arm64/v8"
     assert dockhand.out("cp", source, f"{host}/b/app:both", "--platforms", both)
-    assert "linux/s390x" in refused(source, f"{host}/b/app:x", "--platform", "linux/s390x", code=3)
-    assert "'amd64' is not a platform" in refused(
-        source, f"{host}/b/app:x", "--platform", "amd64", code=2
+    assert "linux/s390x" in dockhand.error(
+        "cp", source, f"{host}/b/app:x", "--platform", "linux/s390x", code=3
     )
-    excluded = refused(source, f"{host}/b/app", "--platform", "a/b", "--platforms", "a/c", code=2)
+    assert "'amd64' is not a platform" in dockhand.error(
+        "cp", source, f"{host}/b/app:x", "--platform", "amd64", code=2
+    )
+    excluded = dockhand.error(
+        "cp", source, f"{host}/b/app", "--platform", "a/b", "--platforms", "a/c", code=2
+    )
     assert "exclude each other" in excluded
     by_digest = f"{host}/a/app@{index.digest}"
-    no_tag = refused(by_digest, f"{host}/b/app", "--platforms", "linux/amd64", code=2)
+    no_tag = dockhand.error("cp", by_digest, f"{host}/b/app", "--platforms", "linux/amd64", code=2)
     assert "give TARGET a tag" in no_tag
 
 
 def test_referrers_come_along_or_are_reported(
-    dockhand: CommandLine, refused: Refused, registry: RegistryClient, host: str, index: ImageIndex
+    dockhand: CommandLine, registry: RegistryClient, host: str, index: ImageIndex
 ) -> None:
     kind = "application/spdx+json"
     sbom = registry.push_artifact("a/app", None, [], artifact_type=kind, subject="v1")
@@ -163,7 +134,7 @@ def test_referrers_come_along_or_are_reported(
 
 
 def test_docker_manifests_are_converted(
-    dockhand: CommandLine, refused: Refused, registry: RegistryClient, host: str
+    dockhand: CommandLine, registry: RegistryClient, host: str
 ) -> None:
     config = push_blob(registry, "a/docker", b"{}", media.DOCKER_CONFIG)
     registry.put_manifest(
@@ -175,15 +146,17 @@ def test_docker_manifests_are_converted(
         target.answer = lambda method, path: (
             (415, b"") if method == "PUT" and "/manifests/" in path else None
         )
-        error = refused(f"{host}/a/docker:v1", f"{target.url.removeprefix('http://')}/x/y", code=1)
+        error = dockhand.error(
+            "cp", f"{host}/a/docker:v1", f"{target.url.removeprefix('http://')}/x/y", code=1
+        )
     assert "--convert oci converts it" in error
-    assert "'docker' is not one of 'oci'" in refused(
-        f"{host}/a/docker:v1", f"{host}/b/docker", "--convert", "docker", code=2
+    assert "'docker' is not one of 'oci'" in dockhand.error(
+        "cp", f"{host}/a/docker:v1", f"{host}/b/docker", "--convert", "docker", code=2
     )
 
 
 def test_all_tags(
-    dockhand: CommandLine, refused: Refused, registry: RegistryClient, host: str, index: ImageIndex
+    dockhand: CommandLine, registry: RegistryClient, host: str, index: ImageIndex
 ) -> None:
     source = f"{host}/a/app"
     lines = dockhand.lines("cp", source, f"{host}/b/app", "--all-tags")
@@ -202,11 +175,11 @@ def test_all_tags(
     assert len(dockhand.lines("cp", source, f"{host}/d/app", "--newest", "1")) == 1
     done = dockhand.run("cp", source, f"{host}/e/app", "--tags", "none*")
     assert done.stderr == f"warning: {source}: no tag matches none*\n"
-    assert "re:(" in refused(source, f"{host}/e/app", "--tags", "re:(", code=2)
-    tagged = refused(f"{source}:v1", f"{host}/e/app", "--all-tags", code=2)
+    assert "re:(" in dockhand.error("cp", source, f"{host}/e/app", "--tags", "re:(", code=2)
+    tagged = dockhand.error("cp", f"{source}:v1", f"{host}/e/app", "--all-tags", code=2)
     assert "a repository is expected" in tagged
-    assert "not for files" in refused(source, "oci:folder", "--all-tags", code=2)
-    assert "a/none" in refused(f"{host}/a/none", f"{host}/e", "--all-tags", code=3)
+    assert "not for files" in dockhand.error("cp", source, "oci:folder", "--all-tags", code=2)
+    assert "a/none" in dockhand.error("cp", f"{host}/a/none", f"{host}/e", "--all-tags", code=3)
 
 
 def test_other_tags_are_copied_after_one_that_failed(
@@ -236,27 +209,25 @@ def test_other_tags_are_copied_after_one_that_failed(
 
 
 def test_errors_have_exit_codes(
-    dockhand: CommandLine, refused: Refused, registry: RegistryClient, host: str, index: ImageIndex
+    dockhand: CommandLine, registry: RegistryClient, host: str, index: ImageIndex
 ) -> None:
     source = f"{host}/a/app:v1"
-    assert "a/none" in refused(f"{host}/a/none:v1", f"{host}/b/app", code=3)
+    assert "a/none" in dockhand.error("cp", f"{host}/a/none:v1", f"{host}/b/app", code=3)
     with watched_registry() as target:
         target.answer = lambda method, _: (403, b"") if method == "POST" else None
         denied = f"{target.url.removeprefix('http://')}/b/app"
-        assert "403" in refused(source, denied, code=4)
+        assert "403" in dockhand.error("cp", source, denied, code=4)
     with refusing_port() as port:
-        gone = refused(source, f"127.0.0.1:{port}/b/app", code=5)
+        gone = dockhand.error("cp", source, f"127.0.0.1:{port}/b/app", code=5)
         assert f"127.0.0.1:{port}" in gone
-        assert refused(f"127.0.0.1:{port}/b/app", source, code=5)
-    assert "dockhand cp --help" in refused(source, code=2)
-    both = refused(source, f"{host}/b/app:v1@{index.digest}", code=2)
+        assert dockhand.error("cp", f"127.0.0.1:{port}/b/app", source, code=5)
+    assert "dockhand cp --help" in dockhand.error("cp", source, code=2)
+    both = dockhand.error("cp", source, f"{host}/b/app:v1@{index.digest}", code=2)
     assert "a tag or a digest, not both" in both
 
 
 @pytest.mark.parametrize("format_", ["oci", "oci-archive", "docker-archive"])
-def test_files(
-    dockhand: CommandLine, refused: Refused, registry: RegistryClient, host: str, format_: str
-) -> None:
+def test_files(dockhand: CommandLine, registry: RegistryClient, host: str, format_: str) -> None:
     layers = (push_blob(registry, "a/app", b"\0" * 1024, media.OCI_LAYER.removesuffix("+gzip")),)
     image = _pushed(registry, layers)
     to = f"{format_}:image"
@@ -272,7 +243,7 @@ def test_files(
     if format_ == "oci":
         second = push_image(registry, "a/app", "v2")
         dockhand.out("cp", f"{host}/a/app:v2", "oci:image:second")
-        several = refused("oci:image", f"{host}/b/app", code=1)
+        several = dockhand.error("cp", "oci:image", f"{host}/b/app", code=1)
         assert "choose one with oci:image:NAME: v1 " in several
         assert dockhand.lines("cp", "oci:image:second", f"{host}/b/app") == [
             f"{host}/b/app:second@{second.digest}"
@@ -280,7 +251,7 @@ def test_files(
         return
     file = dockhand.folder / "image"
     before = file.read_bytes()
-    again = refused(f"{host}/a/app:v1", to, code=1)
+    again = dockhand.error("cp", f"{host}/a/app:v1", to, code=1)
     assert again == "image exists; --overwrite replaces it"
     dockhand.out("cp", f"{host}/a/app:v1", to, "--overwrite")
     assert file.read_bytes() == before
@@ -305,26 +276,25 @@ def test_files_that_cannot_be_used(
     host: str,
     index: ImageIndex,
     tmp_path: Path,
-    refused: Refused,
 ) -> None:
     source = f"{host}/a/app:v1"
-    both = refused("oci:a", "oci-archive:b.tar", code=2)
+    both = dockhand.error("cp", "oci:a", "oci-archive:b.tar", code=2)
     assert "does not copy from file to file" in both
     assert "dockhand cp oci:a localhost:5000/" in both
-    missing = refused("oci-archive:none.tar", f"{host}/b/app", code=3)
+    missing = dockhand.error("cp", "oci-archive:none.tar", f"{host}/b/app", code=3)
     assert missing == "none.tar: there is no such file or folder"
-    assert "a path is missing" in refused(source, "oci-archive:", code=2)
-    assert "as a stream" in refused(source, "oci-archive:-", code=2)
-    assert "as a stream" in refused("docker-archive:-", source, code=2)
+    assert "a path is missing" in dockhand.error("cp", source, "oci-archive:", code=2)
+    assert "as a stream" in dockhand.error("cp", source, "oci-archive:-", code=2)
+    assert "as a stream" in dockhand.error("cp", "docker-archive:-", source, code=2)
     (tmp_path / "empty").touch()  # as `mktemp` makes it
     dockhand.out("cp", source, "oci-archive:empty")
-    assert "is a file" in refused(source, "oci:empty", code=1)
+    assert "is a file" in dockhand.error("cp", source, "oci:empty", code=1)
     (tmp_path / "folder").mkdir()
-    assert "is a folder" in refused(source, "docker-archive:folder", code=1)
-    assert "not a regular file" in refused(source, "oci-archive:/dev/null", code=1)
-    two = refused(source, "docker-archive:a.tar", "--platforms", "a/b,a/c", code=2)
+    assert "is a folder" in dockhand.error("cp", source, "docker-archive:folder", code=1)
+    assert "not a regular file" in dockhand.error("cp", source, "oci-archive:/dev/null", code=1)
+    two = dockhand.error("cp", source, "docker-archive:a.tar", "--platforms", "a/b,a/c", code=2)
     assert "--platform" in two
     for option in ("--referrers", "--convert=oci"):
-        assert "between registries" in refused(source, "oci:x", option, code=2)
-    one = refused("oci-archive:empty", f"{host}/b/x", "--platform", "a/b", code=2)
+        assert "between registries" in dockhand.error("cp", source, "oci:x", option, code=2)
+    one = dockhand.error("cp", "oci-archive:empty", f"{host}/b/x", "--platform", "a/b", code=2)
     assert "--platforms" in one

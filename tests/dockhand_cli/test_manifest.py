@@ -101,12 +101,12 @@ def test_without_a_tag_it_is_pushed_by_digest(
 
 
 def test_errors(dockhand: CommandLine, image: ImageManifest, host: str, tmp_path: Path) -> None:
-    dockhand.error_in_process("manifest", "get", f"{host}/team/app:none", code=3)
-    dockhand.error_in_process("manifest", "head", f"{host}/team/app:none", code=3)
+    dockhand.error("manifest", "get", f"{host}/team/app:none", code=3)
+    dockhand.error("manifest", "head", f"{host}/team/app:none", code=3)
     put = ("manifest", "put", f"{host}/team/app:v2")
     assert "not JSON" in dockhand.error(*put, "-", input="text", code=2)
     assert "blob put" in dockhand.error(*put, "-", input=" " * (8 << 20) + "{}", code=2)
-    assert "no such file" in dockhand.error_in_process(*put, "none", code=2)
+    assert "no such file" in dockhand.error(*put, "none", code=2)
     fields = json.loads(image.raw)
     incomplete = json.dumps({**fields, "layers": [{"size": 1}]})
     assert "mediaType" in dockhand.error(*put, "-", input=incomplete, code=2)
@@ -114,8 +114,8 @@ def test_errors(dockhand: CommandLine, image: ImageManifest, host: str, tmp_path
     refused = json.dumps({**fields, "config": absent})
     assert "MANIFEST_BLOB_UNKNOWN" in dockhand.error(*put, "-", input=refused, code=3)
     get = ("manifest", "get", f"{host}/team/app:v1")
-    assert "none/file" in dockhand.error_in_process(*get, "--output", "none/file", code=1)
-    assert "folder" in dockhand.error_in_process(*get, "--output", tmp_path, code=1)
+    assert "none/file" in dockhand.error(*get, "--output", "none/file", code=1)
+    assert "folder" in dockhand.error(*get, "--output", tmp_path, code=1)
 
 
 def test_a_terminal_gets_no_control_characters(

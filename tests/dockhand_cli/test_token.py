@@ -93,10 +93,10 @@ def test_wrong_arguments(dockhand: CommandLine, service: TokenService) -> None:
         (*OPTIONS, "--lifetime", "0"): "--lifetime",
         locked: "is encrypted: a password is needed",
     }.items():
-        error = dockhand.error_in_process("token", *arguments, code=2)
+        error = dockhand.error("token", *arguments, code=2)
         assert message in error
         assert "s3cret" not in error
-    error = dockhand.error_in_process("token", "--private-key", pem, *OPTIONS[2:], code=2)
+    error = dockhand.error("token", "--private-key", pem, *OPTIONS[2:], code=2)
     assert error.startswith("--private-key is the path of a file")
     assert pem.splitlines()[1] not in error
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import subprocess
 import sys
-import unittest.mock
 from pathlib import Path
 from typing import Any
 
@@ -113,27 +111,4 @@ class CommandLine:
         """
         done = self.run(*arguments, code=code, input=input)
         (line,) = done.stderr.splitlines()
-        return line.removeprefix("error: ")
-
-    def error_in_process(self, *arguments: str | Path, code: int) -> str:
-        """Run a command that fails, in the process of the tests; return its error as `error` does.
-
-        This takes milliseconds, so it is for the many wrong arguments of a command.
-
-        Args:
-            arguments: the arguments after `dockhand`.
-            code: the exit status that is expected.
-        """
-        from dockhand_cli.main import main
-
-        errors = io.StringIO()
-        with (
-            contextlib.chdir(self.folder),
-            unittest.mock.patch.dict(os.environ, self.environment, clear=True),
-            contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())),
-            contextlib.redirect_stderr(errors),
-        ):
-            status = main([str(each) for each in arguments])
-        assert status == code, f"{arguments}: exit status {status}\n{errors.getvalue()}"
-        (line,) = errors.getvalue().splitlines()
         return line.removeprefix("error: ")
