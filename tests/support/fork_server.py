@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import importlib
 import json
 import os
@@ -156,15 +157,33 @@ def _become(described: int, *streams: int) -> None:
     sys.path[0] = request["folder"]  # as `python -m dockhand_cli` has it
     from dockhand_cli.__main__ import run
 
-    run()
+    try:
+        run()
+    except SystemExit as ended:
+        # Python waits for threads before it calls this function.
+        atexit.register(_leave, ended.code)
+        raise
+
+
+def _leave(status: object) -> None:
+    """End the process without freeing its objects, which would copy the memory of the server."""
+    if status is None or isinstance(status, int):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status or 0)
 
 
 def _import_commands() -> None:
-    """Import the modules that commands use."""
+    """Import the modules that commands use, and let pydantic build the validators of settings."""
+    from dockhand_core import Dockhand
+
     commands = importlib.import_module("dockhand_cli.commands")
     found = pkgutil.iter_modules(commands.__path__, "dockhand_cli.commands.")
     for name in (*MODULES, *(info.name for info in found)):
         importlib.import_module(name)
+    with Dockhand({}) as dockhand:
+        dockhand.locate("localhost:1/any")
+    gc.freeze()
 
 
 if __name__ == "__main__":
