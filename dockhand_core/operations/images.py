@@ -62,7 +62,8 @@ def image(
             platform.
     """
     stated = platform is not None and not isinstance(platform, _Unstated)
-    wanted = platform if isinstance(platform, Platform) else Platform.parse(platform or UNSTATED)
+    platform = UNSTATED if platform is None else platform
+    wanted = platform if isinstance(platform, Platform) else Platform.parse(platform)
     document = yield from driver.manifest(repository, reference)
     search = _Search(driver, repository, wanted)
     if isinstance(document, ImageIndex):
@@ -75,9 +76,12 @@ def image(
         return found[1]
     if search.missing is not None:
         raise search.missing
+    where = f"repository {repository}"
+    if not (document.is_index or search.offered):
+        raise PlatformNotFound(f"{where}: the manifest is not an image, so it has no platform")
     kind = "index" if document.is_index else "image"
     raise PlatformNotFound(
-        f"repository {repository}: no manifest for {search.wanted}; the {kind} has: "
+        f"{where}: no manifest for {search.wanted}; the {kind} has: "
         f"{', '.join(search.offered) or 'none'}"
     )
 

@@ -27,3 +27,17 @@ def test_wrong_addresses(dockhand: CommandLine, host: str) -> None:
     )
     error = dockhand.error("ls", "secure", code=5)
     assert error.endswith(f'use a connection with base_uri = "http://{host}"')
+
+
+def test_one_of_several_things(dockhand: CommandLine, host: str, registry: RegistryClient) -> None:
+    registry.push_artifact("team/app", "v1", [], artifact_type="application/vnd.example")
+    error = dockhand.error("rm", f"{host}/team/app:v1", f"{host}/team/app:none", code=1)
+    assert error.startswith(f"{host}/team/app:none: HEAD ")
+    assert error.endswith(f"; `dockhand tags {host}/team/app` lists the tags")
+    assert list(registry.tags("team/app")) == []
+    port = free_port()
+    registry.push_artifact("team/app", "v1", [], artifact_type="application/vnd.example")
+    done = dockhand.run("cp", "--all-tags", f"{host}/team/app", f"localhost:{port}/app", code=5)
+    of_tag, at_end = done.stderr.splitlines()
+    assert of_tag.endswith(f"check that localhost:{port} is right, and that the registry runs")
+    assert at_end == "error: 1 of 1 tags failed"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from command_line import CommandLine
 
+from dockhand_core import RegistryClient
+
 
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -19,8 +21,34 @@ from command_line import CommandLine
         ("ping http://localhost:1", "without a scheme and a repository: localhost:1"),
         ("ls", "no connection is configured: name a registry's host, such as localhost:5000"),
         ("pull localhost:1/app:v1 none/app.tar", "none/app.tar: there is no folder none"),
+        ("rm localhost:1/app@sha256:ab", "localhost:1/app@sha256:ab: the digest of the reference"),
+        ("rm localhost:1/app:*", "localhost:1/app:*: '*' is not a tag"),
+        ("tags localhost:1", "`dockhand ls localhost:1` lists those"),
+        ("inspect alice:secret@localhost:1/app", "the reference has no digest after '@'"),
+        ("cp localhost:1/app localhost:1/b --platforms ,", "--platforms is empty"),
+        ("push README.txt localhost:1/app", "`dockhand artifact push` makes an artifact"),
     ],
 )
 def test_a_mistake_is_explained(dockhand: CommandLine, words: str, message: str) -> None:
-    code = 1 if words.startswith("pull") else 2
-    assert message in dockhand.error_in_process(*words.split(), code=code)
+    (dockhand.folder / "README.txt").write_text("text")
+    code = 1 if words.startswith(("pull", "push")) else 2
+    error = dockhand.error_in_process(*words.split(), code=code)
+    assert message in error
+    assert "secret" not in error
+
+
+def test_a_name_with_a_dot_and_a_tag_of_digits_in_a_connection(
+    dockhand: CommandLine, host: str, registry: RegistryClient
+) -> None:
+    pushed = registry.push_artifact("my.app", "123", [], artifact_type="application/vnd.example")
+    (dockhand.folder / "dockhand.toml").write_text(
+        f'[connections.own]\nbase_uri = "http://{host}"\n'
+    )
+    found = dockhand.json("-c", "own", "inspect", "my.app:123")
+    assert found["digest"] == pushed.digest
+    error = dockhand.error(
+        "inspect", "-c", "own", "my.app:123", "--platform", "linux/amd64", code=3
+    )
+    assert error == "repository my.app: the manifest is not an image, so it has no platform"
+    error = dockhand.error_in_process("inspect", "@own/my.app:123", "--platform", "", code=2)
+    assert error.startswith("'' is not a platform")

@@ -346,7 +346,7 @@ def test_an_artifact_has_no_platform(
     client = make_client(server.url)
     artifact = store.image(None, tag="v1", config_type="application/vnd.example+json")
     assert client.image("a/b", "v1").digest == artifact["digest"]
-    with pytest.raises(PlatformNotFound, match="the image has: none"):
+    with pytest.raises(PlatformNotFound, match="the manifest is not an image"):
         client.image("a/b", "v1", platform="linux/amd64")
 
 

@@ -40,7 +40,7 @@ from dockhand_core.operations.image_tree import (
     select_platforms,
     walk_tree,
 )
-from dockhand_core.operations.images import UNSTATED, image
+from dockhand_core.operations.images import image
 from dockhand_core.operations.transfers import (
     CONCURRENCY,
     BlobFunction,
@@ -79,7 +79,7 @@ def save_image(
         raise DockhandError(f"platforms cannot be used: {other}; use platform=…")
     tag = reference if isinstance(reference, str) and ":" not in reference else None
     if docker or platform is not None:
-        top: Document = yield from image(driver, repository, reference, platform or UNSTATED)
+        top: Document = yield from image(driver, repository, reference, platform)
     else:
         top = yield from driver.manifest(repository, reference)
         if wanted:

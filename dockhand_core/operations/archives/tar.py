@@ -163,7 +163,7 @@ class _Scan:
             entry = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError, OverflowError) as error:
             if self._last is None:
-                raise ArchiveInvalid(f"not a tar file: {error}") from None
+                raise ArchiveInvalid(f"not a tar file ({error})") from None
             raise self._damaged(f"no valid header follows: {error}") from None
         if entry.size < 0:
             self._refuse(entry.name, f"states a size of {entry.size} bytes")

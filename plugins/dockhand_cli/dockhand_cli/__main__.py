@@ -29,7 +29,7 @@ def _open_closed_streams() -> None:
         if handle != number:
             os.dup2(handle, number)
             os.close(handle)
-        setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
+        setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
 
 
 def _show_version() -> int:

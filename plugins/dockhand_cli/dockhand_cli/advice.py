@@ -6,9 +6,14 @@ import re
 
 from dockhand_core import errors
 
-__all__ = ["advice_for"]
+__all__ = ["advice_for", "error_text"]
 
 _REQUEST = re.compile(r"[A-Z]+ (https?)://([^/\s]+)/")
+
+
+def error_text(error: BaseException) -> str:
+    """Write an error with its next step, in one line."""
+    return "; ".join(filter(None, (str(error), advice_for(error))))
 
 
 def advice_for(error: BaseException) -> str:

@@ -71,6 +71,14 @@ def annotations_of(values: Iterable[str]) -> dict[str, str]:
 
 
 def platforms_of(values: Iterable[str]) -> list[str] | None:
-    """Split the values of the option `--platforms` at commas; None if there are none."""
-    platforms = [each.strip() for value in values for each in value.split(",") if each.strip()]
+    """Split the values of the option `--platforms` at commas; None if it is not given.
+
+    Raises:
+        UsageError: the option is given, but empty, such as by a variable of a script that is not
+            set: all platforms would be transferred.
+    """
+    given = list(values)
+    platforms = [each.strip() for value in given for each in value.split(",") if each.strip()]
+    if given and not platforms:
+        raise UsageError("--platforms is empty; name platforms, such as linux/amd64,linux/arm64")
     return platforms or None

@@ -128,9 +128,9 @@ def _report(error: BaseException, session: Session) -> int:
     if hasattr(error, "format_message"):  # an error of the command line
         return _report_usage(error, session)
     if isinstance(error, DockhandError | exit_codes.CommandFailed):
-        from dockhand_cli.advice import advice_for
+        from dockhand_cli.advice import error_text
 
-        session.output.error("; ".join(filter(None, (str(error), advice_for(error)))))
+        session.output.error(error_text(error))
     elif isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         session.output.error(f"{name}{error.strerror or error}")

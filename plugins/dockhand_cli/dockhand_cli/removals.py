@@ -93,7 +93,7 @@ class Lookup:
         head = client.manifest_head(repository, removal.tag or removal.digest or "")
         if removal.digest is not None and head.digest != removal.digest:
             raise CommandFailed(
-                f"{removal.text}: the tag points to {head.digest} now; nothing was deleted"
+                f"{removal.text}: the tag points to {head.digest} now; it was not deleted"
             )
         removal.digest = head.digest
         if removal.tag is None:
@@ -155,7 +155,7 @@ def delete(removal: Removal, progress: Progress, *, again: bool) -> None:
     Args:
         removal: the deletion, after `Lookup.complete`.
         progress: called with the number of tags that were looked at, and their number.
-        again: first check that nothing has changed, because time has passed since the lookup.
+        again: look again first at the tags of a manifest, because time has passed since.
 
     Raises:
         Unsupported: the registry cannot delete it.
@@ -165,7 +165,7 @@ def delete(removal: Removal, progress: Progress, *, again: bool) -> None:
 
     client, repository = removal.client, removal.repository
     assert removal.digest is not None
-    if again:
+    if again or removal.tag is not None:  # of a tag, this is a single request
         _check_unchanged(removal, progress)
     if removal.tag is not None:
         try:

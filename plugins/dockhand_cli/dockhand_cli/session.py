@@ -42,8 +42,12 @@ def is_file(text: str) -> bool:
     return text.startswith(FILE_PREFIXES)
 
 
-def _check_image(text: str) -> None:
+def _check_image(text: str, *, bare: bool) -> None:
     """Refuse arguments that would name an image of Docker Hub, but are certainly meant otherwise.
+
+    Args:
+        text: the argument.
+        bare: whether it is an image of a connection; then `my.app:123` is one.
 
     Raises:
         UsageError: the text is a file, a path, a transport of skopeo, or a host and a port alone.
@@ -57,8 +61,12 @@ def _check_image(text: str) -> None:
             f"{text}: an image of a registry is expected here; in `dockhand cp`, files begin with "
             f"{known}"
         )
-    if _HOST_AND_PORT.fullmatch(text):
-        raise UsageError(f"{text}: the repository is missing: {text.removesuffix('/')}/REPOSITORY")
+    if not bare and _HOST_AND_PORT.fullmatch(text):
+        host = text.removesuffix("/")
+        raise UsageError(
+            f"{text}: the repository is missing: {host}/REPOSITORY; `dockhand ls {host}` lists "
+            "those of the registry"
+        )
 
 
 @dataclass
@@ -163,12 +171,13 @@ class Session:
             ReferenceInvalid: the text is none of these.
             ConfigError: there is no such connection.
         """
-        _check_image(image)
+        _check_image(image, bare=self.options.connection is not None)
         text = self._with_connection(image)
-        if not text.startswith("@"):
-            return self.dockhand.locate(text)
-        with self._naming_file():
-            return self.dockhand.locate(text)
+        with _naming_argument(image):
+            if not text.startswith("@"):
+                return self.dockhand.locate(text)
+            with self._naming_file():
+                return self.dockhand.locate(text)
 
     def repository(self, text: str) -> Repository:
         """The repository that an argument names, without a tag and a digest.
@@ -179,11 +188,6 @@ class Session:
             ConfigError: there is no such connection.
         """
         place = self.place(text)
-        if re.fullmatch(r"(localhost|[^@/]+\.[^@/]+):\d+", text):
-            raise UsageError(
-                f"{text}: a repository is expected here, such as {text}/app; `dockhand ls {text}` "
-                "lists those of a registry"
-            )
         if ":" in text.rpartition("/")[2]:
             raise UsageError(
                 f"{text}: a repository is expected here, without a tag or digest: "
@@ -251,6 +255,20 @@ class Session:
         log.setLevel(logging.DEBUG)
         log.addHandler(RequestLogHandler(sys.stderr, all_fields=self.options.verbosity > 1))
         log.propagate = False
+
+
+@contextmanager
+def _naming_argument(text: str) -> Iterator[None]:
+    """Let errors in the form of an argument begin with it, unless it may hold a password."""
+    from dockhand_core.errors import NameInvalid, ReferenceInvalid, TagInvalid
+
+    try:
+        yield
+    except (NameInvalid, ReferenceInvalid, TagInvalid) as error:
+        before_digest = text.removeprefix("@").partition("@sha")[0]
+        if not text or "@" in before_digest or "://" in text:
+            raise
+        raise UsageError(f"{text}: {error}") from error
 
 
 def _may_be_host(name: str) -> bool:

@@ -170,7 +170,10 @@ def option_names(archive: ArchivePlace | None = None, **names: str) -> Iterator[
         for name, option in names.items():
             text = re.sub(rf"\b{name}=('[a-z-]+'|…)", option, text)
         if archive is not None and isinstance(error, ArchiveInvalid):
-            text = f"{archive.path}: {text}"
+            if not text.startswith(f"{archive.path} "):
+                text = f"{archive.path}: {text}"
+            if "not a tar file" in text:
+                text += "; of other files, `dockhand artifact push` makes an artifact"
         if text == str(error):
             raise
         raise CommandFailed(text, exit_code_of(error)) from error

@@ -253,7 +253,9 @@ def _report_tag(
         output.item(report, f"{report['target']}@{result.digest}")
         sys.stdout.flush()
     if result.error is not None:
-        output.error(f"{report['target']}: {result.error}")
+        from dockhand_cli.advice import error_text
+
+        output.error(f"{report['target']}: {error_text(result.error)}")
     warn_of_dropped(session, report["dropped"], changed=changed)
 
 

@@ -283,6 +283,7 @@ def _plan_all(
     session: Session, repositories: list[str], policy: RetentionPolicy
 ) -> tuple[list[tuple[Any, RetentionPlan]], list[int]]:
     """Make and show the plan of each repository; return them, and the codes of failures."""
+    from dockhand_cli.advice import error_text
     from dockhand_cli.step_progress import show_steps
     from dockhand_core import DockhandError
     from dockhand_core.errors import RetentionLimitExceeded, Unsupported
@@ -303,7 +304,7 @@ def _plan_all(
             session.output.error(f"{error}{hint}")
             codes.append(exit_code_of(error))
         except DockhandError as error:
-            session.output.error(str(error))
+            session.output.error(error_text(error))
             codes.append(exit_code_of(error))
         else:
             _show(session, plan)
@@ -313,6 +314,7 @@ def _plan_all(
 
 def _apply_file(session: Session, path: Path, *, dry_run: bool) -> None:
     """Carry out the plans of a file."""
+    from dockhand_cli.advice import error_text
     from dockhand_cli.plan_files import client_of_plan, read_plans
     from dockhand_core import DockhandError
 
@@ -325,7 +327,7 @@ def _apply_file(session: Session, path: Path, *, dry_run: bool) -> None:
         try:
             codes += _apply(session, client_of_plan(session, plan), plan)
         except (DockhandError, CommandFailed) as error:
-            session.output.error(f"{plan.repository}: {error}")
+            session.output.error(f"{plan.repository}: {error_text(error)}")
             codes.append(exit_code_of(error))
     _exit(codes, len(plans))
 

@@ -170,8 +170,11 @@ def _delete(session: Session, removals: list[Removal], *, again: bool) -> None:
 
 
 def _fail(session: Session, removal: Removal, error: Exception) -> None:
+    from dockhand_cli.advice import error_text
+
     removal.error = error
-    session.output.error(str(error))
+    text = error_text(error)
+    session.output.error(text if removal.text in text else f"{removal.text}: {text}")
 
 
 def _description(removal: Removal) -> str:

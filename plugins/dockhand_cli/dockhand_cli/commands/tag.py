@@ -55,6 +55,7 @@ def tag(
     ],
 ) -> None:
     """Give an image further tags. No blob is transferred."""
+    from dockhand_cli.advice import error_text
     from dockhand_core.errors import DockhandError, NotFound
     from dockhand_core.models import check_tag
 
@@ -80,7 +81,7 @@ def tag(
         except DockhandError as error:
             failures.append(exit_code_of(error))
             written.append(WrittenTag(tag=each, error=str(error)))
-            output.error(f"{place.with_reference(each)}: {error}")
+            output.error(f"{place.with_reference(each)}: {error_text(error)}")
             continue
         # all tags get the same image, even if somebody moves the tag of the source meanwhile
         reference = digest = str(result.digest)
