@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from abilities import ABILITIES, Abilities
+from abilities import ABILITIES
 from dockhand_auth_jwt import SigningKey
+from dockhand_testing import Abilities
 from http_cassettes import RECORDING, REPLAY_URL, BlockingAsyncClient, cassette
 from registries import HTPASSWD, crane_registry, distribution, embedded, zot
 
@@ -99,6 +100,12 @@ def _modes(target: Target) -> list[str]:
         sync = [f"sync-{name}" for name in SYNC_TRANSPORTS]
         return sync + [f"async-{name}" for name in ASYNC_TRANSPORTS]
     return ["sync", "async"]
+
+
+@pytest.fixture
+def abilities(target: Target) -> Abilities:
+    """The abilities of the target's registry."""
+    return target.can
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blocking_async import BlockingLoop, as_blocking
 from dockhand_auth_jwt import JwtAuth, SigningKey, TokenService
+from dockhand_testing.blocking import BlockingLoop, as_blocking
 from pydantic import SecretStr
 
 from dockhand_core import (

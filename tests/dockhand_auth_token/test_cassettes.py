@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from authority import registry_auth, token_server, write_authority
+from dockhand_testing.contracts.samples import push_image
 from http_cassettes import RECORDING, REPLAY_URL, BlockingAsyncClient, cassette
-from images import push_image
 from registries import PASSWORD, distribution
 
 from dockhand_core import Denied, RegistryClient, Unauthorized, connect

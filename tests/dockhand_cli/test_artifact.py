@@ -8,7 +8,7 @@ from pathlib import Path
 import json_forms
 import pytest
 from command_line import CommandLine
-from images import push_image, push_index
+from dockhand_testing.contracts.samples import push_image, push_index
 
 from dockhand_core import Descriptor, ImageManifest, RegistryClient
 from dockhand_core.models import media

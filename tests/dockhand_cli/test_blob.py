@@ -16,8 +16,8 @@ from pathlib import Path
 import json_forms
 import pytest
 from command_line import CommandLine
+from dockhand_testing.scripted_server import ScriptedServer, reply, scripted_server
 from registries import embedded
-from scripted_server import ScriptedServer, reply, scripted_server
 from slow_registry import slow_registry
 from terminal import Terminal
 

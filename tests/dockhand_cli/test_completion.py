@@ -13,7 +13,7 @@ from contextlib import closing
 import pytest
 from command_line import CommandLine
 from dockhand_cli.shell_words import join_words
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
 from registries import program
 from scripted_server import HANG, ReceivedRequest, reply, scripted_server
 from shells import Shell

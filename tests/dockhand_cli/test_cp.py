@@ -9,7 +9,7 @@ from pathlib import Path
 import json_forms
 import pytest
 from command_line import CommandLine
-from images import push_blob, push_image, push_index
+from dockhand_testing.contracts.samples import push_blob, push_image, push_index
 from raw_servers import refusing_port
 from watched_registry import watched_registry
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from command_line import CommandLine
-from images import push_blob, push_image, push_index
+from dockhand_testing.contracts.samples import push_blob, push_image, push_index
 from json_forms import check
 from terminal import shown_on_terminal
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 from command_line import CommandLine
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
+from dockhand_testing.scripted_server import ScriptedServer, reply
 from raw_servers import Connection, raw_server
-from scripted_server import ScriptedServer, reply
 from slow_registry import slow_registry
 from watched_registry import watched_registry
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import json_forms
 import pytest
 from command_line import CommandLine
-from images import push_image, push_index
+from dockhand_testing.contracts.samples import push_image, push_index
 from terminal import Terminal
 
 from dockhand_core import ImageManifest, RegistryClient

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from authority import write_authority
 from command_line import CommandLine
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
 
 from dockhand_core import connect
 

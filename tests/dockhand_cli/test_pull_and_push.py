@@ -9,7 +9,7 @@ from pathlib import Path
 
 import json_forms
 from command_line import CommandLine
-from images import push_image, push_index
+from dockhand_testing.contracts.samples import push_image, push_index
 from watched_registry import watched_registry
 
 from dockhand_core import ImageIndex, RegistryClient, connect

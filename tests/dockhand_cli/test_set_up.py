@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from command_line import CommandLine
+from dockhand_testing.scripted_server import reply, scripted_server
 from json_forms import check
 from raw_servers import refusing_port
-from scripted_server import reply, scripted_server
 from terminal import shown_on_terminal
 
 Install = Callable[[str, Mapping[str, str], Mapping[str, str]], None]

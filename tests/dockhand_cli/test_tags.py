@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from command_line import CommandLine
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
 
 from dockhand_core import RegistryClient
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from archives import make_image, push, push_platforms
+from dockhand_testing.contracts.samples import push_blob
 from embedded_clients import embedded_client
-from images import push_blob
 
 from dockhand_core import (
     ArchiveInvalid,

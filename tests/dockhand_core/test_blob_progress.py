@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blocking_async import BlockingLoop, as_blocking
-from images import config_of, push_blob
+from dockhand_testing.blocking import BlockingLoop, as_blocking
+from dockhand_testing.contracts.samples import config_of, push_blob
 from seen_blobs import SeenBlobs
 
 from dockhand_core import (

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from blocking_async import BlockingLoop, as_blocking
-from images import config_of, push_blob, push_image, push_index
+from dockhand_testing.blocking import BlockingLoop, as_blocking
+from dockhand_testing.contracts.samples import config_of, push_blob, push_image, push_index
 from watched_registry import WatchedRegistry, watched_registry
 
 from dockhand_core import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
 from registries import HTPASSWD, PASSWORD, embedded
 
 from dockhand_core import (

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from blocking_async import BlockingLoop, as_blocking
-from images import push_blob, push_image, push_index
+from dockhand_testing.blocking import BlockingLoop, as_blocking
+from dockhand_testing.contracts.samples import push_blob, push_image, push_index
 
 from dockhand_core import (
     Descriptor,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from artifacts import MODES, memory_registry
-from images import push_blob, push_image, push_index
+from dockhand_testing.contracts.samples import push_blob, push_image, push_index
 
 from dockhand_core import Descriptor, Digest, ImageIndex, ImageManifest, NameUnknown, RegistryClient
 from dockhand_core.flow import Flow

@@ -24,7 +24,7 @@ from dockhand_embedded.access.policy import (
     required_scopes,
 )
 from dockhand_embedded.protocol.messages import Headers, RegistryRequest
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
 from registries import HTPASSWD, PASSWORD, embedded
 
 from dockhand_core import ConfigError, Digest, Scope, Unauthorized, connect

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import push_image, push_index
+from dockhand_testing.contracts.samples import push_image, push_index
 from registries import HTPASSWD, PASSWORD, embedded, free_port
 
 from dockhand_core import (

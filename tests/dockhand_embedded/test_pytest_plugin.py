@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from dockhand_embedded.pytest_plugin import OciRegistry
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
 
 OTHER_TESTS = """
 def test_mine(oci_registry):

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
 from registries import embedded, program
 
 from dockhand_core import Digest, ManifestUnknown, Unsupported, connect

@@ -18,7 +18,7 @@ from dockhand_auth_jwt import SigningKey, Token
 from dockhand_embedded import EmbeddedTransport, MemoryStorage, Registry, create_app
 from dockhand_embedded.access.bearer import Bearer
 from dockhand_embedded.protocol.messages import Headers
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
 from registries import embedded
 
 from dockhand_core import ConfigError, Digest, Scope, Unauthorized, async_connect, connect

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from blocking_async import BlockingLoop, as_blocking
-from scripted_server import ScriptedServer, scripted_server
+from dockhand_testing.blocking import BlockingLoop, as_blocking
+from dockhand_testing.scripted_server import ScriptedServer, scripted_server
 
 from dockhand_core import RegistryClient, async_connect, connect
 from dockhand_core.flow import RetryPolicy

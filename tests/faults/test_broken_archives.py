@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from archives import make_image, new_docker_save, old_docker_save, push, write_tar
 from cutting_proxy import cutting_proxy
+from dockhand_testing.scripted_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
 from registries import embedded
-from scripted_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
 
 from dockhand_core import (
     ConnectionFailed,

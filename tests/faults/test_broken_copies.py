@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cutting_proxy import cutting_proxy
-from images import config_of, push_blob, push_image, push_index
+from dockhand_testing.contracts.samples import config_of, push_blob, push_image, push_index
 from watched_registry import WatchedRegistry, watched_registry
 
 from dockhand_core import (

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_server import HANG, ReceivedRequest, ScriptedServer, Step, reply, scripted_server
+from dockhand_testing.scripted_server import (
+    HANG,
+    ReceivedRequest,
+    ScriptedServer,
+    Step,
+    reply,
+    scripted_server,
+)
 
 from dockhand_core import AsyncRegistryClient, Digest, async_connect
 from dockhand_core.flow import RetryPolicy

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from dockhand_testing.scripted_server import CUT, HANG, ScriptedServer, Step, Wait, reply
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted_server import CUT, HANG, ScriptedServer, Step, Wait, reply
 
 from dockhand_core import Digest, DockhandError, RegistryClient, Timeout, async_connect
 from dockhand_core.flow import RetryPolicy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from scripted_server import ScriptedServer, reply
+from dockhand_testing.scripted_server import ScriptedServer, reply
 
 from dockhand_core import (
     Descriptor,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from scripted_server import ReceivedRequest, ScriptedServer, reply
+from dockhand_testing.scripted_server import ReceivedRequest, ScriptedServer, reply
 
 from dockhand_core import (
     Descriptor,

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import trustme
+from dockhand_testing.scripted_server import ReceivedRequest, ScriptedServer, reply, scripted_server
 from fake_dns import FakeDNS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scripted_server import ReceivedRequest, ScriptedServer, reply, scripted_server
 
 from dockhand_core import ConfigError, Digest, DockhandError, RegistryClient, ResponseInvalid
 from dockhand_core.config.connections import load_config

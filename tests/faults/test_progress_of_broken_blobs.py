@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from cutting_proxy import cutting_proxy
-from images import config_of, push_blob
+from dockhand_testing.contracts.samples import config_of, push_blob
 from seen_blobs import SeenBlobs
 from watched_registry import WatchedRegistry, watched_registry
 

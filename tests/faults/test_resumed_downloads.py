@@ -10,7 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from scripted_server import CUT, ReceivedRequest, ScriptedServer, Step, WaitUntil, reply
+from dockhand_testing.scripted_server import (
+    CUT,
+    ReceivedRequest,
+    ScriptedServer,
+    Step,
+    WaitUntil,
+    reply,
+)
 
 from dockhand_core import (
     ConnectionFailed,

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 import trustme
-from raw_servers import refusing_port
-from scripted_server import (
+from dockhand_testing.scripted_server import (
     CUT,
     HANG,
     ReceivedRequest,
@@ -28,6 +27,7 @@ from scripted_server import (
     reply,
     scripted_server,
 )
+from raw_servers import refusing_port
 
 from dockhand_core import (
     ConnectionFailed,

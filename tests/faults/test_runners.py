@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from blocking_async import BlockingLoop, as_blocking
-from scripted_server import HANG, ReceivedRequest, ScriptedServer, Step, reply
+from dockhand_testing.blocking import BlockingLoop, as_blocking
+from dockhand_testing.scripted_server import HANG, ReceivedRequest, ScriptedServer, Step, reply
 
 from dockhand_core import (
     AsyncRegistryClient,

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from scripted_server import ReceivedRequest, ScriptedServer, reply
+from dockhand_testing.scripted_server import ReceivedRequest, ScriptedServer, reply
 
 from dockhand_core import Digest, RegistryClient, Unsupported, Upload
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from artifacts import CONTENT_DIGEST, CREATED, TITLE, UNPACK, listing
-from blocking_async import BlockingLoop, as_blocking
+from dockhand_testing.blocking import BlockingLoop, as_blocking
 from registries import Clients, distribution, embedded
 
 from dockhand_core import (

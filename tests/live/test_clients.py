@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from images import push_image, push_index
+from dockhand_testing.contracts.samples import push_image, push_index
 from registries import HTPASSWD, PASSWORD, embedded, program, program_environment
 
 from dockhand_core import RegistryClient, connect

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from images import config_of, push_blob, push_index
+from dockhand_testing.contracts.samples import config_of, push_blob, push_index
 from registries import distribution, program, program_environment
 
 from dockhand_core import (

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import config_of, push_blob
+from dockhand_testing.contracts.samples import config_of, push_blob
 from registries import Clients, crane_registry, distribution, embedded, zot
 
 from dockhand_core import (

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blocking_async import BlockingLoop, as_blocking
 from cutting_proxy import cutting_proxy
-from images import push_image, push_index
+from dockhand_testing.blocking import BlockingLoop, as_blocking
+from dockhand_testing.contracts.samples import push_image, push_index
 from registries import HTPASSWD, PASSWORD, distribution, program, program_environment
 
 from dockhand_core import (

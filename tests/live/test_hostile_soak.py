@@ -26,8 +26,8 @@ from typing import TypeAlias
 import httpx
 import pytest
 from authority import SERVICE, USERS, write_authority
+from dockhand_testing.contracts.samples import push_image
 from dockhand_webhook import Inbox
-from images import push_image
 from notifications import DISTRIBUTION, envelope, push
 from registries import HTPASSWD, PASSWORD, installed, program_environment
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from authority import registry_auth, token_server, write_authority
 from command_line import CommandLine
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
 from registries import DISTRIBUTION, HTPASSWD, PASSWORD, Clients, distribution, zot
 
 from dockhand_core import connect

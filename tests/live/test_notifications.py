@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from dockhand_testing.contracts.samples import push_blob, push_image, push_index
 from dockhand_webhook import Inbox
 from dockhand_webhook.snippets import distribution_section, zot_section
-from images import push_blob, push_image, push_index
 from registries import distribution, embedded, program, zot
 from webhook_receiver import (
     EventRecorder,

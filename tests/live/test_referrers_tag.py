@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from images import push_blob
+from dockhand_testing.contracts.samples import push_blob
 from registries import crane_registry, distribution
 
 from dockhand_core import ImageManifest, RegistryClient, async_connect, connect

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dockhand_testing.contracts.samples import config_of, push_blob
 from dockhand_webhook import Inbox
 from dockhand_webhook.snippets import distribution_section
 from handlers import HandlerCall, RecordingPlugin
-from images import config_of, push_blob
 from registries import distribution, free_port
 from webhook_receiver import eventually
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from authority import USERS, registry_auth, token_server, write_authority
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
 from registries import DISTRIBUTION, distribution, zot
 
 from dockhand_core import (

@@ -20,8 +20,8 @@ import httpx
 import pytest
 from authority import SERVICE, USERS, registry_auth, token_server, write_authority
 from dockhand_auth_jwt import SigningKey
+from dockhand_testing.contracts.samples import push_image
 from dockhand_token_server import RefreshTokens, load_settings
-from images import push_image
 from jwt import get_unverified_header
 from registries import DISTRIBUTION, distribution, program, zot
 

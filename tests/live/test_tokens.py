@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 from dockhand_auth_jwt import SigningKey, Token, TokenInvalid, TokenService
 from dockhand_auth_jwt.keys import KeyId
-from images import push_image
+from dockhand_testing.contracts.samples import push_image
 from registries import distribution, embedded, zot
 
 from dockhand_core import Scope, Unauthorized, connect

@@ -9,7 +9,7 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
-from images import push_index
+from dockhand_testing.contracts.samples import push_index
 from registries import embedded
 
 from dockhand_core import ConfigError, Dockhand, connect, hookspecs

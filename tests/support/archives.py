@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from images import push_blob
+from dockhand_testing.contracts.samples import push_blob
 
 from dockhand_core import ImageIndex, ImageManifest, Platform, RegistryClient
 from dockhand_core.models import media

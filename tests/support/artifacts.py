@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from blocking_async import BlockingLoop, as_blocking
+from dockhand_testing.blocking import BlockingLoop, as_blocking
 
 from dockhand_core import Descriptor, ImageManifest, RegistryClient, async_connect, connect
 from dockhand_core.models import media

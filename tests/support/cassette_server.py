@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import yaml
+from dockhand_testing.scripted_server import ReceivedRequest, ScriptedServer, reply, scripted_server
 from http_cassettes import CASSETTES
-from scripted_server import ReceivedRequest, ScriptedServer, reply, scripted_server
 
 __all__ = ["cassette_server"]
 

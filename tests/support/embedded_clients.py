@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from blocking_async import BlockingLoop, as_blocking
+from dockhand_testing.blocking import BlockingLoop, as_blocking
 
 from dockhand_core import RegistryClient, async_connect, connect
 

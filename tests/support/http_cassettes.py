@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import vcr
-from blocking_async import BlockingLoop, as_blocking
+from dockhand_testing.blocking import BlockingLoop, as_blocking
 
 from dockhand_core import RegistryClient, async_connect
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 
-from images import config_of
-from scripted_server import (
+from dockhand_testing.contracts.samples import config_of
+from dockhand_testing.scripted_server import (
     HANG,
     ReceivedRequest,
     ScriptedServer,

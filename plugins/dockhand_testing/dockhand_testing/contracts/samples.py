@@ -1,4 +1,4 @@
-"""Small images with fixed contents, and functions that push them."""
+"""Samples for the contracts: small images with fixed bytes, and functions that push them."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class ScriptedServer:
     """
 
     url: str = ""
-    handler: Handler = lambda request: reply(404)
+    handler: Handler = lambda _: reply(404)
     requests: list[ReceivedRequest] = field(default_factory=list)
     connections: int = 0
     done: threading.Event = field(default_factory=threading.Event)

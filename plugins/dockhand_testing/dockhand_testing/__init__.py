@@ -1,0 +1,76 @@
+"""The kit for tests of Dockhand's plugins: contracts, fixtures, flows by hand and builders.
+
+The contracts are classes of tests, which the tests of a plugin subclass. The fixtures come with a
+pytest plugin, which is loaded if the package is installed.
+"""
+
+from typing import TYPE_CHECKING
+
+from dockhand_core import lazy_exports
+
+if TYPE_CHECKING:
+    from dockhand_testing.abilities import Abilities
+    from dockhand_testing.builders import (
+        BuiltImage,
+        BuiltIndex,
+        build_artifact,
+        build_image,
+        build_index,
+    )
+    from dockhand_testing.playing import Played, play
+    from dockhand_testing.rules import rule
+    from dockhand_testing.scripted_registry import FAULTS, ScriptedRegistry
+    from dockhand_testing.scripted_server import (
+        CUT,
+        HANG,
+        ReceivedRequest,
+        ScriptedServer,
+        Step,
+        Wait,
+        WaitUntil,
+        reply,
+        scripted_server,
+    )
+
+__all__ = [
+    "Abilities",
+    "BuiltImage",
+    "BuiltIndex",
+    "CUT",
+    "FAULTS",
+    "HANG",
+    "Played",
+    "ReceivedRequest",
+    "ScriptedRegistry",
+    "ScriptedServer",
+    "Step",
+    "Wait",
+    "WaitUntil",
+    "build_artifact",
+    "build_image",
+    "build_index",
+    "play",
+    "reply",
+    "rule",
+    "scripted_server",
+]
+
+if not TYPE_CHECKING:
+    _HOMES = {
+        "Abilities": "abilities",
+        "BuiltImage": "builders",
+        "BuiltIndex": "builders",
+        "FAULTS": "scripted_registry",
+        "Played": "playing",
+        "ScriptedRegistry": "scripted_registry",
+        "build_artifact": "builders",
+        "build_image": "builders",
+        "build_index": "builders",
+        "play": "playing",
+        "rule": "rules",
+    }
+    __getattr__ = lazy_exports(__name__, {**dict.fromkeys(__all__, "scripted_server"), **_HOMES})
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
