@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         build_image,
         build_index,
     )
+    from dockhand_testing.contracts.auth import AuthDriverContract
     from dockhand_testing.playing import Played, play
     from dockhand_testing.rules import rule
     from dockhand_testing.scripted_registry import FAULTS, ScriptedRegistry
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Abilities",
+    "AuthDriverContract",
     "BuiltImage",
     "BuiltIndex",
     "CUT",
@@ -58,6 +60,7 @@ __all__ = [
 if not TYPE_CHECKING:
     _HOMES = {
         "Abilities": "abilities",
+        "AuthDriverContract": "contracts.auth",
         "BuiltImage": "builders",
         "BuiltIndex": "builders",
         "FAULTS": "scripted_registry",

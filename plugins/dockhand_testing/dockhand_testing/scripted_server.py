@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 CUT = object()  # a step that closes the connection
@@ -31,13 +31,27 @@ class WaitUntil:
     seconds: float
 
 
+class RequestHeaders(dict[str, str]):
+    """The headers of a request, by lower-case name; any case finds them."""
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a header, or `default`."""
+        return super().get(name.lower(), default)
+
+
 @dataclass
 class ReceivedRequest:
     """A request that the server received.
 
     Attributes:
         target: the path with the query, as sent.
-        headers: the values by lower-case name.
+        headers: the values by lower-case name; any case finds them.
         connection: the number of the connection; the server's first connection is 1.
     """
 
@@ -191,7 +205,8 @@ def _read_request(
     head, _, rest = buffer.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     method, target, _ = first.split(" ")
-    headers = {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)}
+    fields = (line.partition(":") for line in lines)
+    headers = RequestHeaders({n.lower(): v.strip() for n, _, v in fields})
     length = int(headers.get("content-length", "0"))
     parts, size = [rest], len(rest)
     while size < length:
