@@ -18,6 +18,10 @@ if TYPE_CHECKING:
         build_index,
     )
     from dockhand_testing.contracts.auth import AuthDriverContract
+    from dockhand_testing.contracts.handlers import EventHandlerContract
+    from dockhand_testing.contracts.log import LogDriverContract
+    from dockhand_testing.contracts.parsers import EventParserContract
+    from dockhand_testing.contracts.registry import RegistryDriverContract
     from dockhand_testing.playing import Played, play
     from dockhand_testing.rules import rule
     from dockhand_testing.scripted_registry import FAULTS, ScriptedRegistry
@@ -39,10 +43,14 @@ __all__ = [
     "BuiltImage",
     "BuiltIndex",
     "CUT",
+    "EventHandlerContract",
+    "EventParserContract",
     "FAULTS",
     "HANG",
+    "LogDriverContract",
     "Played",
     "ReceivedRequest",
+    "RegistryDriverContract",
     "ScriptedRegistry",
     "ScriptedServer",
     "Step",
@@ -63,8 +71,12 @@ if not TYPE_CHECKING:
         "AuthDriverContract": "contracts.auth",
         "BuiltImage": "builders",
         "BuiltIndex": "builders",
+        "EventHandlerContract": "contracts.handlers",
+        "EventParserContract": "contracts.parsers",
         "FAULTS": "scripted_registry",
+        "LogDriverContract": "contracts.log",
         "Played": "playing",
+        "RegistryDriverContract": "contracts.registry",
         "ScriptedRegistry": "scripted_registry",
         "build_artifact": "builders",
         "build_image": "builders",

@@ -58,7 +58,7 @@ class AuthDriverContract(DriverContract):
         driver: name of the driver.
         settings: the connection's `auth` table without `driver`. `{url}` in a text is replaced by
             the URL of the registry on the socket.
-        plugin: see `DriverContract`.
+        plugin: see `PluginContract`.
         challenge: the header `WWW-Authenticate` of the registry's 401, with `{url}` as above.
         renews: whether the driver gets new credentials after a 401.
     """

@@ -14,7 +14,7 @@ from dockhand_testing.blocking import BlockingLoop, as_blocking
 from dockhand_testing.pytest_plugin import register
 from dockhand_testing.rules import rule
 
-__all__ = ["DriverContract", "OpenClient", "hidden_in", "secrets_in"]
+__all__ = ["DriverContract", "OpenClient", "PluginContract", "hidden_in", "secrets_in"]
 
 OpenClient = Callable[..., RegistryClient]
 
@@ -22,8 +22,8 @@ _SECRET_NAMES = ("api_key", "password", "private_key", "secret", "token")
 _NOT_A_KEY = "no_such_setting"
 
 
-class DriverContract:
-    """The base of the contracts of drivers.
+class PluginContract:
+    """The plugin under test, its settings, and clients of both kinds.
 
     Attributes:
         driver: name of the driver under test.
@@ -35,7 +35,6 @@ class DriverContract:
     driver: ClassVar[str]
     settings: ClassVar[Mapping[str, Any]] = {}
     plugin: ClassVar[Any] = None
-    kind: ClassVar[str]  # set by the contracts
 
     @pytest.fixture(params=["sync", "async"])
     def mode(self, request: pytest.FixtureRequest) -> str:
@@ -46,11 +45,6 @@ class DriverContract:
     def plugins(self, dockhand: Dockhand) -> Plugins:
         """The plugins of a manager with the plugin under test."""
         return dockhand.plugins
-
-    @pytest.fixture
-    def driver_class(self, plugins: Plugins) -> Any:
-        """The class of the driver under test."""
-        return plugins.driver(self.kind, self.driver)
 
     @pytest.fixture
     def open_client(self) -> Iterator[OpenClient]:
@@ -71,14 +65,25 @@ class DriverContract:
 
             yield connect
 
-    def table(self, **settings: Any) -> dict[str, Any]:
-        """The connection's table for these settings of the driver."""
-        raise NotImplementedError
-
     @pytest.fixture
     def own_settings(self) -> dict[str, Any]:
         """The driver's settings; override it for settings that need a fixture, such as a file."""
         return dict(self.settings)
+
+
+class DriverContract(PluginContract):
+    """The base of the contracts of registry drivers and auth drivers."""
+
+    kind: ClassVar[str]  # set by the contracts
+
+    @pytest.fixture
+    def driver_class(self, plugins: Plugins) -> Any:
+        """The class of the driver under test."""
+        return plugins.driver(self.kind, self.driver)
+
+    def table(self, **settings: Any) -> dict[str, Any]:
+        """The connection's table for these settings of the driver."""
+        raise NotImplementedError
 
     @rule(
         "Unknown settings are errors, which name the setting.",

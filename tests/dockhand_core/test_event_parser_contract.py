@@ -1,0 +1,25 @@
+"""The contract of event parsers, for those of the core: Distribution's and zot's."""
+
+from __future__ import annotations
+
+from dockhand_testing import EventParserContract
+from notifications import recorded
+
+from dockhand_core.events import ManifestPushed
+
+(PUSH, *_) = (each for each in recorded("distribution-3.1.1") if b'"push"' in each.body)
+(UPDATE, *_) = (each for each in recorded("zot") if b"image.updated" in str(each.headers).encode())
+
+
+class TestDistribution(EventParserContract):
+    parser = "dockhand_core.events.distribution:DistributionParser"
+    headers = PUSH.headers
+    body = PUSH.body
+    malformed = (b"{}", b'{"events": 1}', b'{"events": [1]}')
+
+
+class TestZot(EventParserContract):
+    parser = "dockhand_core.events.cloudevents:ZotParser"
+    headers = UPDATE.headers
+    body = UPDATE.body
+    kinds = (ManifestPushed,)
