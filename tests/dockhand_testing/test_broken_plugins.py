@@ -1,0 +1,401 @@
+"""Plugins that break a rule: the contract's test fails, and says the rule, why and where.
+
+The sources are those of authors. All run in one process of pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+
+class Case(NamedTuple):
+    """The tests of an author, and the names of those that fail.
+
+    Attributes:
+        source: the test module.
+        failing: the tests that fail; all others pass, unless `others` is true.
+        others: whether other tests may fail, too.
+        only: the tests to run; all, if it is empty.
+    """
+
+    source: str
+    failing: frozenset[str] | set[str] = frozenset()
+    others: bool = False
+    only: tuple[str, ...] = ()
+
+
+AUTH = """
+from pydantic import SecretStr
+from dockhand_core import AuthDriver, hookimpl
+from dockhand_testing import AuthDriverContract, reply
+
+class Vault(AuthDriver):
+    class Settings(AuthDriver.Settings):
+        url: str
+        role: str
+        token: {secret}
+
+    def auth_flow(self, request):
+        {before}
+        answer = yield from self.fetch("POST", self.settings.url, json={{"role": "ci"}})
+        {after}
+        request.headers["X-Vault"] = {value}
+        yield request
+
+class Plugin:
+    @hookimpl
+    def dockhand_auth_drivers(self):
+        return {{"vault": Vault}}
+
+class TestVault(AuthDriverContract):
+    driver = "vault"
+    plugin = Plugin()
+    settings = {{"url": "{{url}}/vault", "role": "ci", "token": "hunter2-s3cret"}}
+
+    def accepts(self, request):
+        return request.headers.get("x-vault") == "from-the-vault"
+
+    def answer(self, request):
+        if request.path == "/vault":
+            return reply(200, b'{{"given": "from-the-vault"}}')
+"""
+
+
+def vault(
+    secret: str = "SecretStr",
+    before: str = "pass",
+    after: str = "given = answer.json().get('given') if answer.status_code == 200 else None",
+    value: str = "given",
+) -> str:
+    return AUTH.format(secret=secret, before=before, after=after, value=value)
+
+
+CAREFUL = """
+        from dockhand_core import Unauthorized
+        try:
+            given = answer.json()["given"]
+        except (ValueError, KeyError):
+            raise Unauthorized("the vault gave no token", status=401) from None
+"""
+
+BUSY = (
+    CAREFUL
+    + """
+        import time
+        if getattr(self, "busy", False):
+            raise Unauthorized("busy", status=401)
+        self.busy = True
+        yield from self.blocking(time.sleep, 0.05)
+        self.busy = False
+"""
+)
+SHOWN = CAREFUL + "        print(self.settings.token.get_secret_value())\n"
+LOGGED = CAREFUL + "        import logging; logging.error(given)\n"
+
+AUTH_DRIVERS = {
+    "careful": Case(vault(after=CAREFUL)),
+    "plain_secret": Case(
+        vault(secret="str", after=CAREFUL), {"test_secret_settings_have_secret_types"}, True
+    ),
+    "wrong_credentials": Case(vault(value="'wrong'"), {"test_requests_get_credentials"}, True),
+    "key_error": Case(
+        vault(after="given = answer.json()['given']"), {"test_failures_of_own_requests"}
+    ),
+    "printed_secret": Case(vault(after=SHOWN), {"test_secrets_stay_out_of_logs"}),
+    "logged_credential": Case(vault(after=LOGGED), {"test_secrets_stay_out_of_logs"}),
+    "one_at_a_time": Case(vault(after=BUSY), {"test_concurrent_requests"}),
+}
+
+PARSER = """
+import json, time
+from dockhand_core import EventInvalid, hookimpl
+from dockhand_core.events import ManifestPushed
+from dockhand_testing import EventParserContract
+
+class Parser:
+    def matches(self, headers):
+        return {matches}
+
+    def parse(self, headers, body):
+        {parse}
+
+class Plugin:
+    @hookimpl
+    def dockhand_event_parsers(self):
+        return [{provided}]
+
+class TestParser(EventParserContract):
+    parser = Parser
+    plugin = Plugin()
+    headers = {{"Content-Type": "application/json", "X-Own": "push"}}
+    body = b'{{"id": "1", "time": "2026-01-02T03:04:05Z", "name": "library/app"}}'
+    kinds = [ManifestPushed]
+"""
+PARSE = """
+        try:
+            found = json.loads(body)
+            return [ManifestPushed(id=found["id"], timestamp=found["time"], action="push",
+                                   repository=found["name"])]
+        except (ValueError, KeyError, TypeError) as error:
+            raise EventInvalid("malformed") from error
+"""
+
+
+def parser(**changes: str) -> str:
+    parts = {"matches": "'X-Own' in headers", "parse": PARSE, "provided": "Parser()", **changes}
+    return PARSER.format(**parts)
+
+
+SLOW = "time.sleep(0.01)\n" + PARSE
+PARSERS = {
+    "careful": Case(parser()),
+    "takes_all": Case(parser(matches="True"), {"test_leaves_other_headers"}),
+    "fails_for_others": Case(
+        parser(matches="headers['X-Own'] == 'push'"), {"test_leaves_other_headers"}
+    ),
+    "takes_nothing": Case(
+        parser(matches="'X-Other' in headers"), {"test_matches_own_headers"}, True
+    ),
+    "not_provided": Case(parser(provided=""), {"test_manager_uses_the_parser"}),
+    "blocks": Case(parser(parse=SLOW), {"test_does_not_block"}),
+    "no_events": Case(parser(parse="return []"), {"test_events", "test_malformed_bodies"}),
+    "key_error": Case(parser(parse=PARSE.replace("KeyError, ", "")), {"test_wrong_values"}),
+    "new_ids": Case(
+        parser(parse=PARSE.replace('id=found["id"]', "id=str(time.time_ns())")),
+        {"test_sent_again", "test_manager_uses_the_parser"},
+    ),
+}
+
+HANDLER = """
+import asyncio, time
+from dockhand_core import hookimpl
+from dockhand_testing import EventHandlerContract
+
+ROWS = []
+
+class Plugin:
+    @hookimpl
+    {head} dockhand_{hook}(self, event):
+        {body}
+
+class TestHandler(EventHandlerContract):
+    handler = Plugin
+
+    def state(self):
+        return list(ROWS)
+"""
+
+
+def handler(head: str, hook: str, body: str) -> str:
+    return HANDLER.format(head=head, hook=hook, body=body)
+
+
+HANDLERS = {
+    "careful": Case(handler("def", "event", "pass")),
+    "careful_async": Case(handler("async def", "event", "await asyncio.sleep(0)")),
+    "acts_twice": Case(handler("def", "event", "ROWS.append(event.id)"), {"test_same_event_twice"}),
+    "needs_a_tag": Case(
+        handler("def", "manifest_pushed", "event.tag.upper()"), {"test_events_with_few_fields"}
+    ),
+    "changes_events": Case(handler("def", "event", "event.raw.clear()"), {"test_takes_its_events"}),
+    "blocks": Case(
+        handler("async def", "event", "time.sleep(0.001)"), {"test_async_handlers_do_not_block"}
+    ),
+}
+
+LOGGER = """
+import sys
+from dockhand_core import hookimpl
+from dockhand_core.logs import make_logger
+import structlog
+from dockhand_testing import LogDriverContract
+
+def driver(settings, connection):
+    {body}
+
+class Plugin:
+    @hookimpl
+    def dockhand_log_drivers(self):
+        return {{"own": driver}}
+
+class TestOwn(LogDriverContract):
+    driver = "own"
+    plugin = Plugin()
+"""
+
+MADE = "return make_logger(settings, connection, [structlog.processors.JSONRenderer()])"
+BARE = """
+    return structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=[structlog.processors.LogfmtRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+    )
+"""
+LOGGERS = {
+    "careful": Case(LOGGER.format(body=MADE)),
+    "bare": Case(
+        LOGGER.format(body=BARE),
+        {
+            "test_values_are_redacted",
+            "test_levels",
+            "test_unknown_settings_are_refused",
+            "test_context_values",
+        },
+        True,
+    ),
+}
+
+DRIVER = """
+from dockhand_core import hookimpl
+from dockhand_core.flow import call
+from dockhand_distribution import DistributionDriver
+from dockhand_testing import RegistryDriverContract
+
+class Driver(DistributionDriver):
+    {body}
+
+class Plugin:
+    @hookimpl
+    def dockhand_registry_drivers(self):
+        return {{"own": Driver}}
+
+class TestOwn(RegistryDriverContract):
+    driver = "own"
+    plugin = Plugin()
+    {attributes}
+"""
+
+
+def driver(body: str, attributes: str = "") -> str:
+    return DRIVER.format(body=body, attributes=attributes)
+
+
+UNVERIFIED = """
+    def read_blob(self, repository, digest, *, max_size):
+        reply = yield from call("GET", f"{repository}/blobs/{digest}")
+        return reply.body
+"""
+REFUSES = """
+    def delete_tag(self, repository, tag):
+        self._cannot("delete tags")
+        yield
+"""
+LACKING = 'unsupported = {"delete_tag"}'
+DRIVERS = {
+    "careful": Case(driver("pass"), only=("test_read_blob", "test_tags", "test_faults")),
+    "unverified": Case(
+        driver(UNVERIFIED),
+        {"test_faults", "test_read_blob"},
+        only=("test_faults", "test_read_blob", "test_tags"),
+    ),
+    "async_def": Case(
+        driver("async def ping(self):\n        return None"),
+        {"test_operations_are_flows", "test_ping"},
+        only=("test_operations_are_flows", "test_ping", "test_api_version"),
+    ),
+    "not_unsupported": Case(
+        driver("pass", LACKING),
+        {"test_unsupported_operations"},
+        only=("test_unsupported_operations", "test_ping"),
+    ),
+    "unsupported": Case(
+        driver(REFUSES, LACKING), only=("test_unsupported_operations", "test_delete_tag")
+    ),
+}
+
+
+def shortened(case: Case) -> Case:
+    """Run only the tests that fail, and some that pass, so that the run takes less time."""
+    some = ("test_one_flow_for_sync_and_async", "test_close")
+    return case._replace(only=(*sorted(case.failing), *some)) if case.failing else case
+
+
+CASES = {
+    f"{kind}_{name}": shortened(case) if kind == "auth" else case
+    for kind, cases in {
+        "auth": AUTH_DRIVERS,
+        "parser": PARSERS,
+        "handler": HANDLERS,
+        "log": LOGGERS,
+        "registry": DRIVERS,
+    }.items()
+    for name, case in cases.items()
+}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of one run of all authors' tests."""
+    folder = tmp_path_factory.mktemp("authors")
+    selected: list[str] = []
+    for name, case in CASES.items():
+        file = f"test_{name}.py"
+        (folder / file).write_text(case.source)
+        (class_name,) = re.findall(r"class (Test\w+)", case.source)
+        selected += [f"{file}::{class_name}::{each}" for each in case.only] or [file]
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--tb=short", "-rA", *selected],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "300"},  # so that the summary is not cut
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr
+    return done.stdout
+
+
+def outcomes(report: str, case: str, outcome: str) -> Iterator[str]:
+    """Yield the names of the tests of a case that had an outcome."""
+    yield from re.findall(rf"^{outcome} test_{case}\.py::\w+::(\w+)", report, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_contracts(name: str, report: str) -> None:
+    case = CASES[name]
+    failed = {*outcomes(report, name, "FAILED"), *outcomes(report, name, "ERROR")}
+    assert set(outcomes(report, name, "PASSED"))
+    if case.others:
+        assert case.failing <= failed
+    else:
+        assert failed == case.failing
+
+
+def test_a_failed_test_says_its_rule(report: str) -> None:
+    """Whether an assertion failed, an error was due, or another exception was raised."""
+    start = "the rule: Secrets and credentials never reach a log or the standard output"
+    (line, *_) = [line for line in report.splitlines() if line.startswith("FAILED test_auth_print")]
+    assert start in line
+    for rule in (
+        "An operation that the driver does not have is Unsupported.",
+        "matches() is false for the headers of other formats, and fails for none.",
+    ):
+        (text, *_) = report.partition(f"the rule: {rule}")[2].split("\n\n")
+        assert "why: " in text
+        assert "written in: " in text
+
+
+def test_without_pytest(tmp_path: Path) -> None:
+    """`play` and the builders work; a contract says what is missing."""
+    program = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "from dockhand_testing import build_image, play\n"
+        "build_image()\n"
+        "try:\n"
+        "    from dockhand_testing import AuthDriverContract\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert "are tests for pytest: pip install" in done.stdout
