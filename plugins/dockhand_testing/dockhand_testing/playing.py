@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeAlias
 
@@ -42,8 +42,13 @@ Given: TypeAlias = (
 )
 
 
-class Played(NamedTuple):
-    """What a flow did: a tuple of its calls and its result.
+class _CallsAndResult(NamedTuple):
+    calls: list[Any]
+    result: Any
+
+
+class Played(_CallsAndResult):
+    """The calls of a flow and its result, as a tuple of the two.
 
     Attributes:
         calls: the requests in order: `Call` objects, or `Request` objects of an auth flow.
@@ -51,13 +56,7 @@ class Played(NamedTuple):
         pauses: the seconds that the flow wanted to wait; `play` does not wait.
     """
 
-    calls: list[Any]
-    result: Any
     pauses: tuple[float, ...] = ()
-
-    def __iter__(self) -> Iterator[Any]:
-        """The calls and the result: `calls, result = play(…)`."""
-        return iter((self.calls, self.result))
 
 
 def play(flow: Generator[Any, Any, Any], replies: Iterable[Given] = ()) -> Played:
@@ -85,7 +84,9 @@ def play(flow: Generator[Any, Any, Any], replies: Iterable[Given] = ()) -> Playe
     result = player.run(flow)
     left = len(list(player.replies))
     assert not left, f"the flow ended after {len(player.calls)} requests; {left} replies are left"
-    return Played(player.calls, result, tuple(player.pauses))
+    played = Played(player.calls, result)
+    played.pauses = tuple(player.pauses)
+    return played
 
 
 class _Player:
