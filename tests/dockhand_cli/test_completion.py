@@ -14,8 +14,8 @@ import pytest
 from command_line import CommandLine
 from dockhand_cli.shell_words import join_words
 from dockhand_testing.contracts.samples import push_image
+from dockhand_testing.scripted_server import HANG, ReceivedRequest, reply, scripted_server
 from registries import program
-from scripted_server import HANG, ReceivedRequest, reply, scripted_server
 from shells import Shell
 
 from dockhand_core import RegistryClient

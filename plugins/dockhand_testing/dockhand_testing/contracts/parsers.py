@@ -67,8 +67,15 @@ class EventParserContract:
         return found() if isinstance(found, type) else found
 
     def parsed(self, parser: Any, body: bytes) -> list[RegistryBaseEvent]:
-        """The events that a parser makes of a body."""
-        return list(parser.parse(EventHeaders(self.headers), body))
+        """The events that a parser makes of a body.
+
+        Raises:
+            EventInvalid: the body is malformed, or the parser declines it.
+        """
+        found = parser.parse(EventHeaders(self.headers), body)
+        if found is None:
+            raise EventInvalid("the parser declined")
+        return list(found)
 
     @rule(
         "A parser has the plain functions matches and parse.",
@@ -133,7 +140,7 @@ class EventParserContract:
         assert len(set(ids)) == len(ids), f"two events of a notification have the same id: {ids}"
 
     @rule(
-        "A malformed body is EventInvalid.",
+        "A malformed body is EventInvalid, or declined by returning None.",
         why="the notification becomes a dead letter, which is kept and can be replayed",
         where="dockhand_event_parsers",
     )
@@ -147,7 +154,7 @@ class EventParserContract:
             raise AssertionError(f"{body[:60]!r} gave {len(events)} events")
 
     @rule(
-        "A wrong value in the body is EventInvalid or ignored, and raises nothing else.",
+        "A wrong value in the body is EventInvalid, declined or ignored, and raises nothing else.",
         why="any other exception counts as a defect of the parser, and hides which value is wrong",
         where="EventParser.parse",
     )
