@@ -128,11 +128,49 @@ assert main(["version"]) == 0
 assert main(["tags", "localhost:1/app"]) == 2  # the driver is not installed
 """
 
+# A program for dockhand-testing: the tests of an author, which subclass a contract.
+_KIT_PROGRAM = '''
+import pathlib, pytest, sys
+
+pathlib.Path("test_author.py").write_text("""
+from dockhand_testing import AuthDriverContract, LogDriverContract, build_image
+from dockhand_core import AuthDriver, hookimpl
+
+class Own(AuthDriver):
+    def auth_flow(self, request):
+        request.headers["X-Own"] = "1"
+        yield request
+
+class Plugin:
+    @hookimpl
+    def dockhand_auth_drivers(self):
+        return {"own": Own}
+
+class TestOwn(AuthDriverContract):
+    driver = "own"
+    plugin = Plugin()
+
+    def accepts(self, request):
+        return request.headers.get("X-Own") == "1"
+
+class TestConsole(LogDriverContract):
+    driver = "console"
+
+def test_fixtures(oci_registry, scripted_registry, dockhand):
+    for registry in (oci_registry.client, scripted_registry.client()):
+        build_image().push(registry, "library/app", "v1")
+        assert list(registry.tags("library/app")) == ["v1"]
+    assert "distribution" in dockhand.plugins.names("registry")
+""")
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "test_author.py"]))
+'''
+
 _PROGRAMS = {
     "dockhand-token-server": _SERVER_PROGRAM,
     "dockhand-webhook": _WEBHOOK_PROGRAM,
     "dockhand-celery": _CELERY_PROGRAM,
     "dockhand-cli": _COMMAND_PROGRAM,
+    "dockhand-testing": _KIT_PROGRAM,
 }
 _DRIVERS = {"dockhand-distribution", "dockhand-zot"}
 

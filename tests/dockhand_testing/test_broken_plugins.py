@@ -188,18 +188,27 @@ class Plugin:
 
 class TestHandler(EventHandlerContract):
     handler = Plugin
+    settings = {settings}
 
     def state(self):
         return list(ROWS)
 """
 
 
-def handler(head: str, hook: str, body: str) -> str:
-    return HANDLER.format(head=head, hook=hook, body=body)
+def handler(head: str, hook: str, body: str, settings: str = "{}") -> str:
+    return HANDLER.format(head=head, hook=hook, body=body, settings=settings)
 
 
+CONFIGURE = """
+        pass
+
+    @hookimpl
+    def dockhand_configure(self, settings):
+        assert settings["channel"] == "c"
+"""
 HANDLERS = {
     "careful": Case(handler("def", "event", "pass")),
+    "configured": Case(handler("def", "event", CONFIGURE, "{'channel': 'c'}")),
     "careful_async": Case(handler("async def", "event", "await asyncio.sleep(0)")),
     "acts_twice": Case(handler("def", "event", "ROWS.append(event.id)"), {"test_same_event_twice"}),
     "needs_a_tag": Case(

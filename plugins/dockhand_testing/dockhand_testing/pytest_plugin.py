@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,5 +67,12 @@ def register(manager: Any, plugin: Any) -> None:
     """Register the plugin under test on a manager, if it is not an installed one."""
     if isinstance(plugin, str):
         plugin = importlib.import_module(plugin)
-    if plugin is not None:
+    if plugin is not None and installed_name(plugin) is None:
         manager.plugins.register(plugin)
+
+
+def installed_name(plugin: Any) -> str | None:
+    """The name of the entry point that provides a module, or None."""
+    module = plugin.__name__ if isinstance(plugin, ModuleType) else None
+    found = entry_points(group="dockhand", value=module) if module else ()
+    return next((each.name for each in found), None)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pytest
 
-from dockhand_core import Plugins
+from dockhand_core import Dockhand
 from dockhand_core.events import EVENTS, EventHandler, RegistryBaseEvent, event_handlers
 from dockhand_testing.contracts.blocking_calls import no_blocking_calls
+from dockhand_testing.pytest_plugin import installed_name
 from dockhand_testing.rules import rule
 
 __all__ = ["EventHandlerContract", "sample_event"]
@@ -39,10 +40,12 @@ class EventHandlerContract:
     Attributes:
         handler: the object or module with hooks, such as `dockhand_manifest_pushed`, its class, or
             the module's name.
+        settings: the settings that the hook `dockhand_configure` gets.
         events: the events that the handler gets; by default samples of all classes.
     """
 
     handler: ClassVar[Any]
+    settings: ClassVar[Mapping[str, Any]] = {}
     events: ClassVar[Sequence[RegistryBaseEvent]] = ()
 
     def state(self) -> object:
@@ -58,12 +61,17 @@ class EventHandlerContract:
         return found() if isinstance(found, type) else found
 
     @pytest.fixture
-    def handlers(self, handler_object: Any) -> list[EventHandler]:
+    def handlers(self, handler_object: Any) -> Iterator[list[EventHandler]]:
         """The handlers, as a manager finds them."""
-        plugins = Plugins()
-        others = set(event_handlers(plugins))
-        plugins.register(handler_object, name="under-test")
-        return [each for name, each in event_handlers(plugins).items() if name not in others]
+        name = installed_name(handler_object)
+        tables = {name or "under-test": dict(self.settings)} if self.settings else {}
+        with Dockhand({"plugins": tables}) as dockhand:
+            if name is None:
+                dockhand.plugins.register(handler_object, name="under-test")
+            found = event_handlers(dockhand.plugins)
+            yield [
+                each for each in found.values() if each.name.startswith(f"{name or 'under-test'}/")
+            ]
 
     @pytest.fixture
     def deliveries(

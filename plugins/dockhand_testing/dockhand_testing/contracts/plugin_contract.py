@@ -19,6 +19,7 @@ __all__ = ["DriverContract", "OpenClient", "PluginContract", "hidden_in", "secre
 OpenClient = Callable[..., RegistryClient]
 
 _SECRET_NAMES = ("api_key", "password", "private_key", "secret", "token")
+_SHORTEST = 6  # characters
 _NOT_A_KEY = "no_such_setting"
 
 
@@ -158,6 +159,10 @@ def secrets_in(value: Any) -> set[str]:
 
 
 def hidden_in(text: str, secrets: set[str]) -> bool:
-    """Whether a text has none of the secrets, plain or as Python and JSON write them."""
-    forms = {form for secret in secrets for form in (secret, repr(secret)[1:-1])}
+    """Whether a text has none of the secrets, plain or as Python and JSON write them.
+
+    Short secrets are not looked for, since they occur by chance.
+    """
+    long = [secret for secret in secrets if len(secret) >= _SHORTEST]
+    forms = {form for secret in long for form in (secret, repr(secret)[1:-1])}
     return not any(form in text for form in forms)
