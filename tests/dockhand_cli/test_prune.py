@@ -151,7 +151,7 @@ def test_plans_of_several_repositories_are_one_file(
         (("localhost:1/app", "--tags", "[", "--keep-last", "1"), "--tags: the glob '['"),
         (("localhost:1/app", *OLD, "--dry-run", "--yes"), "contradict each other"),
         (("localhost:1/app", *OLD, "--out", "no/plan.json"), "there is no folder"),
-        (("--apply", "wrong.json", "--keep-last", "1"), "it takes no repository and no rules"),
+        (("--apply", "wrong.json", "--keep-last", "1"), "from the plan alone; give no others"),
         (("localhost:1/app", *OLD, "--out", "-"), "--json writes the plan to standard output"),
         (("--apply", "wrong.json"), "wrong.json: the JSON is not a retention plan"),
         (("--apply", "missing.json"), "missing.json"),
