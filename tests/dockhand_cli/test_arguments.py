@@ -32,7 +32,7 @@ from dockhand_core import RegistryClient
 def test_a_mistake_is_explained(dockhand: CommandLine, words: str, message: str) -> None:
     (dockhand.folder / "README.txt").write_text("text")
     code = 1 if words.startswith(("pull", "push")) else 2
-    error = dockhand.error_in_process(*words.split(), code=code)
+    error = dockhand.error(*words.split(), code=code)
     assert message in error
     assert "secret" not in error
 
@@ -50,5 +50,5 @@ def test_a_name_with_a_dot_and_a_tag_of_digits_in_a_connection(
         "inspect", "-c", "own", "my.app:123", "--platform", "linux/amd64", code=3
     )
     assert error == "repository my.app: the manifest is not an image, so it has no platform"
-    error = dockhand.error_in_process("inspect", "@own/my.app:123", "--platform", "", code=2)
+    error = dockhand.error("inspect", "@own/my.app:123", "--platform", "", code=2)
     assert error.startswith("'' is not a platform")
