@@ -78,7 +78,7 @@ def parse_place(place: str | Reference, config: DockhandConfig) -> ParsedPlace:
             )
         _, table = config.connection(name)
         repository, tag, digest = split_repository(rest)
-        if "/" not in repository and _host_of(table)[:1] == (DOCKER_HUB,):
+        if "/" not in repository and _host_of(table.options.get("base_uri"))[:1] == (DOCKER_HUB,):
             repository = f"library/{repository}"
         return ParsedPlace(name, None, repository, digest or tag or "latest")
     found = place if isinstance(place, Reference) else Reference.parse(place)
@@ -95,13 +95,29 @@ def connection_of_host(host: str, config: DockhandConfig) -> str | None:
         host: the host, with the port if it has one. A port that is the default of the connection's
             scheme is equal to none.
         config: the configuration.
+
+    Raises:
+        ConfigError: the connection that it is, or may be, was left out because it is wrong.
     """
     wanted, port = _canonical(host)
+
+    def has_host(base_uri: object) -> bool:
+        if not (found := _host_of(base_uri)):
+            return False
+        return found[0] == wanted and found[2] == (port or found[1])
+
     names = [
         name
         for name, table in config.connections.items()
-        if (found := _host_of(table)) and found[0] == wanted and found[2] == (port or found[1])
+        if has_host(table.options.get("base_uri"))
     ]
+    wrong = [
+        name
+        for name, (_, uri) in config.wrong.items()
+        if has_host(uri) or "${" in str(uri)  # a variable that is not set may be any host
+    ]
+    if wrong and (not names or config.default in wrong):
+        raise config.wrong[config.default if config.default in wrong else wrong[0]].error
     return config.default if config.default in names else next(iter(names), None)
 
 
@@ -131,9 +147,8 @@ def _canonical(host: str) -> tuple[str, int | None]:
     return DOCKER_HUB if name in DOCKER_HUB_NAMES else name, port
 
 
-def _host_of(table: ConnectionConfig) -> tuple[str, int | None, int | None] | tuple[()]:
-    """The host, the default port and the port of a connection; empty if it has a path."""
-    uri = table.options.get("base_uri")
+def _host_of(uri: object) -> tuple[str, int | None, int | None] | tuple[()]:
+    """The host, the default port and the port of a connection's URL; empty if it has a path."""
     if not isinstance(uri, str):
         return ()
     try:

@@ -15,7 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+)
 
 from dockhand_core.config.environment import apply_environment, expand_variables
 from dockhand_core.config.validation import did_you_mean, validate_table
@@ -155,6 +163,18 @@ class ConnectionConfig(BaseModel):
 _CORE_KEYS = frozenset({*ConnectionConfig.model_fields, "proxy_file"})
 
 
+class WrongConnection(NamedTuple):
+    """A connection whose settings are wrong.
+
+    Attributes:
+        error: the error, which is raised when the connection is wanted.
+        base_uri: its setting of that name, as it is written; or None.
+    """
+
+    error: ConfigError
+    base_uri: object
+
+
 class DockhandConfig(BaseModel):
     """The settings of all connections and plugins, and the name of the default connection.
 
@@ -174,6 +194,12 @@ class DockhandConfig(BaseModel):
     connections: dict[str, ConnectionConfig] = Field(default_factory=dict)
     plugins: dict[str, dict[str, Any]] = Field(default_factory=dict)
     base: Path = Field(default_factory=Path.cwd)
+    _wrong: dict[str, WrongConnection] = PrivateAttr(default_factory=dict)
+
+    @property
+    def wrong(self) -> Mapping[str, WrongConnection]:
+        """The connections that `load_tables` left out, by name."""
+        return self._wrong
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], *, base: Path | None = None) -> DockhandConfig:
@@ -223,9 +249,12 @@ class DockhandConfig(BaseModel):
             name: name of the connection; by default the default connection.
 
         Raises:
-            ConfigError: no connection has this name; the message lists the configured names.
+            ConfigError: no connection has this name; the message lists the configured names. Or its
+                settings are wrong.
         """
         wanted = name or self.default
+        if wanted in self.wrong:
+            raise self.wrong[wanted].error
         if wanted not in self.connections:
             there = ", ".join(sorted(self.connections)) or "none"
             hint = did_you_mean(wanted, self.connections)
@@ -318,6 +347,8 @@ def load_tables(
 ) -> LoadedTables:
     """Load a configuration as `load_config` does, but without the connections that are wrong.
 
+    Their errors are raised when they are wanted, by name or by host.
+
     Args:
         path: path of the file, as for `load_config`.
         environ: environment variables; by default those of the process.
@@ -349,7 +380,13 @@ def load_tables(
                 parsed[name] = _connection(name, table, base)
         except ConfigError as error:
             errors[name] = error
+    if errors and data.get("default") is None:  # the only good one is not the default for this
+        data["default"] = next(iter(found)) if len(found) == 1 else "default"
     config = DockhandConfig.parse({**data, "connections": parsed}, base=base)
+    for name, wrong in errors.items():
+        table = found[name]
+        uri = table.get("base_uri") if isinstance(table, Mapping) else None
+        config._wrong[name] = WrongConnection(wrong, uri)
     return LoadedTables(config, errors, tuple(found))
 
 

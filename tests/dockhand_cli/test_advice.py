@@ -40,4 +40,4 @@ def test_one_of_several_things(dockhand: CommandLine, host: str, registry: Regis
     done = dockhand.run("cp", "--all-tags", f"{host}/team/app", f"localhost:{port}/app", code=5)
     of_tag, at_end = done.stderr.splitlines()
     assert of_tag.endswith(f"check that localhost:{port} is right, and that the registry runs")
-    assert at_end == "error: 1 of 1 tags failed"
+    assert at_end == "error: 1 of 1 tag failed"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dockhand_core import ConfigError, Dockhand
-from dockhand_core.config import load_config, load_tables
+from dockhand_core.config import DockhandConfig, load_config, load_tables
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -309,6 +309,30 @@ def test_wrong_connections_are_left_out(clean: Path) -> None:
     assert load_tables(environ={"DOCKHAND_CONFIG": str(Path("dockhand.toml"))}).errors.keys() == {
         "negative", "text", "unset",
     }  # fmt: skip
+
+
+def test_a_wrong_connection_raises_its_error_when_it_is_wanted(clean: Path) -> None:
+    def load(uri: str = "http://wrong.example.com") -> DockhandConfig:
+        write(
+            '[connections.good]\nbase_uri = "http://good.example.com"\n'
+            f'[connections.wrong]\nbase_uri = "{uri}"\nauth.password = "${{NOT_SET}}"\n'
+        )
+        return load_tables(environ={}).config
+
+    with Dockhand(load()) as dockhand:
+        assert dockhand.connection("good") is dockhand.locate("good.example.com/app").client
+        dockhand.locate("other.example.com/app")
+        for place in ("@wrong/app", "wrong.example.com/app"):
+            with pytest.raises(ConfigError, match="'NOT_SET' is not set"):
+                dockhand.locate(place)
+        with pytest.raises(ConfigError, match="'NOT_SET' is not set"):
+            dockhand.connection("wrong")
+        with pytest.raises(ConfigError, match="no connection named 'default'"):
+            dockhand.connection()
+    with Dockhand(load("http://${HOST}")) as dockhand:
+        dockhand.locate("good.example.com/app")
+        with pytest.raises(ConfigError, match="is not set"):
+            dockhand.locate("other.example.com/app")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from dockhand_cli.session import session_of
 __all__ = ["add_common_options", "common_options"]
 
 _PANEL = "Options of every command"
+_PREFIX = "common "  # no parameter of a command has such a name, as `connection` of `dockhand ls`
 _COMPLETION = ("install_completion", "show_completion")
 _options = typer.Typer(add_completion=False)
 
@@ -66,7 +67,7 @@ def _store(context: Any, option: Any, value: Any) -> Any:
     """
     given = context.get_parameter_source(option.name)
     if given is not None and given.name == "COMMANDLINE":
-        setattr(session_of(context).options, option.name, value)
+        setattr(session_of(context).options, option.name.removeprefix(_PREFIX), value)
     return value
 
 
@@ -75,6 +76,7 @@ def common_options() -> tuple[TyperOption, ...]:
     """The options, which store their values in the session; all commands share them."""
     options = [each for each in get_command(_options).params if isinstance(each, TyperOption)]
     for option in options:
+        option.name = f"{_PREFIX}{option.name}"
         option.rich_help_panel = _PANEL
         option.expose_value = False
         option.callback = _store

@@ -34,6 +34,7 @@ def ask_yes(question: str) -> None:
         # typer's own prompt would report Ctrl-C as a wrong answer
         answer = input(f"{printable(question)} Type yes to delete: ")
     except EOFError:
+        print()
         raise typer.Abort from None
     if answer.strip().lower() != "yes":
         raise typer.Abort

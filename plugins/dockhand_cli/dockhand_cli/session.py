@@ -27,6 +27,7 @@ FILE_PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
 
 _TRANSPORTS = ("dir:", "containers-storage:", "docker-daemon:")  # of skopeo and podman
 _PATH = re.compile(r"\.{0,2}/.*|[^/:@]*\.(tar|tgz)(\.\w+)?")
+_SHOWN = 300  # characters of an argument that an error repeats
 _HOST_AND_PORT = re.compile(r"(localhost|[^/:@]*\.[^/:@]*):\d+|[^/@]*:\d+/")
 
 
@@ -119,17 +120,17 @@ class Session:
 
     @cached_property
     def dockhand(self) -> Dockhand:
-        """The manager of the connections.
+        """The manager of the connections. One whose settings are wrong raises its error when used.
 
         Raises:
-            ConfigError: a setting is wrong.
+            ConfigError: the file cannot be read, or a setting outside of connections is wrong.
         """
         from dockhand_core import Dockhand
-        from dockhand_core.config import load_config
+        from dockhand_core.config import load_tables
 
         self._log_requests()
         with self._naming_file():
-            return Dockhand(_without_console_logs(load_config(self.options.config)))
+            return Dockhand(_without_console_logs(load_tables(self.options.config).config))
 
     def client(self, name: str | None = None) -> RegistryClient:
         """The client of a connection or of a host.
@@ -142,20 +143,24 @@ class Session:
             UsageError: the name is that of a repository, or a URL; or no connection is configured.
             ConfigError: there is no connection of this name, and it is not a host.
         """
-        wanted = name or self.options.connection
-        if wanted is None and not self.dockhand.connections:
+        wanted = self.options.connection if name is None else name
+        if wanted == "":
+            raise UsageError("the name of the connection or host is empty")
+        known = {*self.dockhand.connections, *self.dockhand.config.wrong}
+        if wanted is None and not known:
             raise UsageError(
                 "no connection is configured: name a registry's host, such as localhost:5000, "
                 "write a dockhand.toml with a [connections.<name>] table, or set DOCKHAND_BASE_URI"
             )
-        if wanted and "/" in wanted and wanted not in self.dockhand.connections:
+        if wanted and "/" in wanted and wanted not in known:
             host = wanted.partition("://")[2] or wanted.lstrip("@")
             raise UsageError(
                 f"{wanted}: a connection or a host is expected here, without a scheme and a "
                 f"repository: {host.partition('/')[0]}"
             )
-        if wanted and _may_be_host(wanted) and wanted not in self.dockhand.connections:
-            return self.dockhand.locate(f"{wanted}/any").client
+        if wanted and _may_be_host(wanted) and wanted not in known:
+            with self._naming_file(plugins=False):
+                return self.dockhand.locate(f"{wanted}/any").client
         with self._naming_file():
             return self.dockhand.connection(wanted and wanted.removeprefix("@"))
 
@@ -173,11 +178,8 @@ class Session:
         """
         _check_image(image, bare=self.options.connection is not None)
         text = self._with_connection(image)
-        with _naming_argument(image):
-            if not text.startswith("@"):
-                return self.dockhand.locate(text)
-            with self._naming_file():
-                return self.dockhand.locate(text)
+        with _naming_argument(image), self._naming_file(plugins=text.startswith("@")):
+            return self.dockhand.locate(text)
 
     def repository(self, text: str) -> Repository:
         """The repository that an argument names, without a tag and a digest.
@@ -197,6 +199,8 @@ class Session:
 
     def _with_connection(self, text: str) -> str:
         connection = self.options.connection
+        if connection == "":
+            raise UsageError("--connection is empty; name a connection or leave it out")
         head, slash, _ = text.partition("/")
         # the first part of a repository has no colon, so this is a host with a port
         is_host = bool(slash) and ":" in head
@@ -229,8 +233,12 @@ class Session:
             dockhand.close()
 
     @contextmanager
-    def _naming_file(self) -> Iterator[None]:
-        """Let errors in the settings begin with the configuration file, if there is one."""
+    def _naming_file(self, *, plugins: bool = True) -> Iterator[None]:
+        """Let errors in the settings begin with the configuration file, if there is one.
+
+        Args:
+            plugins: also errors of plugins, whose drivers the settings name.
+        """
         from dockhand_core.errors import ConfigError, PluginError
 
         try:
@@ -238,6 +246,8 @@ class Session:
         except (ConfigError, PluginError) as error:
             file = self.options.config or os.environ.get("DOCKHAND_CONFIG") or "dockhand.toml"
             # a misspelt variable has nothing to do with the file
+            if not plugins and isinstance(error, PluginError):
+                raise
             if not Path(file).exists() or str(file) in str(error) or "DOCKHAND_" in str(error):
                 raise
             raise type(error)(f"{file}: {error}") from error
@@ -266,7 +276,7 @@ def _naming_argument(text: str) -> Iterator[None]:
         yield
     except (NameInvalid, ReferenceInvalid, TagInvalid) as error:
         before_digest = text.removeprefix("@").partition("@sha")[0]
-        if not text or "@" in before_digest or "://" in text:
+        if not 0 < len(text) <= _SHOWN or "@" in before_digest or "://" in text:
             raise
         raise UsageError(f"{text}: {error}") from error
 
