@@ -32,7 +32,7 @@ from dockhand_core import RegistryClient
 def test_a_mistake_is_explained(dockhand: CommandLine, words: str, message: str) -> None:
     (dockhand.folder / "README.txt").write_text("text")
     code = 1 if words.startswith(("pull", "push")) else 2
-    error = dockhand.error_in_process(*words.split(), code=code)
+    error = dockhand.error(*words.split(), code=code)
     assert message in error
     assert "secret" not in error
 
@@ -58,8 +58,8 @@ def test_a_name_with_a_dot_and_a_tag_of_digits_in_a_connection(
         (("-c", "other", "ls"), "no connection named 'other'"),
         (("ping", "--connection", "other"), "no connection named 'other'"),
     ):
-        assert message in dockhand.error_in_process(*words, code=2)
-    error = dockhand.error_in_process("inspect", "@own/my.app:123", "--platform", "", code=2)
+        assert message in dockhand.error(*words, code=2)
+    error = dockhand.error("inspect", "@own/my.app:123", "--platform", "", code=2)
     assert error.startswith("'' is not a platform")
 
 
@@ -75,4 +75,4 @@ def test_a_wrong_connection_stops_only_its_own_commands(
     assert dockhand.lines("tags", "@good/app") == dockhand.lines("tags", f"{host}/app") == ["v1"]
     expected = "dockhand.toml: connections.wrong.auth.password: the environment variable 'NOT_SET'"
     for words in ("tags @wrong/app", "tags wrong.example.com/app", "ls wrong", "ping wrong"):
-        assert dockhand.error_in_process(*words.split(), code=2).startswith(expected), words
+        assert dockhand.error(*words.split(), code=2).startswith(expected), words
