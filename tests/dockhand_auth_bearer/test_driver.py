@@ -45,12 +45,6 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> N
     assert TOKEN not in str(caught.value)
 
 
-def test_nothing_shows_the_token() -> None:
-    settings = BearerAuth.Settings(token=SecretStr(TOKEN))
-    for thing in (settings, BearerAuth(settings)):
-        assert TOKEN not in repr(thing) + str(thing)
-
-
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_token_from_a_file(tmp_path: Path, end: str) -> None:
     file = tmp_path / "token"

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dockhand_core import Plugins
 from dockhand_core.plugins import _EXTRAS
 
 ROOT = Path(__file__).parents[2]
@@ -121,3 +122,19 @@ def test_every_extra_of_a_driver_is_suggested() -> None:
     assert set(extras) - suggested == {
         "all", "celery", "cli", "htpasswd", "testing", "token-server", "webhook"
     }  # fmt: skip
+
+
+def test_every_driver_is_under_its_contract() -> None:
+    """The tests of each driver subclass the contract of the kit for its kind."""
+    contracts = {
+        "registry": "RegistryDriverContract",
+        "auth": "AuthDriverContract",
+        "log": "LogDriverContract",
+    }
+    tested = "\n".join(
+        file.read_text("utf-8") for file in sorted((ROOT / "tests").glob("dockhand_*/*contract.py"))
+    )
+    for kind, base in contracts.items():
+        found = re.findall(rf'\({base}\):\n    driver = "(\w+)"', tested)
+        # the auth driver `null` sends nothing that a registry could accept
+        assert set(Plugins().names(kind)) - {"null"} <= set(found), kind

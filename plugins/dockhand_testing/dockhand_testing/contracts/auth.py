@@ -71,6 +71,13 @@ class AuthDriverContract(DriverContract):
         """Whether the registry lets a request in; its headers are found in any case."""
         raise NotImplementedError(f"{type(self).__name__} needs a method accepts(self, request)")
 
+    def accepted(self, request: ReceivedRequest) -> bool:
+        """Whether `accepts` lets a request in; not if it misses a header or a part of its value."""
+        try:
+            return bool(self.accepts(request))
+        except (LookupError, ValueError):
+            return False
+
     def answer(self, request: ReceivedRequest) -> bytes | Sequence[Step] | None:  # noqa: ARG002
         """The reply to a request of the driver itself, such as one to a token endpoint.
 
@@ -87,7 +94,7 @@ class AuthDriverContract(DriverContract):
     @pytest.fixture
     def guarded(self, scripted_registry: ScriptedRegistry, image: BuiltImage) -> ScriptedRegistry:
         """A registry that lets in what the contract accepts."""
-        scripted_registry.accepts = self.accepts
+        scripted_registry.accepts = self.accepted
         scripted_registry.answer = self.answer
         scripted_registry.challenge = self.challenge
         scripted_registry.push(image, REPOSITORY, "v1")
@@ -129,7 +136,7 @@ class AuthDriverContract(DriverContract):
         plain = set(registry.requests.pop().headers)
         found: dict[str, set[str]] = {}
         for request in _to_registry(registry):
-            if self.accepts(request):
+            if self.accepted(request):
                 for name in set(request.headers) - plain - _OF_BODIES:
                     found.setdefault(name, set()).add(request.headers[name])
         return found
@@ -164,7 +171,7 @@ class AuthDriverContract(DriverContract):
         assert client.manifest(REPOSITORY, "v1").digest == image.digest
         pushed = client.upload_blob(REPOSITORY, b"some bytes")
         assert client.read_blob(REPOSITORY, pushed.digest) == b"some bytes"
-        assert any(map(self.accepts, _to_registry(guarded))), "accepts() let nothing in"
+        assert any(map(self.accepted, _to_registry(guarded))), "accepts() let nothing in"
 
     @rule(
         "A refusal is a DockhandError after a few requests, and does not quote the credentials.",
@@ -276,7 +283,7 @@ class AuthDriverContract(DriverContract):
         else:
             asyncio.run(self._gather(config))
         done = [request for request in _to_registry(guarded) if "/manifests/" in request.path]
-        assert sum(map(self.accepts, done)) >= 16
+        assert sum(map(self.accepted, done)) >= 16
 
     async def _gather(self, config: dict[str, Any]) -> None:
         async with AsyncDockhand(config) as manager:
