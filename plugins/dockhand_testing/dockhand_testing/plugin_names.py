@@ -17,7 +17,7 @@ OWN_PACKAGES = frozenset(
 )  # fmt: skip
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
-_LONGEST = 50
+_LONGEST = 30  # the lines of the templates are laid out for it
 
 
 @dataclass(frozen=True)
