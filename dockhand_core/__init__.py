@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     )
     from dockhand_core.operations.retention.policy import RetentionPolicy
     from dockhand_core.places import Place
+    from dockhand_core.plugin_settings import PluginSettings
     from dockhand_core.plugins import PluginInfo, Plugins
     from dockhand_core.scope import Scope
 __all__ = [
@@ -151,6 +152,7 @@ __all__ = [
     "PluginError",
     "PluginInfo",
     "PluginNotFound",
+    "PluginSettings",
     "Plugins",
     "PushResult",
     "RangeInvalid",
@@ -213,6 +215,7 @@ if not TYPE_CHECKING:
         "Place": "places",
         "Platform": "models",
         "PluginInfo": "plugins",
+        "PluginSettings": "plugin_settings",
         "Plugins": "plugins",
         "PushResult": "models",
         "Reference": "models",
