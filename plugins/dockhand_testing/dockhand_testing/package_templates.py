@@ -61,14 +61,14 @@ def render_package(
     templates = resources.files("dockhand_testing") / "templates"
     files = {}
     for folder in ("common", kind):
-        for path, template in _templates(templates / folder):
+        for path, template in _templates(templates / folder, PurePosixPath()):
             text = environment.from_string(template.read_text("utf-8")).render(values)
             files[_file_name(path, names)] = text
     return dict(sorted(files.items()))
 
 
 def _templates(
-    folder: Traversable, path: PurePosixPath = PurePosixPath()
+    folder: Traversable, path: PurePosixPath
 ) -> Iterator[tuple[PurePosixPath, Traversable]]:
     for entry in folder.iterdir():
         if entry.is_dir():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -18,10 +18,10 @@ __all__ = ["Kind", "NewPlugin", "app"]
 
 app = typer.Typer()
 
-_DRIVERS = ("auth", "registry")
+_DRIVERS = {"auth": "auth", "registry": "registry", "logger": "log"}  # kinds of drivers
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """The kinds of plugins."""
 
     auth = "auth"
@@ -74,7 +74,10 @@ def new_plugin(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="the new folder; ./dockhand-NAME unless given", show_default=False
+            "--output",
+            "-o",
+            help="the new folder; ./dockhand-NAME unless given",
+            show_default=False,
         ),
     ] = None,
     description: Annotated[
@@ -164,16 +167,12 @@ def _conflicts(kind: str, names: PluginNames) -> list[str]:
             raise UsageError(f"dockhand has a command {name} already; choose another name")
         taken = name in plugins.commands()
     else:
-        taken = kind in (*_DRIVERS, "logger") and name in plugins.names(
-            "log" if kind == "logger" else kind
-        )
+        taken = kind in _DRIVERS and name in plugins.names(_DRIVERS[kind])
     if not taken:
         return []
-    what = "command" if kind == "commands" else f"{kind} driver".replace("logger", "log")
-    return [
-        f"an installed package has a {what} {name} already; if it is another one than this, both "
-        "cannot be used at the same time"
-    ]
+    what = "command" if kind == "commands" else f"{_DRIVERS[kind]} driver"
+    text = f"an installed package has the {what} {name} already; unless it is this package, "
+    return [text + "the two cannot be used together"]
 
 
 def _next_steps(folder: Path, files: dict[str, str]) -> list[str]:

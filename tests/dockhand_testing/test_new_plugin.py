@@ -1,0 +1,228 @@
+"""`dockhand new-plugin` writes complete packages, which are clean and whose tests pass."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine
+from dockhand_testing import package_templates
+from dockhand_testing.package_templates import render_package, write_package
+from dockhand_testing.plugin_names import OWN_PACKAGES, PluginNames
+from dockhand_testing.scaffold import Kind
+from json_forms import check
+
+ROOT = Path(__file__).parents[2]
+KINDS = [kind.value for kind in Kind]
+LONGEST = "a-name-with-thirty-characters1"
+
+
+@pytest.fixture
+def dockhand(tmp_path: Path) -> CommandLine:
+    """Provide the command `dockhand`, in an empty folder."""
+    return CommandLine(tmp_path)
+
+
+def rendered(kind: str, name: str) -> dict[str, str]:
+    return render_package(
+        kind, PluginNames.of(name), description="An example", author="Alice Smith"
+    )
+
+
+def python(*arguments: str | Path, cwd: Path, paths: Sequence[Path] = ()) -> str:
+    """Run a module of Python that has to succeed; return its output."""
+    path = os.pathsep.join([*map(str, paths), *(each for each in sys.path if each)])
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKHAND", "PYTEST"))}
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=cwd, env={**environment, "PYTHONPATH": path}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def announce(site: Path, project: str) -> None:
+    """Write what pip would install of a package besides its code: its entry points."""
+    table = tomllib.loads(project)["project"]
+    info = site / f"{table['name'].replace('-', '_')}-{table['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.4\nName: {table['name']}\nVersion: {table['version']}\n"
+    )
+    points = table["entry-points"]["dockhand"].items()
+    lines = [f"{name} = {value}" for name, value in points]
+    (info / "entry_points.txt").write_text("\n".join(["[dockhand]", *lines, ""]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tests_of_the_new_package_pass(kind: str, tmp_path: Path) -> None:
+    folder, site = tmp_path / "package", tmp_path / "site"
+    files = rendered(kind, "my-vault")
+    write_package(folder, files)
+    announce(site, files["pyproject.toml"])
+    output = python("pytest", "-q", "-p", "no:cacheprovider", cwd=folder, paths=[folder, site])
+    assert re.search(r"\d+ passed", output), output
+    assert "failed" not in output
+    assert "skipped" not in output or kind == "registry", output
+
+
+def test_new_packages_are_clean_for_mypy(tmp_path: Path) -> None:
+    """All kinds in one run, which is faster."""
+    for kind in KINDS:
+        files = rendered(kind, f"my-{kind}")
+        write_package(tmp_path / kind, files)
+        (tmp_path / kind / "tests").rename(tmp_path / kind / f"tests_of_{kind}")
+    shared = tomllib.loads(files["pyproject.toml"])["tool"]["mypy"]
+    assert shared == {"strict": True, "plugins": ["pydantic.mypy"]}
+    (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = true\nplugins = pydantic.mypy\n")
+    packages = [each for kind in KINDS for each in (kind, f"{kind}/tests_of_{kind}")]
+    output = python("mypy", "--explicit-package-bases", *KINDS, cwd=tmp_path,
+                    paths=[tmp_path / each for each in packages])  # fmt: skip
+    assert "no issues found" in output
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["x", "project", "zebra", "my-vault", LONGEST])
+def test_new_package_is_clean_for_ruff(kind: str, name: str, tmp_path: Path) -> None:
+    write_package(tmp_path / "package", rendered(kind, name))
+    python("ruff", "check", "--no-cache", ".", cwd=tmp_path / "package")
+    python("ruff", "format", "--no-cache", "--check", ".", cwd=tmp_path / "package")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_of_every_package(kind: str) -> None:
+    files = rendered(kind, "my-vault")
+    assert {
+        ".github/workflows/test.yml", ".gitignore", "LICENSE", "README.md", "pyproject.toml",
+        "dockhand_my_vault/__init__.py", "dockhand_my_vault/hooks.py", "dockhand_my_vault/py.typed",
+    } < files.keys()  # fmt: skip
+    assert any(path.startswith("tests/test_") for path in files)
+    assert "${{ matrix.python }}" in files[".github/workflows/test.yml"]
+    assert "Alice Smith" in files["LICENSE"]
+    assert "An example" in files["README.md"]
+    for text in files.values():
+        assert not re.search(r"\{%|%\}|jinja", text)
+        assert "\r" not in text
+        assert text == "" or text.endswith("\n")
+        assert not text.endswith("\n\n")
+
+
+def test_texts_of_the_author_are_quoted() -> None:
+    description, author = 'Vault "α\\n" {{ name }}', 'O\'Neill \\ "x"'
+    files = render_package("auth", PluginNames.of("vault"), description=description, author=author)
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    assert project["description"] == description
+    assert project["authors"] == [{"name": author}]
+    assert description in files["README.md"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("vault", "vault"), ("dockhand-vault", "vault"), ("my_vault", "my-vault"), ("s3", "s3")],
+)
+def test_names(text: str, name: str) -> None:
+    names = PluginNames.of(text)
+    assert names.name == name
+    assert names.distribution == f"dockhand-{name}"
+    assert names.package.isidentifier()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "Vault", "3d", "a--b", "-a", "a-", "a b", "../x", "ü", "a.b", "x\n", LONGEST + "2",
+     "zot", "dockhand-zot", "auth_basic"],
+)  # fmt: skip
+def test_names_that_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="choose another name|is not usable"):
+        PluginNames.of(text)
+
+
+def test_own_packages_are_complete() -> None:
+    folders = {path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")}
+    assert {
+        folder.removeprefix("dockhand_").replace("_", "-") for folder in folders
+    } <= OWN_PACKAGES
+
+
+def test_command_writes_the_package(dockhand: CommandLine) -> None:
+    lines = dockhand.lines("new-plugin", "auth", "vault")
+    folder = dockhand.folder / "dockhand-vault"
+    assert (folder / "dockhand_vault" / "driver.py").read_text().startswith('"""The auth driver')
+    assert "python -m pip install -e '.[test]'" in lines[-2]
+    found = dockhand.json(
+        "new-plugin", "events", "quay", "-o", "new/quay", "--author", "Bob", "--description", "Quay"
+    )
+    check(found, "new-plugin", "dockhand_testing")
+    new = dockhand.folder / "new" / "quay"
+    assert found["folder"] == str(new)
+    assert sorted(found["files"]) == sorted(
+        path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()
+    )
+    assert list(new.parent.iterdir()) == [new]  # no temporary folder is left
+    assert " Bob\n" in (new / "LICENSE").read_text()
+    assert new.stat().st_mode & 0o777 == 0o755
+
+
+def test_command_refuses(dockhand: CommandLine) -> None:
+    used = dockhand.folder / "dockhand-vault"
+    used.mkdir()
+    (used / "notes.txt").write_text("mine")
+    (dockhand.folder / "file").write_text("mine")
+
+    def error(*arguments: str) -> str:
+        return dockhand.error_in_process("new-plugin", *arguments, code=2)
+
+    assert "not empty; choose another one with --output" in error("auth", "vault")
+    assert "not a folder" in error("auth", "vault", "-o", "file")
+    assert "is not usable" in error("auth", "Vault!")
+    assert "one of Dockhand's own packages" in error("registry", "zot")
+    assert "dockhand has a command prune already" in error("commands", "prune")
+    assert "--author must be one line" in error("auth", "x", "--author", "a\nb")
+    assert "--description must be one line" in error("auth", "x", "--description", " ")
+    assert "'auth', 'registry', 'events', 'logger', 'commands'" in error("nonsense", "x")
+    assert sorted(path.name for path in dockhand.folder.iterdir()) == ["dockhand-vault", "file"]
+    assert [path.name for path in used.iterdir()] == ["notes.txt"]
+
+
+def test_command_warns_of_names_in_use(dockhand: CommandLine) -> None:
+    done = dockhand.run("new-plugin", "auth", "basic")
+    assert done.stderr.startswith("warning: an installed package has the auth driver basic already")
+    assert dockhand.run("new-plugin", "logger", "json").stderr.startswith("warning: ")
+
+
+def test_nothing_is_left_if_a_file_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="name too long"):
+        write_package(tmp_path / "new", {"a.py": "x = 1\n", f"{'b' * 300}.py": ""})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_folder_is_used(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    write_package(tmp_path / "new", {"sub/a.py": "x = 1\n"})
+    assert (tmp_path / "new" / "sub" / "a.py").read_text() == "x = 1\n"
+
+
+def test_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "new").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError):
+        write_package(tmp_path / "new", {"a.py": ""})
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_kinds_have_templates() -> None:
+    folder = Path(package_templates.__file__).parent / "templates"
+    assert {path.name for path in folder.iterdir()} == {*KINDS, "common"}
+
+
+def test_json_document_is_one_line_in_a_pipe(dockhand: CommandLine) -> None:
+    (line,) = dockhand.lines("new-plugin", "logger", "lines", "--json")
+    assert json.loads(line)["package"] == "dockhand_lines"
