@@ -26,7 +26,7 @@ FOLDER = DOCS / "commands"
 
 # The commands that packages of this repository add with the hook `dockhand_commands`; others that
 # are installed have no page here.
-PLUGIN_COMMANDS = {"zot": "dockhand_zot"}
+PLUGIN_COMMANDS = {"new-plugin": "dockhand_testing", "zot": "dockhand_zot"}
 
 # The packages whose programs are commands of `dockhand` itself.
 PROGRAM_PACKAGES = {

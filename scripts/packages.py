@@ -65,11 +65,15 @@ class Interpreter:
     def environment(self, name: str, *requirements: str) -> Path:
         """Return the folder of programs of a new environment that has only these requirements."""
         environment = self._environment(name)
+        self.install(environment, *requirements)
+        return environment / "bin"
+
+    def install(self, environment: Path, *requirements: str | Path) -> None:
+        """Install requirements into an environment, from the wheels alone."""
         self._pip(
             environment, "install", "--no-compile", "--no-index", "--find-links", self.wheels,
             *requirements,
         )  # fmt: skip
-        return environment / "bin"
 
     def _environment(self, name: str) -> Path:
         environment = self.folder / name
@@ -93,6 +97,7 @@ def use_packages(interpreter: Interpreter, packages: list[Distribution]) -> None
     run(everything / "python", "-c", import_program([each.name for each in packages]))
     programs = interpreter.environment("command", f"{CORE}[cli,distribution,token]")
     use_command(interpreter.folder / "work", everything / "python", programs / "dockhand")
+    start_plugins(interpreter, everything)
     print(f"Python {interpreter.version}: {len(packages)} packages work", flush=True)
 
 
@@ -171,6 +176,26 @@ def use_command(folder: Path, python: Path, program: Path) -> None:
         dockhand("prune", image, "--tags", "*", "--keep", "v3", "--yes")
         assert dockhand("tags", image).split() == ["v3"]
         dockhand("logout", host)
+
+
+def start_plugins(interpreter: Interpreter, programs: Path) -> None:
+    """Start a plugin of each kind with `dockhand new-plugin`; install them, and run their tests.
+
+    Args:
+        interpreter: the Python.
+        programs: the programs of an environment with all packages.
+    """
+    folder = interpreter.folder / "plugins"
+    folder.mkdir()
+    kinds = ("auth", "registry", "events", "logger", "commands")
+    for kind in kinds:
+        run(programs / "dockhand", "new-plugin", kind, f"new-{kind}", cwd=folder)
+        source = folder / f"dockhand-new-{kind}"
+        run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder, source)
+    interpreter.install(programs.parent, *folder.glob("*.whl"))
+    run(programs / "dockhand", "plugins", "--check", cwd=folder)
+    for kind in kinds:
+        run(programs / "python", "-m", "pytest", "-q", cwd=folder / f"dockhand-new-{kind}")
 
 
 def clean_environment() -> dict[str, str]:

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 __all__ = ["PLUGIN_COMMANDS", "all_commands", "examples_of", "shell_environment"]
 
 # The commands that packages of this repository add, with the package.
-PLUGIN_COMMANDS = {"zot": "dockhand_zot"}
+PLUGIN_COMMANDS = {"new-plugin": "dockhand_testing", "zot": "dockhand_zot"}
 
 
 def all_commands() -> dict[str, Any]:
