@@ -16,7 +16,7 @@ from dockhand_cli.help_texts import tidy_help
 if TYPE_CHECKING:
     from dockhand_core import Plugins
 
-__all__ = ["OWN_COMMANDS", "CommandTable"]
+__all__ = ["OWN_COMMANDS", "OWN_NAMES", "CommandTable"]
 
 # The panels of `dockhand --help`, each with its commands. Command `a-b` is the typer application
 # `app` of the module `dockhand_cli.commands.a_b`.
@@ -30,6 +30,7 @@ OWN_COMMANDS = {
     "Set up": ("connections", "plugins", "ping", "version"),
 }
 _PANEL_OF = {name: panel for panel, names in OWN_COMMANDS.items() for name in names}
+OWN_NAMES = frozenset(_PANEL_OF)
 _PLUGINS = "Commands of plugins"
 
 
@@ -127,6 +128,7 @@ def _summary(packages: list[str]) -> str:
     if len(packages) > 1:
         return f"Provided by {' and '.join(packages)}, of which only one can be installed."
     try:
-        return metadata.metadata(packages[0])["Summary"] or packages[0]
+        summary = metadata.metadata(packages[0])["Summary"] or packages[0]
+        return summary.replace("[", "\\[")  # rich would read it as markup
     except metadata.PackageNotFoundError:  # registered by a program, not installed
         return f"Commands of {packages[0]}"

@@ -105,10 +105,10 @@ def create_app(
     is_enabled = environment.is_enabled() if enabled is None else enabled
     if is_enabled and authenticator.rejects_all:
         raise ConfigError(
-            "there is no token to authenticate registries with: make one with `python -m "
-            f"dockhand_webhook notify-token --inbox {inbox.database.path}`, or set "
-            "DOCKHAND_NOTIFY_TOKEN; or accept notifications without a token with anonymous "
-            "(--anonymous)"
+            "there is no token to authenticate registries with: make one with "
+            f"`dockhand notify-token --inbox {inbox.database.path}` (or `python -m "
+            "dockhand_webhook notify-token …`), or set DOCKHAND_NOTIFY_TOKEN; or accept "
+            "notifications without a token with anonymous (--anonymous)"
         )
     if not is_enabled:
         _log.warning("notifications are off: DOCKHAND_NOTIFICATIONS_ENABLED is false")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from dockhand_cli.command_table import OWN_NAMES
 from dockhand_cli.exit_codes import CommandFailed
 from dockhand_cli.help_texts import examples
 from dockhand_cli.session import session_of
@@ -86,6 +87,13 @@ def plugins(
     else:
         installed = Plugins()
     lines = [_line(info) for info in sorted(installed, key=lambda info: info.name)]
+    for line in lines:
+        hidden = sorted(set(line["commands"]) & OWN_NAMES)
+        if hidden:
+            output.warning(
+                f"{line['package']}: its {' and '.join(hidden)} cannot be called: dockhand has "
+                "commands of these names"
+            )
     if output.as_json:
         output.document(PluginList(plugins=lines))
     elif output.is_terminal:
