@@ -108,6 +108,18 @@ def test_plugins(dockhand: CommandLine, package: Install) -> None:
     assert "auth drivers: far" in narrow
 
 
+def test_a_command_that_one_of_dockhand_hides(dockhand: CommandLine, package: Install) -> None:
+    source = (
+        "from dockhand_core import hookimpl\n"
+        "@hookimpl\ndef dockhand_commands():\n    return {'tags': 'fake_near:app'}\n"
+    )
+    package("dockhand-near", {"near": "fake_near"}, {"fake_near": source})
+    before = dockhand.environment.get("PYTHONPATH", "")
+    dockhand.environment["PYTHONPATH"] = f"{Path('site').absolute()}{os.pathsep}{before}"
+    warning = dockhand.run("plugins").stderr
+    assert warning.startswith("warning: dockhand-near: its tags cannot be called")
+
+
 def test_the_check_of_plugins_finds_wrong_settings(dockhand: CommandLine) -> None:
     (dockhand.folder / "dockhand.toml").write_text("[plugins.slack]\n[connections.main]\n")
     assert dockhand.json("plugins")["plugins"]
