@@ -73,9 +73,6 @@ def test_a_plugin_is_announced_by_a_light_module(plugin: str) -> None:
         assert "entry-points" not in project
         assert set(project["scripts"]) == {"dockhand"}
         return
-    if plugin == "dockhand_testing":  # a plugin of pytest, not of Dockhand
-        assert set(project["entry-points"]) == {"pytest11"}
-        return
     (value,) = project["entry-points"]["dockhand"].values()
     hooks = PLUGINS[plugin] / plugin / "hooks.py"
     assert value == f"{plugin}.hooks"
