@@ -12,7 +12,7 @@ CODE := dockhand_core tests benchmarks examples scripts $(foreach p,$(PLUGINS),p
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dockhand-live/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test live servers record lint bench packages clean
+.PHONY: help demo test live servers record lint docs bench packages clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ $(VENV)/.lint: $(VENV)/.test
 
 $(VENV)/.release: $(VENV)/.test
 	@$(PIP_INSTALL) $$($(BIN)/python scripts/dependency_group.py release)
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.demo constraints.txt
+	@$(PIP_INSTALL) $$($(BIN)/python scripts/dependency_group.py docs)
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.demo
@@ -64,6 +68,9 @@ lint: $(VENV)/.lint $(VENV)/.bench  ## run ruff, mypy --strict and the import ru
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.docs  ## build the site in site/, without the network; a warning is an error
+	@$(BIN)/python scripts/build_site.py
+
 bench: $(VENV)/.bench  ## measure against other clients and servers, in one run
 	$(BIN)/python -m benchmarks
 
@@ -72,5 +79,5 @@ packages: $(VENV)/.release  ## build and check wheels and sdists in dist/, use t
 	$(BIN)/python scripts/packages.py
 
 clean:  ## remove the environment, caches, builds and the demo's log
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f dockhand-demo.log
