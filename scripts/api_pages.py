@@ -86,7 +86,9 @@ def _module(name: str) -> str:
             others.setdefault(f"[{described.removesuffix('.md')}](../{described})", []).append(each)
         elif where != name:
             others.setdefault(f"[`{where}`]({where}.md)", []).append(each)
-        elif not getattr(value, "__module__", "dockhand").startswith("dockhand") and callable(value):
+        elif not getattr(value, "__module__", "dockhand").startswith("dockhand") and callable(
+            value
+        ):
             others.setdefault(f"the library {value.__module__.partition('.')[0]}", []).append(each)
         elif isinstance(value, types.ModuleType):
             others.setdefault("the module of that name", []).append(each)

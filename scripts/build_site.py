@@ -162,9 +162,24 @@ def main() -> None:
     output = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
     if done.returncode or re.search(r"^griffe|warning", output, re.MULTILINE | re.IGNORECASE):
         sys.exit(output)
+    localise(BUILD / "site")
     shutil.rmtree(ROOT / "site", ignore_errors=True)
     shutil.move(BUILD / "site", ROOT / "site")
     print(f"{len(list((ROOT / 'site').rglob('index.html')))} pages in {ROOT / 'site'}")
+
+
+def localise(site: Path) -> None:
+    """Load the script from the site that its pages would load from elsewhere.
+
+    Raises:
+        SystemExit: a page loads something else from elsewhere.
+    """
+    for page in site.rglob("*.html"):
+        script = os.path.relpath(site / "assets" / "iframe-worker.js", page.parent)
+        text = page.read_text("utf-8").replace("https://unpkg.com/iframe-worker/shim", script)
+        if found := re.search(r'(?:src|<link[^>]* href)="https?:[^"]*"', text):
+            sys.exit(f"{page}: {found[0]} is loaded from elsewhere")
+        page.write_text(text, "utf-8")
 
 
 def toml(settings: dict[str, Any]) -> str:

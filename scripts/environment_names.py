@@ -49,9 +49,11 @@ def environment() -> str:
     lines = [
         "# Environment",
         "",
-        "This page is made from the code. `Dockhand()`, the servers and the command `dockhand` "
-        "read these variables; `Dockhand({…})` and `connect(…)` read none of them. They override "
-        "`dockhand.toml`. A misspelt name is an error.",
+        (
+            "This page is made from the code. `Dockhand()`, the servers and the command `dockhand` "
+            "read these variables; `Dockhand({…})` and `connect(…)` read none of them. They override "
+            "`dockhand.toml`. A misspelt name is an error."
+        ),
         "",
         "## The default connection",
         "",
@@ -61,15 +63,19 @@ def environment() -> str:
     lines += [f"| `{name}` | `{'.'.join(path)}` |" for name, path in _FLAT_NAMES.items()]
     lines += [
         "",
-        "Each of them may end in `_FILE`, if the setting is a secret: `DOCKHAND_PASSWORD_FILE` is "
-        "the path of a file with the password. If a variable names another registry than the file, "
-        "the file's credentials of that connection are dropped, and not sent to that registry.",
+        (
+            "Each of them may end in `_FILE`, if the setting is a secret: `DOCKHAND_PASSWORD_FILE` is "
+            "the path of a file with the password. If a variable names another registry than the file, "
+            "the file's credentials of that connection are dropped, and not sent to that registry."
+        ),
         "",
         "## Any connection",
         "",
-        "`DOCKHAND_CONNECTIONS__<NAME>__<KEY>` sets a key of any connection, and "
-        "`DOCKHAND_CONNECTIONS__<NAME>__AUTH__<KEY>` one of its table `auth`. Names of connections "
-        "are written in upper case, with `_` for `-` and `.`:",
+        (
+            "`DOCKHAND_CONNECTIONS__<NAME>__<KEY>` sets a key of any connection, and "
+            "`DOCKHAND_CONNECTIONS__<NAME>__AUTH__<KEY>` one of its table `auth`. Names of connections "
+            "are written in upper case, with `_` for `-` and `.`:"
+        ),
         "",
         "```sh",
         "export DOCKHAND_CONNECTIONS__STAGING__BASE_URI=https://staging.example.com",

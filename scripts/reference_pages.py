@@ -19,9 +19,9 @@ import dockhand_token_server
 import dockhand_webhook
 import dockhand_zot
 import pydantic
-from docstrings import entries, markdown, sections
 from dockhand_token_server.settings import LoginLimit, Rule
 from dockhand_token_server.settings import Settings as AuthoritySettings
+from docstrings import entries, markdown, sections
 from environment_names import environment
 
 import dockhand_core
@@ -63,17 +63,21 @@ def settings() -> str:
     plugins = Plugins()
     parts = [
         "# Settings",
-        f"{_MADE} A connection is a table of `dockhand.toml`, or of the mapping that `Dockhand` "
-        "gets. It has the keys below, and those of its driver. For a secret `<key>`, there is "
-        "a setting `<key>_file`: the path of a file with the secret. Relative paths start at the "
-        "folder of `dockhand.toml`. [Environment](environment.md) says how variables set them.",
+        (
+            f"{_MADE} A connection is a table of `dockhand.toml`, or of the mapping that `Dockhand` "
+            "gets. It has the keys below, and those of its driver. For a secret `<key>`, there is "
+            "a setting `<key>_file`: the path of a file with the secret. Relative paths start at the "
+            "folder of `dockhand.toml`. [Environment](environment.md) says how variables set them."
+        ),
         "## The file",
         _settings_table(DockhandConfig, skip=("base",)),
         "## A connection",
         _settings_table(ConnectionConfig),
         "### The table `logging`",
-        f"{_intro(LogSettings)} Log drivers of the core: "
-        f"{', '.join(f'`{name}`' for name in sorted(BUILTIN))}.",
+        (
+            f"{_intro(LogSettings)} Log drivers of the core: "
+            f"{', '.join(f'`{name}`' for name in sorted(BUILTIN))}."
+        ),
         _settings_table(LogSettings),
         "## Registry drivers",
         "Their settings stand beside those of the connection.",
@@ -129,7 +133,7 @@ def _settings_table(
 
 def _default(field: Any) -> str:
     value = field.get_default(call_default_factory=True)
-    if value is None or value == () or value == {} or value == "":
+    if value is None or value in ((), {}, ""):
         return "none"
     if isinstance(value, pydantic.BaseModel):
         return "see below"
@@ -173,9 +177,11 @@ def hooks() -> str:
     """Make the page of all hooks."""
     parts = [
         "# Hooks",
-        f"{_MADE} A plugin implements the hooks that it needs, as functions with the decorator "
-        "`hookimpl` of `dockhand_core`. A function may leave out arguments, but not rename them. "
-        "[Writing plugins](../plugins/index.md) shows whole packages.",
+        (
+            f"{_MADE} A plugin implements the hooks that it needs, as functions with the decorator "
+            "`hookimpl` of `dockhand_core`. A function may leave out arguments, but not rename them. "
+            "[Writing plugins](../plugins/index.md) shows whole packages."
+        ),
     ]
     events_of = {each.hook: name for name, each in EVENTS.items()}
     for name in hook_names():
@@ -204,10 +210,13 @@ def events() -> str:
     """Make the page of all classes of events."""
     parts = [
         "# Events",
-        f"{_MADE} Each class is in `dockhand_core.events`. A handler is a hook with one argument, "
-        "`event`; the hook `dockhand_event` gets every event.",
+        (
+            f"{_MADE} Each class is in `dockhand_core.events`. A handler is a hook with one argument, "
+            "`event`; the hook `dockhand_event` gets every event."
+        ),
     ]
-    for each in (RegistryBaseEvent, RegistryEvent, *EVENTS.values()):
+    classes: list[type[RegistryBaseEvent]] = [RegistryBaseEvent, RegistryEvent, *EVENTS.values()]
+    for each in classes:
         found = sections(each)
         base = each.__mro__[1].__name__
         hook = getattr(each, "hook", "") or "dockhand_event"
@@ -242,14 +251,18 @@ def errors() -> str:
     tree = (inspect.getdoc(module) or "").split("\n\n")
     parts = [
         "# Errors",
-        f"{_MADE} Every exception of Dockhand and of its packages derives from "
-        "[`DockhandError`](#dockhanderror). No exception of an HTTP library or of pydantic leaves "
-        "a public method.",
+        (
+            f"{_MADE} Every exception of Dockhand and of its packages derives from "
+            "[`DockhandError`](#dockhanderror). No exception of an HTTP library or of pydantic leaves "
+            "a public method."
+        ),
         "```text\n" + inspect.cleandoc("\n" + tree[1]) + "\n```",
         *tree[2:],
         "## Error codes of registries",
-        "The code in a registry's reply decides the class; without a code, as in the reply to a "
-        "HEAD request, the operation and the status decide.",
+        (
+            "The code in a registry's reply decides the class; without a code, as in the reply to a "
+            "HEAD request, the operation and the status decide."
+        ),
         _codes(),
     ]
     for package, classes in error_classes().items():
@@ -273,8 +286,10 @@ def _codes() -> str:
 
 def _base(base: type) -> str:
     documented = {each for classes in error_classes().values() for each in classes}
-    return f"[`{base.__name__}`](#{base.__name__.lower()})" if base in documented else (
-        f"`{base.__name__}`"
+    return (
+        f"[`{base.__name__}`](#{base.__name__.lower()})"
+        if base in documented
+        else (f"`{base.__name__}`")
     )
 
 

@@ -18,6 +18,7 @@ PAGES = sorted(
 )
 
 
+@pytest.mark.timeout(600)  # several servers and many processes, one after the other
 @pytest.mark.parametrize("name", PAGES)
 def test_blocks_of_a_page(name: str, tmp_path: Path, run_example: Any) -> None:
     (tmp_path / "notes.txt").write_text("a note\n")

@@ -136,13 +136,17 @@ def test_public_names(name: str) -> None:
     """Each public name of a module is described on the module's page, or the page says where."""
     text = made()[f"reference/api/{name}.md"]
     for each in importlib.import_module(name).__all__:
-        assert re.search(rf"^::: {name}\.{each}$|^Described in .*`{each}`", text, re.MULTILINE), each
+        assert re.search(rf"^::: {name}\.{each}$|^Described in .*`{each}`", text, re.MULTILINE), (
+            each
+        )
 
 
 @pytest.mark.parametrize("name", public_modules())
 def test_module_is_on_the_list_of_the_stable_surface(name: str) -> None:
     if name.startswith("dockhand_core"):
-        short = name.replace("dockhand_core.http", ".http").replace("dockhand_core.server", ".server")
+        short = name.replace("dockhand_core.http", ".http").replace(
+            "dockhand_core.server", ".server"
+        )
         text = made()["about/stable-surface.md"]
         assert f"[`{name}`]" in text or f"[`{short}`]" in text
 
@@ -156,7 +160,9 @@ def test_links() -> None:
             if re.match(r"[a-z]+:", target):
                 continue
             path, _, anchor = target.partition("#")
-            linked = (ROOT / name).parent.joinpath(path).resolve().relative_to(ROOT) if path else name
+            linked = (
+                (ROOT / name).parent.joinpath(path).resolve().relative_to(ROOT) if path else name
+            )
             page = str(linked)
             if page not in made():
                 assert (ROOT / "docs" / page).is_file(), f"{name}: {target}"

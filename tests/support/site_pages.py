@@ -41,14 +41,9 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _PORTS = ("5000", "5001", "8080")
-# `pip install .` of a page announces the package in the folder; other packages are there already.
-_PRELUDE = """
-set -e
-python() {{ {python} "$@"; }}
-dockhand() {{ {python} -m dockhand_cli "$@"; }}
-pip() {{ {python} {here} "$@"; }}
-export -f python dockhand pip
-"""
+# The programs of a page. `pip install .` announces the package in the folder; other packages are
+# there already.
+_PROGRAMS = {"python": "", "dockhand": "-m dockhand_cli", "pip": shlex.quote(__file__)}
 
 
 @dataclass(frozen=True)
@@ -102,10 +97,7 @@ class Shell:
                 stdout=output, stderr=errors, start_new_session=True,
             )  # fmt: skip
         self._number = 0
-        prelude = _PRELUDE.format(
-            python=shlex.quote(sys.executable), here=shlex.quote(str(Path(__file__)))
-        )
-        self.run(prelude)
+        self.run("set -e")
 
     def run(self, script: str, status: int = 0) -> str:
         """Run lines, and return what they wrote to standard output."""
@@ -159,6 +151,13 @@ def run_page(page: Path, folder: Path, run_example: Any) -> list[str]:
         "PYTHONPATH": f"{folder}:{environ.get('PYTHONPATH', '')}", "DOCKER_CONFIG": f"{folder}/.d",
         "HOME": str(folder), "TERM": "dumb", "COLUMNS": "200", "PYTHONUNBUFFERED": "1",
     }  # fmt: skip
+    programs = folder / ".bin"
+    programs.mkdir()
+    for name, words in _PROGRAMS.items():
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n')
+        program.chmod(0o755)
+    environ["PATH"] = f"{programs}:{environ['PATH']}"
     seen, output = [], None
     shell = Shell(folder, environ)
     try:
@@ -258,11 +257,19 @@ def check_toml(text: str) -> None:
             assert {key.removesuffix("_file") for key in table.auth.options} <= set(settings), name
 
 
-def announce(folder: Path) -> None:
-    """Install the package in a folder as pip would: make its entry points known."""
+def announce(folder: Path, site: Path) -> None:
+    """Install the package in a folder as pip would: make it and its entry points known.
+
+    Args:
+        folder: the folder of its `pyproject.toml`.
+        site: the folder on the path of Python.
+    """
+    for each in folder.iterdir():
+        if folder != site and (each / "__init__.py").exists():
+            (site / each.name).symlink_to(each)
     project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
     name = project["name"].replace("-", "_")
-    info = folder / f"{name}-{project['version']}.dist-info"
+    info = site / f"{name}-{project['version']}.dist-info"
     info.mkdir(exist_ok=True)
     (info / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
@@ -276,9 +283,9 @@ def announce(folder: Path) -> None:
 def _pip(arguments: list[str]) -> None:
     """The `pip` of a page."""
     assert arguments[0] == "install"
-    if "." in arguments:
-        announce(Path.cwd())
-        return
+    for word in arguments[1:]:
+        if word.startswith("."):
+            announce(Path(word).resolve(), Path.cwd())
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     for word in arguments[1:]:
         if found := re.fullmatch(r"dockhand-core\[(.*)\]", word):
