@@ -9,7 +9,8 @@ from dockhand_core.config.environment import _FLAT_NAMES, _OTHER_NAMES
 # The meanings of variables that set no key of a connection.
 _MEANINGS = {
     "DOCKHAND_CONNECTION": "name of the default connection",
-    "DOCKHAND_CONFIG": "path of the configuration, instead of `dockhand.toml` in the working folder",
+    "DOCKHAND_CONFIG": "path of the configuration, instead of `dockhand.toml` in the "
+    "working folder",
     "DOCKHAND_DISABLE_PLUGINS": (
         "names of plugins, or of their packages, that are not imported, separated by commas"
     ),
@@ -51,7 +52,8 @@ def environment() -> str:
         "",
         (
             "This page is made from the code. `Dockhand()`, the servers and the command `dockhand` "
-            "read these variables; `Dockhand({…})` and `connect(…)` read none of them. They override "
+            "read these variables; `Dockhand({…})` and `connect(…)` read none of them. They "
+            "override "
             "`dockhand.toml`. A misspelt name is an error."
         ),
         "",
@@ -64,8 +66,10 @@ def environment() -> str:
     lines += [
         "",
         (
-            "Each of them may end in `_FILE`, if the setting is a secret: `DOCKHAND_PASSWORD_FILE` is "
-            "the path of a file with the password. If a variable names another registry than the file, "
+            "Each of them may end in `_FILE`, if the setting is a secret: "
+            "`DOCKHAND_PASSWORD_FILE` is "
+            "the path of a file with the password. If a variable names another registry than "
+            "the file, "
             "the file's credentials of that connection are dropped, and not sent to that registry."
         ),
         "",
@@ -73,7 +77,8 @@ def environment() -> str:
         "",
         (
             "`DOCKHAND_CONNECTIONS__<NAME>__<KEY>` sets a key of any connection, and "
-            "`DOCKHAND_CONNECTIONS__<NAME>__AUTH__<KEY>` one of its table `auth`. Names of connections "
+            "`DOCKHAND_CONNECTIONS__<NAME>__AUTH__<KEY>` one of its table `auth`. Names of "
+            "connections "
             "are written in upper case, with `_` for `-` and `.`:"
         ),
         "",

@@ -64,9 +64,11 @@ def settings() -> str:
     parts = [
         "# Settings",
         (
-            f"{_MADE} A connection is a table of `dockhand.toml`, or of the mapping that `Dockhand` "
+            f"{_MADE} A connection is a table of `dockhand.toml`, or of the mapping that "
+            "`Dockhand` "
             "gets. It has the keys below, and those of its driver. For a secret `<key>`, there is "
-            "a setting `<key>_file`: the path of a file with the secret. Relative paths start at the "
+            "a setting `<key>_file`: the path of a file with the secret. Relative paths "
+            "start at the "
             "folder of `dockhand.toml`. [Environment](environment.md) says how variables set them."
         ),
         "## The file",
@@ -179,7 +181,8 @@ def hooks() -> str:
         "# Hooks",
         (
             f"{_MADE} A plugin implements the hooks that it needs, as functions with the decorator "
-            "`hookimpl` of `dockhand_core`. A function may leave out arguments, but not rename them. "
+            "`hookimpl` of `dockhand_core`. A function may leave out arguments, but not "
+            "rename them. "
             "[Writing plugins](../plugins/index.md) shows whole packages."
         ),
     ]
@@ -211,7 +214,8 @@ def events() -> str:
     parts = [
         "# Events",
         (
-            f"{_MADE} Each class is in `dockhand_core.events`. A handler is a hook with one argument, "
+            f"{_MADE} Each class is in `dockhand_core.events`. A handler is a hook with one "
+            "argument, "
             "`event`; the hook `dockhand_event` gets every event."
         ),
     ]
@@ -253,14 +257,16 @@ def errors() -> str:
         "# Errors",
         (
             f"{_MADE} Every exception of Dockhand and of its packages derives from "
-            "[`DockhandError`](#dockhanderror). No exception of an HTTP library or of pydantic leaves "
+            "[`DockhandError`](#dockhanderror). No exception of an HTTP library or of "
+            "pydantic leaves "
             "a public method."
         ),
         "```text\n" + inspect.cleandoc("\n" + tree[1]) + "\n```",
         *tree[2:],
         "## Error codes of registries",
         (
-            "The code in a registry's reply decides the class; without a code, as in the reply to a "
+            "The code in a registry's reply decides the class; without a code, as in the "
+            "reply to a "
             "HEAD request, the operation and the status decide."
         ),
         _codes(),
