@@ -174,7 +174,7 @@ def test_command_refuses(dockhand: CommandLine) -> None:
     (dockhand.folder / "file").write_text("mine")
 
     def error(*arguments: str) -> str:
-        return dockhand.error_in_process("new-plugin", *arguments, code=2)
+        return dockhand.error("new-plugin", *arguments, code=2)
 
     assert "not empty; choose another one with --output" in error("auth", "vault")
     assert "not a folder" in error("auth", "vault", "-o", "file")
