@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
 import pytest
 from command_line import CommandLine
 from dockhand_testing import package_templates
@@ -72,6 +74,89 @@ def test_tests_of_the_new_package_pass(kind: str, tmp_path: Path) -> None:
     assert re.search(r"\d+ passed", output), output
     assert "failed" not in output
     assert "skipped" not in output or kind == "registry", output
+
+
+EXAMPLE = """
+import json, pathlib, sys
+from dockhand_testing import build_image, reply
+from dockhand_testing.scripted_registry import run_scripted_registry
+
+def answer(request):
+    if request.path == "/login":
+        assert json.loads(request.body) == {"role": "ci", "secret": "s3cret-text"}
+        return reply(200, b'{"token": "a-token", "expires_in": 300}')
+    if request.path == "/api/projects":
+        return reply(200, b'{"projects": [{"name": "infra", "repositories": 3}]}')
+
+toml, code = (pathlib.Path(name).read_text() for name in ("readme.toml", "readme.py"))
+pathlib.Path("secret.txt").write_text("s3cret-text")
+with run_scripted_registry() as registry:
+    registry.push(build_image(), "library/app", "v1")
+    registry.answer = answer
+    for host in ("registry", "login"):
+        toml = toml.replace(f"https://{host}.example.com", registry.url)
+    pathlib.Path("dockhand.toml").write_text(toml)
+    exec(code, {})
+    print([request.headers.get("authorization") for request in registry.requests][-1])
+"""
+
+
+def readme_blocks(files: dict[str, str], language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", files["README.md"], re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("kind", "printed"),
+    [
+        ("auth", "['v1']\nBearer a-token\n"),
+        ("registry", "infra 3\n['v1']\nNone\n"),
+        ("logger", "None\n"),
+    ],
+)
+def test_example_of_the_readme_runs(kind: str, printed: str, tmp_path: Path) -> None:
+    folder, site, work = tmp_path / "package", tmp_path / "site", tmp_path / "work"
+    files = rendered(kind, "my-vault")
+    write_package(folder, files)
+    announce(site, files["pyproject.toml"])
+    work.mkdir()
+    (work / "readme.toml").write_text(readme_blocks(files, "toml")[0])
+    (work / "readme.py").write_text(readme_blocks(files, "python")[0])
+    (work / "example.py").write_text(EXAMPLE)
+    assert python("example", cwd=work, paths=[folder, site]) == printed
+    if kind == "logger":
+        assert json.loads((work / "requests.log").read_text())["status"] == 200
+
+
+def test_example_of_the_readme_of_events_runs(tmp_path: Path) -> None:
+    folder, site, work = tmp_path / "package", tmp_path / "site", tmp_path / "work"
+    files = rendered("events", "my-quay")
+    write_package(folder, files)
+    announce(site, files["pyproject.toml"])
+    work.mkdir()
+    (work / "dockhand.toml").write_text(readme_blocks(files, "toml")[0])
+    serve, post = (block for block in readme_blocks(files, "sh")[1:3])
+    (line,) = serve.splitlines()
+    command = [sys.executable, *line.replace("8080", "0").split()[1:]]
+    path = os.pathsep.join([str(folder), str(site), *(each for each in sys.path if each)])
+    with subprocess.Popen(
+        command, cwd=work, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().split()[-1]
+            headers = dict(re.findall(r"-H '([\w-]+): ([^']+)'", post))
+            (body,) = re.findall(r"-d '([^']+)'", post)
+            reply = httpx.post(f"{url}/dockhand/notify", headers=headers, content=body)
+            assert reply.status_code == 202, reply.text
+            code = readme_blocks(files, "python")[0]
+            (work / "example.py").write_text(code)
+            deadline = time.monotonic() + 60
+            rows = "[]"
+            while rows == "[]" and time.monotonic() < deadline:
+                rows = python("example", cwd=work, paths=[folder, site]).strip()
+        finally:
+            server.terminate()
+    assert rows == f"[('1/0', 'library/app', 'v1', 'sha256:{'1' * 64}')]"
 
 
 def test_new_packages_are_clean_for_mypy(tmp_path: Path) -> None:
