@@ -8,7 +8,7 @@ registry=github.com/distribution/distribution/v3/cmd/registry@v3.1.1
 conformance=github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
 
 missing=""
-for package in docker-registry skopeo podman buildah umoci redis-server zsh fish; do # named like programs
+for package in docker-registry skopeo podman buildah umoci redis-server tmux zsh fish; do # named like programs
     command -v "$package" >/dev/null 2>&1 || missing="$missing $package"
 done
 if [ -n "$missing" ]; then
