@@ -37,6 +37,7 @@ MODULES = {
     "dockhand_webhook": "The receiver of notifications",
     "dockhand_celery": "Celery",
     "dockhand_cli": "The command line",
+    "dockhand_testing": "The kit for tests of plugins",
 }
 # Names of `dockhand_core` that another module of the surface documents.
 _ELSEWHERE = (
@@ -110,11 +111,16 @@ def _named(where: str) -> set[str]:
 
 
 def _sorted(module: types.ModuleType, names: Iterable[str]) -> list[str]:
-    """Classes first, then functions, then other values; each kind in alphabetical order."""
+    """Classes first, then functions, then other values; each kind in alphabetical order.
 
-    def rank(name: str) -> tuple[int, str]:
+    An async twin follows its class.
+    """
+
+    def rank(name: str) -> tuple[int, int, str, bool]:
         value = getattr(module, name)
-        return (0 if inspect.isclass(value) else 1 if callable(value) else 2, name.lower())
+        kind = 0 if inspect.isclass(value) else 1 if callable(value) else 2
+        first = 0 if name in ("Dockhand", "RegistryClient", "connect") else 1
+        return (kind, first, name.removeprefix("Async").lower(), name.startswith("Async"))
 
     return sorted(names, key=rank)
 
@@ -122,5 +128,11 @@ def _sorted(module: types.ModuleType, names: Iterable[str]) -> list[str]:
 def _directive(module: str, name: str) -> str:
     lines = [f"::: {module}.{name}"]
     if name in _BRIEF:
-        lines += ["    options:", "      members: false", "", _TWIN.format(twin=name[5:])]
+        lines += [
+            "    options:",
+            "      members: false",
+            "      inherited_members: false",
+            "",
+            _TWIN.format(twin=name[5:]),
+        ]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,11 @@ settings.register_profile(
     "dockhand", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("dockhand")
+
+# A shell starts a background job with SIGINT ignored, and the job's processes inherit that; tests
+# send Ctrl-C to theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Server(ThreadingHTTPServer):
