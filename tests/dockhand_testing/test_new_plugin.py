@@ -237,7 +237,12 @@ def test_command_writes_the_package(dockhand: CommandLine) -> None:
     lines = dockhand.lines("new-plugin", "auth", "vault")
     folder = dockhand.folder / "dockhand-vault"
     assert (folder / "dockhand_vault" / "driver.py").read_text().startswith('"""The auth driver')
-    assert "python -m pip install -e '.[test]'" in lines[-2]
+    assert lines == [
+        "dockhand-vault has 10 files; its README says what to change. Next:",
+        "  cd dockhand-vault",
+        "  python -m pip install -e '.[test]'",
+        "  python -m pytest",
+    ]
     found = dockhand.json(
         "new-plugin", "events", "quay", "-o", "new/quay", "--author", "Bob", "--description", "Quay"
     )
@@ -249,7 +254,7 @@ def test_command_writes_the_package(dockhand: CommandLine) -> None:
     )
     assert list(new.parent.iterdir()) == [new]  # no temporary folder is left
     assert " Bob\n" in (new / "LICENSE").read_text()
-    assert new.stat().st_mode & 0o777 == 0o755
+    assert new.stat().st_mode == (dockhand.folder / "new").stat().st_mode  # as umask says
 
 
 def test_command_refuses(dockhand: CommandLine) -> None:

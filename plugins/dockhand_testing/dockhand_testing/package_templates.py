@@ -8,7 +8,6 @@ a part for a dot.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -106,10 +105,12 @@ def write_package(folder: Path, files: Mapping[str, str]) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"the folder {folder} exists, and is not empty")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # in a folder beside it, which is renamed when everything is there
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        made.chmod(0o755)
+    # written beside it, and renamed when everything is there
+    with tempfile.TemporaryDirectory(
+        prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
+    ) as beside:
+        made = Path(beside) / folder.name
+        made.mkdir()
         for path, text in files.items():
             file = made / path
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +118,3 @@ def write_package(folder: Path, files: Mapping[str, str]) -> None:
         if folder.exists():
             folder.rmdir()
         made.rename(folder)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise

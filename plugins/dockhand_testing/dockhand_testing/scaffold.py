@@ -179,8 +179,7 @@ def _next_steps(folder: Path, files: dict[str, str]) -> list[str]:
     import shlex
 
     return [
-        f"{folder} has {len(files)} files: {', '.join(files)}",
-        "next:",
+        f"{folder} has {len(files)} files; its README says what to change. Next:",
         f"  cd {shlex.quote(str(folder))}",
         "  python -m pip install -e '.[test]'",
         "  python -m pytest",
