@@ -65,15 +65,11 @@ class Interpreter:
     def environment(self, name: str, *requirements: str) -> Path:
         """Return the folder of programs of a new environment that has only these requirements."""
         environment = self._environment(name)
-        self.install(environment, *requirements)
-        return environment / "bin"
-
-    def install(self, environment: Path, *requirements: str | Path) -> None:
-        """Install requirements into an environment, from the wheels alone."""
         self._pip(
             environment, "install", "--no-compile", "--no-index", "--find-links", self.wheels,
             *requirements,
         )  # fmt: skip
+        return environment / "bin"
 
     def _environment(self, name: str) -> Path:
         environment = self.folder / name
@@ -97,7 +93,7 @@ def use_packages(interpreter: Interpreter, packages: list[Distribution]) -> None
     run(everything / "python", "-c", import_program([each.name for each in packages]))
     programs = interpreter.environment("command", f"{CORE}[cli,distribution,token]")
     use_command(interpreter.folder / "work", everything / "python", programs / "dockhand")
-    start_plugins(interpreter, everything)
+    start_plugins(interpreter, everything / "dockhand")
     print(f"Python {interpreter.version}: {len(packages)} packages work", flush=True)
 
 
@@ -178,24 +174,36 @@ def use_command(folder: Path, python: Path, program: Path) -> None:
         dockhand("logout", host)
 
 
-def start_plugins(interpreter: Interpreter, programs: Path) -> None:
+def start_plugins(interpreter: Interpreter, program: Path) -> None:
     """Start a plugin of each kind with `dockhand new-plugin`; install them, and run their tests.
+
+    They are installed into an environment that has nothing but their requirements.
 
     Args:
         interpreter: the Python.
-        programs: the programs of an environment with all packages.
+        program: the command `dockhand`, with the package dockhand-testing.
     """
     folder = interpreter.folder / "plugins"
     folder.mkdir()
-    kinds = ("auth", "registry", "events", "logger", "commands")
-    for kind in kinds:
-        run(programs / "dockhand", "new-plugin", kind, f"new-{kind}", cwd=folder)
-        source = folder / f"dockhand-new-{kind}"
-        run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder, source)
-    interpreter.install(programs.parent, *folder.glob("*.whl"))
+    names = [f"new-{kind}" for kind in ("auth", "registry", "events", "logger", "commands")]
+    for name in names:
+        run(program, "new-plugin", name.removeprefix("new-"), name, "-o", name, cwd=folder)
+        source = folder / name
+        run(
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "-o",
+            interpreter.wheels,
+            source,
+        )
+    requirements = [f"dockhand-{name}[test]" for name in names]
+    programs = interpreter.environment("new-plugins", *requirements)
     run(programs / "dockhand", "plugins", "--check", cwd=folder)
-    for kind in kinds:
-        run(programs / "python", "-m", "pytest", "-q", cwd=folder / f"dockhand-new-{kind}")
+    for name in names:  # `pytest`, unlike `python -m pytest`, imports the installed package
+        run(programs / "pytest", "-q", "-p", "no:cacheprovider", cwd=folder / name)
 
 
 def clean_environment() -> dict[str, str]:
