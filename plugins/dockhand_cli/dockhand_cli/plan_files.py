@@ -96,7 +96,7 @@ def client_of_plan(session: Session, plan: RetentionPlan) -> RegistryClient:
         client = session.place(f"{name}/{plan.repository}").client
         if client.driver.identity() == plan.registry:
             return client
-    except DockhandError:
+    except (DockhandError, UsageError):
         pass  # a registry without a host, or with a path
     for connection in session.dockhand.connections:
         try:
