@@ -165,7 +165,7 @@ def main() -> None:
     localise(BUILD / "site")
     shutil.rmtree(ROOT / "site", ignore_errors=True)
     shutil.move(BUILD / "site", ROOT / "site")
-    print(f"{len(list((ROOT / 'site').rglob('index.html')))} pages in {ROOT / 'site'}")
+    print(f"{len(list((ROOT / 'site').rglob('*.html')))} pages in {ROOT / 'site'}")
 
 
 def localise(site: Path) -> None:

@@ -122,14 +122,15 @@ def _settings_table(
 ) -> str:
     found = sections(model)
     texts = (also or {}) | entries(found.get("Args", "") or found.get("Attributes", ""))
-    rows = ["| Setting | Type | Default | |", "|---|---|---|---|"]
+    rows = ["| Setting | |", "|---|---|"]
     for name, field in model.model_fields.items():
         if name in skip:
             continue
         if name not in texts:
             raise KeyError(f"the docstring of {model.__qualname__} does not describe {name}")
-        default = "required" if field.is_required() else _default(field)
-        rows.append(f"| `{name}` | {kind(field.annotation)} | {default} | {_cell(texts[name])} |")
+        default = "required" if field.is_required() else f"default {_default(field)}"
+        about = f"{kind(field.annotation)}, {default}".removesuffix(", default none")
+        rows.append(f"| `{name}` | *{about}*: {_cell(texts[name])} |")
     return "\n".join(rows)
 
 
@@ -138,7 +139,7 @@ def _default(field: Any) -> str:
     if value is None or value in ((), {}, ""):
         return "none"
     if isinstance(value, pydantic.BaseModel):
-        return "see below"
+        return "none"  # its own table has the defaults
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{value!r}`" if isinstance(value, int | float) else f'`"{value}"`'
@@ -156,7 +157,7 @@ def kind(annotation: Any) -> str:
     if origin in (tuple, frozenset, list):
         return f"list of {kind(args[0])}"
     if origin is dict:
-        return f"table of {kind(args[1])}"
+        return f"table of {kind(args[1])}".replace("of table", "of tables", 1)
     names = {
         str: "text", int: "integer", float: "number", bool: "boolean", Path: "path",
         pydantic.SecretStr: "secret",
