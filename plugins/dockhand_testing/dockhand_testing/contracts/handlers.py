@@ -49,7 +49,7 @@ class EventHandlerContract:
     events: ClassVar[Sequence[RegistryBaseEvent]] = ()
 
     def state(self) -> object:
-        """What the handler has brought about so far, such as the rows of a table."""
+        """The effects of the handler so far, such as the rows of a table."""
         return None
 
     @pytest.fixture
