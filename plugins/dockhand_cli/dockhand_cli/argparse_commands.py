@@ -43,7 +43,7 @@ _PLAIN_GROUPS = {"options", "positional arguments"}  # as argparse names them
 
 
 class ProgramSource(NamedTuple):
-    """Where to import a program from.
+    """The place to import a program from.
 
     Attributes:
         package: the import package.

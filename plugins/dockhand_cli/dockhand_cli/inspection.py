@@ -60,7 +60,7 @@ class ManifestEntry(TypedDict):
 
 
 class ImageSettings(TypedDict):
-    """How an image runs, as its config states it.
+    """The settings that an image runs with, from its config.
 
     Attributes:
         user: the user; empty for root.
