@@ -102,7 +102,7 @@ def test_files_and_variables(office: Office, tmp_path: Path) -> None:
     assert office.other(tmp_path).lines("--config", file, "tags", "@signed/team/app") == ["v1"]
     by_variable = office.other(tmp_path, DOCKHAND_CONFIG=str(file), DOCKHAND_CONNECTION="signed")
     assert by_variable.lines("tags", "@signed/team/app") == ["v1"]
-    assert by_variable.json("ping")["registry"] == "signed"
+    assert by_variable.json("ping")["name"] == "signed"
     without_file = office.other(
         tmp_path,
         DOCKHAND_BASE_URI=f"http://{office.basic}",
