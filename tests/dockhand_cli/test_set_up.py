@@ -146,7 +146,14 @@ def test_ping_and_ls_without_a_login(dockhand: CommandLine) -> None:
         host = server.url.removeprefix("http://")
         error = dockhand.error("ping", host, code=4)
         assert error.startswith(f"{host} is reachable, but not logged in: ")
-        assert "`dockhand tags`" in dockhand.error("ls", host, code=4)
+        assert f"log in with: dockhand login {host}; " in error
+        error = dockhand.error("ls", host, code=4)
+        assert f"log in with: dockhand login {host}; " in error
+        assert "`dockhand tags`" in error
+        (dockhand.folder / "dockhand.toml").write_text(
+            f'[connections.main]\nbase_uri = "http://{host}"\n'
+        )
+        assert dockhand.error("tags", "@main/app", code=4).endswith("set its `auth`")
 
 
 def test_ls_of_a_registry_without_a_catalog(dockhand: CommandLine) -> None:

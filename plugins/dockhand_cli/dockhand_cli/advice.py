@@ -29,7 +29,9 @@ def advice_for(error: BaseException) -> str:
     if host == "registry-1.docker.io":
         host = "docker.io"
     if isinstance(error, errors.Unauthorized):
-        return f"log in with: dockhand login {host}"
+        return (
+            f"log in with: dockhand login {host}; for a connection of dockhand.toml, set its `auth`"
+        )
     if isinstance(error, errors.NameUnknown):
         return f"`dockhand ls {host}` lists the repositories"
     if isinstance(error, errors.ManifestUnknown) and error.repository:

@@ -26,6 +26,7 @@ def ls(
     connection: ConnectionArgument = None,
 ) -> None:
     """List the repositories of a registry, one a line."""
+    from dockhand_cli.advice import error_text
     from dockhand_core.errors import Denied, NotFound, Unauthorized, Unsupported
 
     session = session_of(context)
@@ -35,7 +36,7 @@ def ls(
             session.output.item(RepositoryLine(repository=repository), repository)
     except (Denied, NotFound, Unauthorized, Unsupported) as error:
         raise CommandFailed(
-            f"{client.name} does not list its repositories: {error}; many registries list them to "
+            f"{client.name} does not list its repositories: {error_text(error)}; many registries list them to "
             "administrators only, or not at all. `dockhand tags` with a repository's name lists "
             "its tags",
             exit_code_of(error),

@@ -42,6 +42,7 @@ def ping(
     """
     import time
 
+    from dockhand_cli.advice import error_text
     from dockhand_core.errors import Denied, Unauthorized
     from dockhand_core.http.urls import redacted_url
 
@@ -53,7 +54,7 @@ def ping(
         client.ping()
     except (Denied, Unauthorized) as error:
         raise CommandFailed(
-            f"{client.name} is reachable, but not logged in: {error}", DENIED
+            f"{client.name} is reachable, but not logged in: {error_text(error)}", DENIED
         ) from error
     milliseconds = round((time.monotonic() - started) * 1000)
     version = client.api_version()
