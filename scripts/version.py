@@ -14,6 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
+# Packages of which only this minor version is accepted. On the public index, dockhand-cli 0.3.1 and
+# later are a program of other authors; with `>=`, pip would install that one.
+SAME_MINOR = {"dockhand-cli"}
+
 
 def project_files(root: Path = ROOT) -> list[Path]:
     """Return `pyproject.toml` of the core and of each package in `plugins/`."""
@@ -35,7 +39,8 @@ def with_version(text: str, version: str, packages: set[str]) -> str:
     for requirement in requirements:
         found = re.match(r"([A-Za-z0-9_.-]+)(\[[^]]*\])?", requirement)
         if found and found[1] in packages - {project["name"]}:
-            text = text.replace(f'"{requirement}"', f'"{found[0]}>={version}"')
+            operator = "~=" if found[1] in SAME_MINOR else ">="
+            text = text.replace(f'"{requirement}"', f'"{found[0]}{operator}{version}"')
     return text
 
 

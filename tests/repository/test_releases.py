@@ -60,7 +60,8 @@ def test_a_new_version_is_set_everywhere(copy: Path) -> None:
         requirements = new["dependencies"] + [each for extra in extras.values() for each in extra]
         for text in requirements:
             if text.startswith("dockhand-") and not text.startswith(new["name"]):
-                assert text.endswith(">=1.2.0rc1"), f"{new['name']}: {text}"
+                operator = "~=" if text.startswith("dockhand-cli") else ">="
+                assert text.endswith(f"{operator}1.2.0rc1"), f"{new['name']}: {text}"
         # nothing else has changed
         back = (copy / file.relative_to(ROOT)).read_text("utf-8")
         assert back.replace("1.2.0rc1", old["version"]) == file.read_text("utf-8")
