@@ -234,7 +234,7 @@ def make_parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path)
     own = call_plugin(f"{method}.transport", driver_class.transport, settings)
     log_name = f"{where}: log driver {table.logging.driver!r}"
     needs = "the settings and the connection's name"
-    log = construct(log_name, make_logger, table.logging, name, needs=needs)
+    log = construct(log_name, make_logger, table.logging.with_base(base), name, needs=needs)
     log = check_logger(log_name, log, connection=name, driver=table.driver)
 
     def make_auth() -> AuthDriver:

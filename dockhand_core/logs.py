@@ -16,11 +16,12 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from dockhand_core.errors import ConfigError, ConnectionFailed, DockhandError
 from dockhand_core.flow import Call
@@ -52,6 +53,9 @@ class LogSettings(BaseModel):
     Args:
         driver: name of the log driver: `console`, `json`, `stdlib`, `null`, or one of a plugin.
         level: the lowest level that is logged.
+
+    Attributes:
+        base: folder that relative paths start at: that of `dockhand.toml`, or the working folder.
     """
 
     model_config = ConfigDict(
@@ -60,6 +64,18 @@ class LogSettings(BaseModel):
 
     driver: str = "stdlib"
     level: Level = "info"
+    _base: Path | None = PrivateAttr(default=None)  # set by `with_base`
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative paths start at."""
+        return self._base or Path.cwd()
+
+    def with_base(self, base: Path) -> LogSettings:
+        """Copy the settings, for a configuration in another folder."""
+        copied = self.model_copy()
+        copied._base = base
+        return copied
 
     @property
     def options(self) -> dict[str, Any]:
