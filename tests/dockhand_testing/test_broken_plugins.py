@@ -175,7 +175,7 @@ PARSERS = {
 }
 
 HANDLER = """
-import asyncio, time
+import asyncio, pathlib, time
 from dockhand_core import hookimpl
 from dockhand_testing import EventHandlerContract
 
@@ -218,6 +218,10 @@ HANDLERS = {
     "blocks": Case(
         handler("async def", "event", "time.sleep(0.001)"), {"test_async_handlers_do_not_block"}
     ),
+    "reads_a_file": Case(
+        handler("async def", "event", "pathlib.Path(__file__).read_text()"),
+        {"test_async_handlers_do_not_block"},
+    ),
 }
 
 LOGGER = """
@@ -248,8 +252,18 @@ BARE = """
         wrapper_class=structlog.make_filtering_bound_logger(0),
     )
 """
+UNCLOSED = """
+    class Lines(structlog.WriteLogger):
+        def close(self):
+            raise OSError("the disk is full")
+    lines = [structlog.processors.JSONRenderer()]
+    return make_logger(settings, connection, lines, logger=Lines(sys.stderr))
+"""
 LOGGERS = {
     "careful": Case(LOGGER.format(body=MADE)),
+    "fails_to_close": Case(
+        LOGGER.format(body=UNCLOSED), {"test_close", "test_connection_logs_requests"}
+    ),
     "bare": Case(
         LOGGER.format(body=BARE),
         {

@@ -6,10 +6,9 @@ pytest loads this module in every run if the package is installed, so it imports
 from __future__ import annotations
 
 import importlib
+import operator
 import os
 from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,7 +35,8 @@ def scripted_registry() -> Iterator[ScriptedRegistry]:
 def dockhand_plugin(request: pytest.FixtureRequest) -> Any:
     """The plugin under test, if its package is not installed; override it in a conftest.
 
-    It is an object or a module with hooks, or the module's name. By default, the attribute `plugin`
+    It is an object or a module with hooks, or the place to import it from: `package.module`, or
+    `package.module:object`. By default, the attribute `plugin`
     of the test's class; None means that the entry point of an installed package provides it.
     """
     return getattr(request.cls, "plugin", None)
@@ -66,13 +66,20 @@ def dockhand(
 def register(manager: Any, plugin: Any) -> None:
     """Register the plugin under test on a manager, if it is not an installed one."""
     if isinstance(plugin, str):
-        plugin = importlib.import_module(plugin)
+        plugin = imported(plugin)
     if plugin is not None and installed_name(plugin) is None:
         manager.plugins.register(plugin)
 
 
+def imported(place: str) -> Any:
+    """Import a module, or an object of one: `package.module`, or `package.module:object`."""
+    module, _, name = place.partition(":")
+    found = importlib.import_module(module)
+    return operator.attrgetter(name)(found) if name else found
+
+
 def installed_name(plugin: Any) -> str | None:
-    """The name of the entry point that provides a module, or None."""
-    module = plugin.__name__ if isinstance(plugin, ModuleType) else None
-    found = entry_points(group="dockhand", value=module) if module else ()
-    return next((each.name for each in found), None)
+    """The name of the entry point that provides a module or an object, or None."""
+    from dockhand_core.plugin_discovery import installed
+
+    return next((each.name for each in installed() if each.found.plugin is plugin), None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import io
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -19,7 +21,9 @@ _CALLS: tuple[tuple[Any, str], ...] = (
     (socket, "create_connection"),
     (socket, "getaddrinfo"),
     (subprocess.Popen, "__init__"),
+    (sqlite3, "connect"),
     (builtins, "open"),
+    (io, "open"),  # that of pathlib
 )
 
 

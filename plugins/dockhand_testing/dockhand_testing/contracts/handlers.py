@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ import pytest
 from dockhand_core import Dockhand
 from dockhand_core.events import EVENTS, EventHandler, RegistryBaseEvent, event_handlers
 from dockhand_testing.contracts.blocking_calls import no_blocking_calls
-from dockhand_testing.pytest_plugin import installed_name
+from dockhand_testing.pytest_plugin import imported, installed_name
 from dockhand_testing.rules import rule
 
 __all__ = ["EventHandlerContract", "sample_event"]
@@ -39,7 +38,7 @@ class EventHandlerContract:
 
     Attributes:
         handler: the object or module with hooks, such as `dockhand_manifest_pushed`, its class, or
-            the module's name.
+            where to import it from: `package.module`, or `package.module:object`.
         settings: the settings that the hook `dockhand_configure` gets.
         events: the events that the handler gets; by default samples of all classes.
     """
@@ -57,7 +56,7 @@ class EventHandlerContract:
         """The object with hooks; override it for one that needs arguments."""
         found = self.handler
         if isinstance(found, str):
-            found = importlib.import_module(found)
+            found = imported(found)
         return found() if isinstance(found, type) else found
 
     @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import pytest
 from dockhand_core import Dockhand, EventInvalid
 from dockhand_core.events import EventHeaders, EventParsers, RegistryBaseEvent
 from dockhand_testing.contracts.blocking_calls import no_blocking_calls
+from dockhand_testing.pytest_plugin import imported
 from dockhand_testing.rules import rule
 
 __all__ = ["EventParserContract"]
@@ -62,8 +62,7 @@ class EventParserContract:
         """The parser; override it for one that needs arguments."""
         found = self.parser
         if isinstance(found, str):
-            module, _, name = found.partition(":")
-            found = getattr(importlib.import_module(module), name)
+            found = imported(found)
         return found() if isinstance(found, type) else found
 
     def parsed(self, parser: Any, body: bytes) -> list[RegistryBaseEvent]:

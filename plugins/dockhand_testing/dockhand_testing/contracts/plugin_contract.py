@@ -30,7 +30,8 @@ class PluginContract:
         driver: name of the driver under test.
         settings: the driver's settings, as they stand in the configuration.
         plugin: the plugin under test, if its package is not installed in the test's environment: an
-            object or module with hooks, or the module's name.
+            object or module with hooks, or where to import it from: `package.module`, or
+            `package.module:object`.
     """
 
     driver: ClassVar[str]
