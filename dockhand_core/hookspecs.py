@@ -96,11 +96,12 @@ def dockhand_log_drivers() -> Mapping[str, Callable[[LogSettings, str], Any] | s
     """Provide log drivers: a dict of driver name to a callable `(settings, connection_name)`.
 
     The callable returns a structlog logger, which it makes with `dockhand_core.logs.make_logger`.
-    `settings.options` has the driver's own keys of the connection's `logging` table. A relative path
-    among them starts at `settings.base`. The callable may be given as `"package.module:function"`.
+    `settings.options` has the driver's own keys of the connection's `logging` table. A relative
+    path among them starts at `settings.base`. The callable may be given as
+    `"package.module:function"`.
 
-    If the object that is passed to `make_logger` as `logger` has a method `close`, it is called when
-    the connection is closed; for async clients, it may be a coroutine function.
+    If the object that is passed to `make_logger` as `logger` has a method `close`, it is called
+    when the connection is closed; for async clients, it may be a coroutine function.
     """
 
 

@@ -81,15 +81,19 @@ def _copy(value: Any) -> Any:
 
 
 def _secrets(value: Any, secret: bool = False) -> Iterator[str]:
-    """Yield the strings in settings that are secrets according to their keys."""
+    """Yield the strings in settings that are secrets according to their keys, and users in URLs."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _secrets(item, secret or bool(_SECRET_KEY.search(str(key))))
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _secrets(item, secret)
-    elif isinstance(value, str) and secret:
-        yield value
+    elif isinstance(value, str):
+        if secret:
+            yield value
+        else:
+            user = value.partition("://")[2].partition("/")[0].rpartition("@")[0]
+            yield from filter(None, (user, user.partition(":")[2]))
 
 
 class SettingsTables:
@@ -166,6 +170,7 @@ def call_configure(hook: Callable[..., Any], settings: PluginSettings, dockhand:
         PluginError: it raised another exception, or is asynchronous.
     """
     where = f"plugin {settings.name!r}"
+    failure: DockhandError | None = None
     try:
         answer = hook(settings=settings, dockhand=dockhand)
         if inspect.isawaitable(answer):
@@ -176,8 +181,11 @@ def call_configure(hook: Callable[..., Any], settings: PluginSettings, dockhand:
     except KeyboardInterrupt:
         raise
     except BaseException as raised:  # of a plugin, even SystemExit
-        # Without its cause and traceback, which may show the value of a setting.
-        raise _error(where, raised, settings) from None
+        failure = _error(where, raised, settings)
+    if (
+        failure is not None
+    ):  # not in `except`: the exception of the plugin may show a setting's value
+        raise failure
 
 
 def _error(where: str, raised: BaseException, settings: PluginSettings) -> DockhandError:

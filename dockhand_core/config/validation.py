@@ -13,12 +13,15 @@ import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from dockhand_core.errors import ConfigError
 from dockhand_core.text import did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 __all__ = ["check_variables", "did_you_mean", "is_pem", "shown_path", "validate_table"]
 
@@ -126,8 +129,25 @@ def validate_table(
             reason = "is required"
         elif len(first["loc"]) == 1:
             reason += texts.get(key, "")
+        reason = _without_secrets(reason, fields, values)
     place = f"{where}: {key}" if key else where
     raise ConfigError(f"{place}: {reason}")
+
+
+def _without_secrets(
+    reason: str, fields: Mapping[str, FieldInfo], values: Mapping[str, Any]
+) -> str:
+    """Remove secrets from the text of a validator, which may quote the value that it refuses."""
+    from dockhand_core.http.secrets import Secrets  # here: only for errors
+
+    secret = [
+        value
+        for key, value in values.items()
+        if isinstance(value, str)
+        and key in fields
+        and _accepts(fields[key].annotation, SecretStr, SecretBytes)
+    ]
+    return Secrets(secret).text(reason)
 
 
 def _only_strings(model: type[BaseModel], values: Mapping[str, Any]) -> bool:

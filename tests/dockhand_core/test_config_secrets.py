@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr, field_validator
 
 from dockhand_core import (
     AsyncDockhand,
+    AuthDriver,
     ConfigError,
     Dockhand,
     DockhandConfig,
     DockhandError,
     async_connect,
     connect,
+    hookimpl,
 )
 from dockhand_core.config import load_config
 
@@ -157,3 +160,33 @@ def test_a_secret_file_named_by_a_variable_starts_at_the_working_folder(
     names = {"DOCKHAND_AUTH_DRIVER": "basic", "DOCKHAND_PASSWORD_FILE": "secret.txt"}
     _, table = load_config(config, names).connection()
     assert table.auth.options["password_file"] == str(tmp_path / "secret.txt")
+
+
+class QuotingAuth(AuthDriver):
+    """An auth driver whose validator quotes the value that it refuses."""
+
+    class Settings(AuthDriver.Settings):
+        pin: SecretStr
+
+        @field_validator("pin", mode="before")
+        @classmethod
+        def _check_pin(cls, value: str) -> str:
+            raise ValueError(f"{value!r} has letters")
+
+    def auth_flow(self, request: Any) -> Any:
+        yield request
+
+
+class QuotingPlugin:
+    @hookimpl
+    def dockhand_auth_drivers(self) -> dict[str, Any]:
+        return {"quoting": QuotingAuth}
+
+
+def test_a_validator_that_quotes_a_secret() -> None:
+    main = table(auth={"driver": "quoting", "pin": SECRET})
+    with Dockhand({"connections": {"main": main}}) as dockhand:
+        dockhand.plugins.register(QuotingPlugin())
+        with pytest.raises(ConfigError, match="auth: pin: '...' has letters") as caught:
+            dockhand.connection()
+    assert SECRET not in full_traceback(caught.value)

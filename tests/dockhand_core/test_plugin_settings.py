@@ -451,3 +451,17 @@ def test_the_hook_is_a_plain_function() -> None:
         Plugins().register(Yielding())
     with Dockhand({}) as dockhand, pytest.raises(PluginError, match="returned an awaitable"):
         dockhand.plugins.register(Later())
+
+
+def test_errors_have_no_credentials_of_urls_in_settings() -> None:
+    class Refusing:
+        @hookimpl
+        def dockhand_configure(self, settings: PluginSettings) -> None:
+            raise ConfigError(f"cannot reach {settings['server']} with {SECRET}")
+
+    server = f"https://alice:{SECRET}@chat.example.com/@rooms"
+    with Dockhand({"plugins": {"audit": {"server": server}}}) as dockhand:
+        with pytest.raises(ConfigError) as caught:
+            dockhand.plugins.register(Refusing(), name="audit")
+    assert str(caught.value).endswith("cannot reach https://...@chat.example.com/@rooms with ...")
+    assert caught.value.__context__ is None
