@@ -460,8 +460,8 @@ def test_errors_have_no_credentials_of_urls_in_settings() -> None:
             raise ConfigError(f"cannot reach {settings['server']} with {SECRET}")
 
     server = f"https://alice:{SECRET}@chat.example.com/@rooms"
-    with Dockhand({"plugins": {"audit": {"server": server}}}) as dockhand:
-        with pytest.raises(ConfigError) as caught:
-            dockhand.plugins.register(Refusing(), name="audit")
+    dockhand = Dockhand({"plugins": {"audit": {"server": server}}})
+    with dockhand, pytest.raises(ConfigError) as caught:
+        dockhand.plugins.register(Refusing(), name="audit")
     assert str(caught.value).endswith("cannot reach https://...@chat.example.com/@rooms with ...")
     assert caught.value.__context__ is None
