@@ -52,7 +52,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 class TestObject(EventHandlerContract):
     handler = "dockhand_sample_audit:audit"
-    settings = {"channel": "releases"}
+
+    @pytest.fixture
+    def own_settings(self, tmp_path: Path) -> dict[str, str]:
+        return {"channel": "releases", "folder": str(tmp_path)}
 
 
 class TestModule(EventHandlerContract):

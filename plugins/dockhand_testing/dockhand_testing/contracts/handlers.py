@@ -60,10 +60,17 @@ class EventHandlerContract:
         return found() if isinstance(found, type) else found
 
     @pytest.fixture
-    def handlers(self, handler_object: Any) -> Iterator[list[EventHandler]]:
+    def own_settings(self) -> dict[str, Any]:
+        """The settings; override it for settings that need a fixture, such as a file."""
+        return dict(self.settings)
+
+    @pytest.fixture
+    def handlers(
+        self, handler_object: Any, own_settings: dict[str, Any]
+    ) -> Iterator[list[EventHandler]]:
         """The handlers, as a manager finds them."""
         name = installed_name(handler_object)
-        tables = {name or "under-test": dict(self.settings)} if self.settings else {}
+        tables = {name or "under-test": own_settings} if own_settings else {}
         with Dockhand({"plugins": tables}) as dockhand:
             if name is None:
                 dockhand.plugins.register(handler_object, name="under-test")
