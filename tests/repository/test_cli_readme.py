@@ -73,6 +73,12 @@ def test_blocks_run(output: str) -> None:
     assert lines[-2:] == ["latest", '{"repository": "team/docs", "tag": "latest"}']
 
 
+def test_connections_need_the_packages_of_the_installation_only() -> None:
+    (extras,) = re.findall(r'pip install "dockhand-core\[([^]]*)\]"', TEXT)
+    drivers = set(re.findall(r'driver = "(\w+)"', blocks("toml")[0]))
+    assert {"distribution", "token"} <= drivers <= set(extras.split(","))
+
+
 @pytest.mark.parametrize("status", range(6))
 def test_exit_statuses_are_in_the_table(status: int) -> None:
     assert re.search(rf"^\| {status} \| \w", TEXT, re.MULTILINE)

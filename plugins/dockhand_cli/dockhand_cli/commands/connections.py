@@ -23,7 +23,8 @@ class ConnectionLine(TypedDict):
         driver: name of the driver; null if the settings cannot be read.
         url: URL without credentials, or null. Of a driver without a URL, the value of its first
             setting, such as the folder of an embedded registry.
-        auth: name of the auth driver; null if the settings cannot be read.
+        auth: name of the auth driver, which is the text `null` if no credentials are sent; null if
+            the settings cannot be read.
         default: whether this is the default connection.
         error: the error in the settings, or null.
     """
