@@ -150,7 +150,7 @@ def test_docker_manifests_are_converted(
             "cp", f"{host}/a/docker:v1", f"{target.url.removeprefix('http://')}/x/y", code=1
         )
     assert "--convert oci converts it" in error
-    assert "'docker' is not one of 'oci'" in dockhand.error(
+    assert "Invalid value for '--convert': 'docker' is not one of 'oci'" in dockhand.error(
         "cp", f"{host}/a/docker:v1", f"{host}/b/docker", "--convert", "docker", code=2
     )
 

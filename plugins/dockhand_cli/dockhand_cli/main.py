@@ -156,7 +156,9 @@ def _report_usage(error: Any, session: Session) -> int:
         print(context and context.get_help())
         return exit_codes.USAGE
     hint = f" ({context.command_path} --help)" if context is not None else ""
-    session.output.error(f"{printable(error.format_message())}{hint}")
+    # typer takes some of its messages from pydantic, with this prefix
+    message = error.format_message().replace(": Value error, ", ": ", 1)
+    session.output.error(f"{printable(message)}{hint}")
     return exit_codes.USAGE
 
 
