@@ -362,6 +362,10 @@ def _to_registry(registry: ScriptedRegistry) -> list[ReceivedRequest]:
 
 
 def _with_url(value: Any, url: str) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _with_url(each, url) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_with_url(each, url) for each in value)
     return value.replace("{url}", url) if isinstance(value, str) else value
 
 

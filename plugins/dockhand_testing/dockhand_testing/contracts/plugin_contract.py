@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from dockhand_core import AsyncDockhand, ConfigError, Dockhand, Plugins, RegistryClient
+from dockhand_core.config import validate_table
 from dockhand_testing.blocking import BlockingLoop, as_blocking
 from dockhand_testing.pytest_plugin import register
 from dockhand_testing.rules import rule
@@ -138,9 +140,10 @@ class DriverContract(PluginContract):
 
 def valid_settings(driver_class: Any, settings: Mapping[str, Any]) -> BaseModel:
     """Validate settings as a connection does, without what belongs to the core."""
-    fields = driver_class.Settings.model_fields
-    own = {name: value for name, value in settings.items() if name in fields}
-    model: BaseModel = driver_class.Settings.model_validate(own)
+    names = {field.alias or name for name, field in driver_class.Settings.model_fields.items()}
+    names |= {f"{name}_file" for name in names}
+    own = {name: value for name, value in settings.items() if name in names}
+    model: BaseModel = validate_table(driver_class.Settings, own, where="settings", base=Path.cwd())
     return model
 
 
