@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import operator
 import os
+import sys
 from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -80,6 +82,10 @@ def imported(place: str) -> Any:
 
 def installed_name(plugin: Any) -> str | None:
     """The name of the entry point that provides a module or an object, or None."""
-    from dockhand_core.plugin_discovery import installed
-
-    return next((each.name for each in installed() if each.found.plugin is plugin), None)
+    for entry in entry_points(group="dockhand"):
+        found: Any = sys.modules.get(entry.module)  # that of `plugin` is imported by now
+        for name in filter(None, (entry.attr or "").split(".")):
+            found = getattr(found, name, None)
+        if found is not None and found is plugin:
+            return entry.name
+    return None
