@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -159,7 +160,17 @@ def test_example_of_the_readme_of_events_runs(tmp_path: Path) -> None:
     assert rows == f"[('1/0', 'library/app', 'v1', 'sha256:{'1' * 64}')]"
 
 
+def need_linter(name: str) -> None:
+    """Skip the test if a linter is not installed; if the variable CI is `true`, fail the test."""
+    if importlib.util.find_spec(name) is None:
+        message = f"{name} is not installed: `make lint` installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
 def test_new_packages_are_clean_for_mypy(tmp_path: Path) -> None:
+    need_linter("mypy")
     for kind in KINDS:
         files = rendered(kind, f"my-{kind}")
         assert tomllib.loads(files["pyproject.toml"])["tool"]["mypy"]["strict"] is True
@@ -172,6 +183,7 @@ def test_new_packages_are_clean_for_mypy(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x", "project", "zebra", "my-vault", LONGEST])
 def test_new_packages_are_clean_for_ruff(name: str, tmp_path: Path) -> None:
     """ruff reads the settings in each package's own `pyproject.toml`."""
+    need_linter("ruff")
     for kind in KINDS:
         write_package(tmp_path / kind, rendered(kind, name))
     python("ruff", "check", "--no-cache", ".", cwd=tmp_path)
