@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import layered_images
 import pytest
 from dockhand_testing.blocking import BlockingLoop, as_blocking
 from dockhand_testing.contracts.samples import config_of, push_blob
@@ -26,6 +28,7 @@ from dockhand_core.models import media
 
 MakeClient = Callable[[], RegistryClient]
 MIB = 1 << 20
+push_layers = partial(layered_images.push_layers, kind=media.OCI_LAYER_GZIP)
 TITLE = "org.opencontainers.image.title"
 
 
@@ -47,15 +50,6 @@ def make(request: pytest.FixtureRequest) -> Iterator[MakeClient]:
     for each in clients:
         each.close()
     loop.close()
-
-
-def push_layers(registry: RegistryClient, sizes: list[int], tag: str = "v1") -> ImageManifest:
-    """Push an image with random layers to the repository `app`."""
-    config = push_blob(registry, "app", config_of(), media.OCI_CONFIG)
-    layers = [push_blob(registry, "app", os.urandom(n), media.OCI_LAYER_GZIP) for n in sizes]
-    manifest = ImageManifest(config=config, layers=tuple(layers))
-    registry.put_manifest("app", tag, manifest)
-    return manifest
 
 
 def blobs_of(manifest: ImageManifest) -> list[Descriptor]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from dockhand_testing.blocking import BlockingLoop, as_blocking
 from dockhand_testing.scripted_server import ScriptedServer, scripted_server
+from watched_registry import WatchedRegistry, watched_registry
 
 from dockhand_core import RegistryClient, async_connect, connect
 from dockhand_core.flow import RetryPolicy
@@ -58,4 +59,18 @@ def server() -> Iterator[ScriptedServer]:
 def other() -> Iterator[ScriptedServer]:
     """Start a second scripted server, which is another origin."""
     with scripted_server() as found:
+        yield found
+
+
+@pytest.fixture
+def source() -> Iterator[WatchedRegistry]:
+    """Run the registry that images are copied from."""
+    with watched_registry() as found:
+        yield found
+
+
+@pytest.fixture
+def target() -> Iterator[WatchedRegistry]:
+    """Run the registry that images are copied to."""
+    with watched_registry() as found:
         yield found

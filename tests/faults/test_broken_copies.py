@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from cutting_proxy import cutting_proxy
-from dockhand_testing.contracts.samples import config_of, push_blob, push_image, push_index
-from watched_registry import WatchedRegistry, watched_registry
+from dockhand_testing.contracts.samples import push_image, push_index
+from layered_images import push_layers_at
+from watched_registry import WatchedRegistry
 
 from dockhand_core import (
     BlobUnknown,
@@ -35,30 +36,6 @@ MakeClient = Callable[..., RegistryClient]
 MIB = 1 << 20
 
 
-@pytest.fixture
-def source() -> Iterator[WatchedRegistry]:
-    """Run the registry that has the images."""
-    with watched_registry() as found:
-        yield found
-
-
-@pytest.fixture
-def target() -> Iterator[WatchedRegistry]:
-    """Run the registry that gets them."""
-    with watched_registry() as found:
-        yield found
-
-
-def push_layers(url: str, sizes: list[int], tag: str = "v1") -> ImageManifest:
-    """Push an image with random layers to the repository `app`."""
-    with connect(url, logging={"driver": "null"}) as registry:
-        config = push_blob(registry, "app", config_of(), media.OCI_CONFIG)
-        layers = [push_blob(registry, "app", os.urandom(n), media.OCI_LAYER) for n in sizes]
-        manifest = ImageManifest(config=config, layers=tuple(layers))
-        registry.put_manifest("app", tag, manifest)
-    return manifest
-
-
 def assert_same(source: str, target: str, manifest: ImageManifest, tag: str = "v1") -> None:
     """Check that the target has the image's exact bytes."""
     with (
@@ -77,7 +54,7 @@ def assert_same(source: str, target: str, manifest: ImageManifest, tag: str = "v
 def test_a_source_that_breaks_is_read_on_from_there(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry, size: int
 ) -> None:
-    manifest = push_layers(source.url, [size])
+    manifest = push_layers_at(source.url, [size])
     with cutting_proxy(source.url) as proxy:
         proxy.download_cuts = [1500, 60_000 + size // 2]  # the manifest's reply is the first
         a, b = make_client(proxy.url), make_client(target.url)
@@ -94,7 +71,7 @@ def test_a_source_that_breaks_is_read_on_from_there(
 def test_a_target_that_breaks_gets_the_rest_or_all_again(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    manifest = push_layers(source.url, [5 * MIB])
+    manifest = push_layers_at(source.url, [5 * MIB])
     with cutting_proxy(target.url) as proxy:
         proxy.upload_cuts = [MIB, 2 * MIB]
         a, b = make_client(source.url), make_client(proxy.url)
@@ -107,7 +84,7 @@ def test_a_target_that_breaks_gets_the_rest_or_all_again(
 def test_both_sides_break(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    manifest = push_layers(source.url, [4 * MIB, 3 * MIB])
+    manifest = push_layers_at(source.url, [4 * MIB, 3 * MIB])
     with cutting_proxy(target.url) as there, cutting_proxy(source.url) as here:
         there.upload_cuts = [MIB, 900_000]
         here.download_cuts = [2 * MIB, MIB, 700_000]
@@ -119,7 +96,7 @@ def test_both_sides_break(
 def test_a_source_that_stays_away_leaves_nothing_behind(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    manifest = push_layers(source.url, [3 * MIB])
+    manifest = push_layers_at(source.url, [3 * MIB])
     layer = manifest.layers[0].digest
     a, b = make_client(source.url, retries=1), make_client(target.url, retries=1)
     source.answer = lambda _, path: (503, b"") if path.endswith(layer) else None
@@ -135,7 +112,7 @@ def test_a_source_that_stays_away_leaves_nothing_behind(
 def test_a_refusal_of_the_last_byte_is_the_error_of_the_copy(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    manifest = push_layers(source.url, [2 * MIB, MIB + 1])
+    manifest = push_layers_at(source.url, [2 * MIB, MIB + 1])
     layer = manifest.layers[0].digest
 
     def refuse(method: str, path: str) -> tuple[int, bytes] | None:
@@ -155,7 +132,7 @@ def test_a_refusal_of_the_last_byte_is_the_error_of_the_copy(
 def test_wrong_bytes_of_the_source_are_never_a_blob_of_the_target(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry, size: int
 ) -> None:
-    manifest = push_layers(source.url, [size])
+    manifest = push_layers_at(source.url, [size])
     layer = manifest.layers[0].digest
     wrong = os.urandom(size)
     source.answer = lambda method, path: (
@@ -176,7 +153,7 @@ def test_wrong_bytes_of_the_source_are_never_a_blob_of_the_target(
 def test_a_third_partys_driver_gets_no_last_block_of_a_wrong_blob(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    layer = push_layers(source.url, [3 * MIB]).layers[0].digest
+    layer = push_layers_at(source.url, [3 * MIB]).layers[0].digest
     source.answer = lambda method, path: (
         (200, os.urandom(3 * MIB)) if method == "GET" and path.endswith(layer) else None
     )
@@ -201,7 +178,7 @@ def test_a_third_partys_driver_gets_no_last_block_of_a_wrong_blob(
 def test_a_blob_of_another_size_is_refused(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry, more: int
 ) -> None:
-    manifest = push_layers(source.url, [2 * MIB])
+    manifest = push_layers_at(source.url, [2 * MIB])
     layer = manifest.layers[0].digest
     source.answer = lambda method, path: (
         (200, bytes(2 * MIB + more)) if method == "GET" and path.endswith(layer) else None
@@ -229,7 +206,7 @@ def test_a_missing_child_is_named_before_any_blob_moves(
 def test_a_blob_that_the_source_lacks_is_named(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    manifest = push_layers(source.url, [2 * MIB])
+    manifest = push_layers_at(source.url, [2 * MIB])
     layer = manifest.layers[0].digest
     source.answer = lambda _, path: (404, b"") if path.endswith(layer) else None
     a, b = make_client(source.url), make_client(target.url)
@@ -242,7 +219,7 @@ def test_a_blob_that_the_source_lacks_is_named(
 def test_a_tag_that_moves_meanwhile_changes_nothing(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    manifest = push_layers(source.url, [2 * MIB])
+    manifest = push_layers_at(source.url, [2 * MIB])
     a, b = make_client(source.url), make_client(target.url)
     seen: list[int] = []
 
@@ -251,7 +228,7 @@ def test_a_tag_that_moves_meanwhile_changes_nothing(
             seen.append(done)
         elif len(seen) == 1:
             seen.append(done)
-            push_layers(source.url, [10], tag="v1")
+            push_layers_at(source.url, [10], tag="v1")
 
     result = a.copy("app", "v1", to=b, progress=progress)
     assert result.digest == manifest.digest
@@ -262,7 +239,7 @@ def test_a_tag_that_moves_meanwhile_changes_nothing(
 def test_two_copies_at_the_same_time_both_succeed(
     source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    manifest = push_layers(source.url, [2 * MIB, 3 * MIB, 1000])
+    manifest = push_layers_at(source.url, [2 * MIB, 3 * MIB, 1000])
     with connect(source.url) as a, connect(target.url) as b, ThreadPoolExecutor(2) as pool:
         copies = [pool.submit(a.copy, "app", "v1", to=b) for _ in range(2)]
         assert {copy.result().digest for copy in copies} == {manifest.digest}
@@ -273,8 +250,8 @@ def test_two_copies_at_the_same_time_both_succeed(
 def test_copies_in_both_directions_never_wait_for_each_other(
     source: WatchedRegistry, target: WatchedRegistry, limit: int
 ) -> None:
-    one = push_layers(source.url, [2 * MIB] * 5, tag="one")
-    two = push_layers(target.url, [2 * MIB] * 5, tag="two")
+    one = push_layers_at(source.url, [2 * MIB] * 5, tag="one")
+    two = push_layers_at(target.url, [2 * MIB] * 5, tag="two")
     with (
         connect(source.url, max_connections=limit) as a,
         connect(target.url, max_connections=limit) as b,
@@ -302,7 +279,7 @@ def test_copies_in_both_directions_never_wait_for_each_other(
 def test_a_registry_that_does_not_mount_is_copied_within(
     make_client: MakeClient, source: WatchedRegistry, limit: int
 ) -> None:
-    manifest = push_layers(source.url, [2 * MIB] * 3)
+    manifest = push_layers_at(source.url, [2 * MIB] * 3)
     source.answer = lambda _, path: (401, b"") if "mount=" in path else None
     registry = make_client(source.url, max_connections=limit)
     result = registry.copy("app", "v1", to_repository="other")
@@ -313,7 +290,7 @@ def test_a_registry_that_does_not_mount_is_copied_within(
 def test_an_interrupted_copy_writes_no_tag_and_cancels_its_uploads(
     source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    push_layers(source.url, [8 * MIB] * 3)
+    push_layers_at(source.url, [8 * MIB] * 3)
 
     def interrupt(done: int, _: int | None) -> None:
         if done > MIB:
@@ -331,7 +308,7 @@ def test_an_interrupted_copy_writes_no_tag_and_cancels_its_uploads(
 def test_a_cancelled_copy_writes_no_tag_and_cancels_its_uploads(
     source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    push_layers(source.url, [8 * MIB] * 3)
+    push_layers_at(source.url, [8 * MIB] * 3)
 
     async def main() -> None:
         async with async_connect(source.url) as a, async_connect(target.url) as b:
@@ -357,7 +334,7 @@ def test_a_cancelled_copy_writes_no_tag_and_cancels_its_uploads(
 def test_a_failed_tag_leaves_the_others_alone(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    shared = push_layers(source.url, [2 * MIB], tag="v1")
+    shared = push_layers_at(source.url, [2 * MIB], tag="v1")
     with connect(source.url, logging={"driver": "null"}) as registry:
         registry.put_manifest("app", "v3", shared)
         lost = Descriptor(media_type=media.OCI_LAYER, digest=Digest.of(b"lost"), size=4)
@@ -379,7 +356,7 @@ def test_a_failed_tag_leaves_the_others_alone(
 def test_a_source_that_cannot_be_reached_is_not_a_failure_of_the_target(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    push_layers(source.url, [2 * MIB])
+    push_layers_at(source.url, [2 * MIB])
     a, b = make_client(source.url), make_client(target.url)
 
     def open_blob(*_: object, **__: object) -> Any:
@@ -401,7 +378,7 @@ def test_a_source_that_cannot_be_reached_is_not_a_failure_of_the_target(
 def test_a_lost_connection_to_the_target_is_its_own_error(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    push_layers(source.url, [2 * MIB])
+    push_layers_at(source.url, [2 * MIB])
     a, b = make_client(source.url), make_client("http://127.0.0.1:9", retries=1)
     with pytest.raises(ConnectionFailed, match="127.0.0.1:9"):
         a.copy("app", "v1", to=b)
@@ -411,7 +388,7 @@ def test_a_lost_connection_to_the_target_is_its_own_error(
 def test_tokens_that_expire_after_some_requests_are_renewed(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry, requests: int
 ) -> None:
-    manifest = push_layers(source.url, [2 * MIB, 100, 2 * MIB, 2 * MIB + 1])
+    manifest = push_layers_at(source.url, [2 * MIB, 100, 2 * MIB, 2 * MIB + 1])
     tokens = 0
     left = {source.url: 0, target.url: 0}  # requests that the newest token still allows
 

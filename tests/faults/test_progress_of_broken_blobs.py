@@ -4,54 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cutting_proxy import cutting_proxy
-from dockhand_testing.contracts.samples import config_of, push_blob
+from layered_images import push_layers_at
 from seen_blobs import SeenBlobs
-from watched_registry import WatchedRegistry, watched_registry
+from watched_registry import WatchedRegistry
 
 from dockhand_core import (
     BlobProgress,
     BlobUnknown,
     DigestMismatch,
-    ImageManifest,
     RegistryClient,
     async_connect,
     connect,
 )
-from dockhand_core.models import media
 
 MakeClient = Callable[..., RegistryClient]
 MIB = 1 << 20
-
-
-@pytest.fixture
-def source() -> Iterator[WatchedRegistry]:
-    """Run the registry that has the images."""
-    with watched_registry() as found:
-        yield found
-
-
-@pytest.fixture
-def target() -> Iterator[WatchedRegistry]:
-    """Run the registry that gets them."""
-    with watched_registry() as found:
-        yield found
-
-
-def push_layers(url: str, sizes: list[int], tag: str = "v1") -> ImageManifest:
-    """Push an image with random layers to the repository `app`."""
-    with connect(url, logging={"driver": "null"}) as registry:
-        config = push_blob(registry, "app", config_of(), media.OCI_CONFIG)
-        layers = [push_blob(registry, "app", os.urandom(n), media.OCI_LAYER) for n in sizes]
-        manifest = ImageManifest(config=config, layers=tuple(layers))
-        registry.put_manifest("app", tag, manifest)
-    return manifest
 
 
 def falls(numbers: list[int]) -> int:
@@ -67,7 +41,7 @@ def forget_uploads(method: str, path: str) -> tuple[int, bytes] | None:
 def test_a_blob_that_is_copied_again_from_its_beginning_falls_in_its_own_progress_only(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    manifest = push_layers(source.url, [6 * MIB])
+    manifest = push_layers_at(source.url, [6 * MIB])
     target.answer = forget_uploads
     seen, totals = SeenBlobs(), list[tuple[int, int | None]]()
     with cutting_proxy(target.url) as proxy:
@@ -86,7 +60,7 @@ def test_a_blob_that_is_copied_again_from_its_beginning_falls_in_its_own_progres
 def test_a_blob_that_is_loaded_again_from_its_beginning_falls(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry, tmp_path: Path
 ) -> None:
-    manifest = push_layers(source.url, [6 * MIB])
+    manifest = push_layers_at(source.url, [6 * MIB])
     with connect(source.url) as registry:
         registry.save_image("app", "v1", tmp_path / "a.tar")
     target.answer = forget_uploads
@@ -103,7 +77,7 @@ def test_a_blob_that_is_loaded_again_from_its_beginning_falls(
 def test_a_download_that_is_resumed_does_not_fall(
     make_client: MakeClient, source: WatchedRegistry, tmp_path: Path
 ) -> None:
-    manifest = push_layers(source.url, [6 * MIB])
+    manifest = push_layers_at(source.url, [6 * MIB])
     seen = SeenBlobs()
     with cutting_proxy(source.url) as proxy:
         proxy.download_cuts = [1500, 3 * MIB]  # the manifest's reply is the first
@@ -117,7 +91,7 @@ def test_a_download_that_is_resumed_does_not_fall(
 def test_a_blob_that_the_source_lacks_has_failed(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry, tmp_path: Path
 ) -> None:
-    manifest = push_layers(source.url, [2 * MIB])
+    manifest = push_layers_at(source.url, [2 * MIB])
     large = manifest.layers[0].digest
     source.answer = lambda _, path: (404, b"") if path.endswith(large) else None
     a, b = make_client(source.url), make_client(target.url)
@@ -133,7 +107,7 @@ def test_a_blob_that_the_source_lacks_has_failed(
 def test_a_blob_with_wrong_bytes_has_failed_where_it_was(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    manifest = push_layers(source.url, [3 * MIB])
+    manifest = push_layers_at(source.url, [3 * MIB])
     large = manifest.layers[0].digest
     wrong = os.urandom(3 * MIB)
     source.answer = lambda _, path: (200, wrong) if path.endswith(large) else None
@@ -149,7 +123,7 @@ def test_a_blob_with_wrong_bytes_has_failed_where_it_was(
 def test_a_blob_that_failed_for_one_tag_begins_again_for_another(
     make_client: MakeClient, source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    manifest = push_layers(source.url, [2 * MIB])
+    manifest = push_layers_at(source.url, [2 * MIB])
     large = manifest.layers[0].digest
     with connect(source.url) as registry:
         registry.put_manifest("app", "v2", manifest)
@@ -167,7 +141,7 @@ def test_a_blob_that_failed_for_one_tag_begins_again_for_another(
 def test_blobs_of_a_cancelled_copy_have_failed(
     source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    manifest = push_layers(source.url, [8 * MIB] * 3)
+    manifest = push_layers_at(source.url, [8 * MIB] * 3)
     seen = SeenBlobs()
 
     async def main() -> None:
@@ -195,7 +169,7 @@ def test_blobs_of_a_cancelled_copy_have_failed(
 def test_blobs_of_an_interrupted_copy_have_failed(
     source: WatchedRegistry, target: WatchedRegistry
 ) -> None:
-    push_layers(source.url, [8 * MIB] * 3)
+    push_layers_at(source.url, [8 * MIB] * 3)
     seen = SeenBlobs()
 
     def interrupt(done: int, _: int | None) -> None:
