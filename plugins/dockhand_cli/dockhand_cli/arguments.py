@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -16,6 +17,7 @@ __all__ = [
     "ConnectionArgument",
     "HostArgument",
     "ImageArgument",
+    "OutputFile",
     "RepositoryArgument",
     "annotations_of",
     "platforms_of",
@@ -50,6 +52,17 @@ HostArgument: TypeAlias = Annotated[
 AnnotationOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="an annotation; can be repeated"),
+]
+
+OutputFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        allow_dash=True,
+        help="the file to write; by default standard output",
+    ),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, BinaryIO, TypedDict
 
 import typer
 
-from dockhand_cli.arguments import RepositoryArgument
+from dockhand_cli.arguments import OutputFile, RepositoryArgument
 from dockhand_cli.completion import complete_repository
 from dockhand_cli.confirmation import Yes, ask_yes, can_ask
 from dockhand_cli.exact_bytes import STDIO, existing_file, input_file, is_stream, show_text, text_of
@@ -81,16 +81,7 @@ _BlobArgument = Annotated[
 def get(
     context: typer.Context,
     blob: _BlobArgument,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            allow_dash=True,
-            help="the file to write; by default standard output",
-        ),
-    ] = None,
+    output: OutputFile = None,
 ) -> None:
     """Download a blob, and verify it against its digest.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypedDict
 
 import typer
 
-from dockhand_cli.arguments import ImageArgument
+from dockhand_cli.arguments import ImageArgument, OutputFile
 from dockhand_cli.completion import complete_image, complete_platform
 from dockhand_cli.exact_bytes import STDIO, input_file, replace_file, show_text, write_stdout
 from dockhand_cli.exit_codes import CommandFailed
@@ -82,16 +82,7 @@ def get(
     context: typer.Context,
     image: ImageArgument,
     platform: _Platform = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            allow_dash=True,
-            help="the file to write; by default standard output",
-        ),
-    ] = None,
+    output: OutputFile = None,
 ) -> None:
     """Fetch a manifest or index, and write its exact bytes.
 
