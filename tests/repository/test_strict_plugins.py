@@ -1,4 +1,4 @@
-"""How the programs that call plugins start: broken plugins, `--strict`, and plugins' settings."""
+"""The start of programs that call plugins: broken plugins, `--strict`, and plugins' settings."""
 
 from __future__ import annotations
 
