@@ -16,6 +16,7 @@ from dockhand_testing.builders import BuiltImage, build_image
 from dockhand_testing.contracts.plugin_contract import (
     DriverContract,
     OpenClient,
+    finish,
     hidden_in,
     secrets_in,
     valid_settings,
@@ -302,9 +303,7 @@ class AuthDriverContract(DriverContract):
         dockhand.connection().ping()
         made = driver_class(valid_settings(driver_class, own_settings))
         for _ in range(2):
-            closed = made.close()
-            if inspect.isawaitable(closed):
-                asyncio.run(_wait_for(closed))
+            finish(made.close())
 
     @rule(
         "If the driver's own requests fail, the operation raises a DockhandError.",
@@ -377,7 +376,3 @@ def _whole_text(error: BaseException) -> str:
         parts.append(f"{found!r} {found} {vars(found)}")
         found = found.__cause__ or found.__context__
     return " ".join(parts)
-
-
-async def _wait_for(value: Any) -> Any:
-    return await value

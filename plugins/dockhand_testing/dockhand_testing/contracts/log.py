@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +11,7 @@ import pytest
 
 from dockhand_core import ConfigError, Plugins
 from dockhand_core.logs import LogSettings
-from dockhand_testing.contracts.plugin_contract import OpenClient, PluginContract
+from dockhand_testing.contracts.plugin_contract import OpenClient, PluginContract, finish
 from dockhand_testing.rules import rule
 from dockhand_testing.scripted_registry import ScriptedRegistry
 
@@ -189,9 +187,7 @@ class LogDriverContract(PluginContract):
         log.info("request", path="/v2/")
         target: Any = getattr(log, "_logger", log)  # structlog's loggers name it so
         if callable(getattr(type(target), "close", None)):
-            closed = target.close()
-            if inspect.isawaitable(closed):
-                asyncio.run(_wait_for(closed))
+            finish(target.close())
 
     @rule(
         "A connection with the driver logs its requests, in sync and async clients.",
@@ -212,7 +208,3 @@ class LogDriverContract(PluginContract):
         client.close()
         text = output()
         assert ("/v2/" in text) is not self.silent, text
-
-
-async def _wait_for(value: Any) -> Any:
-    return await value

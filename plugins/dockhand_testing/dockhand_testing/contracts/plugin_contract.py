@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +18,7 @@ from dockhand_testing.blocking import BlockingLoop, as_blocking
 from dockhand_testing.pytest_plugin import register
 from dockhand_testing.rules import rule
 
-__all__ = ["DriverContract", "OpenClient", "PluginContract", "hidden_in", "secrets_in"]
+__all__ = ["DriverContract", "OpenClient", "PluginContract", "finish", "hidden_in", "secrets_in"]
 
 OpenClient = Callable[..., RegistryClient]
 
@@ -170,3 +172,13 @@ def hidden_in(text: str, secrets: set[str]) -> bool:
     long = [secret for secret in secrets if len(secret) >= _SHORTEST]
     forms = {form for secret in long for form in (secret, repr(secret)[1:-1])}
     return not any(form in text for form in forms)
+
+
+def finish(result: object) -> None:
+    """Wait for the result of a plugin's method such as `close`, if the method is a coroutine."""
+    if inspect.isawaitable(result):
+        asyncio.run(_awaited(result))
+
+
+async def _awaited(result: Awaitable[object]) -> None:
+    await result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import uuid
 from collections.abc import Callable
@@ -29,7 +28,12 @@ from dockhand_testing.contracts.blobs import MISSING, BlobContract
 from dockhand_testing.contracts.indexes import IndexContract
 from dockhand_testing.contracts.lists import ListContract
 from dockhand_testing.contracts.manifests import ManifestContract
-from dockhand_testing.contracts.plugin_contract import DriverContract, OpenClient, valid_settings
+from dockhand_testing.contracts.plugin_contract import (
+    DriverContract,
+    OpenClient,
+    finish,
+    valid_settings,
+)
 from dockhand_testing.contracts.referrers import ReferrerContract
 from dockhand_testing.contracts.uploads import UploadContract
 from dockhand_testing.rules import rule
@@ -203,9 +207,7 @@ class RegistryDriverContract(
         registry.close()
         made = driver_class(valid_settings(driver_class, own_settings))
         for _ in range(2):
-            closed = made.close()
-            if inspect.isawaitable(closed):
-                asyncio.run(_wait_for(closed))
+            finish(made.close())
 
     @rule(
         "Connections to the same registry have the same identity.",
@@ -221,9 +223,7 @@ class RegistryDriverContract(
         if driver_class.identity is RegistryDriver.identity:
             assert text == second.identity()
         for made in (first, second):
-            closed = made.close()
-            if inspect.isawaitable(closed):
-                asyncio.run(_wait_for(closed))
+            finish(made.close())
 
     @rule(
         "A fault of the connection is the error of its kind, and no bytes are taken for others.",
@@ -282,7 +282,3 @@ class RegistryDriverContract(
         if not self.speaks_oci or "base_uri" not in driver_class.Settings.model_fields:
             pytest.skip("the driver is not reached by a URL, or speaks another protocol")
         return self.table(**{**self.settings, "base_uri": registry.url})
-
-
-async def _wait_for(value: Any) -> Any:
-    return await value
