@@ -12,7 +12,7 @@ CODE := dockhand_core tests benchmarks examples scripts $(foreach p,$(PLUGINS),p
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dockhand-live/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test live servers record lint docs bench packages clean
+.PHONY: help demo test live servers record lint docs bench packages examples clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ bench: $(VENV)/.bench  ## measure against other clients and servers, in one run
 packages: $(VENV)/.release  ## build and check wheels and sdists in dist/, use them on each Python there is
 	$(BIN)/python scripts/version.py
 	$(BIN)/python scripts/packages.py
+
+examples: $(VENV)/.release  ## test the packages in examples/, each in an environment of its own
+	$(BIN)/python scripts/examples.py
 
 clean:  ## remove the environment, caches, builds and the demo's log
 	rm -rf $(VENV) dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distributions import Distribution, build
+from environments import Interpreter, clean_environment, run
 from package_programs import import_program, program_for
 from pythons import find_pythons, supported_versions
 
@@ -41,45 +42,6 @@ type = "registry"
 name = "catalog"
 actions = ["*"]
 """
-
-
-class Interpreter:
-    """One Python, with a folder of the wheels of all requirements."""
-
-    def __init__(self, version: str, python: Path, folder: Path) -> None:
-        self.version = version
-        self.python = python
-        self.folder = folder
-        self.wheels = folder / "wheels"
-        folder.mkdir()
-
-    def download(self, packages: list[Distribution]) -> None:
-        """Download the requirements of all packages, with all extras, in the pinned versions."""
-        environment = self._environment("download")
-        self._pip(
-            environment, "download", "--only-binary", ":all:", "--dest", self.wheels,
-            "-c", ROOT / "constraints.txt", "--find-links", packages[0].wheel.parent, "pytest",
-            *(f"{each.wheel}{each.all_extras}" for each in packages),
-        )  # fmt: skip
-
-    def environment(self, name: str, *requirements: str) -> Path:
-        """Return the folder of programs of a new environment that has only these requirements."""
-        environment = self._environment(name)
-        self._pip(
-            environment, "install", "--no-compile", "--no-index", "--find-links", self.wheels,
-            *requirements,
-        )  # fmt: skip
-        return environment / "bin"
-
-    def _environment(self, name: str) -> Path:
-        environment = self.folder / name
-        run(self.python, "-m", "venv", "--without-pip", environment)
-        return environment
-
-    def _pip(self, environment: Path, *arguments: str | Path) -> None:
-        python = environment / "bin" / "python"
-        quiet = ("--quiet", "--disable-pip-version-check")
-        run(sys.executable, "-m", "pip", "--python", python, *arguments, *quiet)
 
 
 def use_packages(interpreter: Interpreter, packages: list[Distribution]) -> None:
@@ -204,23 +166,6 @@ def start_plugins(interpreter: Interpreter, program: Path) -> None:
     run(programs / "dockhand", "plugins", "--check", cwd=folder)
     for name in names:  # `pytest`, unlike `python -m pytest`, imports the installed package
         run(programs / "pytest", "-q", "-p", "no:cacheprovider", cwd=folder / name)
-
-
-def clean_environment() -> dict[str, str]:
-    """Return the environment without the variables `DOCKHAND_*` and `PYTHON*`."""
-    hidden = ("DOCKHAND_", "PYTHON")
-    return {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-
-
-def run(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run a command without the variables `DOCKHAND_*` and `PYTHON*`; exit if it fails."""
-    arguments = [str(part) for part in command]
-    done = subprocess.run(  # noqa: S603
-        arguments, cwd=cwd, env=clean_environment(), check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(f"failed: {' '.join(arguments)[:500]}\n{done.stdout}")
 
 
 def main(wanted: list[str]) -> None:

@@ -1,7 +1,8 @@
 """Print the version of all packages, or set a new one: `python scripts/version.py 0.2.0`.
 
 The version stands in the top-level `pyproject.toml`. Each package has a copy, so that it can be
-built from its own files alone, and requires at least this version of the others. Without an
+built from its own files alone, and requires at least this version of the others. The examples that
+are packages have it too. Without an
 argument, the script fails if a package differs; with one, it writes the version to all.
 """
 
@@ -22,6 +23,11 @@ SAME_MINOR = {"dockhand-cli"}
 def project_files(root: Path = ROOT) -> list[Path]:
     """Return `pyproject.toml` of the core and of each package in `plugins/`."""
     return [root / "pyproject.toml", *sorted(root.glob("plugins/*/pyproject.toml"))]
+
+
+def example_files(root: Path = ROOT) -> list[Path]:
+    """Return `pyproject.toml` of each package in `examples/`."""
+    return sorted(root.glob("examples/*/pyproject.toml"))
 
 
 def version_of(root: Path = ROOT) -> str:
@@ -49,7 +55,7 @@ def main(arguments: list[str], root: Path = ROOT) -> None:
     version = arguments[0] if arguments else version_of(root)
     if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", version):
         sys.exit(f"{version!r} is no version such as 0.2.0 or 0.2.0rc1")
-    texts = {path: path.read_text("utf-8") for path in project_files(root)}
+    texts = {path: path.read_text("utf-8") for path in project_files(root) + example_files(root)}
     packages = {tomllib.loads(text)["project"]["name"] for text in texts.values()}
     changed = {}
     for path, text in texts.items():

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
-READMES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/*/README.md"))
+PACKAGES = [*ROOT.glob("plugins/*/pyproject.toml"), *ROOT.glob("examples/*/pyproject.toml")]
+READMES = sorted(str(path.with_name("README.md").relative_to(ROOT)) for path in PACKAGES)
 
 
 def anchor(heading: str) -> str:
@@ -25,10 +26,9 @@ def test_documents_and_license_exist() -> None:
 
 def test_every_package_ships_the_license() -> None:
     text = (ROOT / "LICENSE").read_text("utf-8")
-    packages = [path.parent for path in ROOT.glob("plugins/*/pyproject.toml")]
-    assert packages
-    for package in packages:
-        assert (package / "LICENSE").read_text("utf-8") == text, package.name
+    assert PACKAGES
+    for project in PACKAGES:
+        assert project.with_name("LICENSE").read_text("utf-8") == text, project
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, *READMES])

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
+EXAMPLES = sorted(ROOT.glob("examples/*/pyproject.toml"))
 
 
 def project(file: Path) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def version_script(root: Path, *arguments: str) -> subprocess.CompletedProcess[s
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """Copy the script and all `pyproject.toml`, as a checkout."""
-    for file in [*FILES, ROOT / "scripts" / "version.py"]:
+    for file in [*FILES, *EXAMPLES, ROOT / "scripts" / "version.py"]:
         target = tmp_path / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
@@ -52,7 +53,7 @@ def test_a_new_version_is_set_everywhere(copy: Path) -> None:
     done = version_script(copy, "1.2.0rc1")
     assert (done.returncode, done.stdout) == (0, "1.2.0rc1\n")
     assert version_script(copy).stdout == "1.2.0rc1\n"
-    for file in FILES:
+    for file in FILES + EXAMPLES:
         new = project(copy / file.relative_to(ROOT))
         old = project(file)
         assert new.pop("version") == "1.2.0rc1"
