@@ -116,6 +116,7 @@ class ConnectionConfig(BaseModel):
             referrers, may use an eighth of it, or 32 MiB if that is more.
         max_connections: maximum number of sockets in use at a time, and of idle sockets kept open.
         headers: HTTP headers to add to every request to the registry, but not to other origins.
+            `User-Agent` replaces Dockhand's own.
         upload_origins: origins to which the registry may direct uploads although they are on a
             private, loopback or link-local address, such as `["https://uploads.example.com"]`.
         transport: HTTP library to use: `httpx`; for sync clients `h11`, for async clients

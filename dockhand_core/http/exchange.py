@@ -262,6 +262,8 @@ class RegistryEndpoint:
     def _request(self, call: Call, url: str, own_origin: bool) -> httpx.Request:
         headers = [*self._always, *call.headers.items()]
         if own_origin and self.headers:
+            if any(name.lower() == "user-agent" for name in self.headers):
+                headers.remove(("User-Agent", self.user_agent))  # servers read the first of two
             headers += self.headers.items()
         timeouts = self._commit_timeouts if call.commit else self.timeouts
         extensions = {"timeout": timeouts, SCOPES: call.scopes}
