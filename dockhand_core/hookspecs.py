@@ -151,7 +151,8 @@ def dockhand_configure(settings: PluginSettings, dockhand: Dockhand | AsyncDockh
     Args:
         settings: the plugin's settings, a dict with the method `parse`. It is empty if there is no
             such table.
-        dockhand: the manager. Its connections may be used later, by handlers in threads, too.
+        dockhand: the manager. Its connections may be used later, by handlers in threads, too,
+            until the program closes it (`dockhand.closed`).
     """
 
 

@@ -138,6 +138,11 @@ class _Manager(Generic[AnyClient]):
         return clients
 
     @property
+    def closed(self) -> bool:
+        """Whether `close` was called. A closed manager gives no client."""
+        return self._closed
+
+    @property
     def connections(self) -> tuple[str, ...]:
         """The names of the configured connections."""
         return tuple(self.config.connections)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import BaseModel
+from raw_servers import OK_REPLY, replying_server
 
 from dockhand_core import (
     AsyncDockhand,
@@ -320,3 +321,27 @@ def test_one_async_client_works_in_several_event_loops(serve: Any) -> None:
 
     for _ in range(2):
         asyncio.run(once())
+
+
+@pytest.mark.parametrize("name", ["User-Agent", "user-agent"])
+def test_user_agent_of_a_connection_replaces_that_of_dockhand(name: str) -> None:
+    """Servers read the first of two, so a second header would have no effect."""
+    with (
+        replying_server(OK_REPLY) as server,
+        connect(server.url, headers={name: "mirror/1"}) as registry,
+    ):
+        registry.ping()
+    agents = [value for key, value in server.requests[0].headers if key.lower() == "user-agent"]
+    assert agents == ["mirror/1"]
+
+
+def test_manager_knows_whether_it_is_closed() -> None:
+    async def main() -> None:
+        async with AsyncDockhand({}) as dockhand:
+            assert not dockhand.closed
+        assert dockhand.closed
+
+    with Dockhand({}) as dockhand:
+        assert not dockhand.closed
+    assert dockhand.closed
+    asyncio.run(main())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from dockhand_testing import EventHandlerContract
 
-from dockhand_core import hookimpl
+from dockhand_core import Dockhand, hookimpl
 
 
 class Table:
@@ -34,3 +36,27 @@ class TestTable(EventHandlerContract):
 
     def state(self) -> object:
         return dict(TABLE.rows)
+
+
+class Tagger:
+    """A handler that asks a registry of the configuration, and has no settings."""
+
+    def __init__(self) -> None:
+        self.dockhand: Dockhand | None = None
+
+    @hookimpl
+    def dockhand_configure(self, dockhand: Dockhand) -> None:
+        self.dockhand = dockhand
+
+    @hookimpl
+    def dockhand_manifest_pushed(self, event: Any) -> None:
+        assert self.dockhand is not None
+        assert not self.dockhand.connection("main").manifest_exists(event.repository, "v1")
+
+
+class TestTagger(EventHandlerContract):
+    handler = Tagger
+
+    @pytest.fixture
+    def dockhand_config(self) -> Mapping[str, Any]:
+        return {"connections": {"main": {"driver": "embedded", "root": ":memory:"}}}

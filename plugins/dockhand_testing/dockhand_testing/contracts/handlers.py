@@ -66,12 +66,17 @@ class EventHandlerContract:
 
     @pytest.fixture
     def handlers(
-        self, handler_object: Any, own_settings: dict[str, Any]
+        self,
+        handler_object: Any,
+        own_settings: dict[str, Any],
+        dockhand_config: Mapping[str, Any],
     ) -> Iterator[list[EventHandler]]:
-        """The handlers, as a manager finds them."""
+        """The handlers, as a manager finds them; `dockhand_config` has the connections they use."""
         name = installed_name(handler_object)
-        tables = {name or "under-test": own_settings} if own_settings else {}
-        with Dockhand({"plugins": tables}) as dockhand:
+        tables = dict(dockhand_config.get("plugins", {}))
+        if own_settings:
+            tables[name or "under-test"] = own_settings
+        with Dockhand({**dockhand_config, "plugins": tables}) as dockhand:
             if name is None:
                 dockhand.plugins.register(handler_object, name="under-test")
             found = event_handlers(dockhand.plugins)
