@@ -62,11 +62,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
+import signal
 import sys
+import threading
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 from typing import Annotated, Any
 
 from dockhand_token_server import create_app as create_authority
@@ -93,6 +97,7 @@ class Feed:
         self._latest: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
         self._count = 0
         self._arrived = asyncio.Event()
+        self._closed = False
 
     @hookimpl
     async def dockhand_event(self, event: RegistryBaseEvent) -> None:
@@ -104,14 +109,23 @@ class Feed:
         shown["time"] = event.timestamp.isoformat()
         self._count += 1
         self._latest.append((self._count, shown))
+        self._wake()
+
+    def close(self) -> None:
+        """End all streams."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
         self._arrived.set()
         self._arrived = asyncio.Event()
 
     async def events(self, last_id: str) -> AsyncIterator[ServerSentEvent]:
         """Yield the kept events after the one with the id `last_id`, and then each new one."""
         run, _, number = last_id.partition("-")
-        last = int(number) if run == self._run and number.isdecimal() else 0
-        while True:
+        known = run == self._run and re.fullmatch("[0-9]{1,15}", number)
+        last = int(number) if known else 0
+        while not self._closed:
             arrived = self._arrived
             for number_, shown in list(self._latest):
                 if number_ > last:
@@ -119,6 +133,28 @@ class Feed:
                     last = number_
                     yield ServerSentEvent(id=f"{self._run}-{last}", data=data)
             await arrived.wait()
+
+
+@contextmanager
+def closed_by_signals(feed: Feed) -> Iterator[None]:
+    """Close the feed at Ctrl-C and SIGTERM: the server waits for open streams before it stops."""
+    loop = asyncio.get_running_loop()
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+
+    def close(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(feed.close)
+        handlers[number](number, frame)
+
+    if threading.current_thread() is threading.main_thread():  # no other may set a handler
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(previous := signal.getsignal(number)):  # the server's
+                handlers[number] = previous
+                signal.signal(number, close)
+    try:
+        yield
+    finally:
+        for changed, handler in handlers.items():
+            signal.signal(changed, handler)
 
 
 def create_app() -> FastAPI:
@@ -142,7 +178,8 @@ def create_app() -> FastAPI:
         # FastAPI does not run the lifespan of an application that it mounts. The token endpoint has
         # none; that of the receiver runs here, and ends before the connections are closed.
         async with dockhand, receiver.lifespan():
-            yield
+            with closed_by_signals(feed):
+                yield
 
     def log_in(sent: Annotated[HTTPBasicCredentials, Depends(HTTPBasic())]) -> None:
         if not secrets.compare_digest(sent.password.encode(), password.encode()):

@@ -16,12 +16,12 @@ from dockhand_webhook.__main__ import _parser
 from dockhand_webhook.snippets import distribution_section
 from notifications import DISTRIBUTION, envelope, push
 
-from dockhand_core import EventInvalid, Plugins
+from dockhand_core import DockhandError, EventInvalid, Plugins
 from dockhand_core.events import EventParsers
 
 README = Path(__file__).parents[2] / "plugins" / "dockhand_webhook" / "README.md"
 TEXT = README.read_text("utf-8")
-HANDLER, MOUNTED, DJANGO, PARSER = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+HANDLER, MOUNTED, FASTAPI, DJANGO, PARSER = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_options_in_the_readme_are_those_of_the_program() -> None:
@@ -85,6 +85,28 @@ def test_the_examples_of_handlers_and_mounting_work(
     }
     assert receiver.counts().delivered == 4
     assert capsys.readouterr().out.count("team/app v1 sha256:4b") == 2
+
+
+def test_the_example_of_a_lifespan_in_fastapi_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOCKHAND_NOTIFY_TOKEN", "s3cret")
+    names: dict[str, Any] = {}
+    exec(compile(HANDLER + FASTAPI, str(README), "exec"), names)
+    app, receiver = names["app"], names["receiver"]
+
+    async def post() -> None:
+        async with app.router.lifespan_context(app):
+            assert await _post(app, "/hooks/dockhand/notify") == 202
+            while receiver.counts().waiting:
+                await asyncio.sleep(0.01)
+        with pytest.raises(DockhandError, match="this manager is closed"):
+            names["dockhand"].locate("localhost:5000/app")
+
+    asyncio.run(post())
+    assert receiver.counts().delivered == 2
+    assert capsys.readouterr().out.count("team/app v1 sha256:4b") == 1
 
 
 def test_the_example_of_a_parser_works() -> None:
