@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from api_pages import MODULES, api
+from example_pages import example_sources, filled, with_source
 from reference_pages import reference
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ DOCUMENTS = {
     "benchmarks/README.md": "benchmarks.md",
 }
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
-_FENCE = re.compile(r"^( *)(`{3,})[^\n]*\n.*?^\1\2 *$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)(`{3,})[^\n]*\n.*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 _NOTE = re.compile(r"^ *<!-- (?:not run|exit)\b.*-->\n", re.MULTILINE)  # for the tests
 
 
@@ -43,6 +44,7 @@ def sources() -> dict[str, str]:
         found[f"plugins/{readme.parent.name}/README.md"] = (
             f"packages/{readme.parent.name.replace('_', '-')}.md"
         )
+    found |= example_sources()
     for page in sorted((ROOT / "docs").rglob("*.md")):
         found[page.relative_to(ROOT).as_posix()] = page.relative_to(ROOT / "docs").as_posix()
     return found
@@ -59,6 +61,10 @@ def pages() -> dict[str, str]:
         place: _linked((ROOT / source).read_text("utf-8"), source, places)
         for source, place in places.items()
     }
+    for source, place in places.items():
+        made[place] = filled(made[place], source)
+    for source, place in example_sources().items():
+        made[place] = with_source(made[place], (ROOT / source).parent)
     made |= reference() | api()
     made["overview.md"] = made["overview.md"].replace("# Dockhand\n", "# Overview\n", 1)
     made["packages/index.md"] = _packages(places)
@@ -88,7 +94,7 @@ def _linked(text: str, source: str, places: dict[str, str]) -> str:
 
     text = _NOTE.sub("", text)
     parts, end = [], 0
-    for fence in _FENCE.finditer(text):
+    for fence in FENCE.finditer(text):
         parts += [_LINK.sub(replaced, text[end : fence.start()]), fence[0]]
         end = fence.end()
     return "".join([*parts, _LINK.sub(replaced, text[end:])])
@@ -112,13 +118,15 @@ def _packages(places: dict[str, str]) -> str:
 def configuration() -> dict[str, Any]:
     """The settings of the site, with the pages that have no line of their own in its navigation."""
     settings: dict[str, Any] = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))
-    places = sources().values()
+    places = list(sources().values())
     made = {
         "PACKAGES": ["packages/index.md", *(p for p in places if p.startswith("packages/"))],
         "COMMANDS": [
             "commands/README.md",
             *(p for p in places if p.startswith("commands/") and not p.endswith("README.md")),
         ],
+        "EXAMPLES": _section(places, "examples", "index", "programs"),
+        "REGISTRIES": _section(places, "registries", "index", "distribution", "zot", last="others"),
         "API": ["reference/api/index.md", *(f"reference/api/{name}.md" for name in MODULES)],
     }
     settings["project"]["nav"] = _filled(settings["project"]["nav"], made)
@@ -128,6 +136,13 @@ def configuration() -> dict[str, Any]:
     handler = settings["project"]["plugins"]["mkdocstrings"]["handlers"]["python"]
     handler["paths"] = ["..", *(f"../plugins/{path.name}" for path in ROOT.glob("plugins/dock*"))]
     return settings
+
+
+def _section(places: list[str], folder: str, *first: str, last: str = "") -> list[str]:
+    """The pages of a folder, some of them first, and one last."""
+    names = {Path(place).stem: place for place in places if Path(place).parent.name == folder}
+    middle = sorted(names.keys() - {*first, last})
+    return [names[name] for name in (*first, *middle, last) if name in names]
 
 
 def _filled(nav: Any, made: dict[str, list[str]]) -> Any:

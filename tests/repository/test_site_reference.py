@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from build_site import ROOT, pages, sources
+from build_site import FENCE, ROOT, pages, sources
 from dockhand_cli.main import root_command
 
 from dockhand_core import DockhandError, Plugins, hookspecs
@@ -154,7 +154,7 @@ def test_module_is_on_the_list_of_the_stable_surface(name: str) -> None:
 def test_links() -> None:
     """Every link leads to a page, a heading or a picture of the site."""
     for name, text in made().items():
-        plain = re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.MULTILINE | re.DOTALL)
+        plain = FENCE.sub("", text)
         plain = re.sub(r"`[^`\n]*`", "`", plain)
         for target in re.findall(r"\]\(([^)\s]+)\)", plain):
             if re.match(r"[a-z]+:", target):
