@@ -1,0 +1,1 @@
+"""The auth driver `ecr` for Dockhand, which logs in to Amazon ECR with AWS credentials."""
