@@ -1,0 +1,1 @@
+"""The auth driver `keyring` for Dockhand, which takes passwords from the system's key store."""
