@@ -1,0 +1,1 @@
+"""The auth driver `google`, which logs in to Google Artifact Registry."""
