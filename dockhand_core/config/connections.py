@@ -103,7 +103,8 @@ class ConnectionConfig(BaseModel):
         verify: whether to check the registry's certificate; or the path of a file or folder with
             the CA certificates to check it against.
         client_cert, client_key: PEM files of the client's certificate and its private key. The
-            certificate is presented to the registry's origin only.
+            certificate is presented to the registry's origin only. If the files change, they are
+            read again.
         proxy: URL of an HTTP proxy for all requests; by default the environment (`HTTPS_PROXY`,
             `NO_PROXY` …) chooses the proxy for the URL of each request.
         retries: how often a failed request is repeated; for a transfer, how often it may fail

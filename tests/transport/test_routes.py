@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -181,6 +182,50 @@ def test_the_client_certificate_is_shown_to_the_registry_alone(
         assert (at_home, shown) == ([True, True], [False] * 4)
         client.send(build_request(f"https://registry.test:{home.port}/v2/"))
         assert at_home == [True, True, False]  # another name is another origin
+
+
+def test_a_renewed_client_certificate_is_used(
+    make_client: MakeClient, authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    shown: list[str] = []
+
+    def handle(connection: Connection) -> None:
+        while connection.read_request() is not None:
+            assert isinstance(connection.sock, ssl.SSLSocket)
+            found: Any = connection.sock.getpeercert()
+            shown.append(found["subjectAltName"][0][1])
+            connection.send(OK_REPLY)
+
+    cert, key, fresh = tmp_path / "client.pem", tmp_path / "client.key", tmp_path / "fresh"
+
+    def replace(file: Path, data: bytes) -> None:  # as programs do that renew certificates
+        fresh.write_bytes(data)
+        fresh.replace(file)
+
+    old, new = (authority.ca.issue_cert(name) for name in ("old.test", "new.test"))
+    replace(cert, old.cert_chain_pems[0].bytes())
+    replace(key, old.private_key_pem.bytes())
+    context = authority.server_context(demand_client_certificate=True)
+    with raw_server(handle, context) as server:
+        client = make_client(
+            verify=authority.bundle, client_cert=cert, client_key=key, home=server.url
+        )
+
+        def send() -> None:
+            assert client.send(build_request(server.url))[1] == b"ok"
+
+        send()
+        replace(cert, new.cert_chain_pems[0].bytes())
+        send()  # the key of the new certificate is missing: the old pair is used
+        replace(key, new.private_key_pem.bytes())
+        send()
+        cert.unlink()
+        send()
+        replace(cert, old.cert_chain_pems[0].bytes())
+        replace(key, old.private_key_pem.bytes())
+        send()
+        assert shown == ["old.test", "old.test", "new.test", "new.test", "old.test"]
+        assert server.connections == 3
 
 
 def test_an_https_proxy_is_not_shown_the_client_certificate(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
+from dockhand_core.errors import ConfigError
 from dockhand_core.http.addresses import ADDRESSES, AddressRule, refusals
 from dockhand_core.http.transports.options import TransportOptions, ssl_context
 from dockhand_core.http.transports.proxies import EnvironmentProxies, Proxies
@@ -37,6 +40,10 @@ class Route:
 class Routes:
     """Chooses the route of each request.
 
+    If the files of the client certificate have changed, because it was renewed, the next request to
+    the registry loads them, and makes a new connection. If they cannot be used, such as a new
+    certificate whose key is not written yet, the old certificate stays until they change again.
+
     Args:
         options: the options of the transport.
 
@@ -52,7 +59,10 @@ class Routes:
         self._proxies = Proxies(options.proxy, environment)
         self.plain = ssl_context(options, certificate=False)
         self._own = self.plain
-        if options.client_cert is not None or options.client_key is not None:
+        self._options = options
+        self._files = [each for each in (options.client_cert, options.client_key) if each]
+        self._versions = [_version(file) for file in self._files]  # before they are read
+        if self._files:
             self._own = ssl_context(options)
         self._home = None if options.home is None else origin_of(options.home)
         if options.home is not None:
@@ -74,7 +84,26 @@ class Routes:
                 rule.check_host(url.raw_host.decode("ascii"))
         return Route(
             (url.scheme, url.raw_host, url.port),
-            self._own if origin_of(target) == self._home else self.plain,
+            self._own_context() if origin_of(target) == self._home else self.plain,
             proxy,
             rule if proxy is None else None,
         )
+
+    def _own_context(self) -> ssl.SSLContext:
+        """The context with the client certificate, which is loaded again if it was renewed."""
+        if self._files:
+            versions = [_version(file) for file in self._files]
+            if versions != self._versions:
+                self._versions = versions
+                with suppress(ConfigError):
+                    self._own = ssl_context(self._options)
+        return self._own
+
+
+def _version(file: Path) -> tuple[int, ...] | None:
+    """Numbers that change if a file is written or replaced; None if there is none."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError):  # ValueError: a null byte in the path
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
