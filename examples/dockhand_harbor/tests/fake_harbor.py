@@ -22,6 +22,15 @@ ADMIN = ("admin", "admin-secret")
 ROBOT = ("robot$team+ci", "robot-secret$1")
 TIME = "2024-01-31T12:00:00.000Z"
 NEVER = "0001-01-01T00:00:00.000Z"
+DIGEST = "sha256:" + "d" * 64
+HOST = "harbor.example.com/team/deep/app"
+REPOSITORY = {
+    "date_created": 1706702400,
+    "name": "deep/app",
+    "namespace": "team",
+    "repo_full_name": "team/deep/app",
+    "repo_type": "private",
+}
 
 
 class FakeHarbor:
@@ -113,7 +122,7 @@ class FakeHarbor:
     def _api(self, request: ReceivedRequest) -> bytes:
         account = self._basic(request)
         path = request.path.removeprefix("/api/v2.0")
-        document = json.loads(request.body) if request.body else None
+        document = json.loads(request.body or b"{}")
         if path == "/systeminfo":
             return _json({"auth_mode": "db_auth", **({"harbor_version": "v2"} if account else {})})
         if path == "/projects" and request.method == "GET":
@@ -174,7 +183,7 @@ class FakeHarbor:
     def _create_robot(self, document: dict[str, Any]) -> bytes:
         assert document["level"] == "project"
         [permission] = document["permissions"]
-        robot = {
+        robot: dict[str, Any] = {
             "id": len(self.robots) + 7,
             "name": f"robot${permission['namespace']}+{document['name']}",
             "secret": "new-secret",
@@ -233,7 +242,7 @@ class FakeHarbor:
     def _page(self, request: ReceivedRequest, items: list[Any]) -> bytes:
         number, size = int(request.query.get("page", 1)), int(request.query["page_size"])
         assert 1 <= size <= 100
-        headers = {"X_Total_Count": str(len(items))}
+        headers: dict[str, Any] = {"X_Total_Count": str(len(items))}
         if number * size < len(items):
             target = f"{request.path}?page={number + 1}&page_size={size}"
             headers["Link"] = f'<{target}>; rel="next"'
@@ -255,10 +264,39 @@ def _digests(repository: str) -> Flow[list[str]]:
     return list(answer.json()["manifests"])
 
 
-def _json(document: Any, status: int = 200, **headers: str) -> bytes:
+def _json(document: Any, status: int = 200, **headers: Any) -> bytes:
     return reply(status, json.dumps(document).encode(), **headers)
 
 
 def _error(status: int, code: str, **headers: str) -> bytes:
     entry = {"code": code, "message": f"said the test: {code.lower()}"}
     return reply(status, json.dumps({"errors": [entry]}).encode(), **headers)
+
+
+# -- bodies of notifications --------------------------------------------------------------
+
+
+def data(tag: str = "v1", **resource: Any) -> dict[str, Any]:
+    resource = {"digest": DIGEST, "tag": tag, "resource_url": f"{HOST}:{tag}", **resource}
+    return {"resources": [resource], "repository": REPOSITORY}
+
+
+def default(kind: str, event_data: dict[str, Any]) -> bytes:
+    """A notification in the format Default."""
+    event = {"type": kind, "occur_at": 1706702400, "operator": "robot$team+ci"}
+    return json.dumps({**event, "event_data": event_data}).encode()
+
+
+def cloud(kind: str, event_data: dict[str, Any]) -> bytes:
+    """A notification in the format CloudEvents, which is a structured one."""
+    event = {
+        "specversion": "1.0",
+        "id": "4b2f89a6-548d-4c12-9993-a1f5790b97d2",
+        "requestid": "2eedfab8-61d3-4f3c-8ec3-8f82d1ec4c84",
+        "source": "/projects/1/webhook/policies/3",
+        "type": kind,
+        "datacontenttype": "application/json",
+        "time": "2024-01-31T12:00:00Z",
+        "operator": "robot$team+ci",
+    }
+    return json.dumps({**event, "data": event_data}).encode()

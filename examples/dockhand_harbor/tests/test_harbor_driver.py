@@ -58,6 +58,7 @@ class TestHarborDriver(RegistryDriverContract):
 
     @pytest.fixture
     def base(self, harbor: FakeHarbor) -> str:
+        """The URL of the fake."""
         return harbor.url
 
     def table(self, **settings: Any) -> dict[str, Any]:

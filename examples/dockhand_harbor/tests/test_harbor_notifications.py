@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from dockhand_harbor.notifications import HarborEvent, HarborParser
 from dockhand_testing import EventParserContract
+from fake_harbor import DIGEST, REPOSITORY, cloud, data, default
 
 from dockhand_core import EventInvalid
 from dockhand_core.events import (
@@ -20,43 +21,8 @@ from dockhand_core.events import (
     RegistryBaseEvent,
 )
 
-DIGEST = "sha256:" + "d" * 64
-HOST = "harbor.example.com/team/deep/app"
-REPOSITORY = {
-    "date_created": 1706702400,
-    "name": "deep/app",
-    "namespace": "team",
-    "repo_full_name": "team/deep/app",
-    "repo_type": "private",
-}
 DEFAULT = {"Content-Type": "application/json"}
 CLOUD = {"Content-Type": "application/cloudevents+json"}
-
-
-def data(tag: str = "v1", **resource: Any) -> dict[str, Any]:
-    resource = {"digest": DIGEST, "tag": tag, "resource_url": f"{HOST}:{tag}", **resource}
-    return {"resources": [resource], "repository": REPOSITORY}
-
-
-def default(kind: str, event_data: dict[str, Any]) -> bytes:
-    """A notification in the format Default."""
-    event = {"type": kind, "occur_at": 1706702400, "operator": "robot$team+ci"}
-    return json.dumps({**event, "event_data": event_data}).encode()
-
-
-def cloud(kind: str, event_data: dict[str, Any]) -> bytes:
-    """A notification in the format CloudEvents, which is a structured one."""
-    event = {
-        "specversion": "1.0",
-        "id": "4b2f89a6-548d-4c12-9993-a1f5790b97d2",
-        "requestid": "2eedfab8-61d3-4f3c-8ec3-8f82d1ec4c84",
-        "source": "/projects/1/webhook/policies/3",
-        "type": kind,
-        "datacontenttype": "application/json",
-        "time": "2024-01-31T12:00:00Z",
-        "operator": "robot$team+ci",
-    }
-    return json.dumps({**event, "data": event_data}).encode()
 
 
 def parse(body: bytes, headers: dict[str, str] = DEFAULT) -> list[RegistryBaseEvent]:
