@@ -110,7 +110,7 @@ class HarborDriver(DistributionDriver):
             artifacts = yield from ListBudget(self.list_limit).metered(
                 self._all_artifacts(repository)
             )
-        except (Unauthorized, Denied):
+        except Denied:
             return {}
         return {
             tag.name: TagDetails(digest=artifact.digest, pushed_at=tag.pushed_at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasPath, BaseModel, BeforeValidator, Field, SecretStr
@@ -108,8 +108,3 @@ class Robot(BaseModel, frozen=True):
     name: str
     secret: SecretStr
     expires_at: Annotated[datetime | None, BeforeValidator(_expiry)] = None
-
-    @property
-    def expired(self) -> bool:
-        """Whether the account has expired."""
-        return self.expires_at is not None and self.expires_at <= datetime.now(UTC)
