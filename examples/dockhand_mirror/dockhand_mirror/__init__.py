@@ -1,0 +1,1 @@
+"""A plugin of Dockhand that copies every pushed tag to another registry."""
