@@ -128,8 +128,9 @@ class RegistryEvent(RegistryBaseEvent):
 class ManifestPushed(RegistryEvent):
     """A manifest or index was pushed.
 
-    Distribution sends the event even if the repository already had the manifest. zot sends it only
-    if the push changed something.
+    Distribution sends the event even if the repository already had the manifest, and before it
+    writes the tag: for a moment, the tag may be missing, or that of another manifest. zot sends the
+    event only if the push changed something.
     """
 
     hook = "dockhand_manifest_pushed"

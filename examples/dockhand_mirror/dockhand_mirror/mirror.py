@@ -6,6 +6,7 @@ import fnmatch
 import logging
 import re
 import threading
+import time
 
 from pydantic import BaseModel, Field
 
@@ -27,6 +28,9 @@ __all__ = ["USER_AGENT", "Mirror", "Settings"]
 USER_AGENT = "dockhand-mirror"  # marks requests of mirrors, which no mirror may copy back
 
 _log = logging.getLogger("dockhand_mirror")
+
+# Seconds between looks at a tag that is not yet what the event says, see `_Work._current`.
+PAUSES = (0.1, 0.4, 1.5)
 
 # Tags such as cosign's signature `sha256-….sig`. Without a suffix, it is the list of an image's
 # referrers, which `copy` writes itself if the target needs it.
@@ -131,7 +135,7 @@ class Mirror:
             if isinstance(event, TagDeleted):
                 work.delete(event.tag)
             elif reference := event.tag or event.digest:
-                work.copy(reference)
+                work.copy(reference, event.digest)
 
     def _target_name(self, source: str, repository: str) -> str:
         name = self._settings.to_repository.replace("{connection}", source)
@@ -160,11 +164,16 @@ class _Work:
         self._repository, self._target_name = repository, target_name
         self._settings = settings
 
-    def copy(self, reference: str) -> None:
-        """Copy a tag, or a digest that is a referrer of something at the target."""
+    def copy(self, reference: str, pushed: str | None) -> None:
+        """Copy a tag, or a digest that is a referrer of something at the target.
+
+        Args:
+            reference: the tag or digest.
+            pushed: the digest that was pushed.
+        """
         if not self._is_wanted(reference):
             return
-        digest = _digest(self._source, self._repository, reference)
+        digest = self._current(reference, pushed)
         if digest is None or digest == _digest(self._target, self._target_name, reference):
             return
         try:
@@ -198,6 +207,19 @@ class _Work:
             pass
         except Unsupported as error:
             _log.error("%s %s cannot be deleted: %s", self._target_name, tag, error)
+
+    def _current(self, reference: str, pushed: str | None) -> str | None:
+        """The digest that a pushed tag has now, or None if it is gone.
+
+        Distribution sends the event before it writes the tag. So the tag gets a moment to become
+        what was pushed; if it does not, it was moved or deleted since.
+        """
+        for pause in (*PAUSES, None):
+            digest = _digest(self._source, self._repository, reference)
+            if digest == pushed or pushed is None or pause is None:
+                break
+            time.sleep(pause)
+        return digest
 
     def _is_wanted(self, reference: str) -> bool:
         """Whether a pushed tag or digest is to be copied.
