@@ -5,7 +5,7 @@
 
 `nightly_cleanup.toml` has a table for each policy:
 
-    max_delete = 500                     # of the whole run (500); nothing is deleted if there are more
+    max_delete = 500                     # of the whole run (500): with more, nothing is deleted
 
     [[policies]]
     connection = "main"                  # of dockhand.toml; if absent, the default connection
@@ -27,6 +27,7 @@ a setting is wrong; 3 more deletions than `max_delete`; 4 another run holds the 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import fcntl
 import json
 import sys
@@ -63,17 +64,22 @@ class Policy:
         where = f"policies, table {number}"
         if not isinstance(table, dict):
             raise ConfigError(f"{where}: a table is expected, [[policies]]")
-        rules = dict(table)
+        rules = {"tags": [], **table}
         self.name = rules.pop("connection", None)
         self.repositories = rules.pop("repositories", None)
         if not is_list_of_text(self.repositories):
             raise ConfigError(f"{where}: repositories is a list of names, such as ['team/app']")
+        if not isinstance(self.name, str | None):
+            raise ConfigError(f"{where}: connection is {self.name!r}; it is a name")
+        known = sorted(field.name for field in dataclasses.fields(RetentionPolicy))
+        if unknown := rules.keys() - known:
+            names = ", ".join(["connection", "repositories", *known])
+            raise ConfigError(f"{where}: unknown key {min(unknown)!r} (known: {names})")
         try:
             self.rules = RetentionPolicy(**rules)
             self.client: RegistryClient = dockhand.connection(self.name)
-        except (TypeError, DockhandError) as error:  # TypeError: an unknown or a missing key
-            text = str(error).replace("RetentionPolicy.__init__() ", "")
-            raise ConfigError(f"{where}: {text}") from None
+        except DockhandError as error:
+            raise ConfigError(f"{where}: {error}") from None
 
     def matching(self) -> Iterator[str]:
         """The names of the repositories; the registry is asked for its list only for patterns."""
@@ -173,7 +179,7 @@ def print_plan(policy: Policy, plan: RetentionPlan) -> None:
             print(f"  {word} {' '.join(item.tags) or 'untagged'} {item.digest}: {item.reason}")
 
 
-def show(error: DockhandError) -> str:
+def show(error: Exception) -> str:
     """An error with its class."""
     return f"{type(error).__name__}: {error}"
 
@@ -227,7 +233,7 @@ def main() -> int:
                 return LOCKED
             return clean_up(policies, limit, apply=options.apply)
     except (DockhandError, OSError) as error:
-        log("wrong", error=f"{type(error).__name__}: {error}")
+        log("not_started", error=show(error))
         return WRONG
 
 
