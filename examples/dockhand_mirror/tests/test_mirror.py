@@ -364,7 +364,7 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(blocks["python"], "README.md", "exec"), {})  # noqa: S102
+        exec(compile(blocks["python"], "README.md", "exec"), {})
     promised = re.findall(r"^\s*print\(.*\)  # (.*)$", blocks["python"], re.MULTILINE)
     assert promised == printed.getvalue().splitlines() == ["['v1']"]
     with Dockhand(tomllib.loads(blocks["toml"])) as dockhand:

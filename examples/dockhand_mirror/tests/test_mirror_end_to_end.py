@@ -21,7 +21,7 @@ from dockhand_webhook import create_app as receiver_app
 from dockhand_core import Dockhand, hookimpl
 
 APP = "library/app"
-TOKEN = "s3cret-token"  # noqa: S105
+TOKEN = "s3cret-token"
 
 
 class Site:
