@@ -39,7 +39,7 @@ class Site:
 
     def start(self, target: Site | None = None, **settings: Any) -> None:
         """Start the receiver and the registry."""
-        connections = {self.name: {"base_uri": self.url, "driver": "distribution"}}
+        connections: dict[str, Any] = {self.name: {"base_uri": self.url, "driver": "distribution"}}
         config: dict[str, Any] = {"connections": connections}
         if target is not None:
             connections[target.name] = {
