@@ -101,7 +101,8 @@ def dockhand_log_drivers() -> Mapping[str, Callable[[LogSettings, str], Any] | s
     `"package.module:function"`.
 
     If the object that is passed to `make_logger` as `logger` has a method `close`, it is called
-    when the connection is closed; for async clients, it may be a coroutine function.
+    when the connection is closed. An async client calls a plain function in a thread; there, it may
+    also be a coroutine function.
     """
 
 

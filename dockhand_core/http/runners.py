@@ -324,13 +324,18 @@ class AsyncRunner:
         finally:
             if first:
                 log = wrapped_logger(self.endpoint.log)
-                await self._close_plugins(driver, self.endpoint.auth, log)
+                await self._close_plugins(driver, self.endpoint.auth, log=log)
 
-    async def _close_plugins(self, *plugins: object) -> None:
+    async def _close_plugins(self, *plugins: object, log: object = None) -> None:
         errors = CloseErrors()
         for plugin, close in closers(plugins):
             with errors.collected(plugin):
                 awaitable = close()
+                if isawaitable(awaitable):
+                    await awaitable
+        for plugin, close in closers([log]):
+            with errors.collected(plugin):
+                awaitable = await asyncio.to_thread(close)  # it may send buffered lines
                 if isawaitable(awaitable):
                     await awaitable
         errors.raise_first()

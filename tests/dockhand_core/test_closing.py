@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, ClassVar
 
 import httpx
@@ -199,6 +200,37 @@ def test_the_object_behind_a_structlog_logger_is_closed(wrapper: str) -> None:
         dockhand.plugins.register(LogPlugin())
         dockhand.connection()
     assert Closing.closed == ["ClosingDriver", "ClosingAuth", "Sink"]
+
+
+class SlowLogger(ClosingLogger):
+    """A logger that sends its lines when it is closed, which takes a while."""
+
+    def close(self) -> None:
+        time.sleep(0.3)
+        super().close()
+
+
+def test_an_async_client_does_not_block_while_a_logger_is_closed() -> None:
+    class LogPlugin(Plugin):
+        @hookimpl
+        def dockhand_log_drivers(self) -> dict[str, Any]:
+            return {"closing": lambda *_: SlowLogger()}
+
+    async def main() -> float:
+        dockhand = AsyncDockhand(CONFIG)
+        dockhand.plugins.register(LogPlugin())
+        dockhand.connection()
+        closing = asyncio.ensure_future(dockhand.close())
+        longest, last = 0.0, time.monotonic()
+        while not closing.done():
+            await asyncio.sleep(0.01)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        await closing
+        return longest
+
+    longest = asyncio.run(main())
+    assert Closing.closed[-1] == "SlowLogger"
+    assert longest < 0.25
 
 
 class BrokenTransport(httpx.MockTransport):
