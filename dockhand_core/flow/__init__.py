@@ -5,6 +5,7 @@ them. `effects` defines the effects, `replies` their replies, `sources` the bodi
 `retry` the retry policy, `budget` the limit on the replies of a list.
 """
 
+from dockhand_core.flow.background import Background
 from dockhand_core.flow.budget import LIST_LIMIT, ListBudget
 from dockhand_core.flow.effects import (
     At,
@@ -54,6 +55,7 @@ __all__ = [
     "AsyncSource",
     "At",
     "Attempts",
+    "Background",
     "Blocking",
     "BytesSource",
     "Call",

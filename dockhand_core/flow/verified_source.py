@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from dockhand_core.errors import DigestMismatch
+from dockhand_core.flow.background import Background
 from dockhand_core.flow.one_ahead import OneAhead
-from dockhand_core.flow.sources import AsyncSource, Source
+from dockhand_core.flow.sources import AsyncSource, FileSource, Source
 from dockhand_core.models import Digest, check_hash
 
 __all__ = ["AsyncVerifiedSource", "VerifiedSource", "verified"]
@@ -59,9 +61,9 @@ class _Reading:
         self._hash, self._position = hashed, start
         self._held = b""
 
-    def add(self, block: bytes) -> bytes:
-        """Hash a block, and return the block before it, or nothing."""
-        self._hash.add(self._position, block)
+    def add(self, block: bytes, background: Background) -> bytes:
+        """Hash a block in the background, and return the block before it, or nothing."""
+        background.call(len(block), self._hash.add, self._position, block)
         return self._next(block)
 
     async def add_ahead(self, block: bytes, ahead: OneAhead) -> bytes:
@@ -137,23 +139,63 @@ class VerifiedSource:
 
     def open(self) -> Iterator[bytes]:
         """Iterate over the blocks; the last one comes after the check."""
-        reading = _Reading(self._hash, self._start)
+        reading, background = _Reading(self._hash, self._start), Background()
         blocks = self._source.open()
         try:
             for block in blocks:
-                if held := reading.add(block):
+                if held := reading.add(block, background):
                     yield held
+            background.settle()
             if last := reading.end():
                 yield last
         except Exception as error:
             self._hash.failure = error
             raise
         finally:
-            if isinstance(blocks, Generator):
-                blocks.close()
+            _end(background, blocks)
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the source is a path, whose file the operating system itself can send."""
+        return isinstance(self._source, FileSource) and self._source.is_path
+
+    def parts(self) -> Iterator[tuple[io.FileIO, int, int]]:
+        """Iterate over the parts of a file, as `FileSource.parts`; the last comes after the check.
+
+        The background reads the file, too, to hash it.
+        """
+        assert isinstance(self._source, FileSource)
+        position, background = self._start, Background()
+        blocks = self._source.open()
+        try:
+            if not self.size:
+                self._hash.check(position)
+            for part in self._source.parts():
+                background.call(part[2], self._add_next, position, blocks)
+                position += part[2]
+                if position == self._hash.size:
+                    background.settle()
+                    self._hash.check(position)
+                yield part
+        except Exception as error:
+            self._hash.failure = error
+            raise
+        finally:
+            _end(background, blocks)
+
+    def _add_next(self, position: int, blocks: Iterator[bytes]) -> None:
+        self._hash.add(position, next(blocks))
 
     def __iter__(self) -> Iterator[bytes]:
         return self.open()
+
+
+def _end(background: Background, blocks: Iterator[bytes]) -> None:
+    """End a reading, in the middle or after its end."""
+    with suppress(Exception):  # of a block that is not needed any more
+        background.settle()
+    if isinstance(blocks, Generator):
+        blocks.close()
 
 
 class AsyncVerifiedSource(VerifiedSource):

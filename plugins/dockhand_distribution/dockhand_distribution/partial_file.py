@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dockhand_core.errors import DownloadFileRefused
-from dockhand_core.flow import BLOCK, Progress
+from dockhand_core.flow import BLOCK, Background, Progress
 from dockhand_core.models import Digest, check_hash
 from dockhand_core.text import printable
-from dockhand_distribution.background_hash import BackgroundHash
 
 __all__ = ["PartialFile"]
 
@@ -53,7 +52,7 @@ class PartialFile:
         self._destination = destination
         self.path = destination.parent / _partial_name(destination.name, digest)
         self._digest = digest
-        self._hash = BackgroundHash(digest.hasher())
+        self._hasher, self._background = digest.hasher(), Background()
         self._flushing = 0  # bytes that the system was told to write to the disk
         self._file: BinaryIO | None = None
         self._mode = 0o600
@@ -80,7 +79,7 @@ class PartialFile:
         # Unbuffered, so that `size` counts only bytes that the operating system has received.
         self._file = file = os.fdopen(descriptor, "r+b", buffering=0)
         while block := file.read(BLOCK):
-            self._hash.update(block)
+            self._background.call(len(block), self._hasher.update, block)
             self.size += len(block)
         self.inherited = self._flushing = self.size
 
@@ -154,7 +153,7 @@ class PartialFile:
             rest = memoryview(block)
             while rest:  # on a full disk, a write may store only a part; the next write then raises
                 rest = rest[file.write(rest) :]
-            self._hash.update(block)
+            self._background.call(len(block), self._hasher.update, block)
             self.size += len(block)
             if self.size - self._flushing >= _WRITE_BEHIND:
                 self._begin_flush(file.fileno())
@@ -173,15 +172,16 @@ class PartialFile:
 
     def matches(self) -> bool:
         """Whether the file is complete: the digest of its bytes is the digest of the blob."""
-        return Digest.of_hash(self._digest.algorithm, self._hash.finished()) == self._digest
+        self._background.settle()
+        return Digest.of_hash(self._digest.algorithm, self._hasher) == self._digest
 
     def restart(self) -> None:
         """Empty the file, and start a new hash."""
         file = self._opened()
         file.seek(0)
         file.truncate()
-        self._hash.finished()
-        self._hash = BackgroundHash(self._digest.hasher())
+        self._background.settle()
+        self._hasher = self._digest.hasher()
         self.size = self.inherited = self._flushing = 0
 
     def verify(self, repository: str) -> None:
@@ -190,7 +190,8 @@ class PartialFile:
         Raises:
             DigestMismatch: they differ.
         """
-        check_hash(self._digest, self._hash.finished(), f"repository {repository}: the blob")
+        self._background.settle()
+        check_hash(self._digest, self._hasher, f"repository {repository}: the blob")
 
     def finish(self) -> None:
         """Give the file the usual mode of a new file, and rename it to its destination.
@@ -221,7 +222,7 @@ class PartialFile:
 
     def close(self) -> None:
         """Close the file, and delete it if it is empty."""
-        self._hash.finished()
+        self._background.settle()
         if self._file is not None:
             try:
                 if not self.size:

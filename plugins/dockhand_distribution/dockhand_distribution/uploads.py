@@ -77,18 +77,18 @@ class Uploads(UploadSteps):
         """Upload a blob, unless the repository already has it.
 
         Data that can be read twice (bytes, a path, a seekable file) is hashed first, so that its
-        digest can be looked up. A `Source` whose digest is given is hashed while it is sent. Other
-        data is looked up only if `digest` is given.
+        digest can be looked up. If `digest` is given, that one is looked up, and all but bytes are
+        hashed while they are sent.
         """
         check_repository(repository)
         known = Digest(digest) if digest is not None else None
-        if isinstance(data, Source) and known is not None:
+        source = data if isinstance(data, Source) else (yield from blocking(_source_of, data))
+        if source is None or (known is None and isinstance(source, AsyncSource)):
+            return (yield from self._upload_stream(repository, data, known, progress))
+        if known is not None and not isinstance(source, BytesSource):
             if (yield from self.blob_exists_for_push(repository, known)):
                 return self.pushed(repository, "blob", known, uploaded=False)
-            return (yield from self.send_blob(repository, data, digest=known, progress=progress))
-        source = yield from blocking(_source_of, data)
-        if source is None:
-            return (yield from self._upload_stream(repository, data, known, progress))
+            return (yield from self.send_blob(repository, source, digest=known, progress=progress))
         actual = yield from blocking(_digest_of, source, known.algorithm if known else "sha256")
         if known is not None:
             check_digest(known, actual, f"repository {repository}: the data")
@@ -312,8 +312,6 @@ def _source_of(data: Any) -> Source | None:
         return BytesSource(bytes(data))
     if isinstance(data, str | Path):
         return FileSource(Path(data))
-    if isinstance(data, Source):
-        return None if isinstance(data, AsyncSource) else data
     if isinstance(data, io.TextIOBase):
         raise TypeError("a blob is bytes: open the file in binary mode")
     if hasattr(data, "read") and hasattr(data, "seekable") and data.seekable():

@@ -1,0 +1,71 @@
+"""Calls in a thread beside the thread that makes them, such as the hash of a block that is sent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeAlias
+
+__all__ = ["Background"]
+
+_INLINE = 4 << 20  # bytes; fewer are hashed sooner than a thread starts
+_WAITING = 4  # calls; each may hold a block of bytes in memory
+
+_Job: TypeAlias = "tuple[Callable[..., object], tuple[Any, ...]]"
+
+
+class Background:
+    """Calls that run one after the other, after the first few bytes in a thread.
+
+    OpenSSL hashes without holding the interpreter's lock. The owner calls `settle` before it ends.
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._thread: threading.Thread | None = None
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._room: SimpleQueue[None] = SimpleQueue()
+        self._error: Exception | None = None
+
+    def call(self, size: int, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a function that works on `size` bytes. Waits while too many calls have not begun.
+
+        An exception of the function is raised by `settle`, and ends the calls.
+        """
+        self._size += size
+        if self._thread is None:
+            if self._size <= _INLINE:
+                self._run((function, arguments))
+                return
+            for _ in range(_WAITING):
+                self._room.put(None)
+            self._thread = threading.Thread(target=self._work, name="dockhand-hash", daemon=True)
+            self._thread.start()
+        self._room.get()
+        self._jobs.put((function, arguments))
+
+    def settle(self) -> None:
+        """Wait until all calls have ended, and raise the exception of the first that failed."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._jobs.put(None)
+            thread.join()
+            self._size = 0
+            self._room = SimpleQueue()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._run(job)
+            self._room.put(None)
+
+    def _run(self, job: _Job) -> None:
+        function, arguments = job
+        if self._error is None:
+            try:
+                function(*arguments)
+            except Exception as error:
+                self._error = error
