@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing, suppress
 
 from dockhand_core.errors import DigestMismatch
 from dockhand_core.flow.background import Background
 from dockhand_core.flow.one_ahead import OneAhead
-from dockhand_core.flow.sources import AsyncSource, FileSource, Source
+from dockhand_core.flow.sources import AsyncSource, Source
 from dockhand_core.models import Digest, check_hash
 
 __all__ = ["AsyncVerifiedSource", "VerifiedSource", "verified"]
@@ -152,50 +151,13 @@ class VerifiedSource:
             self._hash.failure = error
             raise
         finally:
-            _end(background, blocks)
-
-    @property
-    def is_path(self) -> bool:
-        """Whether the source is a path, whose file the operating system itself can send."""
-        return isinstance(self._source, FileSource) and self._source.is_path
-
-    def parts(self) -> Iterator[tuple[io.FileIO, int, int]]:
-        """Iterate over the parts of a file, as `FileSource.parts`; the last comes after the check.
-
-        The background reads the file, too, to hash it.
-        """
-        assert isinstance(self._source, FileSource)
-        position, background = self._start, Background()
-        blocks = self._source.open()
-        try:
-            if not self.size:
-                self._hash.check(position)
-            for part in self._source.parts():
-                background.call(part[2], self._add_next, position, blocks)
-                position += part[2]
-                if position == self._hash.size:
-                    background.settle()
-                    self._hash.check(position)
-                yield part
-        except Exception as error:
-            self._hash.failure = error
-            raise
-        finally:
-            _end(background, blocks)
-
-    def _add_next(self, position: int, blocks: Iterator[bytes]) -> None:
-        self._hash.add(position, next(blocks))
+            with suppress(Exception):  # of a block that is not needed any more
+                background.settle()
+            if isinstance(blocks, Generator):
+                blocks.close()
 
     def __iter__(self) -> Iterator[bytes]:
         return self.open()
-
-
-def _end(background: Background, blocks: Iterator[bytes]) -> None:
-    """End a reading, in the middle or after its end."""
-    with suppress(Exception):  # of a block that is not needed any more
-        background.settle()
-    if isinstance(blocks, Generator):
-        blocks.close()
 
 
 class AsyncVerifiedSource(VerifiedSource):

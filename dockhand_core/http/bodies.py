@@ -20,7 +20,6 @@ from dockhand_core.flow import (
     Progress,
     Reply,
     Source,
-    VerifiedSource,
 )
 from dockhand_core.flow.one_ahead import OneAhead
 from dockhand_core.http.urls import one_line, redacted_url
@@ -67,14 +66,14 @@ class UploadBody(httpx.SyncByteStream, httpx.AsyncByteStream):
     @property
     def is_file(self) -> bool:
         """Whether `file_parts` can be used."""
-        return isinstance(self._source, FileSource | VerifiedSource) and self._source.is_path
+        return isinstance(self._source, FileSource) and self._source.is_path
 
     def file_parts(self) -> Iterator[tuple[io.FileIO, int, int]]:
         """Iterate over the parts of the file to send, in place of the bytes.
 
         Each part is the file, an offset and a number of bytes.
         """
-        assert isinstance(self._source, FileSource | VerifiedSource)
+        assert isinstance(self._source, FileSource)
         done = 0
         try:
             for part in self._source.parts():
