@@ -10,10 +10,10 @@ from dockhand_core.copy_client import CopyClient, make_route
 from dockhand_core.flow import Progress
 from dockhand_core.flow.checks import described
 from dockhand_core.models import BlobProgress, CopyResult, Descriptor, Platform, PushResult
-from dockhand_core.operations.copies.blob_transfer import Route
 
 # The operations are imported when they are used: most programs use few of them.
 if TYPE_CHECKING:
+    from dockhand_core.operations.copies.blob_transfer import Route
     from dockhand_core.operations.copies.copy import CopyArguments, TagCopies
 
 __all__ = ["AsyncCopyClient"]

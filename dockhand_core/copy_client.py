@@ -10,10 +10,10 @@ from dockhand_core.driver import RegistryDriver
 from dockhand_core.flow import Progress
 from dockhand_core.flow.checks import described
 from dockhand_core.models import BlobProgress, CopyResult, Descriptor, Platform, PushResult
-from dockhand_core.operations.copies.blob_transfer import Connection, Route
 
 # The operations are imported when they are used: most programs use few of them.
 if TYPE_CHECKING:
+    from dockhand_core.operations.copies.blob_transfer import Route
     from dockhand_core.operations.copies.copy import CopyArguments, TagCopies
 
 __all__ = ["CopyClient", "make_route"]
@@ -235,6 +235,8 @@ def make_route(
         repository: the repository's name at the source.
         to_repository: its name at the target; None for the same name.
     """
+    from dockhand_core.operations.copies.blob_transfer import Connection, Route
+
     here, there = (
         Connection(each.driver, each._runner, each._runner.registry) for each in (source, target)
     )
