@@ -324,6 +324,11 @@ DRIVERS = {
         {"test_operations_are_flows", "test_ping"},
         only=("test_operations_are_flows", "test_ping", "test_api_version"),
     ),
+    "name_of_a_base_class": Case(
+        driver("def _post(self, path, document):\n        yield"),
+        {"test_overridden_methods"},
+        only=("test_overridden_methods", "test_ping"),
+    ),
     "not_unsupported": Case(
         driver("pass", LACKING),
         {"test_unsupported_operations"},

@@ -181,6 +181,23 @@ class RegistryDriverContract(
                 assert takes_all or not missing, f"{name} lacks the arguments {missing}"
 
     @rule(
+        "A method that overrides one of a base class takes its arguments.",
+        why="a helper whose name a base class has, too, breaks the operations that call it",
+        where="docs/plugins/registry-driver.md, Flows",
+    )
+    def test_overridden_methods(self, driver_class: Any) -> None:
+        for kind in driver_class.__mro__:
+            for name, own in vars(kind).items():
+                for base in kind.__mro__[1:]:
+                    other = vars(base).get(name)
+                    if name[:2] != "__" and inspect.isfunction(own) and inspect.isfunction(other):
+                        refusal = _refusal(own, other)
+                        assert refusal is None, (
+                            f"{kind.__name__}.{name} cannot be called as {base.__name__}.{name}, "
+                            f"which it overrides: {refusal}; a helper needs a name of its own"
+                        )
+
+    @rule(
         "The sync and the async client have the same methods.",
         why="a program that moves to asyncio finds the same operations",
         where="RegistryDriver.client and async_client",
@@ -282,3 +299,20 @@ class RegistryDriverContract(
         if not self.speaks_oci or "base_uri" not in driver_class.Settings.model_fields:
             pytest.skip("the driver is not reached by a URL, or speaks another protocol")
         return self.table(**{**self.settings, "base_uri": registry.url})
+
+
+def _refusal(own: Callable[..., Any], base: Callable[..., Any]) -> str | None:
+    """The reason why a method cannot be called as the method `base` is, or None if it can be."""
+    first, *rest = inspect.signature(base).parameters.values()  # the first is `self`
+    positional = [
+        None for each in (first, *rest) if each is first or each.kind is each.POSITIONAL_ONLY
+    ]
+    named = [
+        each.name for each in rest if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+    ]
+    named += ["an_option" for each in rest if each.kind is each.VAR_KEYWORD]
+    try:
+        inspect.signature(own).bind(*positional, **dict.fromkeys(named))
+    except TypeError as error:
+        return str(error)
+    return None
