@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import google.auth
 from google.auth import impersonated_credentials
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request as GoogleRequest
-from pydantic import Field
 from requests import RequestException
 
 from dockhand_core import AuthDriver, ConnectionFailed, DockhandError
@@ -21,7 +19,7 @@ from dockhand_core.text import printable
 
 __all__ = ["CredentialsNotFound", "GoogleAuth", "TokenRefused"]
 
-_USERNAME = "oauth2accesstoken"  # the registry's name for "the password is an access token"
+_TIMEOUT = 30.0  # seconds; the connection's is used if the request has it
 _DEFAULT_LIFETIME = 300.0  # seconds, for a token that does not say when it expires
 # google-auth raises the later ones if a reply or a file is not as it expects
 _ERRORS = (GoogleAuthError, OSError, AttributeError, LookupError, TypeError, ValueError)
@@ -37,7 +35,7 @@ class TokenRefused(DockhandError):
 
 
 class GoogleAuth(AuthDriver):
-    """Sends an access token of Google as the password, and gets a new one when it expires."""
+    """Adds an access token of Google to each request, and gets a new one when it expires."""
 
     class Settings(AuthDriver.Settings):
         """The keys of the connection's `auth` table, beside `driver`.
@@ -48,13 +46,11 @@ class GoogleAuth(AuthDriver):
                 `GOOGLE_APPLICATION_CREDENTIALS` names, gcloud's login, or the machine's account.
             impersonate: e-mail address of a service account whose token to get instead.
             scopes: OAuth scopes of the token.
-            timeout: timeout in seconds of a request for a token.
         """
 
         credentials_file: Path | None = None
         impersonate: str | None = None
         scopes: tuple[str, ...] = ("https://www.googleapis.com/auth/cloud-platform",)
-        timeout: Annotated[float, Field(gt=0)] = 30.0
 
     settings: Settings
 
@@ -64,32 +60,38 @@ class GoogleAuth(AuthDriver):
 
     def auth_flow(self, request: Request) -> Generator[Any, Any, None]:
         """Add an access token to the request; after a 401, send it once more with a new one."""
-        token = yield from self.cached_token(_USERNAME, self._obtain)
-        request.headers["Authorization"] = _basic(token)
+        timeout = request.extensions.get("timeout", {}).get("connect") or _TIMEOUT
+
+        def obtain() -> Generator[Any, Any, tuple[str, float]]:
+            return (yield from self.blocking(self._ask_google, timeout))
+
+        token = yield from self.cached_token("token", obtain)
+        request.headers["Authorization"] = f"Bearer {token}"
         response: Response = yield request
         if response.status_code == 401:
-            token = yield from self.cached_token(_USERNAME, self._obtain, refused=token)
-            request.headers["Authorization"] = _basic(token)
-            yield request
+            renewed = yield from self.cached_token("token", obtain, refused=token)
+            if renewed != token:  # a metadata server keeps its token until it nearly expires
+                request.headers["Authorization"] = f"Bearer {renewed}"
+                yield request
 
-    def _obtain(self) -> Generator[Any, Any, tuple[str, float]]:
-        return (yield from self.blocking(self._ask_google))
-
-    def _ask_google(self) -> tuple[str, float]:
+    def _ask_google(self, timeout: float) -> tuple[str, float]:
         """Get a new access token, and its lifetime in seconds.
 
         Only one thread at a time is here, because `cached_token` makes the others wait.
         """
-        transport: Any = _Transport(self.settings.timeout)
+        transport: Any = _Transport(timeout)
         credentials, self._credentials = self._credentials, None  # found anew after a failure
+        failed: DockhandError | None = None
         try:
             credentials = credentials or self._find(transport)
             credentials.refresh(transport)
-            token, expiry = credentials.token, credentials.expiry
         except _ERRORS as error:
-            raise self._as_dockhand_error(error, found=credentials is not None) from None
+            failed = self._as_dockhand_error(error, found=credentials is not None)
         finally:
             transport.session.close()
+        if failed is not None:  # raised here, so that it does not hold Google's error with a reply
+            raise failed
+        token, expiry = credentials.token, credentials.expiry
         if not isinstance(token, str) or not token:
             raise TokenRefused("Google's reply has no access token")
         self._credentials = credentials
@@ -138,7 +140,7 @@ class GoogleAuth(AuthDriver):
 
 
 class _Transport:
-    """Google's transport on requests, with a timeout of the driver's instead of two minutes."""
+    """Google's transport on requests, with the connection's timeout instead of two minutes."""
 
     def __init__(self, timeout: float) -> None:
         self._request: Any = GoogleRequest()
@@ -167,7 +169,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return f"a reply or the credentials are malformed ({type(error).__name__})"
-
-
-def _basic(token: str) -> str:
-    return "Basic " + b64encode(f"{_USERNAME}:{token}".encode()).decode("ascii")

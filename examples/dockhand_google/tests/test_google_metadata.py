@@ -1,7 +1,6 @@
 """The driver with Application Default Credentials, of a metadata server of the test's own."""
 
 import asyncio
-import base64
 import contextlib
 import io
 import json
@@ -103,9 +102,8 @@ def registry(metadata: MetadataServer, scripted_registry: ScriptedRegistry) -> S
     """A registry that lets in the newest token of the metadata server."""
 
     def accepts(request: ReceivedRequest) -> bool:
-        pair = f"oauth2accesstoken:{metadata.tokens[-1] if metadata.tokens else None}"
-        expected = f"Basic {base64.b64encode(pair.encode()).decode()}"
-        return request.headers.get("Authorization") == expected
+        newest = metadata.tokens[-1] if metadata.tokens else None
+        return request.headers.get("Authorization") == f"Bearer {newest}"
 
     scripted_registry.accepts = accepts
     scripted_registry.push(build_image(), "project/repository/app", "v1")
