@@ -1,0 +1,1 @@
+"""The log driver `opentelemetry` for Dockhand."""
