@@ -7,22 +7,23 @@
 `private_mirror.toml` has a table for each image:
 
     target = "private"                      # a connection of dockhand.toml
-    digests = "private_mirror.json"         # written: the digest of each tag, here and at the source
+    digests = "private_mirror.json"         # the program writes each tag's digests here
 
     [[images]]
     source = "docker.io/library/nginx"      # as docker names it, or @connection/repository
     repository = "mirror/nginx"             # at the target; if absent, the source's name
     tags = ["1.*-alpine", "stable"]         # tags and globs
-    newest = 5                              # of these, the newest images only (see below)
+    newest = 5                              # if given, only the newest of these
     platforms = ["linux/amd64"]             # if absent, all
     referrers = true                        # copy signatures and SBOMs, too
-    pinned = { "1.27.3" = "sha256:…" }      # these tags get these digests, whatever the source says
+    pinned = { "1.27.3" = "sha256:…" }      # these tags get these digests
 
 The source's credentials are those of the connection in `dockhand.toml` with that host, or docker's.
-A tag is not fetched again while its digest is the same at the source and at the target: HEAD
-requests find that out, which Docker Hub does not count as pulls. For `newest`, the manifests of all
-matching tags are fetched as soon as one of them is new: use narrow patterns, or a connection with a
-login. When a registry limits the rate of requests, its other images are left for the next run.
+A tag is not fetched again while its digest is the same at the source and at the target. HEAD
+requests find that out, which Docker Hub does not count as pulls. With `referrers`, it is fetched in
+each run, since a signature may come later. With `newest`, the manifests of all matching tags are
+fetched as soon as one of them is new: write narrow patterns. When a registry limits the rate of
+requests, its other images are left for the next run.
 
 Exit status: 0 everything is up to date; 1 a tag or an image failed; 2 the command or a setting is
 wrong; 3 nothing failed but the rate limit; 130 stopped by Ctrl-C or SIGTERM. An interrupted run is
@@ -104,8 +105,8 @@ class Mirror:
             if "@" in image.source[1:] or ":" in image.source.rpartition("/")[2]:
                 raise ConfigError(f"{where}: source is {image.source!r}; put its tag into tags")
             self.images.append((image, dockhand.locate(image.source)))
-        # By name and tag at the target: the digests there and at the source in the last run.
-        self.known: dict[str, dict[str, str | None]] = {}
+        # By name and tag at the target: the digests there and at the source, and the options.
+        self.known: dict[str, dict[str, Any]] = {}
         if self.digests.exists():
             try:
                 self.known = json.loads(self.digests.read_text("utf-8"))
@@ -149,9 +150,15 @@ class Mirror:
                 yield f"{name}:{tag}", digest
             else:
                 found[tag] = digest
-        stale = [tag for tag, digest in found.items() if not self._is_current(name, tag, digest)]
+        kept = {"platforms": image.platforms, "referrers": image.referrers, "newest": image.newest}
+
+        def remember(tag: str, digest: str, copied: CopyResult | None) -> None:
+            here = copied.digest if copied else None
+            self.known[f"{name}:{tag}"] = {"source": digest, "target": here, **kept}
+
+        stale = [tag for tag in found if not self._is_current(name, tag, kept, found[tag])]
         pinned = {tag: digest for tag, digest in image.pinned.items()
-                  if not self._is_current(name, tag, digest)}  # fmt: skip
+                  if not self._is_current(name, tag, kept, digest)}  # fmt: skip
         if dry_run:
             note = f", if it is among the {image.newest} newest" if image.newest else ""
             yield from ((f"{name}:{tag}", f"@{found[tag]}: would be copied{note}") for tag in stale)
@@ -168,18 +175,18 @@ class Mirror:
                 tag = str(result.tag)
                 digest = older.pop(tag)
                 if result.error is None:
-                    self.known[f"{name}:{tag}"] = {"source": digest, "target": result.digest}
+                    remember(tag, digest, result)
                 yield f"{name}:{tag}", result.error or result
             if image.newest:  # tags that are not among the newest are not asked about again
                 for tag, digest in older.items():
-                    self.known[f"{name}:{tag}"] = {"source": digest, "target": None}
+                    remember(tag, digest, None)
         for tag, digest in pinned.items():
             try:
                 result = source.copy(place.repository, digest, to_reference=tag, **options)
             except DockhandError as error:
                 yield f"{name}:{tag}", error
             else:
-                self.known[f"{name}:{tag}"] = {"source": digest, "target": result.digest}
+                remember(tag, digest, result)
                 yield f"{name}:{tag}", result
 
     def _matching(
@@ -201,10 +208,10 @@ class Mirror:
                 except NotFound as error:
                     yield tag, error
 
-    def _is_current(self, name: str, tag: str, digest: str) -> bool:
-        """Whether the target has the copy of this digest of the source."""
-        known = self.known.get(f"{name}:{tag}")
-        if known is None or known["source"] != digest:
+    def _is_current(self, name: str, tag: str, kept: dict[str, Any], digest: str) -> bool:
+        """Whether the target has the copy of this digest of the source, made with these options."""
+        known = self.known.get(f"{name}:{tag}", {})
+        if kept["referrers"] or known != {"source": digest, "target": known.get("target"), **kept}:
             return False
         try:
             return known["target"] in (None, self.target.manifest_head(name, tag).digest)
@@ -258,7 +265,7 @@ def main() -> int:
                 status, wait = mirror.run(dry_run=options.dry_run)
                 if options.watch is None:
                     return status
-                time.sleep(max(options.watch, wait))
+                time.sleep(max(1.0, options.watch, wait))
     except (DockhandError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return WRONG
