@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from api_pages import MODULES, api
+from contract_pages import contracts
 from example_pages import example_sources, filled, with_source
 from reference_pages import reference
 
@@ -65,7 +66,7 @@ def pages() -> dict[str, str]:
         made[place] = filled(made[place], source)
     for source, place in example_sources().items():
         made[place] = with_source(made[place], (ROOT / source).parent)
-    made |= reference() | api()
+    made |= reference() | api() | {"reference/contracts.md": contracts()}
     made["overview.md"] = made["overview.md"].replace("# Dockhand\n", "# Overview\n", 1)
     made["packages/index.md"] = _packages(places)
     return made

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+import dockhand_testing
 import pytest
 from build_site import FENCE, ROOT, pages, sources
 from dockhand_cli.main import root_command
@@ -149,6 +150,18 @@ def test_module_is_on_the_list_of_the_stable_surface(name: str) -> None:
         )
         text = made()["about/stable-surface.md"]
         assert f"[`{name}`]" in text or f"[`{short}`]" in text
+
+
+def test_rules_of_contracts() -> None:
+    """Each test of a contract of the kit is on the page, with its rule and the reason for it."""
+    for name in dockhand_testing.__all__:
+        if name.endswith("Contract"):
+            contract = getattr(dockhand_testing, name)
+            text = made()["reference/contracts.md"].partition(f"\n## {name}\n")[2]
+            tests = [each for each in dir(contract) if each.startswith("test_")]
+            assert tests
+            for each in tests:
+                assert re.search(rf"^\| `{each[5:]}` \| \S.* \| \S.* \|$", text, re.MULTILINE), each
 
 
 def test_links() -> None:
