@@ -47,7 +47,7 @@ def main() -> None:
     quick: bool = options.quick
     with (
         tempfile.TemporaryDirectory(prefix="dockhand-bench-") as name,
-        _server(options.server, Path(name), 200 if quick else 1000) as server,
+        _server(options.server, Path(name), 210 if quick else 1010) as server,
     ):
         print(f"{server.name}, Python {platform.python_version()}: {'quick' if quick else 'full'}")
         rows, left_out = measure(server, Path(name), options.only, quick=quick)

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.measure import Row, compare, ratio_row
-from benchmarks.server import BLOBS, MANIFESTS, Server
+from benchmarks.server import BLOBS, FULL_PAGE, MANIFESTS, Server, push_tags
 from benchmarks.transfer import Blob
 from dockhand_core import RegistryClient, connect
 
@@ -18,6 +18,9 @@ __all__ = ["against_dxf", "against_oras"]
 
 Action = Callable[[], object]
 LISTS = 30
+FULL_PAGE_WHY = (
+    "One request more is sent: 100 tags without a Link may be a full page. See the README."
+)
 URLLIB3_WHY = (
     "Both peers use urllib3, which moves large bodies at a lower cost per block than httpx."
 )
@@ -105,15 +108,25 @@ class PeerComparison:
         """Measure 100 requests for manifests."""
         self.add(f"{len(self.part)} x manifest {action}", ours, theirs)
 
-    def tags(self, theirs: Callable[[], list[str]]) -> None:
-        """Measure lists of all tags; each round makes many, since one takes only milliseconds."""
-        count = len(self._server.tags)
-        assert len(theirs()) >= count, f"{self.peer} does not list all tags"
-        self.add(
-            f"{LISTS} x list {count} tags",
-            lambda: [list(self.client.tags(MANIFESTS)) for _ in range(LISTS)],
-            lambda: [theirs() for _ in range(LISTS)],
-        )
+    def tags(self, theirs: Callable[[str], list[str]]) -> None:
+        """Measure lists of all tags; each round makes many, since one takes only milliseconds.
+
+        A list of 100 tags may be a full page of a registry that sends no `Link`, so Dockhand asks
+        whether there are more.
+        """
+        full = push_tags(self.client, FULL_PAGE, 100)
+        for repository, tags, why in (
+            (MANIFESTS, self._server.tags, ""),
+            (FULL_PAGE, full, FULL_PAGE_WHY),
+        ):
+            count = len(tags)
+            assert len(theirs(repository)) >= count, f"{self.peer} does not list all tags"
+            self.add(
+                f"{LISTS} x list {count} tags",
+                lambda: [list(self.client.tags(repository)) for _ in range(LISTS)],  # noqa: B023
+                lambda: [theirs(repository) for _ in range(LISTS)],  # noqa: B023
+                why=why,
+            )
 
 
 def against_oras(server: Server, blob: Blob, rounds: int) -> list[Row]:
@@ -157,7 +170,7 @@ def against_oras(server: Server, blob: Blob, rounds: int) -> list[Row]:
         )
         comparison.download(digest, checked, how=", then sha256 and fsync", judged=False)
         comparison.manifests("get", lambda: _get_manifests(client, comparison.part), get)
-        comparison.tags(lambda: list(registry.get_tags(f"{host}/{MANIFESTS}")))
+        comparison.tags(lambda repository: list(registry.get_tags(f"{host}/{repository}")))
         server.drop(digest)
     return comparison.rows
 
@@ -171,6 +184,7 @@ def against_dxf(server: Server, blob: Blob, rounds: int) -> list[Row]:
         connect(server.url) as client,
         dxf.DXF(host, BLOBS, insecure=insecure) as blobs,
         dxf.DXF(host, MANIFESTS, insecure=insecure) as manifests,
+        dxf.DXF(host, FULL_PAGE, insecure=insecure) as full_page,
     ):
         comparison = PeerComparison("dxf", server, blob, client, rounds)
 
@@ -191,13 +205,17 @@ def against_dxf(server: Server, blob: Blob, rounds: int) -> list[Row]:
             for tag in comparison.part:
                 manifests.get_manifest(tag)
 
+        def tags(repository: str) -> list[str]:
+            found = full_page if repository == FULL_PAGE else manifests
+            return [str(tag) for tag in found.list_aliases(iterate=True)]
+
         digest = comparison.push(lambda: str(blobs.push_blob(str(blob.path))))
         comparison.read(digest, lambda: read(None))
         comparison.read(digest, lambda: read(1 << 20), how=", chunk_size=1 MiB", why=URLLIB3_WHY)
         comparison.download(digest, save, why="Ours is flushed to disk before it is renamed.")
         comparison.manifests("head", lambda: _get_heads(client, comparison.part), head)
         comparison.manifests("get", lambda: _get_manifests(client, comparison.part), get)
-        comparison.tags(lambda: [str(tag) for tag in manifests.list_aliases(iterate=True)])
+        comparison.tags(tags)
         server.drop(digest)
     return comparison.rows
 

@@ -19,6 +19,7 @@ from dockhand_core import RegistryClient, connect
 from dockhand_core.models import media
 
 __all__ = [
+    "FULL_PAGE",
     "MANIFESTS",
     "Server",
     "running_process",
@@ -26,12 +27,14 @@ __all__ = [
     "free_port",
     "running_distribution",
     "existing_server",
+    "push_tags",
     "started_server",
     "distribution_version",
 ]
 
 MANIFESTS = "bench/manifests"
 BLOBS = "bench/blobs"
+FULL_PAGE = "bench/full-page"  # a repository with as many tags as many registries' pages have
 INSTALL = (
     "no registry to measure on: install Debian's package docker-registry (Distribution 2.8), or "
     "Distribution 3.1 (go install github.com/distribution/distribution/v3/cmd/registry@v3.1.1) "
@@ -187,13 +190,19 @@ def _wait_for_reply(port: int, process: subprocess.Popen[bytes], log: Path) -> N
 
 def _fill(url: str, count: int) -> list[str]:
     with connect(url) as client:
-        tags = [f"t{number:04}" for number in range(count)]
-        there = set(client.tags(MANIFESTS)) if MANIFESTS in set(client.repositories()) else set()
-        if not there.issuperset(tags):
-            config = client.upload_blob(MANIFESTS, b"{}")
-            for tag in tags:
-                client.put_manifest(MANIFESTS, tag, _manifest(tag, config.digest))
+        tags = push_tags(client, MANIFESTS, count)
         _create_repository(client)
+    return tags
+
+
+def push_tags(client: RegistryClient, repository: str, count: int) -> list[str]:
+    """Push tags with small manifests to a repository, unless it has them; return the tags."""
+    tags = [f"t{number:04}" for number in range(count)]
+    there = set(client.tags(repository)) if repository in set(client.repositories()) else set()
+    if not there.issuperset(tags):
+        config = client.upload_blob(repository, b"{}")
+        for tag in tags:
+            client.put_manifest(repository, tag, _manifest(tag, config.digest))
     return tags
 
 
