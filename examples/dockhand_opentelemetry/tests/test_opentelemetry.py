@@ -26,8 +26,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from dockhand_core import ConfigError, ConnectionFailed, Dockhand, async_connect, connect
 
 README = Path(__file__).parent.parent / "README.md"
-SECRET = "s3cret-of-the-collector"  # noqa: S105
-PASSWORD = "s3cret-of-the-registry"  # noqa: S105
+SECRET = "s3cret-of-the-collector"
+PASSWORD = "s3cret-of-the-registry"
 
 
 class Collector(ThreadingHTTPServer):
@@ -301,7 +301,7 @@ def test_readme(
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-            exec(compile(block, "README.md", "exec"), {})  # noqa: S102
+            exec(compile(block, "README.md", "exec"), {})
             promised += re.findall(r"^\s*print\(.*\)  # (.*)$", block, re.MULTILINE)
     assert promised == printed.getvalue().splitlines() == ["True", "team/app"]
     first, second = collector.records
