@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from dockhand_ecr.aws import get_authorization_token
 from dockhand_ecr.driver import EcrAuth
 from dockhand_ecr.errors import ClockSkewed, CredentialsNotFound, SessionExpired
 from dockhand_testing import AuthDriverContract, ReceivedRequest, ScriptedRegistry, play, reply
@@ -171,6 +173,24 @@ def test_threads_and_tasks_share_one_request_for_a_token(aws: Aws) -> None:
     assert len(aws.asked) == 2
 
 
+def test_event_loop_is_not_blocked(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def recorded(*args: Any) -> tuple[str, float]:
+        threads.append(threading.current_thread())
+        return get_authorization_token(*args)
+
+    monkeypatch.setattr("dockhand_ecr.driver.get_authorization_token", recorded)
+
+    async def ping() -> None:
+        async with AsyncDockhand({"connections": {"main": aws.table()}}) as dockhand:
+            await dockhand.connection().ping()
+
+    asyncio.run(ping())
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
+
+
 @pytest.mark.parametrize(
     ("host", "region"),
     [
@@ -296,8 +316,10 @@ def test_timeout_of_the_connection_holds_for_the_api(aws: Aws) -> None:
     aws.registry.then("stall", "stall", path="/aws")
     table = {**aws.table(), "timeout": 0.3}
     manager = Dockhand({"connections": {"main": table}})
+    started = time.monotonic()
     with manager as dockhand, pytest.raises(Timeout, match="/aws"):
         dockhand.connection().ping()
+    assert time.monotonic() - started < 25  # two attempts; the driver's own timeout is 30 seconds
 
 
 def test_only_the_drivers_requests_are_left_out_of_the_debug_log(

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,10 +38,12 @@ class MemoryKeyring(KeyringBackend):  # type: ignore[misc,unused-ignore]  # Any 
         super().__init__()
         self.passwords: dict[tuple[str, str], str] = {}
         self.asked: list[tuple[str, str]] = []
+        self.threads: set[threading.Thread] = set()
         self.failure: Exception | None = None
 
     def get_password(self, service: str, username: str) -> str | None:
         self.asked.append((service, username))
+        self.threads.add(threading.current_thread())
         if self.failure:
             raise self.failure
         return self.passwords.get((service, username))
@@ -129,6 +132,7 @@ def test_threads_and_tasks_share_one_look_up(
     with Dockhand(table(scripted_registry)) as dockhand, ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: dockhand.connection().ping(), range(16)))
     assert len(key_store.asked) == 1
+    key_store.threads.clear()
 
     async def many() -> None:
         async with AsyncDockhand(table(scripted_registry)) as dockhand:
@@ -136,6 +140,7 @@ def test_threads_and_tasks_share_one_look_up(
 
     asyncio.run(many())
     assert len(key_store.asked) == 2
+    assert threading.current_thread() not in key_store.threads  # the event loop was not blocked
 
 
 def test_missing_password_names_the_command(scripted_registry: ScriptedRegistry) -> None:
