@@ -27,7 +27,7 @@ ATTRIBUTES = {
     "status": "http.response.status_code",
     "error": "exception.message",
 }
-OWN = frozenset({"bytes", "connection", "driver", "milliseconds", "repository", "wait"})
+OWN = frozenset({"bytes", "connection", "driver", "milliseconds", "wait"})
 SEVERITIES = {
     "debug": SeverityNumber.DEBUG,
     "info": SeverityNumber.INFO,
