@@ -33,6 +33,12 @@ DOCUMENTS = {
     "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
 }
+# The generator makes index.html of README.md, too, so the page of the command `index` has another
+# name.
+_COMMANDS = {
+    "docs/commands/README.md": "commands/index.md",
+    "docs/commands/index.md": "commands/dockhand-index.md",
+}
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^( *)(`{3,})[^\n]*\n.*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 _NOTE = re.compile(r"^ *<!-- (?:not run|exit)\b.*-->\n", re.MULTILINE)  # for the tests
@@ -48,7 +54,7 @@ def sources() -> dict[str, str]:
     found |= example_sources()
     for page in sorted((ROOT / "docs").rglob("*.md")):
         found[page.relative_to(ROOT).as_posix()] = page.relative_to(ROOT / "docs").as_posix()
-    return found
+    return found | _COMMANDS
 
 
 def pages() -> dict[str, str]:
@@ -120,12 +126,10 @@ def configuration() -> dict[str, Any]:
     """The settings of the site, with the pages that have no line of their own in its navigation."""
     settings: dict[str, Any] = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))
     places = list(sources().values())
+    commands = {p for p in places if p.startswith("commands/")} - {"commands/index.md"}
     made = {
         "PACKAGES": ["packages/index.md", *(p for p in places if p.startswith("packages/"))],
-        "COMMANDS": [
-            "commands/README.md",
-            *(p for p in places if p.startswith("commands/") and not p.endswith("README.md")),
-        ],
+        "COMMANDS": ["commands/index.md", *sorted(commands, key=_command)],
         "EXAMPLES": _section(places, "examples", "index", "programs"),
         "REGISTRIES": _section(places, "registries", "index", "distribution", "zot", last="others"),
         "API": ["reference/api/index.md", *(f"reference/api/{name}.md" for name in MODULES)],
@@ -137,6 +141,10 @@ def configuration() -> dict[str, Any]:
     handler = settings["project"]["plugins"]["mkdocstrings"]["handlers"]["python"]
     handler["paths"] = ["..", *(f"../plugins/{path.name}" for path in ROOT.glob("plugins/dock*"))]
     return settings
+
+
+def _command(page: str) -> str:
+    return Path(page).stem.removeprefix("dockhand-")
 
 
 def _section(places: list[str], folder: str, *first: str, last: str = "") -> list[str]:

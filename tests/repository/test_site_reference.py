@@ -120,7 +120,8 @@ def test_commands() -> None:
     root = root_command()
     for name in root.commands:
         if getattr(root.commands[name], "imported", None) is None or name == "zot":
-            assert f"commands/{name}.md" in made(), name
+            page = made()[f"commands/{'dockhand-index' if name == 'index' else name}.md"]
+            assert page.startswith(f"# `dockhand {name}`\n"), name
 
 
 def public_modules() -> list[str]:
@@ -190,6 +191,12 @@ def test_every_page_is_in_the_navigation() -> None:
     text = repr(configuration()["project"]["nav"])
     missing = [page for page in made() if f"'{page}'" not in text]
     assert not missing
+
+
+def test_every_page_has_a_place_of_its_own() -> None:
+    """No two pages become one file, as README.md and index.md of a folder would."""
+    assert len(set(sources().values())) == len(sources())
+    assert not [page for page in made() if page.endswith("README.md")]
 
 
 def test_sources_exist() -> None:
