@@ -197,6 +197,9 @@ class BlobClient:
         files and iterables can be read only once: they are sent in chunks of 8 MiB, unless `digest`
         is given and the repository already has that blob.
 
+        If `digest` is given, a file is read only once: it is hashed while it is sent, and its last
+        block is sent after the check. If the repository already has that blob, it is not read.
+
         Args:
             repository: the repository's name.
             data: bytes, a path (`Path` or `str`), a binary file, or an iterable of bytes.

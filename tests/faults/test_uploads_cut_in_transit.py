@@ -16,6 +16,7 @@ from dockhand_testing.scripted_server import reply
 from dockhand_core import (
     ConnectionFailed,
     Digest,
+    DigestMismatch,
     DockhandError,
     RegistryClient,
     SizeInvalid,
@@ -175,14 +176,23 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("digest", [None, DIGEST], ids=["hashed first", "stated"])
 @pytest.mark.parametrize("keeps", [True, False])
 @pytest.mark.parametrize("cuts", [[MIB], [MIB, MIB // 2, MIB // 2], [0, 0]])
 def test_a_file_that_is_cut(
-    make_client: MakeClient, upstream: Upstream, url: str, file: Path, cuts: list[int], keeps: bool
+    make_client: MakeClient,
+    upstream: Upstream,
+    url: str,
+    file: Path,
+    cuts: list[int],
+    keeps: bool,
+    digest: Digest | None,
 ) -> None:
     upstream.cut, upstream.keeps = [*cuts], keeps
     reported: list[tuple[int, int | None]] = []
-    make_client(url).upload_blob("a/b", file, progress=lambda *now: reported.append(now))
+    make_client(url).upload_blob(
+        "a/b", file, digest=digest, progress=lambda *now: reported.append(now)
+    )
     assert upstream.blob == DATA
     assert reported[-1] == (len(DATA), len(DATA))
     assert {total for _, total in reported} == {len(DATA)}
@@ -250,6 +260,48 @@ def test_a_stream_that_is_cut(
     assert upstream.blob == WHOLE
     assert upstream.begun == 1
     assert sum(n for method, n in upstream.log if method == "PATCH") == len(WHOLE)
+
+
+@pytest.mark.parametrize("cuts", [[], [10 * MIB]], ids=["whole", "cut"])
+def test_a_large_file_whose_digest_is_stated(
+    make_client: MakeClient, upstream: Upstream, url: str, file: Path, cuts: list[int | None]
+) -> None:
+    """The file is read once, and hashed in a thread while it is sent."""
+    file.write_bytes(WHOLE)
+    upstream.cut = cuts
+    client = make_client(url)
+    assert client.upload_blob("a/b", file, digest=Digest.of(WHOLE)).uploaded
+    assert upstream.blob == WHOLE
+    assert upstream.begun == 1
+    assert sum(n for method, n in upstream.log if method in ("PUT", "PATCH")) == len(WHOLE)
+    assert not client.upload_blob("a/b", file, digest=Digest.of(WHOLE)).uploaded
+    assert not any(thread.name == "dockhand-hash" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("kind", ["path", "file object"])
+def test_a_large_file_whose_stated_digest_is_wrong(
+    make_client: MakeClient, upstream: Upstream, url: str, file: Path, kind: str
+) -> None:
+    """The last block is not sent, and the upload is cancelled."""
+    file.write_bytes(WHOLE)
+    with file.open("rb") as opened, pytest.raises(DigestMismatch, match="repository a/b: the data"):
+        make_client(url).upload_blob(
+            "a/b", file if kind == "path" else opened, digest=Digest.of(b"other")
+        )
+    assert upstream.blob is None
+    assert not upstream.alive
+    assert upstream.count("DELETE") == 1
+    assert not any(thread.name == "dockhand-hash" for thread in threading.enumerate())
+
+
+def test_a_small_file_whose_stated_digest_is_wrong(
+    make_client: MakeClient, upstream: Upstream, url: str, file: Path
+) -> None:
+    """It is hashed before anything is asked: that takes less time than a request."""
+    file.write_bytes(b"small")
+    with pytest.raises(DigestMismatch):
+        make_client(url).upload_blob("a/b", file, digest=Digest.of(b"other"))
+    assert upstream.log == []
 
 
 def test_a_stream_that_the_registry_forgets(

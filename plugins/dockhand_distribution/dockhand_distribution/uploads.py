@@ -77,15 +77,16 @@ class Uploads(UploadSteps):
         """Upload a blob, unless the repository already has it.
 
         Data that can be read twice (bytes, a path, a seekable file) is hashed first, so that its
-        digest can be looked up. If `digest` is given, that one is looked up, and all but bytes are
-        hashed while they are sent.
+        digest can be looked up. If `digest` is given, that one is looked up, and all but bytes and
+        small files is hashed while it is sent.
         """
         check_repository(repository)
         known = Digest(digest) if digest is not None else None
         source = data if isinstance(data, Source) else (yield from blocking(_source_of, data))
         if source is None or (known is None and isinstance(source, AsyncSource)):
             return (yield from self._upload_stream(repository, data, known, progress))
-        if known is not None and not isinstance(source, BytesSource):
+        small = source.size <= SINGLE_POST and not _is_stream(source)
+        if known is not None and not small and not isinstance(source, BytesSource):
             if (yield from self.blob_exists_for_push(repository, known)):
                 return self.pushed(repository, "blob", known, uploaded=False)
             return (yield from self.send_blob(repository, source, digest=known, progress=progress))
