@@ -9,12 +9,13 @@ from pathlib import Path
 
 import httpx
 
-from dockhand_core import ConnectionFailed
+from dockhand_core import ConfigError, ConnectionFailed
 from dockhand_core.config import ConnectionConfig, DockhandConfig
 from dockhand_mutual_tls.certificate import ClientCertificate, read_certificate
 from dockhand_mutual_tls.errors import (
     CertificateExpired,
     CertificateRefused,
+    CertificateUnusable,
     MutualTLSError,
     NoCertificate,
     RegistryNotTrusted,
@@ -46,7 +47,10 @@ def check(config: DockhandConfig, name: str | None = None) -> ClientCertificate:
     if table.client_cert is None or table.client_key is None:
         raise NoCertificate(f"connection {name!r}: set client_cert and client_key")
     found = read_certificate(table.client_cert, table.client_key)
-    url = httpx.URL(str(table.options.get("base_uri", "")))
+    try:
+        url = httpx.URL(str(table.options.get("base_uri", "")))
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"connection {name!r}: base_uri: {error}") from None
     if url.scheme != "https":
         raise NoCertificate(f"connection {name!r}: base_uri is not https, so none is presented")
     _shake_hands(table, url, found)
@@ -94,7 +98,10 @@ def _context(table: ConnectionConfig) -> ssl.SSLContext:
     else:
         context = httpx.create_ssl_context(verify=table.verify)
     if table.client_cert is not None:
-        context.load_cert_chain(table.client_cert, table.client_key)
+        try:
+            context.load_cert_chain(table.client_cert, table.client_key)
+        except ssl.SSLError as error:  # too weak for OpenSSL, for example
+            raise CertificateUnusable(f"{table.client_cert}: {error.reason}") from None
     return context
 
 

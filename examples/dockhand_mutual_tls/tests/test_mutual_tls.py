@@ -17,7 +17,10 @@ from typing import Any
 import pytest
 import trustme
 import uvicorn
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from dockhand_cli.main import main
 from dockhand_embedded.app import create_app
 from dockhand_mutual_tls import (
@@ -29,11 +32,12 @@ from dockhand_mutual_tls import (
     NoCertificate,
     RegistryNotTrusted,
     check,
+    read_certificate,
 )
 from dockhand_mutual_tls.certificate import ClientCertificate
 from dockhand_mutual_tls.check import refusal
 
-from dockhand_core import AsyncDockhand, ConnectionFailed, Dockhand
+from dockhand_core import AsyncDockhand, ConfigError, ConnectionFailed, Dockhand
 from dockhand_core.config import DockhandConfig
 from dockhand_core.server import listen
 
@@ -246,6 +250,43 @@ def test_unusable_files(place: Place) -> None:
         check(place.config(client_cert="absent.pem"))
 
 
+def self_signed(key: rsa.RSAPrivateKey, *usages: x509.ObjectIdentifier) -> tuple[bytes, bytes]:
+    """Make a certificate that has no name but a URI, as those of SPIFFE, and its key in PEM."""
+    name = x509.UniformResourceIdentifier("spiffe://example.org/clean-up")
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test")]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW - DAY)
+        .not_valid_after(NOW + DAY)
+        .add_extension(x509.SubjectAlternativeName([name]), critical=True)
+    )
+    if usages:
+        made = made.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM), private
+
+
+def test_kinds_of_certificates(place: Place) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    place.write(*self_signed(key, ExtendedKeyUsageOID.SERVER_AUTH))
+    with pytest.raises(CertificateUnusable, match="not a certificate for clients"):
+        check(place.config())
+    place.write(*self_signed(key))
+    found = read_certificate(place.folder / "client.pem", place.folder / "client.key")
+    assert (found.subject, found.issuer) == ("spiffe://example.org/clean-up", "CN=Test")
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    place.write(*self_signed(weak))
+    with pytest.raises(CertificateUnusable, match="KEY_TOO_SMALL"):
+        check(place.config())
+
+
 @pytest.mark.parametrize(
     ("alert", "kind"),
     [
@@ -275,6 +316,8 @@ def test_registry_that_is_down(place: Place) -> None:
 def test_plain_http(place: Place) -> None:
     with pytest.raises(NoCertificate, match="is not https"):
         check(place.config(base_uri="http://localhost:5000"))
+    with pytest.raises(ConfigError, match="'main': base_uri: Invalid"):
+        check(place.config(base_uri="https://[::1"))
 
 
 @pytest.fixture
