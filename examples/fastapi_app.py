@@ -6,7 +6,7 @@
 
 Try it with a registry on your machine:
 
-1. Install `pip install "dockhand-core[distribution,jwt,webhook,token-server,cli]" fastapi`.
+1. `pip install "dockhand-core[distribution,jwt,webhook,token-server,cli]" "fastapi>=0.135"`
 2. In an empty folder, make the keys, a user and the files:
 
        dockhand keys

@@ -6,6 +6,7 @@
 - A block of `text` directly after one that runs is its output; `…` stands for any text.
 - `<!-- not run: REASON -->` before a block: it is only checked, by `check_block`.
 - `<!-- exit 3 -->` before a block of `sh`: its last command ends with this status.
+- `<!-- source: examples/app.py -->`: the file is in the folder from the beginning.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,10 +42,14 @@ _BLOCK = re.compile(
     r"(?P<text>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
+_SOURCE = re.compile(r"^<!-- source: (\S+) -->$", re.MULTILINE)
 _PORTS = ("5000", "5001", "8080")
 # The programs of a page. `pip install .` announces the package in the folder; other packages are
 # there already.
-_PROGRAMS = {"python": "", "dockhand": "-m dockhand_cli", "pip": shlex.quote(__file__)}
+_PROGRAMS = {
+    "python": "", "dockhand": "-m dockhand_cli", "uvicorn": "-m uvicorn",
+    "pip": shlex.quote(__file__),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,8 @@ def run_page(page: Path, folder: Path, run_example: Any) -> list[str]:
         program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n')
         program.chmod(0o755)
     environ["PATH"] = f"{programs}:{environ['PATH']}"
+    for file in _SOURCE.findall(page.read_text("utf-8")):
+        shutil.copy(ROOT / file, folder)
     seen, output = [], None
     shell = Shell(folder, environ)
     try:
