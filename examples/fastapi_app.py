@@ -51,8 +51,9 @@ Try it with a registry on your machine:
 
 5. Open http://localhost:8080/ with any user name and that password, then push:
 
-       crane auth login localhost:5000 -u alice
+       crane auth login localhost:5000 -u alice -p PASSWORD
        crane copy alpine:3.22 localhost:5000/team/alpine:3.22
+       skopeo copy --dest-creds alice:PASSWORD --dest-tls-verify=false docker://alpine:3.22 docker://localhost:5000/team/alpine:latest
 
 The environment names the files: `DOCKHAND_CONFIG` (dockhand.toml), `AUTHORITY` (authority.toml) and
 `INBOX` (inbox.db); `PAGE_PASSWORD` is required. Run one process: the page shows its events only.

@@ -30,9 +30,9 @@ import argparse
 import dataclasses
 import fcntl
 import json
+import os
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -48,6 +48,7 @@ from dockhand_core import (
     RetentionPlan,
     RetentionPolicy,
 )
+from dockhand_core.config import read_toml
 
 FAILED, WRONG, TOO_MANY, LOCKED = 1, 2, 3, 4  # exit statuses
 MAX_DELETE = 500
@@ -112,10 +113,7 @@ def read_settings(path: Path, dockhand: Dockhand) -> tuple[list[Policy], int]:
     Raises:
         ConfigError: the file cannot be read, or a setting is wrong.
     """
-    try:
-        settings = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+    settings = read_toml(path, os.environ)  # `${NAME}` in it is replaced from the environment
     limit, tables = settings.pop("max_delete", MAX_DELETE), settings.pop("policies", None)
     if settings:
         raise ConfigError(f"{path}: unknown key {min(settings)!r} (known: max_delete, policies)")
