@@ -9,6 +9,7 @@ With `--pages`, only assemble the pages.
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 import re
@@ -187,6 +188,7 @@ def main() -> None:
     if done.returncode or re.search(r"^griffe|warning", output, re.MULTILINE | re.IGNORECASE):
         sys.exit(output)
     localise(BUILD / "site")
+    check_search(BUILD / "site")
     shutil.rmtree(ROOT / "site", ignore_errors=True)
     shutil.move(BUILD / "site", ROOT / "site")
     print(f"{len(list((ROOT / 'site').rglob('*.html')))} pages in {ROOT / 'site'}")
@@ -204,6 +206,19 @@ def localise(site: Path) -> None:
         if found := re.search(r'(?:src|<link[^>]* href)="https?:[^"]*"', text):
             sys.exit(f"{page}: {found[0]} is loaded from elsewhere")
         page.write_text(text, "utf-8")
+
+
+def check_search(site: Path) -> None:
+    """Check that the search finds every page.
+
+    Raises:
+        SystemExit: a page is not in the index of the search, or has no text there.
+    """
+    items = json.loads((site / "search.json").read_text("utf-8"))["items"]
+    found = {item["location"].partition("#")[0] for item in items if item["text"]}
+    pages = {page.relative_to(site).as_posix() for page in site.rglob("*.html")} - {"404.html"}
+    if missing := pages - found:
+        sys.exit(f"the search does not find {', '.join(sorted(missing))}")
 
 
 def toml(settings: dict[str, Any]) -> str:

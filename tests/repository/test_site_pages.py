@@ -18,6 +18,20 @@ PAGES = sorted(
 )
 
 
+@pytest.mark.parametrize(
+    "kind", ["auth-driver", "registry-driver", "events", "log-driver", "commands"]
+)
+def test_guide_is_complete(kind: str) -> None:
+    """Each kind of plugin has a guide with a whole package and all that its author needs."""
+    guide = DOCS / "plugins" / f"{kind}.md"
+    titles = {block.title for block in blocks(guide)}
+    assert "pyproject.toml" in titles
+    assert any(str(title).startswith("tests/") for title in titles)
+    text = guide.read_text("utf-8")
+    for section in ("Lifecycle and threads", "What to raise", "Settings", "Tests"):
+        assert f"\n## {section}\n" in text, section
+
+
 @pytest.mark.timeout(600)  # several servers and many processes, one after the other
 @pytest.mark.parametrize("name", PAGES)
 def test_blocks_of_a_page(name: str, tmp_path: Path, run_example: Any) -> None:
