@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -15,10 +16,26 @@ _WAITING = 4  # calls; each may hold a block of bytes in memory
 _Job: TypeAlias = "tuple[Callable[..., object], tuple[Any, ...]]"
 
 
+class _Threads:
+    """The number of threads that may be started. More than processors would only take turns."""
+
+    free = threading.Semaphore(os.cpu_count() or 1)
+
+    @classmethod
+    def renew(cls) -> None:
+        """Forget the threads of the parent, in a forked child."""
+        cls.free = threading.Semaphore(os.cpu_count() or 1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Threads.renew)
+
+
 class Background:
     """Calls that run one after the other, after the first few bytes in a thread.
 
-    OpenSSL hashes without holding the interpreter's lock. The owner calls `settle` before it ends.
+    OpenSSL hashes without holding the interpreter's lock. While there are as many threads as
+    processors, calls run at once. The owner calls `settle` before it ends.
     """
 
     def __init__(self) -> None:
@@ -35,7 +52,7 @@ class Background:
         """
         self._size += size
         if self._thread is None:
-            if self._size <= _INLINE:
+            if self._size <= _INLINE or not _Threads.free.acquire(blocking=False):
                 self._run((function, arguments))
                 return
             for _ in range(_WAITING):
@@ -61,6 +78,7 @@ class Background:
         while (job := self._jobs.get()) is not None:
             self._run(job)
             self._room.put(None)
+        _Threads.free.release()
 
     def _run(self, job: _Job) -> None:
         function, arguments = job
