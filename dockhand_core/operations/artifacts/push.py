@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dockhand_core.driver import BlobData, RegistryDriver
+from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ArtifactInvalid
-from dockhand_core.flow import FileSource, Flow, Progress, blocking, parallel
+from dockhand_core.flow import Flow, Progress, blocking, parallel
 from dockhand_core.models import (
     BlobState,
     Descriptor,
@@ -262,11 +262,11 @@ def _upload(
     total.plan(blobs)
 
     def upload(package: PackedFile, sent: Callable[[int], None]) -> Flow[BlobState]:
-        data: BlobData = package.content
-        if isinstance(data, Path):  # a source is not hashed once more before it is sent
-            data = yield from blocking(FileSource, data)
         pushed = yield from driver.upload_blob(
-            repository, data, digest=package.digest, progress=lambda done, _: sent(done)
+            repository,
+            package.content,
+            digest=package.digest,
+            progress=lambda done, _: sent(done),
         )
         return "copied" if pushed.uploaded else "skipped"
 
