@@ -51,9 +51,8 @@ def rules(contract: type) -> Iterator[tuple[type, str, str, str]]:
 
 def _contract(contract: type) -> Iterator[str]:
     yield f"## {contract.__name__}"
-    documented = sections(contract)
-    yield documented[""].partition("::")[0].partition(": subclass")[0].strip() + "."
-    attributes = entries(documented.get("Attributes", ""))
+    yield sections(contract)[""].partition("::")[0].partition(": subclass")[0].strip() + "."
+    attributes = _attributes(contract)
     if attributes:
         rows = "\n".join(f"| `{name}` | {_cell(text)} |" for name, text in attributes.items())
         yield f"| Attribute | |\n|---|---|\n{rows}"
@@ -67,6 +66,16 @@ def _contract(contract: type) -> Iterator[str]:
             if found is base
         )
         yield f"| Test | Rule | Why |\n|---|---|---|\n{rows}"
+
+
+def _attributes(contract: type) -> dict[str, str]:
+    """The attributes to set; where a docstring points to a base class, those of the base class."""
+    found: dict[str, str] = {}
+    for base in reversed(contract.__mro__):
+        for name, text in entries(sections(base).get("Attributes", "")).items():
+            if not (name in found and text.startswith("see ")):
+                found[name] = text
+    return found
 
 
 def _cell(text: str) -> str:
