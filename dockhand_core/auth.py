@@ -83,11 +83,27 @@ class AuthDriver(httpx.Auth):
         """
         yield request
 
-    def close(self) -> Awaitable[None] | None:
+    def close(self) -> Generator[Any, Any, None] | Awaitable[None] | None:
         """Release the driver's resources; called when the client is closed or reset.
 
-        By default it drops the cached tokens. In a driver for async clients, this method may be a
-        coroutine function.
+        By default it drops the cached tokens; a method that overrides it calls `super().close()`.
+
+        It may be a generator function, as `auth_flow` is, with `yield from self.fetch(…)` and
+        `yield from self.blocking(…)`. So it can end a session at the server, in sync and async
+        clients. It runs before the connection's sockets are closed, with the connection's
+        `verify`, `proxy` and `timeout`; a request is sent once, also after a 429::
+
+            def close(self):
+                if self.session is not None:
+                    yield from self.fetch("DELETE", f"{URL}/sessions/{self.session}")
+                super().close()
+
+        It may also be a plain function, which an async client calls in a thread, or a coroutine
+        function, which a sync client refuses with `PluginError`. A driver cannot know the kind of
+        its client, and needs not: a generator function and a plain function serve both.
+
+        An exception reaches the caller of the client's `close` or `reset` as a `PluginError`, after
+        everything else was closed.
         """
         for name in [name for name in vars(self) if name.startswith(_CACHE_ATTRIBUTE)]:
             delattr(self, name)

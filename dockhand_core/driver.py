@@ -122,10 +122,12 @@ class RegistryDriver:
         """
         return None
 
-    def close(self) -> Awaitable[None] | None:
+    def close(self) -> Flow[None] | Awaitable[None] | None:
         """Release the driver's own resources; called when its client is closed.
 
-        In a driver that is used with async clients only, this may be a coroutine function.
+        It may be a flow, as the operations are, with `yield from call(…)`; it runs before the auth
+        driver and the connection's sockets are closed. It may also be a plain function, which an
+        async client calls in a thread, or a coroutine function, which a sync client refuses.
         """
         return None
 

@@ -88,6 +88,10 @@ def dockhand_auth_drivers() -> Mapping[str, type[AuthDriver] | str]:  # type: ig
     A connection selects a driver by its name, with the setting `auth.driver`. The other keys of the
     table `auth` are checked against the class's `Settings`. The class may be given as
     `"package.module:Class"`.
+
+    A driver's `close` is called when the connection is closed or reset. It may be a generator
+    function, such as `auth_flow`, and send requests with `yield from self.fetch(…)`: see
+    `AuthDriver.close`.
     """
 
 

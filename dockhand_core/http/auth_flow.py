@@ -22,7 +22,7 @@ from dockhand_core.http.bodies import ReplyStream
 from dockhand_core.http.urls import Origin, origin_of, redacted_url
 from dockhand_core.plugin_failures import reason_of
 
-__all__ = ["MAX_RESENDS", "authenticate"]
+__all__ = ["MAX_RESENDS", "authenticate", "close_steps"]
 
 MAX_RESENDS = 5  # times that `auth_flow` may send one request again, so that it ends
 
@@ -132,6 +132,47 @@ def authenticate(
         finally:
             _close(name, flow, error)
         raise
+
+
+def close_steps(
+    name: str, steps: Generator[Any, Any, Any], fetch: Callable[[httpx.Request], Steps]
+) -> Generator[Any, Any, None]:
+    """Run the steps of an auth driver's `close`: requests made with `fetch`, and blocking calls.
+
+    Args:
+        name: name of the method, for messages.
+        steps: the generator that the method returned.
+        fetch: sends a request of the driver's own, and reads the response's body.
+
+    Raises:
+        PluginError: the method yielded another value, such as a request that `fetch` did not make.
+        Exception: the method raised it.
+    """
+    try:
+        step = steps.send(None)
+        while True:
+            own = isinstance(step, httpx.Request) and step.extensions.get(FETCH)
+            if not own and not isinstance(step, Blocking | Until):
+                where = position_of(steps)
+                dispose(step)
+                raise PluginError(
+                    f"{where}: close yielded {described(step)}{yield_from_hint(step)}. It may use "
+                    "`yield from self.fetch(…)` and `yield from self.blocking(…)` only"
+                )
+            try:
+                if isinstance(step, httpx.Request):
+                    _check_request(name, step)
+                    answer = yield from fetch(step)
+                else:
+                    answer = yield step
+            except Exception as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration:
+        return
+    finally:
+        steps.close()
 
 
 def _start(name: str, auth: AuthDriver, request: httpx.Request) -> Generator[Any, Any, Any]:

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from inspect import (
+    isasyncgen,
+    isawaitable,
+    iscoroutinefunction,
+    isgeneratorfunction,
+)
+from typing import TYPE_CHECKING, Any
 
+from dockhand_core.auth import AuthDriver
+from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import PluginError
+from dockhand_core.flow import Flow
+from dockhand_core.flow.checks import described, dispose, is_flow
+from dockhand_core.plugin_failures import reason_of
 
-__all__ = ["CloseErrors", "closers", "wrapped_logger"]
+if TYPE_CHECKING:
+    from dockhand_core.http.exchange import RegistryEndpoint
+    from dockhand_core.http.secrets import Secrets
+
+__all__ = ["CloseErrors", "check_closed", "closers", "closing_flow", "may_block", "wrapped_logger"]
 
 
-def closers(plugins: Iterable[object]) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Iterate over the objects that have a `close` method: class name and method of each."""
+def closers(plugins: Iterable[object]) -> Iterator[tuple[object, Callable[[], object]]]:
+    """Iterate over the objects that have a `close` method: the object and the method of each."""
     for plugin in plugins:
         # Looked up in the class: structlog's loggers turn any attribute into a method that logs.
         if callable(getattr(type(plugin), "close", None)):
-            yield type(plugin).__name__, getattr(plugin, "close")  # noqa: B009  # any class
+            yield plugin, getattr(plugin, "close")  # noqa: B009  # any class
 
 
 def wrapped_logger(log: object) -> object:
@@ -23,24 +39,85 @@ def wrapped_logger(log: object) -> object:
     return getattr(log, "_logger", log)
 
 
-class CloseErrors:
-    """Collects the errors of `close` methods, so that one failure does not skip the others."""
+def may_block(close: Callable[[], object]) -> bool:
+    """Whether a method `close` may block, so that an async client calls it in a thread."""
+    function = getattr(close, "__func__", close)
+    if function in (AuthDriver.close, RegistryDriver.close):
+        return False
+    return not (iscoroutinefunction(close) or isgeneratorfunction(close))
 
-    def __init__(self) -> None:
+
+def closing_flow(plugin: object, answer: Any, endpoint: RegistryEndpoint) -> Flow[Any] | None:
+    """The flow that a method `close` has returned, or None if it returned something else.
+
+    Args:
+        plugin: the object that is closed.
+        answer: the result of its method `close`.
+        endpoint: the registry's endpoint, which sends the requests of auth drivers.
+
+    Raises:
+        PluginError: the object cannot be closed by a flow, or the result is an async generator.
+    """
+    if isasyncgen(answer):
+        raise PluginError(
+            "close() is an async generator function; write a plain `def` with `yield from`"
+        )
+    if not is_flow(answer):
+        return None
+    if isinstance(plugin, AuthDriver):
+        return endpoint.close_auth(plugin, answer)
+    if isinstance(plugin, RegistryDriver):
+        return answer  # type: ignore[no-any-return]  # `is_flow` was true
+    raise PluginError(
+        "close() is a generator function, which only drivers of registries and auth drivers may "
+        "have; write a plain function"
+    )
+
+
+def check_closed(answer: object, close: Callable[[], object]) -> None:
+    """Refuse an awaitable that a method `close` has returned to a blocking client.
+
+    Args:
+        answer: the result of the method.
+        close: the method.
+    """
+    if not isawaitable(answer):
+        return
+    text = f"close() returned {described(answer)}"
+    if iscoroutinefunction(close):
+        text = "close() is a coroutine function"
+    dispose(answer)
+    raise PluginError(
+        f"{text}, which is for async clients only; a plain function, or in a driver a generator "
+        "function with `yield from`, serves both"
+    )
+
+
+class CloseErrors:
+    """Collects the errors of `close` methods, so that one failure does not skip the others.
+
+    Args:
+        secrets: the connection's secrets, which are removed from the errors.
+    """
+
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
         self._first: PluginError | None = None
 
     @contextmanager
-    def collected(self, plugin: str) -> Iterator[None]:
+    def collected(self, plugin: object) -> Iterator[None]:
         """Catch an exception of the `with` block, and keep it as a `PluginError`.
 
         Args:
-            plugin: the name of the plugin's class, for the message.
+            plugin: the object that is closed; the message names its class.
         """
         try:
             yield
         except Exception as error:
-            failure = PluginError(f"{plugin}.close: {type(error).__name__}: {error}")
+            text = str(error) if isinstance(error, PluginError) else reason_of(error)
+            failure = PluginError(f"{type(plugin).__name__}.close: {text}")
             failure.__cause__ = error
+            self._secrets.clean(failure)
             self._first = self._first or failure
 
     def raise_first(self) -> None:

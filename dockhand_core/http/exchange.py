@@ -7,6 +7,7 @@ host and port). A redirect or link from https to http raises `ResponseInvalid`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,7 @@ from dockhand_core.flow import (
 )
 from dockhand_core.flow.checks import described
 from dockhand_core.http.addresses import ADDRESSES
-from dockhand_core.http.auth_flow import authenticate
+from dockhand_core.http.auth_flow import authenticate, close_steps
 from dockhand_core.http.bodies import BodyCollector, ReplyStream, UploadBody, check_coding
 from dockhand_core.http.error_replies import ERROR_LIMIT, decoded_body, error_from_reply
 from dockhand_core.http.headers import retry_after
@@ -90,7 +91,7 @@ class RegistryEndpoint:
 
     Args:
         base: the registry's URL without `/v2/` and without a slash at the end.
-        make_auth: makes the auth driver; called again to forget cached tokens.
+        make_auth: makes the auth driver; called again when it is used after `take_auth`.
         log: a structlog logger.
         user_agent: the value of the header `User-Agent`.
         headers: the connection's own headers, sent only to the registry's origin.
@@ -106,7 +107,6 @@ class RegistryEndpoint:
             status 429; 0 to raise each of them as an error.
 
     Attributes:
-        auth: the auth driver.
         origin: scheme, host and port of `base`.
         limits: the pauses after replies with status 429.
     """
@@ -124,7 +124,9 @@ class RegistryEndpoint:
     rate_limit_timeout: float = 300.0
 
     def __post_init__(self) -> None:
-        self.auth = self.make_auth()
+        self._auth: AuthDriver | None = self.make_auth()
+        self._auth_lock = threading.Lock()
+        self._closed = False
         self.origin = origin_of(self.base)
         self._upload_origins = frozenset(map(origin_of, self.upload_origins))
         self.timeouts = httpx.Timeout(self.timeout).as_dict()
@@ -147,10 +149,45 @@ class RegistryEndpoint:
             effect.stream, effect.limit, self.timeout * 4, cut=effect.cut, flat=effect.flat
         )
 
-    def forget_tokens(self) -> AuthDriver:
-        """Replace the auth driver, which has the cached tokens, and return the old one."""
-        old, self.auth = self.auth, self.make_auth()
-        return old
+    @property
+    def auth(self) -> AuthDriver:
+        """The auth driver; made anew at its first use after `take_auth`."""
+        found = self._auth
+        if found is None:
+            with self._auth_lock:
+                if self._closed:
+                    raise DockhandError("this client is closed")
+                found = self._auth
+                if found is None:
+                    found = self._auth = self.make_auth()
+        return found
+
+    def take_auth(self, *, last: bool = False) -> AuthDriver | None:
+        """Remove the auth driver, with its cached tokens, and return it to be closed.
+
+        Args:
+            last: whether the client is closed, so that no auth driver is made any more.
+
+        Returns:
+            The auth driver, or None if none was made since the last call.
+        """
+        with self._auth_lock:
+            self._closed = self._closed or last
+            taken, self._auth = self._auth, None
+        return taken
+
+    def close_auth(
+        self, auth: AuthDriver, steps: Generator[Any, Any, Any]
+    ) -> Generator[Any, Any, None]:
+        """Run the steps of an auth driver's `close`. A 429 is not waited for: closing ends soon."""
+        turns = Turns(self.limits, self.retry, wait=False)
+        name = f"{type(auth).__qualname__}.close"
+        return close_steps(name, steps, lambda request: self._fetch(request, turns))
+
+    def after_fork(self) -> None:
+        """Replace the lock and forget all pauses: a thread of the parent may have held a lock."""
+        self._auth_lock = threading.Lock()
+        self.limits.after_fork()
 
     def exchange(self, call: Call) -> Exchange:
         """Send a call, with retries, and return its reply or raise its error."""

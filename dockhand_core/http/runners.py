@@ -11,8 +11,8 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import aclosing, closing
-from contextvars import copy_context
-from inspect import isawaitable, iscoroutine
+from contextvars import ContextVar, copy_context
+from inspect import isawaitable
 from typing import Any, TypeVar
 
 import httpx
@@ -34,7 +34,14 @@ from dockhand_core.flow import (
     Until,
 )
 from dockhand_core.flow.one_ahead import end_of
-from dockhand_core.http.closing import CloseErrors, closers, wrapped_logger
+from dockhand_core.http.closing import (
+    CloseErrors,
+    check_closed,
+    closers,
+    closing_flow,
+    may_block,
+    wrapped_logger,
+)
 from dockhand_core.http.exchange import Receive, RegistryEndpoint, Send
 from dockhand_core.http.flow_loop import FlowQueue, NotAnEffect, run_async, run_sync
 from dockhand_core.http.lanes import (
@@ -55,6 +62,8 @@ _alive: weakref.WeakSet[SyncRunner | AsyncRunner] = weakref.WeakSet()
 # In a forked child, the transports of the parent. They are kept referenced, so that the child
 # neither closes nor finalises them: the parent still uses their connections.
 _inherited: list[Any] = []
+# The runner whose drivers' `close` methods run in this context: they may still send requests.
+_closing: ContextVar[object] = ContextVar("_closing", default=None)
 
 
 def _after_fork() -> None:
@@ -129,10 +138,10 @@ class SyncRunner:
         return performer(effect)
 
     def _open(self) -> httpx.BaseTransport:
-        if self._transport is not None:
+        if self._transport is not None and not self._closed:
             return self._transport
         with self._lock:
-            if self._closed:
+            if self._closed and _closing.get() is not self:
                 raise DockhandError("this client is closed")
             if self._transport is None:
                 self._transport = self._make()
@@ -141,48 +150,57 @@ class SyncRunner:
     def after_fork(self) -> None:
         """Drop the transports of the parent process without closing their sockets."""
         self._lock = threading.Lock()
-        self.endpoint.limits.after_fork()
+        self.endpoint.after_fork()
         self.lanes = Lanes(self.lanes.count)
         _inherited.append(self._transport)
         self._transport = None
 
-    def _close_transport(self) -> None:
+    def _close_transport(self, errors: CloseErrors) -> None:
         with self._lock:
             transport, self._transport = self._transport, None
-        errors = CloseErrors()
         if transport is not None:
-            with errors.collected(type(transport).__name__):
+            with errors.collected(transport):
                 transport.close()
-        errors.raise_first()
 
     def reset(self) -> None:
         """Close the sockets and forget cached tokens; the next request connects again."""
+        errors = CloseErrors(self.endpoint.secrets)
         try:
-            self._close_transport()
+            self._close_plugins(errors, self.endpoint.take_auth())
         finally:
-            self._close_plugins(self.endpoint.forget_tokens())
+            self._close_transport(errors)
+        errors.raise_first()
 
     def close(self, driver: RegistryDriver) -> None:
-        """Close the sockets, the driver, the auth driver and the logger, if they are still open."""
+        """Close the driver, the auth driver, the sockets and the logger, if they are still open.
+
+        The drivers come first: their `close` may send requests.
+        """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
+        errors = CloseErrors(self.endpoint.secrets)
+        closing = _closing.set(self)
         try:
-            self._close_transport()
+            self._close_plugins(errors, driver)
+            self._close_plugins(errors, self.endpoint.take_auth(last=True))
         finally:
-            self._close_plugins(driver, self.endpoint.auth, wrapped_logger(self.endpoint.log))
+            _closing.reset(closing)
+            try:
+                self._close_transport(errors)
+            finally:
+                self._close_plugins(errors, wrapped_logger(self.endpoint.log))
+        errors.raise_first()
 
-    def _close_plugins(self, *plugins: object) -> None:
-        errors = CloseErrors()
+    def _close_plugins(self, errors: CloseErrors, *plugins: object) -> None:
         for plugin, close in closers(plugins):
             with errors.collected(plugin):
-                awaitable = close()
-                if isawaitable(awaitable):
-                    if iscoroutine(awaitable):
-                        awaitable.close()
-                    raise TypeError("close() is a coroutine function, which is for async clients")
-        errors.raise_first()
+                answer = close()
+                flow = closing_flow(plugin, answer, self.endpoint)
+                if flow is not None:
+                    run_sync(flow, self.perform)
+                check_closed(answer, close)
 
     def _receive(self, effect: Receive) -> bytes:
         collector = self.endpoint.collector(effect)
@@ -283,7 +301,7 @@ class AsyncRunner:
         return performer(effect)
 
     def _open(self) -> httpx.AsyncBaseTransport:
-        if self._closed:
+        if self._closed and _closing.get() is not self:
             raise DockhandError("this client is closed")
         loop = asyncio.get_running_loop()
         found = self._transports.get(loop)
@@ -293,52 +311,58 @@ class AsyncRunner:
 
     def after_fork(self) -> None:
         """Drop the transports of the parent process without closing their sockets."""
-        self.endpoint.limits.after_fork()
+        self.endpoint.after_fork()
         _inherited.append(dict(self._transports))
         self._transports = weakref.WeakKeyDictionary()
 
-    async def _close_transport(self) -> None:
+    async def _close_transport(self, errors: CloseErrors) -> None:
         transport = self._transports.pop(asyncio.get_running_loop(), None)
-        errors = CloseErrors()
         if transport is not None:
-            with errors.collected(type(transport).__name__):
+            with errors.collected(transport):
                 await transport.aclose()
-        errors.raise_first()
 
     async def reset(self) -> None:
         """Close this event loop's sockets and forget cached tokens; the next request reconnects."""
+        errors = CloseErrors(self.endpoint.secrets)
         try:
-            await self._close_transport()
+            await self._close_plugins(errors, self.endpoint.take_auth())
         finally:
-            await self._close_plugins(self.endpoint.forget_tokens())
+            await self._close_transport(errors)
+        errors.raise_first()
 
     async def close(self, driver: RegistryDriver) -> None:
-        """Close this event loop's sockets, the driver, the auth driver and the logger.
+        """Close the driver, the auth driver, this event loop's sockets and the logger.
+
+        The drivers come first: their `close` may send requests.
 
         A client that is used in several event loops is closed in each of them, to close its sockets
         there. Only the first call closes the driver, the auth driver and the logger.
         """
         first, self._closed = not self._closed, True  # before any wait: no request opens a new one
+        errors = CloseErrors(self.endpoint.secrets)
+        closing = _closing.set(self)
         try:
-            await self._close_transport()
-        finally:
             if first:
-                log = wrapped_logger(self.endpoint.log)
-                await self._close_plugins(driver, self.endpoint.auth, log=log)
+                await self._close_plugins(errors, driver)
+                await self._close_plugins(errors, self.endpoint.take_auth(last=True))
+        finally:
+            _closing.reset(closing)
+            try:
+                await self._close_transport(errors)
+            finally:
+                if first:
+                    await self._close_plugins(errors, wrapped_logger(self.endpoint.log))
+        errors.raise_first()
 
-    async def _close_plugins(self, *plugins: object, log: object = None) -> None:
-        errors = CloseErrors()
+    async def _close_plugins(self, errors: CloseErrors, *plugins: object) -> None:
         for plugin, close in closers(plugins):
             with errors.collected(plugin):
-                awaitable = close()
-                if isawaitable(awaitable):
-                    await awaitable
-        for plugin, close in closers([log]):
-            with errors.collected(plugin):
-                awaitable = await asyncio.to_thread(close)  # it may send buffered lines
-                if isawaitable(awaitable):
-                    await awaitable
-        errors.raise_first()
+                answer = await asyncio.to_thread(close) if may_block(close) else close()
+                flow = closing_flow(plugin, answer, self.endpoint)
+                if flow is not None:
+                    await run_async(flow, self.perform)
+                elif isawaitable(answer):
+                    await answer
 
     async def _receive(self, effect: Receive) -> bytes:
         collector = self.endpoint.collector(effect)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import pytest
 import structlog
 from dockhand_distribution import DistributionDriver
 
-from dockhand_core import AsyncDockhand, AuthDriver, Dockhand, PluginError, hookimpl
+from dockhand_core import AsyncDockhand, AuthDriver, Dockhand, DockhandError, PluginError, hookimpl
 from dockhand_core.logs import LogSettings, make_logger
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -118,7 +119,66 @@ def test_disconnect_closes_the_auth_driver_with_its_tokens() -> None:
         dockhand.connection()
         dockhand.disconnect()
         assert Closing.closed == ["ClosingAuth"]
-    assert Closing.closed == ["ClosingAuth", *ALL]
+    assert Closing.closed == ["ClosingAuth", "ClosingDriver", "ClosingLogger"]
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_the_next_use_after_disconnect_makes_a_new_auth_driver(url: str, world: str) -> None:
+    made: list[AuthDriver] = []
+
+    class CountingAuth(AuthDriver):
+        def __init__(self, settings: Any) -> None:
+            super().__init__(settings)
+            made.append(self)
+
+    class CountingPlugin(Plugin):
+        @hookimpl
+        def dockhand_auth_drivers(self) -> dict[str, Any]:
+            return {"closing": CountingAuth}
+
+    config = {"connections": {"main": {**CONFIG["connections"]["main"], "base_uri": url}}}
+    counts = []
+
+    async def main() -> None:
+        async with AsyncDockhand(config) as dockhand:
+            dockhand.plugins.register(CountingPlugin())
+            client = dockhand.connection()
+            for step in (dockhand.disconnect, client.reset, client.ping, client.ping):
+                await step()
+                counts.append(len(made))
+
+    if world == "async":
+        asyncio.run(main())
+    else:
+        with Dockhand(config) as dockhand:
+            dockhand.plugins.register(CountingPlugin())
+            client = dockhand.connection()
+            for step in (dockhand.disconnect, client.reset, client.ping, client.ping):
+                step()
+                counts.append(len(made))
+    assert counts == [1, 1, 2, 2]
+    assert Closing.closed == ["ClosingDriver", "ClosingLogger"]
+
+
+def test_a_closed_client_makes_no_auth_driver(url: str) -> None:
+    made: list[AuthDriver] = []
+
+    class CountingAuth(AuthDriver):
+        def __init__(self, settings: Any) -> None:
+            made.append(self)
+
+    class CountingPlugin(Plugin):
+        @hookimpl
+        def dockhand_auth_drivers(self) -> dict[str, Any]:
+            return {"closing": CountingAuth}
+
+    with Dockhand(CONFIG) as dockhand:
+        dockhand.plugins.register(CountingPlugin())
+        client = dockhand.connection()
+        client.reset()
+    with pytest.raises(DockhandError, match="this client is closed"):
+        client.ping()
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("broken", ALL)
@@ -170,7 +230,9 @@ def test_a_coroutine_function_is_refused_by_the_sync_client() -> None:
     dockhand = Dockhand(CONFIG)
     dockhand.plugins.register(Plugin(Coroutines))
     dockhand.connection()
-    with pytest.raises(PluginError, match="Coroutines.close: TypeError: .*for async clients"):
+    with pytest.raises(
+        PluginError, match="Coroutines.close: close.. is a coroutine function, which is for async"
+    ):
         dockhand.close()
     assert Closing.closed == ["ClosingAuth", "ClosingLogger"]
 
@@ -263,6 +325,78 @@ def test_plugins_are_closed_even_if_the_transport_fails(world: str) -> None:
             dockhand.plugins.register(Plugin(Driver))
             dockhand.connection().ping()
     assert Closing.closed == ["Driver", "ClosingAuth", "ClosingLogger"]
+
+
+def test_an_awaitable_of_a_plain_function_is_described_as_what_it_is() -> None:
+    class Returning(ClosingDriver):
+        def close(self) -> Any:
+            return asyncio.sleep(0)
+
+    dockhand = Dockhand(CONFIG)
+    dockhand.plugins.register(Plugin(Returning))
+    dockhand.connection()
+    with pytest.raises(PluginError, match=r"Returning.close: close\(\) returned a coroutine"):
+        dockhand.close()
+
+
+@pytest.mark.parametrize("kind", ["driver", "auth"])
+def test_an_async_client_closes_drivers_in_a_thread(kind: str) -> None:
+    threads: list[str] = []
+
+    class Noting(ClosingDriver if kind == "driver" else ClosingAuth):  # type: ignore[misc]
+        def close(self) -> None:
+            threads.append(threading.current_thread().name)
+
+    class ThreadPlugin(Plugin):
+        @hookimpl
+        def dockhand_auth_drivers(self) -> dict[str, Any]:
+            return {"closing": Noting if kind == "auth" else ClosingAuth}
+
+    async def main() -> None:
+        async with AsyncDockhand(CONFIG) as dockhand:
+            dockhand.plugins.register(ThreadPlugin(Noting if kind == "driver" else ClosingDriver))
+            dockhand.connection()
+
+    asyncio.run(main())
+    assert len(threads) == 1
+    assert threads[0] != "MainThread"
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_a_logger_cannot_be_closed_by_a_generator(world: str) -> None:
+    class GeneratorLogger(ClosingLogger):
+        def close(self) -> Any:
+            yield
+
+    class AsyncGeneratorAuth(ClosingAuth):
+        async def close(self) -> Any:
+            yield
+
+    class LogPlugin(Plugin):
+        @hookimpl
+        def dockhand_log_drivers(self) -> dict[str, Any]:
+            return {"closing": lambda *_: GeneratorLogger()}
+
+    class AuthPlugin(Plugin):
+        @hookimpl
+        def dockhand_auth_drivers(self) -> dict[str, Any]:
+            return {"closing": AsyncGeneratorAuth}
+
+    async def main(plugin: Plugin) -> None:
+        async with AsyncDockhand(CONFIG) as dockhand:
+            dockhand.plugins.register(plugin)
+            dockhand.connection()
+
+    for plugin, text in [
+        (LogPlugin(), "GeneratorLogger.close: close.. is a generator function, which only drivers"),
+        (AuthPlugin(), "AsyncGeneratorAuth.close: close.. is an async generator function"),
+    ]:
+        with pytest.raises(PluginError, match=text):
+            if world == "async":
+                asyncio.run(main(plugin))
+            with Dockhand(CONFIG) as dockhand:
+                dockhand.plugins.register(plugin)
+                dockhand.connection()
 
 
 def test_an_auth_driver_drops_its_cached_tokens() -> None:
