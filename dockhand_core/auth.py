@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Generator, Hashable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 from httpx import Request, Response
@@ -18,12 +20,28 @@ from dockhand_core.http.urls import redacted_url
 from dockhand_core.scope import Scope
 from dockhand_core.tokens import Obtain, TokenCache
 
-__all__ = ["AuthDriver", "NullAuth", "Request", "Response"]
+if TYPE_CHECKING:
+    from dockhand_core.http.secrets import Secrets
+
+__all__ = ["AuthDriver", "NullAuth", "Request", "Response", "knowing"]
 
 T = TypeVar("T")
 SCOPES = "dockhand.scopes"
 FETCH = "dockhand.fetch"
 _CACHE_ATTRIBUTE = "_tokens_"  # the start of the attribute's name; the process id follows
+
+# The secrets of the connection whose auth driver is being made.
+_known: ContextVar[Secrets | None] = ContextVar("_known", default=None)
+
+
+@contextmanager
+def knowing(secrets: Secrets) -> Iterator[None]:
+    """Let the auth drivers that are made in the `with` block add to a connection's secrets."""
+    before = _known.set(secrets)
+    try:
+        yield
+    finally:
+        _known.reset(before)
 
 
 class AuthDriver(httpx.Auth):
@@ -73,6 +91,14 @@ class AuthDriver(httpx.Auth):
 
         model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
+    _secrets: Secrets | None = None
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Note the connection's secrets, before the constructor of a subclass runs."""
+        made = super().__new__(cls)
+        made._secrets = _known.get()
+        return made
+
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
@@ -109,8 +135,27 @@ class AuthDriver(httpx.Auth):
             delattr(self, name)
         return None
 
+    def hide_secret(self, secret: str) -> str:
+        """Remove a secret from the connection's errors and log lines from now on, and return it.
+
+        This is for a secret that a driver gets elsewhere, such as from a program, a file or a
+        library. No call is needed for secrets in the settings (`SecretStr`), for tokens of
+        `cached_token`, for headers and query values that the driver adds to a request, and for
+        secrets that `fetch` sends or receives; they are removed, too. The last 128 are kept.
+        """
+        if self._secrets is not None:
+            self._secrets.keep(secret)
+        return secret
+
     def scopes(self, request: Request) -> tuple[Scope, ...]:
-        """Return the scopes that a token needs for the request, as the registry defines them."""
+        """Return the scopes that a token needs for the request, as the registry defines them.
+
+        They are sorted neither by name nor by need: a push to `b` that mounts a blob of `a` needs
+        `repository:b:pull,push` and `repository:a:pull`. The tuple is empty if the request needs
+        no permission, as that of `ping`. `str(scope)` is `type:name:actions`; its actions are
+        joined by commas, in the order `pull`, `push`, `delete`, others, `*`. Several scopes are
+        joined by spaces in Distribution's token protocol.
+        """
         found: tuple[Scope, ...] = request.extensions.get(SCOPES, ())
         return found
 
@@ -198,7 +243,10 @@ class AuthDriver(httpx.Auth):
         # threads that would finish the refreshes in it.
         name = f"{_CACHE_ATTRIBUTE}{os.getpid()}"
         cache: TokenCache = self.__dict__.get(name) or self.__dict__.setdefault(name, TokenCache())
-        return (yield from cache.get(key, obtain, refused=refused))
+        token = yield from cache.get(key, obtain, refused=refused)
+        if self._secrets is not None:
+            self._secrets.remember(token)
+        return token
 
 
 class NullAuth(AuthDriver):

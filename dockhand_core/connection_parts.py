@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from dockhand_core.async_client import AsyncRegistryClient
-from dockhand_core.auth import AuthDriver
+from dockhand_core.auth import AuthDriver, knowing
 from dockhand_core.client import RegistryClient
 from dockhand_core.config import ConnectionConfig
 from dockhand_core.config.validation import validate_table
@@ -139,6 +139,16 @@ def _settings_errors(where: str, driver: type) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def _without_secrets(secrets: Secrets) -> Iterator[None]:
+    """Remove the secrets of the settings from the errors of plugins."""
+    try:
+        yield
+    except DockhandError as error:
+        secrets.clean(error)
+        raise
+
+
 class CheckedSettings(NamedTuple):
     """The settings of a connection that were found to be right, and the classes of its drivers.
 
@@ -149,6 +159,7 @@ class CheckedSettings(NamedTuple):
         auth: the auth driver's settings.
         make_logger: the log driver.
         url: the registry's URL, without `/v2/`.
+        secrets: the secrets of all settings.
     """
 
     driver_class: type[RegistryDriver]
@@ -157,6 +168,7 @@ class CheckedSettings(NamedTuple):
     auth: Any
     make_logger: Any
     url: str
+    secrets: Secrets
 
 
 def check_settings(
@@ -197,11 +209,15 @@ def check_settings(
         )
     make_logger = plugins.driver("log", table.logging.driver)
     method = f"{registry}: {driver_class.__name__}"
-    uri = call_plugin(f"{method}.base_uri", driver_class.base_uri, settings)
+    secrets = Secrets(secrets_of([table, settings, auth_settings, _environment_proxies()]))
+    with _without_secrets(secrets):
+        uri = call_plugin(f"{method}.base_uri", driver_class.base_uri, settings)
     if not isinstance(uri, str):
         raise PluginError(f"{method}.base_uri returned {described(uri)}, not a string")
     url = _base_url(uri, where)
-    return CheckedSettings(driver_class, settings, auth_class, auth_settings, make_logger, url)
+    return CheckedSettings(
+        driver_class, settings, auth_class, auth_settings, make_logger, url, secrets
+    )
 
 
 def make_parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> ConnectionParts:
@@ -217,12 +233,18 @@ def make_parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path)
         ConfigError: a setting is wrong.
         PluginError: a driver is not installed, or cannot be imported or set up.
     """
+    checked = check_settings(plugins, name, table, base)
+    with _without_secrets(checked.secrets):
+        return _parts(checked, name, table, base)
+
+
+def _parts(
+    checked: CheckedSettings, name: str, table: ConnectionConfig, base: Path
+) -> ConnectionParts:
     from dockhand_core.http.transports import TransportOptions
 
     where = f"connection {name!r}"
-    driver_class, settings, auth_class, auth_settings, make_logger, uri = check_settings(
-        plugins, name, table, base
-    )
+    driver_class, settings, auth_class, auth_settings, make_logger, uri, secrets = checked
     registry = f"{where}: registry driver {table.driver!r}"
     auth_name = f"{where}: auth driver {table.auth.driver!r}"
     driver: RegistryDriver = construct(registry, driver_class, settings, needs="the settings")
@@ -238,7 +260,8 @@ def make_parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path)
     log = check_logger(log_name, log, connection=name, driver=table.driver)
 
     def make_auth() -> AuthDriver:
-        auth: AuthDriver = construct(auth_name, auth_class, auth_settings, needs="the settings")
+        with knowing(secrets):
+            auth: AuthDriver = construct(auth_name, auth_class, auth_settings, needs="the settings")
         return auth
 
     endpoint = RegistryEndpoint(
@@ -251,7 +274,7 @@ def make_parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path)
         commit_timeout=table.commit_timeout,
         retry=driver.retry,
         upload_origins=table.upload_origins,
-        secrets=Secrets(secrets_of([table, settings, auth_settings, _environment_proxies()])),
+        secrets=secrets,
         rate_limit_timeout=table.rate_limit_timeout,
     )
     options = TransportOptions(

@@ -141,6 +141,17 @@ class DriverMismatch(DockhandError, TypeError):
 class ConnectionFailed(DockhandError):
     """The registry could not be reached, or the connection broke before the reply was complete.
 
+    The connection's `retries` hold for it, also if a plugin raises it, or a subclass: the request
+    is repeated after a back-off, up to `retries` times. A request that cannot be sent twice without
+    harm, such as one with the bytes of a blob, is repeated only if `unsent` is true; the upload then
+    asks the registry how much has arrived. A request is not repeated if the message says that a
+    certificate is invalid, and a driver's errors of other classes are never retried.
+
+    Args:
+        args: the message.
+        unsent: see the attribute.
+        local: see the attribute.
+
     Attributes:
         unsent: True if no connection was made, so the request cannot have had an effect.
         local: True if this process is the cause: all connections are held by open readers and
@@ -149,6 +160,10 @@ class ConnectionFailed(DockhandError):
 
     unsent: bool = False
     local: bool = False
+
+    def __init__(self, *args: object, unsent: bool = False, local: bool = False) -> None:
+        super().__init__(*args)
+        self.unsent, self.local = unsent, local
 
 
 class Timeout(ConnectionFailed):
@@ -282,7 +297,9 @@ class RetentionLimitExceeded(DockhandError):
 class RegistryError(DockhandError):
     """The registry refused a request.
 
-    Raised directly for a status of 400 or above that no subclass represents.
+    Raised directly for a status of 400 or above that no subclass represents. A plugin that raises
+    it, or a subclass, gives the attributes as arguments: `VaultSealed("the vault is sealed",
+    status=503, code="SEALED", detail={"node": "a"})`. It is never retried.
 
     Attributes:
         status: HTTP status, or None if Dockhand refused the request before it was sent.

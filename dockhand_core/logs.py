@@ -346,4 +346,5 @@ class RequestLog:
             getattr(self._log, level)(event, **values(), **self._fields())
         except Exception as error:
             name = type(self._log).__qualname__
-            warn_once(f"log driver: {name}: {reason_of(error)}; log lines of requests are lost")
+            reason = self._secrets.text(reason_of(error))
+            warn_once(f"log driver: {name}: {reason}; log lines of requests are lost")

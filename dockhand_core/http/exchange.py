@@ -431,11 +431,10 @@ class translated_errors:
             raise body.error from None
         where = f"{self._method} {redacted_url(self._url)}"
         reason = one_line(self._secrets.text(str(error), reply=True)) or type(error).__name__
+        kind: type[ConnectionFailed] = ConnectionFailed
+        text = reason
         if isinstance(error, httpx.TimeoutException):
-            failed: ConnectionFailed = Timeout(f"{where}: no answer in time ({reason})")
-        else:
-            failed = ConnectionFailed(f"{where}: {reason}")
+            kind, text = Timeout, f"no answer in time ({reason})"
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-        failed.unsent = unsent
-        failed.local = isinstance(error, httpx.PoolTimeout)
-        raise failed from None
+        local = isinstance(error, httpx.PoolTimeout)
+        raise kind(f"{where}: {text}", unsent=unsent, local=local) from None

@@ -92,21 +92,24 @@ class Secrets:
         self._fixed = tuple(dict.fromkeys(part for each in fixed for part in _parts_of(each)))
         # Used without a lock: every step on it is atomic, and a lock would not survive a fork.
         self._recent: dict[str, None] = {}
+        self._kept: dict[str, None] = {}
         self._forms: dict[str, tuple[Form, ...]] = {}
         self._search: tuple[tuple[str, ...], SecretSearch] = ((), SecretSearch(()))
         # The results of the last search of a reply; an error holds them, and is cleaned as a whole.
         self._clean: tuple[tuple[str, ...], frozenset[str]] = ((), frozenset())
 
     def __repr__(self) -> str:
-        return f"<Secrets: {len(self._fixed) + len(self._recent)}>"
+        return f"<Secrets: {len(self._fixed) + len(self._kept) + len(self._recent)}>"
 
     def remember(self, *values: str) -> None:
         """Add values that were sent or received; of many, the oldest are forgotten."""
         for value in values:
-            if value and value not in self._recent:
-                self._recent[value[:_MAX_LENGTH]] = None
-                for oldest in list(self._recent)[:-_MAX_RECENT]:
-                    self._recent.pop(oldest, None)
+            _add(self._recent, value)
+
+    def keep(self, secret: str) -> None:
+        """Add a secret that an auth driver names; only further ones of these displace it."""
+        for part in _parts_of(secret):
+            _add(self._kept, part)
 
     def remember_request(
         self, request: httpx.Request, before: Iterable[tuple[bytes, bytes]]
@@ -162,7 +165,7 @@ class Secrets:
         return self._texts([text], reply)[0]
 
     def _texts(self, texts: Sequence[str], reply: bool) -> list[str]:
-        known = (*self._fixed, *list(self._recent))
+        known = (*self._fixed, *list(self._kept), *list(self._recent))
         searched, search = self._search
         if searched != known:
             cached = self._forms
@@ -233,6 +236,14 @@ class Secrets:
         for name, clean in pairs:
             if clean is not getattr(error, name):
                 setattr(error, name, clean)
+
+
+def _add(secrets: dict[str, None], value: str) -> None:
+    """Add a secret, and forget the oldest of many."""
+    if value and value not in secrets:
+        secrets[value[:_MAX_LENGTH]] = None
+        for oldest in list(secrets)[:-_MAX_RECENT]:
+            secrets.pop(oldest, None)
 
 
 def _collect(value: Any, texts: dict[str, str], depth: int) -> bool:
