@@ -143,9 +143,9 @@ class ConnectionFailed(DockhandError):
 
     The connection's `retries` hold for it, also if a plugin raises it, or a subclass: the request
     is repeated after a back-off, up to `retries` times. A request that cannot be sent twice without
-    harm, such as one with the bytes of a blob, is repeated only if `unsent` is true; the upload then
-    asks the registry how much has arrived. A request is not repeated if the message says that a
-    certificate is invalid, and a driver's errors of other classes are never retried.
+    harm, such as one with the bytes of a blob, is repeated only if `unsent` is true; the upload
+    then asks the registry how much has arrived. A request is not repeated if the message says that
+    a certificate is invalid, and a driver's errors of other classes are never retried.
 
     Args:
         args: the message.
