@@ -11,6 +11,7 @@ from dockhand_core.async_image_client import AsyncImageClient
 from dockhand_core.client import RegistryClient
 from dockhand_core.driver import ManifestData
 from dockhand_core.flow import Flow
+from dockhand_core.http.closing import noting
 from dockhand_core.models import (
     ApiVersion,
     Descriptor,
@@ -149,7 +150,8 @@ class AsyncRegistryClient(AsyncImageClient):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        with noting(error):
+            await self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self._runner.endpoint.base}>"

@@ -23,7 +23,7 @@ from dockhand_core.tokens import Obtain, TokenCache
 if TYPE_CHECKING:
     from dockhand_core.http.secrets import Secrets
 
-__all__ = ["AuthDriver", "NullAuth", "Request", "Response", "knowing"]
+__all__ = ["AuthDriver", "NullAuth", "Request", "Response"]
 
 T = TypeVar("T")
 SCOPES = "dockhand.scopes"
@@ -173,8 +173,17 @@ class AuthDriver(httpx.Auth):
     ) -> Generator[Any, Any, Response]:
         """Send a request of the auth driver itself, such as one to a token endpoint.
 
-        The connection's timeout applies. Redirects are not followed, and the `headers` in the
-        connection's settings are not sent.
+        The connection's `verify`, `client_cert`, `proxy` and `timeout` apply; its `headers` are not
+        sent, and `retries` does not hold. Redirects are not followed: a 3xx is returned as it is.
+        A 429 is repeated once after the pause that `Retry-After` asks for, and again as long as the
+        server accepts other requests of the connection in between, within `rate_limit_timeout`;
+        in `close` it is not repeated. No other status is: a 503 is returned at once.
+
+        A failure that `auth_flow` does not catch ends the operation's attempt, and is retried as
+        one of the registry would be, with `auth_flow` from its start: see `ConnectionFailed`.
+
+        The log has a line of the level `debug` for each request: `auth` (the driver's name),
+        `method`, `url` without secrets, `status` or `error`, and `milliseconds`.
 
         Args:
             method: HTTP method.
@@ -191,7 +200,7 @@ class AuthDriver(httpx.Auth):
             The response, of any status, with its body read.
 
         Raises:
-            ConnectionFailed: no complete response arrived.
+            ConnectionFailed: no complete response arrived; `Timeout` if none arrived in time.
             ResponseTooLarge: the response's body exceeds 8 MiB.
             DockhandError: the error of the rule, if it refuses an address.
         """
@@ -217,7 +226,12 @@ class AuthDriver(httpx.Auth):
 
     @needs_yield_from
     def blocking(self, function: Callable[..., T], *args: Any) -> Generator[Any, Any, T]:
-        """Call a function that blocks; the async client calls it in a thread."""
+        """Call a function that blocks; the async client calls it in a thread.
+
+        There is no time limit, so the function needs its own: the connection's timeout in seconds
+        is `request.extensions["timeout"]["connect"]`. A thread cannot be stopped: if the task is
+        cancelled meanwhile, the cancellation waits until the function returns.
+        """
         check_blocking(function)
         result: T = yield Blocking(lambda: function(*args))
         return result

@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 
 from dockhand_core.driver import ManifestData
 from dockhand_core.flow import Flow
+from dockhand_core.http.closing import noting
 from dockhand_core.image_client import ImageClient
 from dockhand_core.models import (
     ApiVersion,
@@ -327,7 +328,8 @@ class RegistryClient(ImageClient):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        with noting(error):
+            self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self._runner.endpoint.base}>"

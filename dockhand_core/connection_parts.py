@@ -276,6 +276,7 @@ def _parts(
         upload_origins=table.upload_origins,
         secrets=secrets,
         rate_limit_timeout=table.rate_limit_timeout,
+        auth_name=table.auth.driver,
     )
     options = TransportOptions(
         name=table.transport,

@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 
     from dockhand_core.http.secrets import Secrets
 
-__all__ = ["ALLOWED", "BUILTIN", "LogSettings", "RequestLog", "make_logger", "redact"]
+__all__ = ["ALLOWED", "BUILTIN", "FetchLog", "LogSettings", "RequestLog", "make_logger", "redact"]
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
 # Names of the values that may be logged; `redact` replaces all other values.
 ALLOWED = frozenset(
     {
-        "attempt", "bytes", "connection", "driver", "error", "event", "level", "logger", "method",
-        "milliseconds", "path", "repository", "status", "timestamp", "wait",
+        "attempt", "auth", "bytes", "connection", "driver", "error", "event", "level", "logger",
+        "method", "milliseconds", "path", "repository", "status", "timestamp", "url", "wait",
     }
 )  # fmt: skip
 
@@ -221,6 +221,11 @@ class _LazyLogger:
         """Whether events of a level are logged."""
         return level >= self._level and self._logger.isEnabledFor(level)
 
+    def debug(self, *args: Any, **values: Any) -> None:
+        """Log an event of the level `debug`."""
+        if self.is_enabled(logging.DEBUG):
+            self._made.debug(*args, **values)
+
     def info(self, *args: Any, **values: Any) -> None:
         """Log an event of the level `info`."""
         if self.is_enabled(logging.INFO):
@@ -339,12 +344,52 @@ class RequestLog:
         )
 
     def _write(self, level: str, event: str, values: Callable[[], dict[str, Any]]) -> None:
-        """Log an event. A plugin's logger that fails must not fail the request."""
-        try:
-            if isinstance(self._log, _LazyLogger) and not self._log.is_enabled(_number(level)):
-                return  # before the values are made
-            getattr(self._log, level)(event, **values(), **self._fields())
-        except Exception as error:
-            name = type(self._log).__qualname__
-            reason = self._secrets.text(reason_of(error))
-            warn_once(f"log driver: {name}: {reason}; log lines of requests are lost")
+        _write(self._log, self._secrets, level, event, lambda: {**values(), **self._fields()})
+
+
+class FetchLog:
+    """Logs a line of the level `debug` for each request of an auth driver's own.
+
+    Args:
+        log: a structlog logger.
+        auth: name of the auth driver.
+        method: HTTP method of the request.
+        url: URL of the request.
+        secrets: the connection's secrets, which are removed from the values.
+    """
+
+    def __init__(self, log: Any, auth: str, method: str, url: str, secrets: Secrets) -> None:
+        self._log, self._auth, self._secrets = log, auth, secrets
+        self._method, self._url = method, url
+        self._start = time.perf_counter()
+
+    def done(self, status: int) -> None:
+        """Log a request that was answered."""
+        self._write("auth request", lambda: {"status": status})
+
+    def failed(self, error: DockhandError) -> None:
+        """Log a request without a complete and valid reply."""
+        self._write("auth request failed", lambda: {"error": self._secrets.text(str(error))})
+
+    def _write(self, event: str, values: Callable[[], dict[str, Any]]) -> None:
+        milliseconds = round((time.perf_counter() - self._start) * 1000, 1)
+
+        def fields() -> dict[str, Any]:
+            own = {"auth": self._auth, "method": self._method, "milliseconds": milliseconds}
+            return {**values(), **own, "url": self._secrets.text(redacted_url(self._url))}
+
+        if hasattr(self._log, "debug"):  # only `info` and `warning` are required
+            _write(self._log, self._secrets, "debug", event, fields)
+
+
+def _write(
+    log: Any, secrets: Secrets, level: str, event: str, values: Callable[[], dict[str, Any]]
+) -> None:
+    """Log an event. A plugin's logger that fails must not fail the request."""
+    try:
+        if isinstance(log, _LazyLogger) and not log.is_enabled(_number(level)):
+            return  # before the values are made
+        getattr(log, level)(event, **values())
+    except Exception as error:
+        reason = secrets.text(reason_of(error))
+        warn_once(f"log driver: {type(log).__qualname__}: {reason}; log lines of requests are lost")

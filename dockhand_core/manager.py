@@ -16,6 +16,7 @@ from dockhand_core.client import RegistryClient
 from dockhand_core.config import ConnectionConfig, DockhandConfig, load_config
 from dockhand_core.connection_parts import ConnectionParts, check_settings, make_parts
 from dockhand_core.errors import DockhandError, DriverMismatch, PluginNotFound
+from dockhand_core.http.closing import noting
 from dockhand_core.models import Reference
 from dockhand_core.places import Place, connection_of_host, parse_place, table_of_host
 from dockhand_core.plugins import Plugins
@@ -250,7 +251,8 @@ class Dockhand(_Manager[RegistryClient]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        with noting(error):
+            self.close()
 
 
 class AsyncDockhand(_Manager[AsyncRegistryClient]):
@@ -302,7 +304,8 @@ class AsyncDockhand(_Manager[AsyncRegistryClient]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        with noting(error):
+            await self.close()
 
 
 def connect(base_uri: str, *, driver: str = "distribution", **settings: Any) -> RegistryClient:

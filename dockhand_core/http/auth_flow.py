@@ -241,7 +241,8 @@ def _check_request(name: str, request: httpx.Request) -> None:
         if b"\n" in value or b"\r" in value or b"\0" in value:
             raise PluginError(
                 f"{name} set the header {key.decode('ascii', 'replace')} to a value with a line "
-                "break or NUL; strip a secret that was read from a file"
+                "break or NUL; strip the end of a secret that was read from a file or printed by a "
+                "program, and refuse such a token of a server as malformed (ResponseInvalid)"
             )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dockhand_core.auth import AuthDriver
 from dockhand_core.driver import RegistryDriver
-from dockhand_core.errors import PluginError
+from dockhand_core.errors import DockhandError, PluginError
 from dockhand_core.flow import Flow
 from dockhand_core.flow.checks import described, dispose, is_flow
 from dockhand_core.plugin_failures import reason_of
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from dockhand_core.http.exchange import RegistryEndpoint
     from dockhand_core.http.secrets import Secrets
 
-__all__ = ["CloseErrors", "check_closed", "closers", "closing_flow", "may_block", "wrapped_logger"]
+__all__ = [
+    "CloseErrors",
+    "check_closed",
+    "closers",
+    "closing_flow",
+    "may_block",
+    "noting",
+    "wrapped_logger",
+]
 
 
 def closers(plugins: Iterable[object]) -> Iterator[tuple[object, Callable[[], object]]]:
@@ -91,6 +99,21 @@ def check_closed(answer: object, close: Callable[[], object]) -> None:
         f"{text}, which is for async clients only; a plain function, or in a driver a generator "
         "function with `yield from`, serves both"
     )
+
+
+@contextmanager
+def noting(error: BaseException | None) -> Iterator[None]:
+    """Add an error of closing to the error that ended a `with` block, which it would replace.
+
+    Args:
+        error: the error that ended the block, or None.
+    """
+    try:
+        yield
+    except DockhandError as failure:
+        if error is None:
+            raise
+        error.add_note(f"afterwards, closing failed: {failure}")
 
 
 class CloseErrors:

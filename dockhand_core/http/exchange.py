@@ -50,7 +50,7 @@ from dockhand_core.http.redirects import (
 )
 from dockhand_core.http.secrets import Secrets
 from dockhand_core.http.urls import is_relative, one_line, origin_of, redacted_url, resolve_url
-from dockhand_core.logs import RequestLog
+from dockhand_core.logs import FetchLog, RequestLog
 from dockhand_core.plugin_failures import reason_of
 
 _FLAT = frozenset({"catalog", "tags"})  # kinds whose replies are JSON lists of strings
@@ -105,6 +105,7 @@ class RegistryEndpoint:
         secrets: the secrets of the settings; those that are sent or received are added.
         rate_limit_timeout: total time in seconds that a call may wait because of replies with
             status 429; 0 to raise each of them as an error.
+        auth_name: the auth driver's name, for the log.
 
     Attributes:
         origin: scheme, host and port of `base`.
@@ -122,6 +123,7 @@ class RegistryEndpoint:
     upload_origins: tuple[str, ...] = ()
     secrets: Secrets = field(default_factory=Secrets)
     rate_limit_timeout: float = 300.0
+    auth_name: str = ""
 
     def __post_init__(self) -> None:
         self._auth: AuthDriver | None = self.make_auth()
@@ -367,9 +369,15 @@ class RegistryEndpoint:
         self.secrets.remember_fetch(request)
         while True:
             yield from turns.take(url)
-            with translated_errors(request.method, url, request, self.secrets):
-                response = yield from self._send(request)
-                body = yield Receive(ReplyStream(response), JSON_LIMIT)
+            record = FetchLog(self.log, self.auth_name, request.method, url, self.secrets)
+            try:
+                with translated_errors(request.method, url, request, self.secrets):
+                    response = yield from self._send(request)
+                    body = yield Receive(ReplyStream(response), JSON_LIMIT)
+            except DockhandError as error:
+                record.failed(error)
+                raise
+            record.done(response.status_code)
             if not turns.repeats(url, response.status_code, response.headers, futile=1):
                 break
         body = decoded_body(response.headers, body, JSON_LIMIT)
