@@ -150,11 +150,10 @@ class AuthDriver(httpx.Auth):
     def scopes(self, request: Request) -> tuple[Scope, ...]:
         """Return the scopes that a token needs for the request, as the registry defines them.
 
-        They are sorted neither by name nor by need: a push to `b` that mounts a blob of `a` needs
-        `repository:b:pull,push` and `repository:a:pull`. The tuple is empty if the request needs
-        no permission, as that of `ping`. `str(scope)` is `type:name:actions`; its actions are
-        joined by commas, in the order `pull`, `push`, `delete`, others, `*`. Several scopes are
-        joined by spaces in Distribution's token protocol.
+        The tuple is empty if the request needs no permission, as that of `ping`. It has two scopes
+        for a request that mounts a blob of another repository. `str(scope)` is `type:name:actions`,
+        with the actions in the order `pull`, `push`, `delete`, others by name, `*`, so that equal
+        scopes have equal texts. A token endpoint usually gets several scopes joined by spaces.
         """
         found: tuple[Scope, ...] = request.extensions.get(SCOPES, ())
         return found
