@@ -92,6 +92,7 @@ def requests_of(client: RegistryClient) -> dict[str, set[Request]]:
     run("finish_upload", upload, client.upload_blob("base", b"other").digest)
     run("cancel_upload", client.start_upload("app"))
     run("upload_blob", "app", b"x" * (9 << 20))
+    run("upload_blob", "app", iter([b"y" * (9 << 20)]))  # of unknown size: in chunks
     run("delete_tag", "app", "v1")
     run("delete_manifest", "app", pushed.digest)
     run("delete_blob", "app", config.digest)
