@@ -16,7 +16,7 @@ from pathlib import Path
 import json_forms
 import pytest
 from command_line import CommandLine
-from dockhand_testing.scripted_server import ScriptedServer, reply, scripted_server
+from dockhand_testing.http_server import ScriptedServer, reply, scripted_server
 from registries import embedded
 from slow_registry import slow_registry
 from terminal import Terminal

@@ -14,7 +14,7 @@ import pytest
 from command_line import CommandLine
 from dockhand_cli.shell_words import join_words
 from dockhand_testing.contracts.samples import push_image
-from dockhand_testing.scripted_server import HANG, ReceivedRequest, reply, scripted_server
+from dockhand_testing.http_server import HANG, ReceivedRequest, reply, scripted_server
 from registries import program
 from shells import Shell
 

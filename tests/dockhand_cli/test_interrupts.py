@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from command_line import CommandLine
 from dockhand_testing.contracts.samples import push_image
-from dockhand_testing.scripted_server import ScriptedServer, reply
+from dockhand_testing.http_server import ScriptedServer, reply
 from raw_servers import Connection, raw_server
 from slow_registry import slow_registry
 from watched_registry import watched_registry

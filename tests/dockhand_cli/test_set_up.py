@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from command_line import CommandLine
-from dockhand_testing.scripted_server import reply, scripted_server
+from dockhand_testing.http_server import reply, scripted_server
 from json_forms import check
 from raw_servers import refusing_port
 from terminal import shown_on_terminal

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cassette_server import cassette_server
 from command_line import CommandLine
-from dockhand_testing.scripted_server import ScriptedServer
+from dockhand_testing.http_server import ScriptedServer
 from json_forms import check
 from registries import HTPASSWD, PASSWORD, zot
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from dockhand_testing.blocking import BlockingLoop, as_blocking
-from dockhand_testing.scripted_server import ScriptedServer, scripted_server
+from dockhand_testing.http_server import ScriptedServer, scripted_server
 from watched_registry import WatchedRegistry, watched_registry
 
 from dockhand_core import RegistryClient, async_connect, connect

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dockhand_testing.scripted_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
+from dockhand_testing.http_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
 
 from dockhand_core import Denied, Digest, RegistryClient
 

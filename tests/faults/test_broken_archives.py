@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from archives import make_image, new_docker_save, old_docker_save, push, write_tar
 from cutting_proxy import cutting_proxy
-from dockhand_testing.scripted_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
+from dockhand_testing.http_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
 from registries import embedded
 
 from dockhand_core import (

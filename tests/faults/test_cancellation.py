@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dockhand_testing.scripted_server import (
+from dockhand_testing.http_server import (
     HANG,
     ReceivedRequest,
     ScriptedServer,

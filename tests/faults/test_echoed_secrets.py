@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, quote, quote_plus
 
 import pytest
 from dockhand_auth_jwt import SigningKey
-from dockhand_testing.scripted_server import ReceivedRequest, ScriptedServer, Step, reply
+from dockhand_testing.http_server import ReceivedRequest, ScriptedServer, Step, reply
 
 from dockhand_core import DockhandError, RegistryClient
 from dockhand_core.http.error_replies import error_from_reply

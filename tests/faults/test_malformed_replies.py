@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from dockhand_testing.scripted_server import CUT, HANG, ScriptedServer, Step, Wait, reply
+from dockhand_testing.http_server import CUT, HANG, ScriptedServer, Step, Wait, reply
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from dockhand_testing.scripted_server import ScriptedServer, reply
+from dockhand_testing.http_server import ScriptedServer, reply
 
 from dockhand_core import (
     Descriptor,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dockhand_testing.scripted_server import ReceivedRequest, ScriptedServer, reply
+from dockhand_testing.http_server import ReceivedRequest, ScriptedServer, reply
 
 from dockhand_core import (
     Descriptor,

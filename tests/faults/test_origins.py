@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import trustme
-from dockhand_testing.scripted_server import ReceivedRequest, ScriptedServer, reply, scripted_server
+from dockhand_testing.http_server import ReceivedRequest, ScriptedServer, reply, scripted_server
 from fake_dns import FakeDNS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st

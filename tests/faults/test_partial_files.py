@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from dockhand_distribution.partial_file import PartialFile
-from dockhand_testing.scripted_server import CUT, ScriptedServer, reply
+from dockhand_testing.http_server import CUT, ScriptedServer, reply
 
 from dockhand_core import (
     ConnectionFailed,

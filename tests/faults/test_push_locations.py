@@ -6,7 +6,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
-from dockhand_testing.scripted_server import ReceivedRequest, ScriptedServer, reply
+from dockhand_testing.http_server import ReceivedRequest, ScriptedServer, reply
 
 from dockhand_core import Digest, PushResult, RegistryClient
 

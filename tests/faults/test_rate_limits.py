@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from dockhand_testing.scripted_server import ReceivedRequest, ScriptedServer, Step, reply
+from dockhand_testing.http_server import ReceivedRequest, ScriptedServer, Step, reply
 
 from dockhand_core import (
     Digest,

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from dockhand_testing.scripted_server import (
+from dockhand_testing.http_server import (
     CUT,
     ReceivedRequest,
     ScriptedServer,

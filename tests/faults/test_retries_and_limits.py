@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import trustme
-from dockhand_testing.scripted_server import (
+from dockhand_testing.http_server import (
     CUT,
     HANG,
     ReceivedRequest,

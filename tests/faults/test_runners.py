@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from dockhand_testing.blocking import BlockingLoop, as_blocking
-from dockhand_testing.scripted_server import HANG, ReceivedRequest, ScriptedServer, Step, reply
+from dockhand_testing.http_server import HANG, ReceivedRequest, ScriptedServer, Step, reply
 
 from dockhand_core import (
     AsyncRegistryClient,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dockhand_testing.scripted_server import (
+from dockhand_testing.http_server import (
     CUT,
     HANG,
     Handler,

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from dockhand_testing.scripted_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
+from dockhand_testing.http_server import CUT, ReceivedRequest, ScriptedServer, Step, reply
 
 from dockhand_core import Digest, RegistryClient, Timeout, async_connect, connect
 from dockhand_core.flow import RetryPolicy

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from dockhand_testing.scripted_server import ReceivedRequest, ScriptedServer, reply
+from dockhand_testing.http_server import ReceivedRequest, ScriptedServer, reply
 
 from dockhand_core import Digest, RegistryClient, Unsupported, Upload
 

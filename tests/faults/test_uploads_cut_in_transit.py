@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from dockhand_testing.scripted_server import reply
+from dockhand_testing.http_server import reply
 
 from dockhand_core import (
     ConnectionFailed,

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import yaml
-from dockhand_testing.scripted_server import ReceivedRequest, ScriptedServer, reply, scripted_server
+from dockhand_testing.http_server import ReceivedRequest, ScriptedServer, reply, scripted_server
 from http_cassettes import CASSETTES
 
 __all__ = ["cassette_server"]

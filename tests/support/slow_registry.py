@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 
 from dockhand_testing.contracts.samples import config_of
-from dockhand_testing.scripted_server import (
+from dockhand_testing.http_server import (
     HANG,
     ReceivedRequest,
     ScriptedServer,

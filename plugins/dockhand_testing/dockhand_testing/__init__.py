@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from dockhand_testing.contracts.log import LogDriverContract
     from dockhand_testing.contracts.parsers import EventParserContract
     from dockhand_testing.contracts.registry import RegistryDriverContract
-    from dockhand_testing.playing import Played, play
-    from dockhand_testing.rules import rule
-    from dockhand_testing.scripted_registry import FAULTS, ScriptedRegistry
-    from dockhand_testing.scripted_server import (
+    from dockhand_testing.http_server import (
         CUT,
         HANG,
         ReceivedRequest,
@@ -36,6 +33,9 @@ if TYPE_CHECKING:
         reply,
         scripted_server,
     )
+    from dockhand_testing.playing import Played, play
+    from dockhand_testing.rules import rule
+    from dockhand_testing.scripted_registry import FAULTS, ScriptedRegistry
 
 __all__ = [
     "Abilities",
@@ -84,7 +84,7 @@ if not TYPE_CHECKING:
         "play": "playing",
         "rule": "rules",
     }
-    __getattr__ = lazy_exports(__name__, {**dict.fromkeys(__all__, "scripted_server"), **_HOMES})
+    __getattr__ = lazy_exports(__name__, {**dict.fromkeys(__all__, "http_server"), **_HOMES})
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from dockhand_testing.scripted_server import (
+from dockhand_testing.http_server import (
     CUT,
     HANG,
     ReceivedRequest,

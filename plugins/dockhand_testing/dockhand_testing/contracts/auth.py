@@ -21,10 +21,10 @@ from dockhand_testing.contracts.plugin_contract import (
     secrets_in,
     valid_settings,
 )
+from dockhand_testing.http_server import CUT, HANG, ReceivedRequest, Step, reply
 from dockhand_testing.pytest_plugin import register
 from dockhand_testing.rules import rule
 from dockhand_testing.scripted_registry import ScriptedRegistry
-from dockhand_testing.scripted_server import CUT, HANG, ReceivedRequest, Step, reply
 
 __all__ = ["AuthDriverContract"]
 
