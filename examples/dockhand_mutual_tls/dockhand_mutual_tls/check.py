@@ -9,14 +9,13 @@ from pathlib import Path
 
 import httpx
 
-from dockhand_core import ConfigError, ConnectionFailed
+from dockhand_core import ConfigError, ConnectionFailed, DockhandError
 from dockhand_core.config import ConnectionConfig, DockhandConfig
 from dockhand_mutual_tls.certificate import ClientCertificate, read_certificate
 from dockhand_mutual_tls.errors import (
     CertificateExpired,
     CertificateRefused,
     CertificateUnusable,
-    MutualTLSError,
     NoCertificate,
     RegistryNotTrusted,
 )
@@ -24,6 +23,15 @@ from dockhand_mutual_tls.errors import (
 __all__ = ["check"]
 
 _VERDICT_SECONDS = 1.0  # in TLS 1.3, a server refuses a certificate after the client's handshake
+# Parts of the alerts that a server sends if it refuses a certificate, or gets none. Some servers
+# end the connection without one.
+_ABOUT_CERTIFICATES = (
+    "CERTIFICATE",
+    "ACCESS_DENIED",
+    "DECRYPT_ERROR",
+    "HANDSHAKE_FAILURE",
+    "UNEXPECTED_EOF",
+)
 
 
 def check(config: DockhandConfig, name: str | None = None) -> ClientCertificate:
@@ -78,8 +86,8 @@ def _shake_hands(table: ConnectionConfig, url: httpx.URL, certificate: ClientCer
         ) from None
     except ssl.SSLError as error:
         raise refusal(error, place, certificate) from None
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # the latter: no host can have this name
+        reason = getattr(error, "strerror", None) or str(error)
         if shaken:  # some servers break off without an alert
             raise _not_trusted(place, certificate, reason) from None
         raise ConnectionFailed(f"{place}: {reason}") from None
@@ -100,13 +108,14 @@ def _context(table: ConnectionConfig) -> ssl.SSLContext:
     if table.client_cert is not None:
         try:
             context.load_cert_chain(table.client_cert, table.client_key)
-        except ssl.SSLError as error:  # too weak for OpenSSL, for example
-            raise CertificateUnusable(f"{table.client_cert}: {error.reason}") from None
+        except OSError as error:  # too weak for OpenSSL, for example, or just replaced
+            reason = getattr(error, "reason", None) or error.strerror
+            raise CertificateUnusable(f"{table.client_cert}: {reason}") from None
     return context
 
 
-def refusal(error: ssl.SSLError, place: str, certificate: ClientCertificate) -> MutualTLSError:
-    """Make the exception for an alert that the registry sent instead of a reply."""
+def refusal(error: ssl.SSLError, place: str, certificate: ClientCertificate) -> DockhandError:
+    """Make the exception for a handshake that failed, mostly by an alert of the registry's."""
     alert = f"{error.reason or error}".replace(" ", "_").upper()
     if alert.endswith("CERTIFICATE_EXPIRED"):
         return CertificateExpired(
@@ -117,7 +126,11 @@ def refusal(error: ssl.SSLError, place: str, certificate: ClientCertificate) -> 
         return _not_trusted(place, certificate, alert)
     if alert.endswith("CERTIFICATE_REQUIRED"):
         return NoCertificate(f"{place}: the registry got no client certificate ({alert})")
-    return CertificateRefused(f"{place}: the registry refuses the certificate ({alert})")
+    if any(word in alert for word in _ABOUT_CERTIFICATES):
+        return CertificateRefused(f"{place}: the registry refuses the certificate ({alert})")
+    return ConnectionFailed(
+        f"{place}: the TLS handshake failed ({alert}); is this the registry's port for https?"
+    )
 
 
 def _not_trusted(place: str, certificate: ClientCertificate, reason: str) -> CertificateRefused:

@@ -6,7 +6,9 @@ import io
 import json
 import os
 import re
+import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -311,6 +313,38 @@ def test_registry_that_is_down(place: Place) -> None:
         port = listener.getsockname()[1]
     with pytest.raises(ConnectionFailed, match=f"localhost:{port}: "):
         check(place.config(base_uri=f"https://localhost:{port}"))
+
+
+def test_no_tls_at_this_port(place: Place) -> None:
+    """A server that speaks plain HTTP refuses no certificate."""
+
+    def answer(listener: socket.socket) -> None:
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.recv(4096)
+            accepted.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with listen("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+        with pytest.raises(ConnectionFailed, match=r"the TLS handshake failed .* port for https"):
+            check(place.config(base_uri=f"https://127.0.0.1:{port}"))
+        thread.join()
+
+
+def test_host_name_that_cannot_be(place: Place) -> None:
+    with pytest.raises(ConnectionFailed, match="label"):
+        check(place.config(base_uri=f"https://{'a' * 70}.example.com"))
+
+
+def test_file_that_vanishes_during_the_check(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ClientCertificate("CN=a", "CN=b", NOW, NOW + DAY)
+    module = sys.modules[check.__module__]  # its name is that of the function, too
+    monkeypatch.setattr(module, "read_certificate", lambda *_: found)
+    (place.folder / "client.key").unlink()
+    with pytest.raises(CertificateUnusable, match="No such file"):
+        check(place.config())
 
 
 def test_plain_http(place: Place) -> None:
