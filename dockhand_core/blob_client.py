@@ -198,7 +198,7 @@ class BlobClient:
         is given and the repository already has that blob.
 
         If `digest` is given, a file is read only once: it is hashed while it is sent, and its last
-        block is sent after the check. If the repository already has that blob, it is not read.
+        block is sent after the check.
 
         Args:
             repository: the repository's name.

@@ -294,6 +294,18 @@ def test_a_large_file_whose_stated_digest_is_wrong(
     assert not any(thread.name == "dockhand-hash" for thread in threading.enumerate())
 
 
+def test_a_large_file_whose_stated_digest_is_that_of_another_blob(
+    make_client: MakeClient, upstream: Upstream, url: str, file: Path
+) -> None:
+    """The repository has that blob, but the file is another one."""
+    client = make_client(url)
+    client.upload_blob("a/b", b"other")
+    file.write_bytes(WHOLE)
+    with pytest.raises(DigestMismatch, match="repository a/b: the data"):
+        client.upload_blob("a/b", file, digest=Digest.of(b"other"))
+    assert upstream.blob == b"other"
+
+
 def test_a_small_file_whose_stated_digest_is_wrong(
     make_client: MakeClient, upstream: Upstream, url: str, file: Path
 ) -> None:

@@ -78,7 +78,7 @@ class Uploads(UploadSteps):
 
         Data that can be read twice (bytes, a path, a seekable file) is hashed first, so that its
         digest can be looked up. If `digest` is given, that one is looked up, and all but bytes and
-        small files is hashed while it is sent.
+        small files is hashed while it is sent; a file that need not be sent is hashed all the same.
         """
         check_repository(repository)
         known = Digest(digest) if digest is not None else None
@@ -86,14 +86,18 @@ class Uploads(UploadSteps):
         if source is None or (known is None and isinstance(source, AsyncSource)):
             return (yield from self._upload_stream(repository, data, known, progress))
         small = source.size <= SINGLE_POST and not _is_stream(source)
-        if known is not None and not small and not isinstance(source, BytesSource):
-            if (yield from self.blob_exists_for_push(repository, known)):
+        looked_up = known is not None and not small and not isinstance(source, BytesSource)
+        if known is not None and looked_up:
+            exists = yield from self.blob_exists_for_push(repository, known)
+            if not exists:
+                sent = self.send_blob(repository, source, digest=known, progress=progress)
+                return (yield from sent)
+            if _is_stream(source):
                 return self.pushed(repository, "blob", known, uploaded=False)
-            return (yield from self.send_blob(repository, source, digest=known, progress=progress))
         actual = yield from blocking(_digest_of, source, known.algorithm if known else "sha256")
         if known is not None:
             check_digest(known, actual, f"repository {repository}: the data")
-        if (yield from self.blob_exists_for_push(repository, actual)):
+        if looked_up or (yield from self.blob_exists_for_push(repository, actual)):
             return self.pushed(repository, "blob", actual, uploaded=False)
         return (yield from self._upload_source(repository, source, actual, progress))
 
