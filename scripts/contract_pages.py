@@ -17,6 +17,7 @@ _PARTS = {
     "ListContract": "Lists",
     "ReferrerContract": "Referrers",
     "IndexContract": "Indexes",
+    "CredentialsContract": "Credentials and the event loop",
     "DriverContract": "Settings and clients",
 }
 _RULE = re.compile(r"the rule: (?P<rule>.*)\nwhy: (?P<why>.*)\nwritten in: ", re.DOTALL)

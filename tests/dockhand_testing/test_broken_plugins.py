@@ -50,6 +50,8 @@ class Vault(AuthDriver):
         request.headers["X-Vault"] = {value}
         yield request
 
+    {more}
+
 class Plugin:
     @hookimpl
     def dockhand_auth_drivers(self):
@@ -59,12 +61,14 @@ class TestVault(AuthDriverContract):
     driver = "vault"
     plugin = Plugin()
     settings = {{"url": "{{url}}/vault", "role": "ci", "token": "hunter2-s3cret"}}
+    caches = {caches}
 
     def accepts(self, request):
         return request.headers.get("x-vault") == "from-the-vault"
 
     def answer(self, request):
         if request.path == "/vault":
+            {answer}
             return reply(200, b'{{"given": "from-the-vault"}}')
 """
 
@@ -74,8 +78,19 @@ def vault(
     before: str = "pass",
     after: str = "given = answer.json().get('given') if answer.status_code == 200 else None",
     value: str = "given",
+    more: str = "",
+    caches: bool = False,
+    answer: str = "pass",
 ) -> str:
-    return AUTH.format(secret=secret, before=before, after=after, value=value)
+    return AUTH.format(
+        secret=secret,
+        before=before,
+        after=after,
+        value=value,
+        more=more,
+        caches=caches,
+        answer=answer,
+    )
 
 
 CAREFUL = """
@@ -100,6 +115,57 @@ BUSY = (
 SHOWN = CAREFUL + "        print(self.settings.token.get_secret_value())\n"
 LOGGED = CAREFUL + "        import logging; logging.error(given)\n"
 
+# an author's test of the requests that a closed connection sends
+CLOSING = """
+    def test_session_ends(self, closing_requests):
+        assert [(each.method, each.path) for each in closing_requests] == [("DELETE", "/vault")]
+"""
+# a driver that gets new credentials only if the gate says that the old ones have expired
+GATE = """
+from dockhand_core import AuthDriver, hookimpl
+from dockhand_testing import AuthDriverContract, reply
+
+class Gate(AuthDriver):
+    class Settings(AuthDriver.Settings):
+        url: str
+
+    def auth_flow(self, request):
+        key = yield from self.cached_token("key", self.obtain)
+        request.headers["X-Key"] = key
+        response = yield request
+        if response.headers.get("X-Gate-Error") == "expired":
+            key = yield from self.cached_token("key", self.obtain, refused=key)
+            request.headers["X-Key"] = key
+            yield request
+
+    def obtain(self):
+        answer = yield from self.fetch("POST", self.settings.url)
+        return answer.text, 300
+
+class Plugin:
+    @hookimpl
+    def dockhand_auth_drivers(self):
+        return {"gate": Gate}
+
+class TestGate(AuthDriverContract):
+    driver = "gate"
+    plugin = Plugin()
+    settings = {"url": "{url}/gate"}
+    renews = True
+    given = 0
+
+    def accepts(self, request):
+        return request.headers["X-Key"].startswith("key-")
+
+    def answer(self, request):
+        if request.path == "/gate":
+            TestGate.given += 1
+            return reply(200, f"key-{self.given}".encode())
+
+    def refusal(self, request):
+        return reply(401, X_Gate_Error="expired" if self.accepted(request) else "unknown")
+"""
+
 AUTH_DRIVERS = {
     "careful": Case(vault(after=CAREFUL)),
     "plain_secret": Case(
@@ -112,6 +178,27 @@ AUTH_DRIVERS = {
     "printed_secret": Case(vault(after=SHOWN), {"test_secrets_stay_out_of_logs"}),
     "logged_credential": Case(vault(after=LOGGED), {"test_secrets_stay_out_of_logs"}),
     "one_at_a_time": Case(vault(after=BUSY), {"test_concurrent_requests"}),
+    "blocks": Case(
+        vault(before="import time; time.sleep(0.001)", after=CAREFUL),
+        {"test_async_clients_do_not_block"},
+    ),
+    "asks_each_time": Case(vault(after=CAREFUL, caches=True), {"test_credentials_are_kept"}),
+    "async_close": Case(
+        vault(after=CAREFUL, more="async def close(self): pass"), {"test_close"}, True
+    ),
+    "close_of_a_session": Case(
+        vault(
+            after=CAREFUL,
+            more="def close(self): yield from self.fetch('DELETE', self.settings.url)",
+        )
+        + CLOSING
+    ),
+    "wrong_answer": Case(
+        vault(after=CAREFUL, answer="request.headers['X-Absent']"),
+        {"test_requests_get_credentials"},
+        True,
+    ),
+    "own_refusal": Case(GATE, only=("test_expired_credentials_are_renewed",)),
 }
 
 PARSER = """
@@ -410,6 +497,14 @@ def test_a_failed_test_says_its_rule(report: str) -> None:
         (text, *_) = report.partition(f"the rule: {rule}")[2].split("\n\n")
         assert "why: " in text
         assert "written in: " in text
+
+
+def test_a_failed_answer_is_named(report: str) -> None:
+    """The exception is raised in the thread of the registry, and reported in the test."""
+    (line, *_) = [
+        line for line in report.splitlines() if line.startswith("ERROR test_auth_wrong_a")
+    ]
+    assert "TestVault.answer raised KeyError: 'x-absent' (for POST /vault)" in line
 
 
 def test_without_pytest(tmp_path: Path) -> None:

@@ -9,23 +9,36 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-CUT = object()  # a step that closes the connection
-HANG = object()  # a step that keeps the connection open, and sends nothing more
+T = TypeVar("T")
+
+CUT = object()
+"""A step that closes the connection."""
+HANG = object()
+"""A step that keeps the connection open, and sends nothing more."""
 
 
 @dataclass(frozen=True)
 class Wait:
-    """A step that waits before the next step."""
+    """A step that waits before the next step.
+
+    Attributes:
+        seconds: the time to wait.
+    """
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class WaitUntil:
-    """A step that waits until a condition is true, but at most for `seconds`."""
+    """A step that waits until a condition is true.
+
+    Attributes:
+        condition: a function without arguments, which is called a hundred times a second.
+        seconds: the longest time to wait; then the next step follows.
+    """
 
     condition: Callable[[], bool]
     seconds: float
@@ -50,8 +63,10 @@ class ReceivedRequest:
     """A request that the server received.
 
     Attributes:
+        method: the HTTP method, such as `GET`.
         target: the path with the query, as sent.
         headers: the values by lower-case name; any case finds them.
+        body: the bytes of the body, of the length that the request states; `b""` without one.
         connection: the number of the connection; the server's first connection is 1.
     """
 
@@ -73,7 +88,29 @@ class ReceivedRequest:
 
 
 Step: TypeAlias = bytes | Wait | WaitUntil | object
+"""A step of a reply: bytes to send, `Wait`, `WaitUntil`, `CUT` or `HANG`."""
 Handler: TypeAlias = Callable[[ReceivedRequest], list[Step] | bytes]
+
+
+class HandlerFailed(AssertionError):
+    """A function of the test that gives replies raised an exception, in the server's thread."""
+
+
+def ask(function: Callable[[ReceivedRequest], T], request: ReceivedRequest) -> T:
+    """Call a function of the test with a request.
+
+    Raises:
+        HandlerFailed: the function raised an exception; the message names the function.
+    """
+    try:
+        return function(request)
+    except HandlerFailed:
+        raise
+    except Exception as error:
+        name = getattr(function, "__qualname__", repr(function)).replace("<locals>.", "")
+        raise HandlerFailed(
+            f"{name} raised {type(error).__name__}: {error} (for {request.method} {request.target})"
+        ) from error
 
 
 def reply(
@@ -106,6 +143,8 @@ class ScriptedServer:
         handler: returns the reply to a request, as bytes or steps; a test may set it any time.
         requests: the requests that arrived, in order.
         connections: the number of connections accepted so far.
+        failures: the exceptions of `handler`. The request gets 500, and the first one is raised
+            where the `with` block of the server ends.
         done: an event that is set when the server ends.
     """
 
@@ -113,6 +152,7 @@ class ScriptedServer:
     handler: Handler = lambda _: reply(404)
     requests: list[ReceivedRequest] = field(default_factory=list)
     connections: int = 0
+    failures: list[HandlerFailed] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
 
     def with_method(self, method: str) -> list[ReceivedRequest]:
@@ -124,7 +164,22 @@ class ScriptedServer:
 def scripted_server(
     handler: Handler | None = None, tls: ssl.SSLContext | None = None
 ) -> Iterator[ScriptedServer]:
-    """Run a server until the `with` block ends, and then end its threads and connections."""
+    """Run a server until the `with` block ends, and then end its threads and connections::
+
+        def handler(request):
+            return reply(200, b"{}") if request.path == "/login" else [Wait(0.2), CUT]
+
+        with scripted_server(handler) as server:
+            ...     # send requests to server.url; server.requests has them
+
+    Args:
+        handler: returns the reply to a request, as bytes or steps; without one, each request gets
+            404 until `handler` of the server is set.
+        tls: the server's certificate and key, for a server with HTTPS.
+
+    Raises:
+        HandlerFailed: at the end of the block, if the handler raised an exception.
+    """
     server = ScriptedServer()
     if handler is not None:
         server.handler = handler
@@ -162,6 +217,8 @@ def scripted_server(
                     plain.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads or writes
             for thread in threads:
                 thread.join(10)
+    if server.failures:
+        raise server.failures[0]
 
 
 def _serve(
@@ -177,9 +234,17 @@ def _serve(
                 if request is None:
                     return
                 server.requests.append(request)
-                steps = server.handler(request)
-                if not _perform(server, stream, [steps] if isinstance(steps, bytes) else steps):
+                if not _perform(server, stream, _steps(server, request)):
                     return
+
+
+def _steps(server: ScriptedServer, request: ReceivedRequest) -> list[Step]:
+    try:
+        steps = ask(server.handler, request)
+    except HandlerFailed as error:
+        server.failures.append(error)
+        return [reply(500, str(error).encode(), Content_Type="text/plain"), CUT]
+    return [steps] if isinstance(steps, bytes) else list(steps)
 
 
 def _read_request(

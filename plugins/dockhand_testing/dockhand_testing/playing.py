@@ -80,7 +80,7 @@ def play(flow: Generator[Any, Any, Any], replies: Iterable[Given] = ()) -> Playe
             for something that never happens.
         DockhandError: the flow's own error, such as that of a status that the call did not expect.
     """
-    player = _Player(replies)
+    player = Player(replies)
     result = player.run(flow)
     left = len(list(player.replies))
     assert not left, f"the flow ended after {len(player.calls)} requests; {left} replies are left"
@@ -89,13 +89,16 @@ def play(flow: Generator[Any, Any, Any], replies: Iterable[Given] = ()) -> Playe
     return played
 
 
-class _Player:
+class Player:
+    """Runs flows with the given replies, and keeps their calls."""
+
     def __init__(self, replies: Iterable[Given]) -> None:
         self.replies = iter(replies)
         self.calls: list[Any] = []
         self.pauses: list[float] = []
 
     def run(self, flow: Generator[Any, Any, Any]) -> Any:
+        """Run a flow, and return its result."""
         if not isinstance(flow, Generator):
             raise AssertionError(
                 f"a flow is due, not {type(flow).__name__}: call a generator function"

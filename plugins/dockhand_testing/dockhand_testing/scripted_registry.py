@@ -20,6 +20,7 @@ from dockhand_testing.http_server import (
     ReceivedRequest,
     ScriptedServer,
     Step,
+    ask,
     reply,
     scripted_server,
 )
@@ -87,6 +88,8 @@ class ScriptedRegistry:
         answer: the reply to a request that is not for the registry, such as one to a token
             endpoint: bytes, steps, or None for the registry's own reply.
         challenge: the header `WWW-Authenticate` of a 401; `{url}` in it is the registry's URL.
+        refusal: the reply to a request that is not let in, and that of the fault `expired token`:
+            bytes, steps, or None for 401 with the `challenge`.
     """
 
     def __init__(self, server: ScriptedServer, elsewhere: ScriptedServer) -> None:
@@ -95,6 +98,7 @@ class ScriptedRegistry:
         self.elsewhere = elsewhere
         self.accepts: Callable[[ReceivedRequest], bool] = lambda _: True
         self.answer: Callable[[ReceivedRequest], bytes | Sequence[Step] | None] = lambda _: None
+        self.refusal: Callable[[ReceivedRequest], bytes | Sequence[Step] | None] = lambda _: None
         self.challenge = 'Bearer realm="{url}/token",service="scripted"'
         self._server = server
         self._registry = Registry(MemoryStorage())
@@ -177,17 +181,17 @@ class ScriptedRegistry:
                 self._script.remove(found)
         action: Any = found.action if found else None
         if callable(action):
-            action = action(request)
+            action = ask(action, request)
         if isinstance(action, bytes):
             return action
         if action is not None and not isinstance(action, str):
             return list(action)
         if action is None:
-            own = self.answer(request)
+            own = ask(self.answer, request)
             if own is not None:
                 return own if isinstance(own, bytes) else list(own)
-            if not self.accepts(request):
-                return self._refusal()
+            if not ask(self.accepts, request):
+                return self._refused(request)
             return self._written(self._regular(request))
         return self._fault(_fault_name(action), request)
 
@@ -199,7 +203,7 @@ class ScriptedRegistry:
         if name == "redirect":
             return reply(307, Location=self.elsewhere.url + request.target)
         if name == "expired token":
-            return self._refusal(error="invalid_token")
+            return self._refused(request, error="invalid_token")
         found = self._regular(request)
         if name == "wrong digest":
             if request.method == "HEAD":
@@ -212,7 +216,10 @@ class ScriptedRegistry:
         end = CUT if name == "cut" else HANG
         return [found.head() + half, end] if found.body else [end]
 
-    def _refusal(self, error: str = "") -> bytes:
+    def _refused(self, request: ReceivedRequest, error: str = "") -> list[Step] | bytes:
+        own = ask(self.refusal, request)
+        if own is not None:
+            return own if isinstance(own, bytes) else list(own)
         challenge = self.challenge.replace("{url}", self.url)
         if error:
             challenge += f',error="{error}"'

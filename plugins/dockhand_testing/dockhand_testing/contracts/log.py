@@ -187,7 +187,7 @@ class LogDriverContract(PluginContract):
         log.info("request", path="/v2/")
         target: Any = getattr(log, "_logger", log)  # structlog's loggers name it so
         if callable(getattr(type(target), "close", None)):
-            finish(target.close())
+            finish(target.close(), flow=False)
 
     @rule(
         "A connection with the driver logs its requests, in sync and async clients.",

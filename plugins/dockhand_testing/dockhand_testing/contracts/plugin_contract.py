@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import itertools
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 from dockhand_core import AsyncDockhand, ConfigError, Dockhand, Plugins, RegistryClient
 from dockhand_core.config import validate_table
 from dockhand_testing.blocking import BlockingLoop, as_blocking
+from dockhand_testing.playing import Player
 from dockhand_testing.pytest_plugin import register
 from dockhand_testing.rules import rule
 
@@ -53,7 +55,7 @@ class PluginContract:
         return dockhand.plugins
 
     @pytest.fixture
-    def open_client(self) -> Iterator[OpenClient]:
+    def open_client(self, before_clients: None) -> Iterator[OpenClient]:  # noqa: ARG002
         """Provide a function that opens a client, from a mode and a connection's table."""
         with ExitStack() as stack:
 
@@ -70,6 +72,10 @@ class PluginContract:
                 return as_blocking(loop, inner.connection())
 
             yield connect
+
+    @pytest.fixture
+    def before_clients(self) -> None:
+        """Fixtures that outlive the clients; a contract whose clients need a server requests it."""
 
     @pytest.fixture
     def own_settings(self) -> dict[str, Any]:
@@ -174,8 +180,16 @@ def hidden_in(text: str, secrets: set[str]) -> bool:
     return not any(form in text for form in forms)
 
 
-def finish(result: object) -> None:
-    """Wait for the result of a plugin's method such as `close`, if the method is a coroutine."""
+def finish(result: object, *, flow: bool = True) -> None:
+    """Finish the method `close` of a plugin, if it is a coroutine function or a flow.
+
+    Args:
+        result: the result of the method.
+        flow: whether the method may be a flow; its requests get 204.
+    """
+    if isinstance(result, Generator):
+        assert flow, "close() is a generator function, so nothing of it runs; write a plain one"
+        Player(itertools.repeat(204)).run(result)
     if inspect.isawaitable(result):
         asyncio.run(_awaited(result))
 
