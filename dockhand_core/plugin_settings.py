@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,6 +70,28 @@ class PluginSettings(dict[str, Any]):
             text = text.replace(url, "...")
         return Secrets(secrets).text(text)
 
+    def clean(self, error: BaseException) -> None:
+        """Remove secrets from an exception of the plugin, its notes and its causes."""
+        waiting: list[BaseException | None] = [error]
+        seen: set[int] = set()
+        while waiting:
+            each = waiting.pop()
+            if each is None or id(each) in seen:
+                continue
+            seen.add(id(each))
+            each.args = tuple(self._cleaned_value(value) for value in each.args)
+            for name, value in list(vars(each).items()):  # the notes are one of them
+                vars(each)[name] = self._cleaned_value(value)
+            for name in ("strerror", "filename", "filename2"):  # of `OSError`, which shows these
+                if isinstance(value := getattr(each, name, None), str):
+                    setattr(each, name, self._cleaned_value(value))
+            waiting += [each.__cause__, each.__context__]
+
+    def _cleaned_value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.cleaned(value)
+        return [self._cleaned_value(item) for item in value] if isinstance(value, list) else value
+
     def __repr__(self) -> str:
         return f"<PluginSettings {self.name}: {', '.join(self) or 'none'}>"  # without the values
 
@@ -107,6 +130,7 @@ class SettingsTables:
 
     def __init__(self, tables: Mapping[str, Mapping[str, Any]], base: Path, dockhand: Any) -> None:
         self._tables = {normal(name): (name, table) for name, table in tables.items()}
+        self._settings: dict[str, PluginSettings] = {}
         self._base, self._dockhand = base, dockhand
 
     def __contains__(self, plugin: str) -> bool:
@@ -115,7 +139,32 @@ class SettingsTables:
     def configure(self, plugin: str, hook: Callable[..., Any]) -> None:
         """Call the hook of a plugin with its settings; `call_configure` has the errors."""
         _, table = self._tables.get(normal(plugin), (plugin, {}))
-        call_configure(hook, PluginSettings(plugin, table, self._base), self._dockhand)
+        settings = self._settings[normal(plugin)] = PluginSettings(plugin, table, self._base)
+        call_configure(hook, settings, self._dockhand)
+
+    def hiding(self, plugin: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a function of a plugin, so that its exceptions have no secrets of its settings."""
+        settings = self._settings.get(normal(plugin))
+        if not settings:
+            return function
+
+        async def awaited(answer: Awaitable[Any]) -> Any:
+            try:
+                return await answer
+            except Exception as error:
+                settings.clean(error)
+                raise
+
+        @functools.wraps(function)  # so that `async` can be detected
+        def call(**arguments: Any) -> Any:
+            try:
+                answer = function(**arguments)
+            except Exception as error:
+                settings.clean(error)
+                raise
+            return awaited(answer) if inspect.isawaitable(answer) else answer
+
+        return call
 
     def check(
         self,

@@ -320,10 +320,15 @@ class Plugins:
 
         Returns:
             for each plugin that implements the hook, the plugin's name and a function that takes
-            the hook's arguments as keyword arguments.
+            the hook's arguments as keyword arguments. The function's exceptions have no secrets of
+            the plugin's settings.
         """
         found = getattr(self._manager.hook, hook).get_hookimpls()  # in the order of registration
-        return [(self._names[each.plugin_name], with_declared_arguments(each)) for each in found]
+        names = [self._names[each.plugin_name] for each in found]
+        functions = [with_declared_arguments(each) for each in found]
+        if self._tables is not None:
+            functions = [*map(self._tables.hiding, names, functions)]
+        return [*zip(names, functions, strict=True)]
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all drivers of a kind (`registry`, `auth`, `log`), sorted."""
