@@ -26,8 +26,9 @@ ATTRIBUTES = {
     "path": "url.path",
     "status": "http.response.status_code",
     "error": "exception.message",
+    "url": "url.full",
 }
-OWN = frozenset({"bytes", "connection", "driver", "milliseconds", "wait"})
+OWN = frozenset({"auth", "bytes", "connection", "driver", "milliseconds", "repository", "wait"})
 SEVERITIES = {
     "debug": SeverityNumber.DEBUG,
     "info": SeverityNumber.INFO,
