@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionParts", "check_settings", "make_parts"]
 
 
+_CLIENT_ARGUMENTS = "driver, runner and name"
+
+
 class ConnectionParts:
     """The parts that a sync or an async client is made of.
 
@@ -70,7 +73,8 @@ class ConnectionParts:
         self._check_transport(where, "handle_request", "httpx.BaseTransport")
         runner = SyncRunner(self.endpoint, self._transport, self._options.max_connections)
         runner.registry = self._registry
-        return construct(where, kind, self.driver, runner, name, needs="driver, runner and name")
+        with _without_secrets(self.endpoint.secrets):
+            return construct(where, kind, self.driver, runner, name, needs=_CLIENT_ARGUMENTS)
 
     def async_client(self, name: str) -> AsyncRegistryClient:
         """Make an async client; `name` is the connection's."""
@@ -80,7 +84,8 @@ class ConnectionParts:
         limit = self._options.max_connections
         runner = AsyncRunner(self.endpoint, self._async_transport, limit)
         runner.registry = self._registry
-        return construct(where, kind, self.driver, runner, name, needs="driver, runner and name")
+        with _without_secrets(self.endpoint.secrets):
+            return construct(where, kind, self.driver, runner, name, needs=_CLIENT_ARGUMENTS)
 
     @property
     def _registry(self) -> Hashable:

@@ -142,6 +142,12 @@ class SettingsTables:
         settings = self._settings[normal(plugin)] = PluginSettings(plugin, table, self._base)
         call_configure(hook, settings, self._dockhand)
 
+    def clean(self, plugin: str, error: BaseException) -> None:
+        """Remove the secrets of a plugin's settings from an exception that it raised."""
+        settings = self._settings.get(normal(plugin))
+        if settings:
+            settings.clean(error)
+
     def hiding(self, plugin: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap a function of a plugin, so that its exceptions have no secrets of its settings."""
         settings = self._settings.get(normal(plugin))

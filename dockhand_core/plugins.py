@@ -330,6 +330,14 @@ class Plugins:
             functions = [*map(self._tables.hiding, names, functions)]
         return [*zip(names, functions, strict=True)]
 
+    def clean(self, plugin: str, error: BaseException) -> None:
+        """Remove the secrets of a plugin's settings from an exception that it raised.
+
+        The functions of `implementations` need no call.
+        """
+        if self._tables is not None:
+            self._tables.clean(plugin, error)
+
     def names(self, kind: str) -> list[str]:
         """Return the names of all drivers of a kind (`registry`, `auth`, `log`), sorted."""
         return sorted(self._drivers[kind])

@@ -160,7 +160,8 @@ class EventParsers:
                 if inspect.isawaitable(matches):
                     dispose(matches)
                     raise TypeError(f"matches returned {described(matches)}, not a bool")
-            except Exception:
+            except Exception as error:
+                self._plugins.clean(name, error)
                 _log.exception(
                     "plugin %r: matches() of an event parser failed; it is skipped", name
                 )
@@ -190,9 +191,11 @@ class EventParsers:
                     f"{where} failed: {method} returned {described(found)}, not a list of events"
                 )
             events = list(found)
-        except EventInvalid:
+        except EventInvalid as error:
+            self._plugins.clean(name, error)
             raise
         except Exception as error:
+            self._plugins.clean(name, error)
             raise EventParserFailed(f"{where} failed: {reason_of(error)}") from error
         valid = [event for event in events if isinstance(event, RegistryBaseEvent)]
         if len(valid) < len(events):

@@ -12,10 +12,12 @@ from wrong_drivers import Drivers, refused, use
 
 from dockhand_core import (
     AsyncDockhand,
+    AsyncRegistryClient,
     AuthDriver,
     Dockhand,
     DockhandError,
     PluginError,
+    RegistryClient,
     RegistryDriver,
     hookimpl,
 )
@@ -132,7 +134,17 @@ class FailingDriver(RegistryDriver):
         raise OSError(f"cannot use {settings.secret.get_secret_value()}")
 
 
-@pytest.mark.parametrize("method", ["auth", "__init__", "base_uri", "transport"])
+class FailingClient(RegistryClient):
+    def __init__(self, driver: Any, runner: Any, name: str) -> None:
+        FailingDriver.quote(driver.settings)
+
+
+class FailingAsyncClient(AsyncRegistryClient):
+    def __init__(self, driver: Any, runner: Any, name: str) -> None:
+        FailingDriver.quote(driver.settings)
+
+
+@pytest.mark.parametrize("method", ["auth", "__init__", "base_uri", "transport", "client"])
 def test_a_failure_to_make_a_connection_has_no_secret_of_the_settings(
     url: str, world: str, method: str
 ) -> None:
@@ -141,9 +153,12 @@ def test_a_failure_to_make_a_connection_has_no_secret_of_the_settings(
         table["auth"]["secret"] = SECRET
     else:
         quote: Any = FailingDriver.quote
+        parts: dict[str, Any] = {}
+        if method == "client":
+            parts = {"client": FailingClient, "async_client": FailingAsyncClient}
         if method == "__init__":
             quote = lambda self, settings: FailingDriver.quote(settings)  # noqa: E731
-        drivers = Drivers(registry=type("Wrong", (FailingDriver,), {method: quote}))
+        drivers = Drivers(registry=type("Wrong", (FailingDriver,), parts or {method: quote}))
         table = {"secret": SECRET}  # type: ignore[dict-item]
     assert "OSError: cannot use ..." in refused(world, drivers, base_uri=url, **table)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from dockhand_core import Dockhand, PluginSettings, hookimpl
-from dockhand_core.events import event_handlers
+from dockhand_core import Dockhand, EventInvalid, PluginSettings, hookimpl
+from dockhand_core.events import EventParsers, event_handlers
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -70,6 +70,45 @@ def test_exceptions_of_handlers_have_no_secrets(hook: str) -> None:
     assert text.startswith("OSError: no ...\n")
     assert cause.args[1:] == (b"kept", 3)
     assert cause.url == "..."  # type: ignore[attr-defined]
+
+
+class Parsing:
+    """A plugin whose parser quotes its settings."""
+
+    def __init__(self, method: str, kind: type[Exception]) -> None:
+        self.method, self.kind = method, kind
+
+    @hookimpl
+    def dockhand_configure(self, settings: PluginSettings) -> None:
+        pass
+
+    @hookimpl
+    def dockhand_event_parsers(self) -> list[Any]:
+        return [self]
+
+    def matches(self, headers: Any) -> bool:
+        if self.method == "matches":
+            raise self.kind("hunter2! does not match")
+        return True
+
+    def parse(self, headers: Any, body: bytes) -> Any:
+        raise self.kind("hunter2! is unreadable")
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("matches", OSError), ("parse", OSError), ("parse", EventInvalid)]
+)
+def test_exceptions_of_parsers_have_no_secrets(
+    method: str, kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Dockhand({"plugins": {"parsing": TABLE}}) as dockhand:
+        dockhand.plugins.register(Parsing(method, kind), name="parsing")
+        with pytest.raises(EventInvalid) as caught:
+            EventParsers(dockhand.plugins).parse({}, b"")
+    expected = {"matches": "... does not match", "parse": "... is unreadable"}[method]
+    text = "".join(each.exc_text or "" for each in caplog.records) + str(caught.value)
+    assert expected in text
+    assert "Error: hunter2!" not in text
 
 
 def test_a_handler_without_settings_is_called_as_it_is() -> None:

@@ -308,6 +308,7 @@ def obtains_no_lifetime(self: AuthDriver, request: httpx.Request) -> Steps:
             sends_a_line_break,
             "VaultAuth.auth_flow set the header Authorization to a value with a li",
         ),
+        (sends_a_line_break, "printed by a program, and refuse such a token of a server as malf"),
         (fetches_with_a_line_break, "VaultAuth.auth_flow set the header X-Vault to a value with a"),
         (fetches_a_relative_url, "needs an absolute http:// or https:// URL, not '/token?passwo"),
         (fetches_another_scheme, "needs an absolute http:// or https:// URL, not 'ftp://vault/to"),
