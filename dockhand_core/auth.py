@@ -182,7 +182,7 @@ class AuthDriver(httpx.Auth):
         one of the registry would be, with `auth_flow` from its start: see `ConnectionFailed`.
 
         The log has a line of the level `debug` for each request: `auth` (the driver's name),
-        `method`, `url` without secrets, `status` or `error`, and `milliseconds`.
+        `method`, `host`, `path`, `status` or `error`, and `milliseconds`.
 
         Args:
             method: HTTP method.

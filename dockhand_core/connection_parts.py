@@ -282,6 +282,7 @@ def _parts(
         secrets=secrets,
         rate_limit_timeout=table.rate_limit_timeout,
         auth_name=table.auth.driver,
+        log_fetches=table.logging.level == "debug",  # not every plugin's logger filters by it
     )
     options = TransportOptions(
         name=table.transport,

@@ -41,8 +41,8 @@ Level = Literal["debug", "info", "warning", "error", "critical"]
 # Names of the values that may be logged; `redact` replaces all other values.
 ALLOWED = frozenset(
     {
-        "attempt", "auth", "bytes", "connection", "driver", "error", "event", "level", "logger",
-        "method", "milliseconds", "path", "repository", "status", "timestamp", "url", "wait",
+        "attempt", "auth", "bytes", "connection", "driver", "error", "event", "host", "level",
+        "logger", "method", "milliseconds", "path", "repository", "status", "timestamp", "wait",
     }
 )  # fmt: skip
 
@@ -351,7 +351,7 @@ class FetchLog:
     """Logs a line of the level `debug` for each request of an auth driver's own.
 
     Args:
-        log: a structlog logger.
+        log: a structlog logger, or None to log nothing.
         auth: name of the auth driver.
         method: HTTP method of the request.
         url: URL of the request.
@@ -375,10 +375,12 @@ class FetchLog:
         milliseconds = round((time.perf_counter() - self._start) * 1000, 1)
 
         def fields() -> dict[str, Any]:
-            own = {"auth": self._auth, "method": self._method, "milliseconds": milliseconds}
-            return {**values(), **own, "url": self._secrets.text(redacted_url(self._url))}
+            url = urlsplit(redacted_url(self._url))
+            place = {"host": url.netloc, "path": self._secrets.text(url.path)}
+            own = {"auth": self._auth, "method": self._method, **place}
+            return {**values(), **own, "milliseconds": milliseconds}
 
-        if hasattr(self._log, "debug"):  # only `info` and `warning` are required
+        if hasattr(self._log, "debug"):  # a plugin's logger needs `info` and `warning` only
             _write(self._log, self._secrets, "debug", event, fields)
 
 

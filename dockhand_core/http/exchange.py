@@ -106,6 +106,7 @@ class RegistryEndpoint:
         rate_limit_timeout: total time in seconds that a call may wait because of replies with
             status 429; 0 to raise each of them as an error.
         auth_name: the auth driver's name, for the log.
+        log_fetches: whether requests of the auth driver's own are logged, with the level `debug`.
 
     Attributes:
         origin: scheme, host and port of `base`.
@@ -124,6 +125,7 @@ class RegistryEndpoint:
     secrets: Secrets = field(default_factory=Secrets)
     rate_limit_timeout: float = 300.0
     auth_name: str = ""
+    log_fetches: bool = False
 
     def __post_init__(self) -> None:
         self._auth: AuthDriver | None = self.make_auth()
@@ -369,7 +371,8 @@ class RegistryEndpoint:
         self.secrets.remember_fetch(request)
         while True:
             yield from turns.take(url)
-            record = FetchLog(self.log, self.auth_name, request.method, url, self.secrets)
+            log = self.log if self.log_fetches else None
+            record = FetchLog(log, self.auth_name, request.method, url, self.secrets)
             try:
                 with translated_errors(request.method, url, request, self.secrets):
                     response = yield from self._send(request)

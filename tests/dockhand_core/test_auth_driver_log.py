@@ -65,10 +65,11 @@ def test_each_request_of_the_driver_is_a_line(
         "driver": "distribution",
         "auth": "wrong",
         "method": "POST",
-        "url": f"{url}/token?service=r&key=%E2%80%A6".replace("%E2%80%A6", "…"),
+        "host": url.removeprefix("http://"),
+        "path": "/token",
         "status": 200,
     }
-    assert (end["method"], end["url"]) == ("DELETE", f"{url}/token/...")
+    assert (end["method"], end["path"]) == ("DELETE", "/token/...")
     assert "hunter2" not in caplog.text
     assert "correct-horse" not in caplog.text
 
@@ -113,5 +114,6 @@ def test_a_logger_needs_no_method_debug(
 
     url = serve(vault)
     drivers = Drivers(auth=Vault, log=lambda *_: Logger())
-    use(world, drivers, base_uri=url, auth={"driver": "wrong", "url": url})
+    logging = {"driver": "wrong", "level": "debug"}
+    use(world, drivers, base_uri=url, auth={"driver": "wrong", "url": url}, logging=logging)
     assert written == ["request"]

@@ -48,7 +48,7 @@ def use(
     if drivers.registry:
         table["driver"] = "wrong"
     if drivers.log:
-        table["logging"] = {"driver": "wrong"}
+        table["logging"] = {**table.get("logging", {}), "driver": "wrong"}
     config = {"connections": {"main": table}}
 
     async def main() -> Any:

@@ -26,9 +26,10 @@ ATTRIBUTES = {
     "path": "url.path",
     "status": "http.response.status_code",
     "error": "exception.message",
-    "url": "url.full",
 }
-OWN = frozenset({"auth", "bytes", "connection", "driver", "milliseconds", "repository", "wait"})
+OWN = frozenset(
+    {"auth", "bytes", "connection", "driver", "host", "milliseconds", "repository", "wait"}
+)
 SEVERITIES = {
     "debug": SeverityNumber.DEBUG,
     "info": SeverityNumber.INFO,
