@@ -126,7 +126,7 @@ class AuthDriver(httpx.Auth):
 
         It may also be a plain function, which an async client calls in a thread, or a coroutine
         function, which a sync client refuses with `PluginError`. A driver cannot know the kind of
-        its client, and needs not: a generator function and a plain function serve both.
+        its client, and need not: a generator function and a plain function serve both.
 
         An exception reaches the caller of the client's `close` or `reset` as a `PluginError`, after
         everything else was closed.
