@@ -16,7 +16,8 @@ from dockhand_core.async_client import AsyncRegistryClient
 from dockhand_core.auth import AuthDriver, knowing
 from dockhand_core.client import RegistryClient
 from dockhand_core.config import ConnectionConfig
-from dockhand_core.config.validation import validate_table
+from dockhand_core.config.connections import driver_variable
+from dockhand_core.config.validation import validate_table, variable_of
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.driver_checks import (
     call_plugin,
@@ -25,7 +26,7 @@ from dockhand_core.driver_checks import (
     construct,
     guard_operations,
 )
-from dockhand_core.errors import ConfigError, DockhandError, PluginError
+from dockhand_core.errors import ConfigError, DockhandError, PluginError, PluginNotFound
 from dockhand_core.flow import RetryPolicy
 from dockhand_core.flow.checks import described, dispose
 from dockhand_core.http.exchange import RegistryEndpoint
@@ -193,7 +194,7 @@ def check_settings(
             failed.
     """
     where = f"connection {name!r}"
-    driver_class = plugins.driver("registry", table.driver)
+    driver_class = _driver(plugins, "registry", table.driver, driver_variable(table, "driver"))
     registry = f"{where}: registry driver {table.driver!r}"
     with _settings_errors(registry, driver_class):
         settings = validate_table(
@@ -203,7 +204,8 @@ def check_settings(
             base=base,
             also=ConnectionConfig.model_fields,
         )
-    auth_class = plugins.driver("auth", table.auth.driver)
+    auth_variable = driver_variable(table, "auth.driver")
+    auth_class = _driver(plugins, "auth", table.auth.driver, auth_variable)
     with _settings_errors(f"{where}: auth driver {table.auth.driver!r}", auth_class):
         auth_settings = validate_table(
             auth_class.Settings,
@@ -212,17 +214,28 @@ def check_settings(
             base=base,
             also=["driver"],
         )
-    make_logger = plugins.driver("log", table.logging.driver)
+    log_variable = driver_variable(table, "logging.driver")
+    make_logger = _driver(plugins, "log", table.logging.driver, log_variable)
     method = f"{registry}: {driver_class.__name__}"
     secrets = Secrets(secrets_of([table, settings, auth_settings, _environment_proxies()]))
     with _without_secrets(secrets):
         uri = call_plugin(f"{method}.base_uri", driver_class.base_uri, settings)
     if not isinstance(uri, str):
         raise PluginError(f"{method}.base_uri returned {described(uri)}, not a string")
-    url = _base_url(uri, where)
+    url = _base_url(uri, variable_of(table.options, ("base_uri",)) + where)
     return CheckedSettings(
         driver_class, settings, auth_class, auth_settings, make_logger, url, secrets
     )
+
+
+def _driver(plugins: Plugins, kind: str, name: str, start: str) -> Any:
+    """The driver of a name; the message of an error begins with `start`."""
+    try:
+        return plugins.driver(kind, name)
+    except PluginNotFound as error:
+        if not start:
+            raise
+        raise PluginNotFound(f"{start}{error}") from None
 
 
 def make_parts(plugins: Plugins, name: str, table: ConnectionConfig, base: Path) -> ConnectionParts:

@@ -246,7 +246,11 @@ def call_configure(hook: Callable[..., Any], settings: PluginSettings, dockhand:
 def _error(where: str, raised: BaseException, settings: PluginSettings) -> DockhandError:
     kind = ConfigError if isinstance(raised, ConfigError | ValueError) else PluginError
     if isinstance(raised, DockhandError):
-        text = str(raised).removeprefix(f"{where}: ")
+        # in front of the plugin may be the variable that a wrong value is from
+        variable, _, text = f": {raised}".partition(f": {where}: ")
+        if text and (not variable or variable.startswith(": DOCKHAND_")):
+            return kind(settings.cleaned(f"{variable[2:]}: {where}: {text}".removeprefix(": ")))
+        text = str(raised)
     else:
         text = f"dockhand_configure failed: {reason_of(raised)}{_place(raised)}"
     return kind(f"{where}: {settings.cleaned(text)}")

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from dockhand_core.config.environment import apply_environment, expand_variables
-from dockhand_core.config.validation import did_you_mean, validate_table
+from dockhand_core.config.validation import did_you_mean, validate_table, variable_of
 from dockhand_core.driver import CHUNK
 from dockhand_core.errors import ConfigError
 from dockhand_core.flow import LIST_LIMIT
@@ -150,6 +150,7 @@ class ConnectionConfig(BaseModel):
         tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_entries)
     ] = ()
     transport: str | None = None
+    _variables: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -160,6 +161,16 @@ class ConnectionConfig(BaseModel):
         # The values of the driver's settings are hidden: only the driver knows which are secrets.
         own = [(key, getattr(self, key)) for key in type(self).model_fields]
         return [*own, *((key, "…") for key in self.options)]
+
+
+def driver_variable(table: ConnectionConfig, key: str) -> str:
+    """The start of a message about a driver: `VARIABLE: ` if a variable chose it, or an empty text.
+
+    Args:
+        table: the connection's settings.
+        key: the key with the driver's name: `driver`, `auth.driver` or `logging.driver`.
+    """
+    return table._variables.get(key, "")
 
 
 _CORE_KEYS = frozenset({*ConnectionConfig.model_fields, "proxy_file"})
@@ -306,7 +317,11 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
     if bool(config.client_cert) != bool(config.client_key):
         raise ConfigError(f"{where}: client_cert and client_key are given together")
     rest = {key: value for key, value in table.items() if key not in _CORE_KEYS}
-    return config.model_copy(update=rest)
+    made = config.model_copy(update=rest)
+    for keys in (("driver",), ("auth", "driver"), ("logging", "driver")):
+        if variable := variable_of(table, keys):
+            made._variables[".".join(keys)] = variable
+    return made
 
 
 def load_config(
@@ -320,8 +335,9 @@ def load_config(
         environ: environment variables; by default those of the process.
 
     Raises:
-        ConfigError: the file cannot be read, or a setting is wrong. The message names the file or
-            variable, the connection and the key.
+        ConfigError: the file cannot be read, or a setting is wrong. The message names the
+            connection and the key; the variable, if the value is from one; and the file, if it
+            cannot be read.
     """
     env = os.environ if environ is None else environ
     file = _config_file(path, env)

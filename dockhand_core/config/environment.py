@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dockhand_core.config.validation import CONNECTIONS, PLUGINS, check_variables
+from dockhand_core.config.validation import CONNECTIONS, PLUGINS, FromVariable, check_variables
 from dockhand_core.errors import ConfigError
 from dockhand_core.http.urls import origin_of
 
@@ -100,10 +100,10 @@ def apply_environment(
         names = list(tables) or list(changes)
         default = names[0] if len(names) == 1 else "default"
     flat = {
-        (*path[:-1], path[-1] + suffix): env[variable + suffix.upper()]
+        (*path[:-1], path[-1] + suffix): FromVariable(env[name], name)
         for variable, path in _FLAT_NAMES.items()
         for suffix in ("", "_file")
-        if variable + suffix.upper() in env
+        if (name := variable + suffix.upper()) in env
     }
     if flat:
         changes.setdefault(default, {}).update(flat)
@@ -131,7 +131,8 @@ def _nested(
             if prefix == CONNECTIONS and len(path) == 1 and path[0] in _TABLES:
                 found.setdefault(_table_name(name, known), {})[path[0],] = _json(variable, value)
             else:
-                found.setdefault(_table_name(name, known), {})[tuple(path)] = value
+                text = FromVariable(value, variable)
+                found.setdefault(_table_name(name, known), {})[tuple(path)] = text
     return found
 
 
@@ -143,17 +144,27 @@ def _json(variable: str, text: str) -> dict[str, Any]:
         table = None
     if not isinstance(table, dict):
         raise ConfigError(f'{variable}: it is not a table in JSON, such as {{"key": "value"}}')
-    return {key: _absolute(key, value) for key, value in table.items()}
+    return {key: _absolute(key, _noted(value, variable)) for key, value in table.items()}
+
+
+def _noted(value: Any, variable: str) -> Any:
+    """Note the variable in all texts of a value in JSON."""
+    if isinstance(value, dict):
+        return {key: _noted(item, variable) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_noted(item, variable) for item in value]
+    return FromVariable(value, variable) if isinstance(value, str) else value
 
 
 def _absolute(key: str, value: Any) -> Any:
-    """Make the path of a file with a secret absolute.
+    """Make the path of a file with a secret in a variable absolute.
 
     A relative path in a variable starts at the working folder, one in the file at the file's
     folder.
     """
-    is_path = key.endswith("_file") and isinstance(value, str)
-    return str(Path(value).expanduser().absolute()) if is_path else value
+    if not key.endswith("_file") or not isinstance(value, FromVariable):
+        return value
+    return FromVariable(str(Path(value).expanduser().absolute()), value.variable)
 
 
 def _table_name(name: str, tables: Iterable[str]) -> str:

@@ -23,13 +23,66 @@ from dockhand_core.text import did_you_mean
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = ["check_variables", "did_you_mean", "is_pem", "shown_path", "validate_table"]
+__all__ = [
+    "FromVariable",
+    "check_variables",
+    "did_you_mean",
+    "is_pem",
+    "shown_path",
+    "validate_table",
+    "variable_of",
+]
 
 _PREFIX = "DOCKHAND_"
 # Beginnings of variables that set keys in the table of a connection or plugin.
 CONNECTIONS, PLUGINS = f"{_PREFIX}CONNECTIONS__", f"{_PREFIX}PLUGINS__"
 
 M = TypeVar("M", bound=BaseModel)
+
+# pydantic's words for the types of Python, and those of TOML.
+_WORDS = {
+    "tuple": "list",
+    "set": "list",
+    "frozenset": "list",
+    "dictionary": "table",
+    "Tuple": "List",
+    "Set": "List",
+    "Frozenset": "List",
+    "Dictionary": "Table",
+}
+
+
+class FromVariable(str):
+    """A setting's value from an environment variable; errors name the variable.
+
+    Attributes:
+        variable: the variable's name.
+    """
+
+    __slots__ = ("variable",)
+    variable: str
+
+    def __new__(cls, text: str, variable: str) -> FromVariable:
+        made = super().__new__(cls, text)
+        made.variable = variable
+        return made
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]  # for copies and pickles
+        return str(self), self.variable
+
+
+def variable_of(value: object, keys: Iterable[object] = ()) -> str:
+    """The start of a message about a value in a table: `VARIABLE: `, or an empty text.
+
+    Args:
+        value: the value, or a table with it.
+        keys: the keys that lead to the value in the table.
+    """
+    for key in keys:
+        if not isinstance(value, Mapping):
+            break
+        value = value.get(key, value.get(f"{key}_file"))
+    return f"{value.variable}: " if isinstance(value, FromVariable) else ""
 
 
 def check_variables(
@@ -97,7 +150,10 @@ def validate_table(
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     values: dict[str, Any] = {}
     texts: dict[str, str] = {}  # hints for lists and tables that are given as texts
-    for key, value in table.items():
+    start = where
+    for key, given in table.items():
+        where = variable_of(given) + start
+        value = str(given) if isinstance(given, FromVariable) else given
         secret = str(key).removesuffix("_file")
         if key not in fields and secret != key and secret in fields:
             if not _accepts(fields[secret].annotation, SecretStr, SecretBytes):
@@ -107,7 +163,7 @@ def validate_table(
             values[secret] = _read_secret(value, where=f"{where}: {key}", base=base)
             continue
         if key not in fields and strict:
-            valid = sorted([*fields, *also])
+            valid = sorted([*fields, *_file_keys(fields), *also])
             raise ConfigError(
                 f"{where}: unknown key {key!r}{did_you_mean(str(key), valid)} "
                 f"(known: {', '.join(valid) or 'none'})"
@@ -125,13 +181,27 @@ def validate_table(
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         key = ".".join(str(part) for part in first["loc"] if not _is_union_branch(part))
         reason = first["msg"].removeprefix("Value error, ")
+        where = variable_of(table, first["loc"]) + start
         if first["type"] == "missing":
             reason = "is required"
-        elif len(first["loc"]) == 1:
+        elif first["type"] == "extra_forbidden":
+            reason = "is an unknown key"
+        elif first["type"] not in ("value_error", "assertion_error"):
+            reason = re.sub(r"(?<=valid )\w+|^\w+", lambda m: _WORDS.get(m[0], m[0]), reason)
+        if first["type"] != "missing" and len(first["loc"]) == 1:
             reason += texts.get(key, "")
         reason = _without_secrets(reason, fields, values)
     place = f"{where}: {key}" if key else where
     raise ConfigError(f"{place}: {reason}")
+
+
+def _file_keys(fields: Mapping[str, FieldInfo]) -> list[str]:
+    """The keys `<key>_file` that a table may have for the secrets of a model."""
+    return [
+        f"{key}_file"
+        for key, field in fields.items()
+        if _accepts(field.annotation, SecretStr, SecretBytes)
+    ]
 
 
 def _without_secrets(

@@ -118,7 +118,7 @@ def test_texts_stay_texts() -> None:
             ),
         ),
         ({"names": "[1]"}, "here: names.0: Input should be a valid string"),
-        ({"table": "[1]"}, "here: table: Input should be a valid dictionary"),
+        ({"table": "[1]"}, "here: table: Input should be a valid table"),
         (
             {"names": "[" * 100_000},
             "here: names: Input should be a valid list; it is not valid JSON",
