@@ -18,6 +18,7 @@ from dockhand_core.connection_parts import ConnectionParts, check_settings, make
 from dockhand_core.errors import DockhandError, DriverMismatch, PluginNotFound
 from dockhand_core.http.closing import noting
 from dockhand_core.models import Reference
+from dockhand_core.models.reference import DOCKER_HUB
 from dockhand_core.places import Place, connection_of_host, parse_place, table_of_host
 from dockhand_core.plugins import Plugins
 
@@ -112,6 +113,17 @@ class _Manager(Generic[AnyClient]):
             client = self._client_of_host(parsed.host or "")
         return Place(client, parsed.repository, parsed.reference)
 
+    def _named_hint(self, host: str) -> str:
+        """The way to name a configured connection, for a reference without a host."""
+        names = self.config.connections
+        if host != DOCKER_HUB or not names:
+            return ""
+        name = self.config.default if self.config.default in names else next(iter(names))
+        return (
+            f"; a name without a host is one of {DOCKER_HUB}: write @{name}/REPOSITORY for a "
+            f"repository of the connection {name!r}"
+        )
+
     def _client_of_host(self, host: str) -> AnyClient:
         """The client of a host without a configured connection, made on the first call."""
         url, table = table_of_host(host)
@@ -125,6 +137,7 @@ class _Manager(Generic[AnyClient]):
                 except PluginNotFound as error:
                     raise PluginNotFound(
                         f"no connection is configured for {host!r}, and none can be made: {error}"
+                        f"{self._named_hint(host)}"
                     ) from None
                 client = self._located[url] = self._make(parts, host)
         return client

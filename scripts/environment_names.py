@@ -89,6 +89,49 @@ def environment() -> str:
         "export DOCKHAND_CONNECTIONS__STAGING__AUTH__PASSWORD_FILE=/run/secrets/staging",
         "```",
         "",
+        "## Values",
+        "",
+        "A list or table in a variable is JSON. These variables and this table mean the same:",
+        "",
+        "```sh",
+        """export DOCKHAND_CONNECTIONS__STAGING__HEADERS='{"X-Team": "ci"}'""",
+        """export DOCKHAND_CONNECTIONS__STAGING__AUTH__COMMAND='["pass", "show", "staging"]'""",
+        "```",
+        "",
+        "```toml",
+        "[connections.staging]",
+        'headers = { "X-Team" = "ci" }',
+        'auth.command = ["pass", "show", "staging"]',
+        "```",
+        "",
+        (
+            "A relative path in a variable `…_FILE` starts at the working folder. A relative path "
+            "in the file, and one in a variable for another setting, such as `VERIFY`, starts at "
+            "the folder of `dockhand.toml`."
+        ),
+        "",
+        "An error in a value begins with the name of the variable.",
+        "",
+        "## Precedence",
+        "",
+        (
+            "- A variable overrides the same key of the file. Short names, such as "
+            "`DOCKHAND_PASSWORD`, override the long form."
+        ),
+        (
+            "- `<KEY>` and `<KEY>_FILE` are one setting: a variable for one of them replaces both "
+            "keys of the file. Both in the environment are an error."
+        ),
+        (
+            "- A variable that names another driver than the file drops the file's settings of "
+            "that driver; for `AUTH__DRIVER`, the file's table `auth`."
+        ),
+        (
+            "- Other keys of the file stay as they are. If a driver has alternatives, such as "
+            "`key` and `key_command`, a variable `KEY` does not remove `key_command` from the "
+            "settings. Set `KEY_COMMAND='[]'`, too: an empty list is none."
+        ),
+        "",
         "## The rest",
         "",
         "| Variable | |",

@@ -69,7 +69,9 @@ def settings() -> str:
             "gets. It has the keys below, and those of its driver. For a secret `<key>`, there is "
             "a setting `<key>_file`: the path of a file with the secret. Relative paths "
             "start at the "
-            "folder of `dockhand.toml`. [Environment](environment.md) says how variables set them."
+            "folder of `dockhand.toml`, but those of `<key>_file` in a variable at the working "
+            "folder. [Environment](environment.md) says how variables set them, how lists and "
+            "tables are written there, and which of the two wins."
         ),
         "## The file",
         _settings_table(DockhandConfig, skip=("base",)),

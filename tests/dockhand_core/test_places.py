@@ -213,6 +213,18 @@ def test_drivers_that_are_not_installed(
         dockhand.locate("quay.io/a")
 
 
+def test_name_without_a_host_leads_to_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user may have meant the default connection."""
+    monkeypatch.setenv("DOCKHAND_DISABLE_PLUGINS", "token")
+    tables = {"main": {"base_uri": "http://localhost:1"}}
+    with Dockhand({"connections": tables}) as dockhand, pytest.raises(PluginNotFound) as caught:
+        dockhand.locate("team/notes")
+    assert str(caught.value).endswith(
+        "; a name without a host is one of docker.io: write @main/REPOSITORY for a repository of "
+        "the connection 'main'"
+    )
+
+
 def test_threads_share_the_connection_that_is_made() -> None:
     with Dockhand({}) as dockhand, ThreadPoolExecutor(16) as pool:
         places = list(pool.map(dockhand.locate, ["quay.io/a", "quay.io:443/b"] * 50))

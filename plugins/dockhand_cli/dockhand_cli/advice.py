@@ -47,7 +47,10 @@ def _unreachable(message: str, scheme: str, host: str) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in message:
         return "a connection's setting `verify` names the CA file of a private certificate"
     if host == "docker.io":
-        return "a name without a host is one of docker.io; write HOST/REPOSITORY for another one"
+        return (
+            "a name without a host is one of docker.io; write HOST/REPOSITORY for another one, or "
+            "@CONNECTION/REPOSITORY for a connection of dockhand.toml"
+        )
     if "refused" in message and scheme == "https":
         return f'if {host} speaks http, use a connection with base_uri = "http://{host}"'
     return f"check that {host} is right, and that the registry runs"
