@@ -112,7 +112,8 @@ class AuthDriver(httpx.Auth):
     def close(self) -> Generator[Any, Any, None] | Awaitable[None] | None:
         """Release the driver's resources; called when the client is closed or reset.
 
-        By default it drops the cached tokens; a method that overrides it calls `super().close()`.
+        By default it drops the cached tokens. The driver is not used afterwards: the next request
+        of the connection gets a new one, so a method that overrides it need not drop them.
 
         It may be a generator function, as `auth_flow` is, with `yield from self.fetch(…)` and
         `yield from self.blocking(…)`. So it can end a session at the server, in sync and async
@@ -122,7 +123,6 @@ class AuthDriver(httpx.Auth):
             def close(self):
                 if self.session is not None:
                     yield from self.fetch("DELETE", f"{URL}/sessions/{self.session}")
-                super().close()
 
         It may also be a plain function, which an async client calls in a thread, or a coroutine
         function, which a sync client refuses with `PluginError`. A driver cannot know the kind of
