@@ -351,6 +351,10 @@ LOGGERS = {
     "fails_to_close": Case(
         LOGGER.format(body=UNCLOSED), {"test_close", "test_connection_logs_requests"}
     ),
+    "closes_by_a_flow": Case(
+        LOGGER.format(body=UNCLOSED.replace("raise OSError", "yield OSError")),
+        {"test_close", "test_connection_logs_requests"},
+    ),
     "bare": Case(
         LOGGER.format(body=BARE),
         {
