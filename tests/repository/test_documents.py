@@ -86,3 +86,17 @@ def test_no_file_cites_a_document_that_is_not_in_the_repository() -> None:
     if done.returncode > 1:
         pytest.skip("not a git repository")
     assert done.stdout == ""
+
+
+def test_requirements_exclude_the_other_project_named_dockhand_cli() -> None:
+    """PyPI has a project `dockhand-cli` of others, with higher versions."""
+    texts = {path: path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md")}
+    texts |= {path: path.read_text("utf-8") for path in (*PACKAGES, ROOT / "pyproject.toml")}
+    texts |= {ROOT / name: (ROOT / name).read_text("utf-8") for name in (*DOCUMENTS, *READMES)}
+    found = {
+        path: line
+        for path, text in texts.items()
+        for line in re.findall(r'^.*"dockhand-cli(?!~=)[^"]*".*$', text, re.MULTILINE)
+        if not line.startswith("name = ")
+    }
+    assert found == {}
