@@ -9,7 +9,7 @@
 
     [[policies]]
     connection = "main"                  # of dockhand.toml; if absent, the default connection
-    repositories = ["team/app", "ci/*"]  # names, and patterns for the registry's list of names
+    repositories = ["team/app", "ci/*"]  # names; * is any text within a component, ** any text
     tags = ["build-*"]                   # this and the other keys are those of RetentionPolicy
     keep = ["build-*-release"]
     keep_last = 10
@@ -27,18 +27,20 @@ a setting is wrong; 3 more deletions than `max_delete`; 4 another run holds the 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import fcntl
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, Field
 
 from dockhand_core import (
     ConfigError,
@@ -48,57 +50,57 @@ from dockhand_core import (
     RetentionPlan,
     RetentionPolicy,
 )
-from dockhand_core.config import read_toml
+from dockhand_core.config import read_toml, validate_table
 
 FAILED, WRONG, TOO_MANY, LOCKED = 1, 2, 3, 4  # exit statuses
-MAX_DELETE = 500
 
 
-class Policy:
-    """A table `[[policies]]`: the connection, the repositories, and the rules.
+class Policy(BaseModel):
+    """A table `[[policies]]`; the keys below `repositories` are those of `RetentionPolicy`."""
 
-    Raises:
-        ConfigError: a key is missing, unknown or has a wrong value.
-    """
+    connection: str | None = None
+    repositories: list[str] = Field(min_length=1)
+    tags: list[str] = []
+    keep: list[str] = []
+    keep_last: int | None = None
+    keep_newer_than: str | float | None = None
+    protect: list[str] = []
+    untagged_older_than: str | float | None = None
+    max_delete: int | None = None
 
-    def __init__(self, number: int, table: Any, dockhand: Dockhand) -> None:
-        where = f"policies, table {number}"
-        if not isinstance(table, dict):
-            raise ConfigError(f"{where}: a table is expected, [[policies]]")
-        rules = {"tags": [], **table}
-        self.name = rules.pop("connection", None)
-        self.repositories = rules.pop("repositories", None)
-        if not is_list_of_text(self.repositories):
-            raise ConfigError(f"{where}: repositories is a list of names, such as ['team/app']")
-        if not isinstance(self.name, str | None):
-            raise ConfigError(f"{where}: connection is {self.name!r}; it is a name")
-        known = sorted(field.name for field in dataclasses.fields(RetentionPolicy))
-        if unknown := rules.keys() - known:
-            names = ", ".join(["connection", "repositories", *known])
-            raise ConfigError(f"{where}: unknown key {min(unknown)!r} (known: {names})")
-        try:
-            self.rules = RetentionPolicy(**rules)
-            self.client: RegistryClient = dockhand.connection(self.name)
-        except DockhandError as error:
-            raise ConfigError(f"{where}: {error}") from None
 
-    def matching(self) -> Iterator[str]:
+class Settings(BaseModel):
+    """The settings of the file."""
+
+    policies: list[dict[str, Any]] = Field(min_length=1)
+    max_delete: int = Field(500, ge=0)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A policy, and the client of its connection."""
+
+    connection: str | None
+    client: RegistryClient
+    repositories: list[str]
+    rules: RetentionPolicy
+
+    def matching(self) -> list[str]:
         """The names of the repositories; the registry is asked for its list only for patterns."""
-        patterns = [name for name in self.repositories if any(mark in name for mark in "*?[")]
-        found = [name for name in self.repositories if name not in patterns]
-        if patterns:
+        found = [name for name in self.repositories if "*" not in name]
+        if patterns := [name for name in self.repositories if "*" in name]:
             names = list(self.client.repositories())
             for pattern in patterns:
-                matched = [name for name in names if fnmatchcase(name, pattern)]
+                matched = list(filter(glob(pattern).fullmatch, names))
                 if not matched:
-                    log("nothing_matches", connection=self.name, pattern=pattern)
+                    log("nothing_matches", connection=self.connection, pattern=pattern)
                 found += matched
-        yield from dict.fromkeys(found)
+        return list(dict.fromkeys(found))
 
 
-def is_list_of_text(value: Any) -> bool:
-    """Whether a value is a list of strings, with at least one."""
-    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+def glob(pattern: str) -> re.Pattern[str]:
+    """Convert a pattern of repositories: `*` is any text within a component, `**` any text."""
+    return re.compile(re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^/]*"))
 
 
 def log(event: str, **values: Any) -> None:
@@ -107,24 +109,27 @@ def log(event: str, **values: Any) -> None:
     print(json.dumps(line), file=sys.stderr, flush=True)
 
 
-def read_settings(path: Path, dockhand: Dockhand) -> tuple[list[Policy], int]:
+def read_settings(path: Path, dockhand: Dockhand) -> tuple[list[Job], int]:
     """Read the policies, and the largest number of deletions.
 
     Raises:
         ConfigError: the file cannot be read, or a setting is wrong.
     """
-    settings = read_toml(path, os.environ)  # `${NAME}` in it is replaced from the environment
-    limit, tables = settings.pop("max_delete", MAX_DELETE), settings.pop("policies", None)
-    if settings:
-        raise ConfigError(f"{path}: unknown key {min(settings)!r} (known: max_delete, policies)")
-    if type(limit) is not int or limit < 0:
-        raise ConfigError(f"{path}: max_delete is {limit!r}; it is a number from 0 on")
-    if not isinstance(tables, list) or not tables:
-        raise ConfigError(f"{path}: there is no policy; add a table [[policies]]")
-    try:
-        return [Policy(number, table, dockhand) for number, table in enumerate(tables, 1)], limit
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    found = read_toml(path, os.environ)  # `${NAME}` in it is replaced from the environment
+    settings = validate_table(Settings, found, where=str(path), base=path.parent)
+    jobs = []
+    for number, table in enumerate(settings.policies, 1):
+        where = f"{path}: policies, table {number}"
+        policy = validate_table(Policy, table, where=where, base=path.parent)
+        rules = policy.model_dump(exclude={"connection", "repositories"})
+        try:
+            client: RegistryClient = dockhand.connection(policy.connection)
+            jobs.append(
+                Job(policy.connection, client, policy.repositories, RetentionPolicy(**rules))
+            )
+        except DockhandError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    return jobs, settings.max_delete
 
 
 @contextmanager
@@ -142,35 +147,33 @@ def locked(path: Path) -> Iterator[bool]:
             yield True
 
 
-def make_plans(policies: list[Policy]) -> tuple[list[tuple[Policy, RetentionPlan]], int]:
+def make_plans(jobs: list[Job]) -> tuple[list[tuple[Job, RetentionPlan]], int]:
     """Make and print the plan of each repository; return the plans and the number of failures."""
     plans, failed = [], 0
-    for policy in policies:
+    for job in jobs:
+        where = {"connection": job.connection}
         try:
-            for repository in policy.matching():
-                try:
-                    plan = policy.client.plan_retention(repository, policy.rules)
-                except DockhandError as error:
-                    failed += 1
-                    log(
-                        "not_planned",
-                        connection=policy.name,
-                        repository=repository,
-                        error=show(error),
-                    )
-                    continue
-                plans.append((policy, plan))
-                print_plan(policy, plan)
-        except DockhandError as error:  # the list of repositories
+            names = job.matching()
+        except DockhandError as error:
             failed += 1
-            log("not_listed", connection=policy.name, error=show(error))
+            log("not_listed", **where, error=show(error))
+            continue
+        for name in names:
+            try:
+                plan = job.client.plan_retention(name, job.rules)
+            except DockhandError as error:
+                failed += 1
+                log("not_planned", **where, repository=name, error=show(error))
+            else:
+                plans.append((job, plan))
+                print_plan(job, plan)
     return plans, failed
 
 
-def print_plan(policy: Policy, plan: RetentionPlan) -> None:
+def print_plan(job: Job, plan: RetentionPlan) -> None:
     """Print what is deleted, and what is left alone though no rule keeps it."""
     counts = f"{len(plan.delete)} deletions, {len(plan.keep)} kept, {len(plan.unknown)} without age"
-    place = f"@{policy.name}/{plan.repository}" if policy.name else plan.repository
+    place = f"@{job.connection}/{plan.repository}" if job.connection else plan.repository
     print(f"{place}: {counts}, {len(plan.blocked)} blocked, frees {plan.freed / 1e6:.1f} MB")
     for word, items in (("delete", plan.delete), ("blocked", plan.blocked)):
         for item in items:
@@ -182,21 +185,21 @@ def show(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def clean_up(policies: list[Policy], limit: int, *, apply: bool) -> int:
+def clean_up(jobs: list[Job], limit: int, *, apply: bool) -> int:
     """Plan all repositories, then delete; return the exit status."""
     begin = time.monotonic()
-    plans, failed = make_plans(policies)
+    plans, failed = make_plans(jobs)
     planned = sum(len(plan.delete) for _, plan in plans)
     if planned > limit:
         log("refused", planned=planned, max_delete=limit, failed=failed)
         return TOO_MANY
     deleted = changed = 0
-    for policy, plan in plans if apply else ():
+    for job, plan in plans if apply else ():
         if not plan.delete:
             continue
-        where = {"connection": policy.name, "repository": plan.repository}
+        where = {"connection": job.connection, "repository": plan.repository}
         try:
-            done = policy.client.apply_retention(plan)
+            done = job.client.apply_retention(plan)
         except DockhandError as error:
             failed += 1
             log("not_applied", **where, error=show(error))
@@ -221,15 +224,13 @@ def main() -> int:
     parser.add_argument("--lock", type=Path, help="the lock file (the settings with .lock added)")
     options = parser.parse_args()
     try:
-        with (
-            Dockhand() as dockhand,
-            locked(options.lock or Path(f"{options.settings}.lock")) as is_mine,
-        ):
-            policies, limit = read_settings(options.settings, dockhand)
-            if not is_mine:
-                log("locked", error="another run is in progress")
-                return LOCKED
-            return clean_up(policies, limit, apply=options.apply)
+        with Dockhand() as dockhand:
+            jobs, limit = read_settings(options.settings, dockhand)
+            with locked(options.lock or Path(f"{options.settings}.lock")) as is_mine:
+                if not is_mine:
+                    log("locked", error="another run is in progress")
+                    return LOCKED
+                return clean_up(jobs, limit, apply=options.apply)
     except (DockhandError, OSError) as error:
         log("not_started", error=show(error))
         return WRONG

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 from registries import distribution, embedded
 
-from dockhand_core import RegistryClient, connect
+from dockhand_core import RegistryClient, RetentionPolicy, connect
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "nightly_cleanup.py"
 POLICY = 'connection = "main"\ntags = ["build-*"]\nkeep_last = 1\n'
@@ -94,10 +96,22 @@ def test_plan_first_then_apply(registry: RegistryClient, write: Callable[..., No
     assert (again.status, again.log[-1]["planned"], again.log[-1]["deleted"]) == (0, 0, 0)
 
 
+def test_a_pattern_stays_within_its_component(
+    registry: RegistryClient, write: Callable[..., None]
+) -> None:
+    push_builds(registry, "team/app/cache")
+    write(f'{POLICY}repositories = ["team/*"]')
+    assert Run("--apply").log[-1]["deleted"] == 2
+    assert len(list(registry.tags("team/app/cache"))) == 4
+    write(f'{POLICY}repositories = ["team/**"]')
+    assert Run("--apply").log[-1]["deleted"] == 2
+    assert sorted(registry.tags("team/app/cache")) == ["build-3", "v1"]
+
+
 def test_more_deletions_than_the_limit_delete_nothing(
     registry: RegistryClient, write: Callable[..., None]
 ) -> None:
-    write(f'{POLICY}repositories = ["*"]', top="max_delete = 7")
+    write(f'{POLICY}repositories = ["**"]', top="max_delete = 7")
     refused = Run("--apply")
     assert refused.status == 3
     assert refused.log[-1]["event"] == "refused"
@@ -151,13 +165,13 @@ def test_two_runs_do_not_overlap(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "cleanup.toml: there is no policy; add a table [[policies]]"),
-        ("policies = 1", "cleanup.toml: there is no policy"),
-        ("policies = [1]", "cleanup.toml: policies, table 1: a table is expected"),
+        ("", "cleanup.toml: policies: "),
+        ("policies = 1", "cleanup.toml: policies: "),
+        ("policies = [1]", "cleanup.toml: policies.0: "),
         ("policy = 1", "cleanup.toml: unknown key 'policy'"),
-        ("max_delete = -1", "cleanup.toml: max_delete is -1"),
-        ("[[policies]]", "policies, table 1: repositories is a list of names"),
-        ("[[policies]]\nrepositories = ['a']\nconnection = 5", "table 1: connection is 5"),
+        ("max_delete = -1\n[[policies]]", "cleanup.toml: max_delete: "),
+        ("[[policies]]", "policies, table 1: repositories: "),
+        ("[[policies]]\nrepositories = ['a']\nconnection = 5", "table 1: connection: "),
         ("[[policies]]\nrepositories = ['a']\nkeeplast = 5", "table 1: unknown key 'keeplast'"),
         ("[[policies]]\nrepositories = ['a']", "table 1: tags is empty"),
         ("[[policies]]\nrepositories = ['a']\ntags = ['*']", "table 1: the policy keeps nothing"),
@@ -176,6 +190,13 @@ def test_wrong_settings(clean: Path, text: str, message: str) -> None:
     assert [line["event"] for line in run.log] == ["not_started"]
     assert message in run.log[0]["error"]
     assert run.log[0]["error"].startswith("ConfigError: ")
+    assert not (clean / "cleanup.toml.lock").exists()
+
+
+def test_every_rule_is_a_key() -> None:
+    policy = runpy.run_path(str(PROGRAM))["Policy"]
+    rules = {field.name for field in dataclasses.fields(RetentionPolicy)}
+    assert policy.model_fields.keys() == rules | {"connection", "repositories"}
 
 
 @pytest.mark.live
