@@ -15,8 +15,12 @@ from dockhand_ecr.aws import Access, get_authorization_token
 
 __all__ = ["EcrAuth"]
 
-# 123456789012.dkr.ecr.eu-central-1.amazonaws.com, and its forms for FIPS, IPv6 and China
-_PRIVATE_HOST = re.compile(r"\d{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws|on)\..+")
+# 123456789012.dkr.ecr.eu-central-1.amazonaws.com, and its forms for FIPS and IPv6, China and the
+# European Sovereign Cloud; only domains of AWS, so that no misspelt host gets a token
+_PRIVATE_HOST = re.compile(
+    r"\d{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\."
+    r"(?:amazonaws\.(?:com|com\.cn|eu)|on\.aws|on\.amazonwebservices\.com\.cn)"
+)
 _PUBLIC_HOSTS = ("public.ecr.aws", "ecr-public.aws.com")
 _PUBLIC_REGION = "us-east-1"  # the region whose API gives tokens for the public registry
 _TIMEOUT = 30.0  # seconds; for requests that are not sent by a connection

@@ -197,7 +197,9 @@ def test_event_loop_is_not_blocked(aws: Aws, monkeypatch: pytest.MonkeyPatch) ->
         ("123456789012.dkr.ecr.eu-west-3.amazonaws.com", "eu-west-3"),
         ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
         ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+        ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1"),
         ("123456789012.dkr-ecr.eu-west-3.on.aws", "eu-west-3"),
+        ("123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", "cn-north-1"),
     ],
 )
 def test_region_is_that_of_the_host(aws: Aws, host: str, region: str) -> None:
@@ -212,8 +214,17 @@ def test_public_registry_takes_the_token_as_bearer(aws: Aws) -> None:
     assert "/us-east-1/ecr-public/aws4_request" in aws.asked[0].headers["Authorization"]
 
 
-def test_other_host_gets_no_token_unless_a_region_is_set(aws: Aws) -> None:
-    request = Request("GET", "https://registry.example.com/v2/")
+@pytest.mark.parametrize(
+    "host",
+    [
+        "registry.example.com",
+        "123456789012.dkr.ecr.eu-west-3.amazonaws.example.com",
+        "123456789012.dkr.ecr.eu-west-3.amazonaws.com.example.com",
+        "123456789012.dkr-ecr.eu-west-3.on.example.com",
+    ],
+)
+def test_other_host_gets_no_token_unless_a_region_is_set(aws: Aws, host: str) -> None:
+    request = Request("GET", f"https://{host}/v2/")
     with pytest.raises(ConfigError, match="is not the host of an ECR registry"):
         play(aws.driver().auth_flow(request))
     assert not aws.asked
