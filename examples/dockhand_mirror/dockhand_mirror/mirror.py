@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fnmatch
 import logging
 import re
@@ -142,10 +143,15 @@ class Mirror:
         return name.replace("{repository}", repository)
 
     def _manager(self) -> Dockhand:
-        """The manager; that of an asyncio program cannot be used here, so it gets a twin."""
+        """The manager; that of an asyncio program cannot be used here, so it gets a twin.
+
+        No hook is called when the program closes its manager, so the twin lives as long as the
+        process.
+        """
         with self._lock:
             if self._blocking is None:
                 self._blocking = Dockhand(self._dockhand.config)
+                atexit.register(self._blocking.close)
             return self._blocking
 
 

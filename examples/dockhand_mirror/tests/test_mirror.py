@@ -7,7 +7,7 @@ import io
 import re
 import threading
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -343,8 +343,12 @@ def test_managers_of_a_process(connections: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["mirror", "own"])
-def test_manager_of_an_asyncio_program(connections: dict[str, Any], name: str) -> None:
+def test_manager_of_an_asyncio_program(
+    connections: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the plugin that is installed, and with one that is registered by hand."""
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
     used = plugin if name == "mirror" else MirrorPlugin()
     table = {"from": ["main"], "to": "backup"}
     manager = AsyncDockhand({"connections": connections, "plugins": {name: table}})
@@ -356,6 +360,10 @@ def test_manager_of_an_asyncio_program(connections: dict[str, Any], name: str) -
             push = event_values({"action": "push", "tag": tag})
             used.dockhand_event(ManifestPushed(**push))
         assert tags_of(dockhand.connection("backup")) == {APP: ["v1"]}
+    (close,) = at_exit
+    close()
+    with pytest.raises(DockhandError, match="closed"):
+        used.dockhand_event(ManifestPushed(**event_values({"action": "push", "tag": "v1"})))
 
 
 def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
