@@ -84,6 +84,9 @@ class HarborClient(DistributionClient):
         Harbor lists neither the images of an index nor signatures and the like; these have their
         own life cycle, which ends with that of the index or subject.
 
+        Harbor numbers its pages. To delete artifacts, make a list of them first: a deletion during
+        the iteration moves later ones to pages that were fetched already.
+
         Raises:
             NameUnknown: there is no such repository.
         """

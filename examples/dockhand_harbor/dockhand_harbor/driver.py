@@ -169,7 +169,7 @@ class HarborDriver(DistributionDriver):
     def artifact_page(
         self, repository: str, after: str | None, limit: int | None = None
     ) -> Flow[Page[Artifact]]:
-        """Fetch a page of a repository's artifacts; new ones come last, so no page changes."""
+        """Fetch a page of a repository's artifacts; new ones come last, on further pages."""
         path, order = _artifacts(repository), [("sort", "push_time")]
         return (yield from self._api_page(tuple[Artifact, ...], path, after, order, limit))
 
