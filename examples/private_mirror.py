@@ -44,7 +44,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 
 from dockhand_core import (
     ConfigError,
@@ -61,6 +61,7 @@ from dockhand_core.config import read_toml, validate_table
 Outcome: TypeAlias = CopyResult | DockhandError | str  # the text is the plan of a dry run
 
 FAILED, WRONG, LIMITED, INTERRUPTED = 1, 2, 3, 130  # exit statuses
+KNOWN = TypeAdapter(dict[str, dict[str, Any]])
 SIGNATURE = re.compile("sha(256|512)-[0-9a-f]{64}.*")  # copied with `referrers`, not by themselves
 
 
@@ -109,9 +110,11 @@ class Mirror:
         self.known: dict[str, dict[str, Any]] = {}
         if self.digests.exists():
             try:
-                self.known = json.loads(self.digests.read_text("utf-8"))
-            except ValueError as error:
-                raise ConfigError(f"{self.digests}: {error}; delete it") from None
+                self.known = KNOWN.validate_json(self.digests.read_bytes())
+            except ValueError:
+                raise ConfigError(
+                    f"{self.digests}: this program has not written it; move it away"
+                ) from None
 
     def run(self, *, dry_run: bool) -> tuple[int, float]:
         """Bring all images up to date; return the exit status and the seconds to wait at least."""

@@ -240,6 +240,16 @@ def test_wrong_settings(mirror: Mirror, table: str, message: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"team/app:v1": 1}', "{"])
+def test_file_of_digests_that_is_another(mirror: Mirror, content: str) -> None:
+    mirror.write('source = "a"\ntags = ["1"]')
+    (mirror.folder / "digests.json").write_text(content)
+    done = mirror.run()
+    assert done.returncode == 2
+    assert done.stderr.endswith("digests.json: this program has not written it; move it away\n")
+    assert (mirror.folder / "digests.json").read_text() == content
+
+
 @pytest.fixture(params=["distribution-2.8", "distribution-3.1", "crane"])
 def real(request: pytest.FixtureRequest, clean: Path) -> Iterator[str]:
     """Provide the URL of a registry to mirror."""
