@@ -117,7 +117,10 @@ class Call:
         kind: the kind of object that is requested. If an error reply has no error code, `kind`
             decides which exception a 404 becomes.
         repository: the repository's name, for error messages.
-        headers: headers to add to the request.
+        headers: headers to add to the request; none by default. A redirect to another origin, or a
+            `path` that is a URL of another origin, gets only `Accept`, `Range`,
+            `Content-Encoding`, `-Length`, `-Range` and `-Type`, and `If-…` of them, so that a
+            secret in any other header stays with the registry.
         query: query parameters to append to the URL, after any that `path` already has.
         body: the request's body.
         stream: whether to leave the reply's body unread, for `drain` or a blob reader.

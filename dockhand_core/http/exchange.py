@@ -1,8 +1,9 @@
 """The exchange of one call for its reply, with credentials, redirects, retries and logging.
 
 An exchange is a generator that yields the effects listed in `Exchange`, which both runners perform.
-Credentials and the connection's own headers are sent only to the connection's own origin (scheme,
-host and port). A redirect or link from https to http raises `ResponseInvalid`.
+Credentials, the connection's own headers, and the headers of a driver's call are sent only to the
+connection's own origin (scheme, host and port), except headers that tell about the body, such as
+`Range`. A redirect or link from https to http raises `ResponseInvalid`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from dockhand_core.http.rate_limits import TOO_MANY_REQUESTS, RateLimits, Turns
 from dockhand_core.http.redirects import (
     MAX_REDIRECTS,
     check_target,
+    harmless_headers,
     redirect_target,
     target_addresses,
 )
@@ -301,7 +303,8 @@ class RegistryEndpoint:
         raise ResponseInvalid(f"{where}: more than {MAX_REDIRECTS} redirects")
 
     def _request(self, call: Call, url: str, own_origin: bool) -> httpx.Request:
-        headers = [*self._always, *call.headers.items()]
+        sent = call.headers if own_origin else harmless_headers(call)
+        headers = [*self._always, *sent.items()]
         if own_origin and self.headers:
             if any(name.lower() == "user-agent" for name in self.headers):
                 headers.remove(("User-Agent", self.user_agent))  # servers read the first of two

@@ -1,7 +1,8 @@
 """Redirects, and other URLs that a registry chooses: the rules for following them.
 
-Credentials and the connection's own headers are sent to the connection's origin only, and https
-never becomes http. `exchange` applies these rules to every URL.
+Credentials, the connection's own headers, and a call's headers are sent to the connection's origin
+only, except the headers of a call that HTTP itself needs for a body, such as `Range`. https never
+becomes http. `exchange` applies these rules to every URL.
 
 A request that changes something (POST, PUT, PATCH, DELETE) is not sent to a private address, unless
 the registry is there itself or the setting `upload_origins` has the origin. Otherwise a hostile
@@ -12,7 +13,7 @@ to a storage beside them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import httpx
 
@@ -21,13 +22,30 @@ from dockhand_core.flow import Call
 from dockhand_core.http.addresses import AddressRule, host_of
 from dockhand_core.http.urls import PORTS, Origin, origin_of, redacted_url
 
-__all__ = ["MAX_REDIRECTS", "check_target", "redirect_target", "target_addresses"]
+__all__ = ["MAX_REDIRECTS", "check_target", "harmless_headers", "redirect_target", "target_addresses"]
 
 MAX_REDIRECTS = 5
 
 _READ_METHODS = frozenset({"GET", "HEAD"})
 _READ_STATUSES = frozenset({301, 302, 303, 307, 308})
 _WRITE_STATUSES = frozenset({307, 308})  # the others would turn the request into a GET
+# The headers of a call that another origin gets, too: a storage needs them to send the right bytes,
+# or to take them. Any other may hold a secret, whatever its name.
+_HARMLESS = frozenset(
+    {
+        "accept",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "range",
+    }
+)
 
 
 def check_target(call: Call, url: str, base: str, origin: Origin) -> bool:
@@ -54,6 +72,11 @@ def check_target(call: Call, url: str, base: str, origin: Origin) -> bool:
             repository=call.repository,
         )
     return origin_of(url) == origin
+
+
+def harmless_headers(call: Call) -> Mapping[str, str]:
+    """The headers of a call that are sent to another origin than the connection's."""
+    return {name: value for name, value in call.headers.items() if name.lower() in _HARMLESS}
 
 
 def target_addresses(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from dockhand_core import ConfigError, Digest, DockhandError, RegistryClient, ResponseInvalid
 from dockhand_core.config.connections import load_config
+from dockhand_core.flow import BytesSource, call
 from dockhand_core.http.urls import origin_of, resolve_url
 from dockhand_core.models import media
 
@@ -132,6 +133,80 @@ def test_a_body_follows_a_redirect(
     assert away.body == MANIFEST
     assert away.headers["content-type"] == media.OCI_INDEX
     assert_without_credentials(away)
+
+
+SECRET = "s3cret-of-a-driver"
+SECRET_HEADERS = {
+    "X-Quayside-Token": SECRET,
+    "X-Api-Key": SECRET,
+    "Authorization": f"Token {SECRET}",
+    "Cookie": f"session={SECRET}",
+    "Private-Token": SECRET,
+}
+BODY_HEADERS = {
+    "accept": "application/json",
+    "content-type": "application/vnd.acme+json",
+    "if-none-match": '"one"',
+    "range": "bytes=0-1",
+}
+
+
+def assert_without_headers_of_the_call(*requests: ReceivedRequest) -> None:
+    """Assert that these requests have those headers of the call that HTTP needs, and no others."""
+    assert requests
+    for one in requests:
+        assert SECRET not in repr(one.headers)
+        assert {name: one.headers.get(name) for name in BODY_HEADERS} == BODY_HEADERS
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
+def test_the_headers_of_a_call_and_a_redirect(
+    make_client: MakeClient,
+    server: ScriptedServer,
+    other: ScriptedServer,
+    method: str,
+    anonymous: bool,
+) -> None:
+    """A driver's own secret is for the registry, whatever the name of its header."""
+    server.handler = lambda request: reply(307, Location=f"{other.url}/x")
+    registry = make_client(server.url, auth=BASIC, upload_origins=[other.url])
+    headers = {**SECRET_HEADERS, **BODY_HEADERS}
+    registry.run(call(method, "api/labels", headers=headers, anonymous=anonymous))
+    [home], [away] = server.requests, other.requests
+    for name, value in SECRET_HEADERS.items():
+        if name != "Authorization" or anonymous:  # else it is the auth driver's
+            assert value in home.headers[name.lower()]
+    assert away.method == method
+    assert_without_headers_of_the_call(away)
+    assert_without_credentials(away)
+
+
+def test_the_headers_of_a_call_return_with_a_redirect(
+    make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
+) -> None:
+    other.handler = lambda request: reply(307, Location=f"{server.url}/back")
+    server.handler = lambda request: (
+        reply(200, DATA) if request.path == "/back" else reply(307, Location=f"{other.url}/x")
+    )
+    headers = {"X-Quayside-Token": SECRET, **BODY_HEADERS}
+    make_client(server.url).run(call("GET", "api/labels", headers=headers))
+    assert [one.headers["x-quayside-token"] for one in server.requests] == [SECRET, SECRET]
+    assert_without_headers_of_the_call(*other.requests)
+
+
+def test_the_headers_of_a_call_and_a_url_at_another_origin(
+    make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
+) -> None:
+    """The URL of a `Location` or a `Link` gets no more than the target of a redirect."""
+    headers = {**SECRET_HEADERS, **BODY_HEADERS}
+    registry = make_client(server.url, auth=BASIC, headers=OWN, upload_origins=[other.url])
+    registry.run(call("GET", f"{other.url}/next?last=a", headers=headers))
+    registry.run(call("PUT", f"{other.url}/upload", headers=headers, body=BytesSource(DATA)))
+    assert [one.method for one in other.requests] == ["GET", "PUT"]
+    assert other.requests[1].body == DATA
+    assert_without_headers_of_the_call(*other.requests)
+    assert_without_credentials(*other.requests)
 
 
 def test_a_redirect_that_would_drop_the_body(
