@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from dockhand_core.async_client import AsyncRegistryClient
 from dockhand_core.auth import AuthDriver, knowing
@@ -129,6 +129,21 @@ def _naming_connection(where: str) -> Iterator[None]:
 
 
 @contextmanager
+def _naming_dropped(table: ConnectionConfig, model: type[BaseModel]) -> Iterator[None]:
+    """Name the secrets of the file that are not used, if the settings without them are wrong."""
+    try:
+        yield
+    except ConfigError as error:
+        dropped = sorted(table.dropped(model))
+        if not dropped:
+            raise
+        raise ConfigError(
+            f"{error} (not used: {', '.join(dropped)} of the file, since the environment names "
+            "another registry; set it in the environment, too)"
+        ) from None
+
+
+@contextmanager
 def _settings_errors(where: str, driver: type) -> Iterator[None]:
     """Convert an exception of a driver's `Settings` to a `PluginError`, without its text.
 
@@ -196,10 +211,10 @@ def check_settings(
     where = f"connection {name!r}"
     driver_class = _driver(plugins, "registry", table.driver, driver_variable(table, "driver"))
     registry = f"{where}: registry driver {table.driver!r}"
-    with _settings_errors(registry, driver_class):
+    with _settings_errors(registry, driver_class), _naming_dropped(table, driver_class.Settings):
         settings = validate_table(
             driver_class.Settings,
-            table.options,
+            table.options_for(driver_class.Settings),
             where=where,
             base=base,
             also=ConnectionConfig.model_fields,

@@ -70,7 +70,8 @@ def environment() -> str:
             "`DOCKHAND_PASSWORD_FILE` is "
             "the path of a file with the password. If a variable names another registry than "
             "the file, "
-            "the file's credentials of that connection are dropped, and not sent to that registry."
+            "the file's credentials of that connection are dropped, and not sent to that registry: "
+            "`auth`, `headers`, the client certificate, and the driver's own secrets."
         ),
         "",
         "## Any connection",

@@ -25,8 +25,13 @@ from pydantic import (
     SecretStr,
 )
 
-from dockhand_core.config.environment import apply_environment, expand_variables
-from dockhand_core.config.validation import did_you_mean, validate_table, variable_of
+from dockhand_core.config.environment import OtherOrigin, apply_environment, expand_variables
+from dockhand_core.config.validation import (
+    did_you_mean,
+    secret_keys,
+    validate_table,
+    variable_of,
+)
 from dockhand_core.driver import CHUNK
 from dockhand_core.errors import ConfigError
 from dockhand_core.flow import LIST_LIMIT
@@ -151,11 +156,38 @@ class ConnectionConfig(BaseModel):
     ] = ()
     transport: str | None = None
     _variables: dict[str, str] = PrivateAttr(default_factory=dict)
+    # the values of variables alone, if these name another registry than the file
+    _environment: Mapping[str, Any] | None = PrivateAttr(default=None)
 
     @property
     def options(self) -> dict[str, Any]:
         """The registry driver's own settings."""
         return dict(self.model_extra or {})
+
+    def dropped(self, model: type[BaseModel]) -> frozenset[str]:
+        """The keys with secrets of the driver that the file has for another registry.
+
+        Args:
+            model: the driver's settings.
+        """
+        if self._environment is None:
+            return frozenset()
+        return secret_keys(model, self.options.keys() - self._environment.keys())
+
+    def options_for(self, model: type[BaseModel]) -> dict[str, Any]:
+        """The registry driver's own settings, without the secrets for another registry.
+
+        Args:
+            model: the driver's settings.
+        """
+        options = self.options
+        if self._environment is None:
+            return options
+        for key in secret_keys(model, options):
+            del options[key]
+            if key in self._environment:
+                options[key] = self._environment[key]
+        return options
 
     def __repr_args__(self) -> list[tuple[str | None, object]]:
         # The values of the driver's settings are hidden: only the driver knows which are secrets.
@@ -321,6 +353,8 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
     for keys in (("driver",), ("auth", "driver"), ("logging", "driver")):
         if variable := variable_of(table, keys):
             made._variables[".".join(keys)] = variable
+    if isinstance(table, OtherOrigin):
+        made._environment = table.from_environment
     return made
 
 

@@ -12,7 +12,7 @@ from dockhand_core.config.validation import CONNECTIONS, PLUGINS, FromVariable, 
 from dockhand_core.errors import ConfigError
 from dockhand_core.http.urls import origin_of
 
-__all__ = ["apply_environment", "expand_variables"]
+__all__ = ["OtherOrigin", "apply_environment", "expand_variables"]
 
 _FLAT_NAMES = {
     "DOCKHAND_DRIVER": ("driver",),
@@ -39,7 +39,18 @@ _TABLES = ("auth", "headers", "logging")
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 # Keys of the file that may hold credentials or a client certificate. If the environment sets a URL
 # of another origin, they are dropped: they are meant for the registry in the file.
+# Secrets among the settings of the driver are dropped when the driver is known; see `OtherOrigin`.
 _TIED_TO_ORIGIN = ("auth", "headers", "client_cert", "client_key")
+
+
+class OtherOrigin(dict[str, Any]):
+    """A connection's table whose URL in the environment is of another origin than that of the file.
+
+    Attributes:
+        from_environment: the values of variables alone. Only these may be secrets of the driver.
+    """
+
+    from_environment: dict[str, Any]
 
 
 def expand_variables(value: Any, env: Mapping[str, str], at: tuple[str, ...] = ()) -> Any:
@@ -196,7 +207,11 @@ def _merge_table(
     auth = merged.get("auth")
     if isinstance(auth, dict) and auth_driver not in (None, auth.get("driver", "null")):
         del merged["auth"]
-    return _with_values(merged, values)
+    result = _with_values(merged, values)
+    if other_origin:
+        result = OtherOrigin(result)
+        result.from_environment = _with_values({}, values)
+    return result
 
 
 def _with_values(table: dict[str, Any], values: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
 
 from dockhand_core.errors import ConfigError
 from dockhand_core.text import did_you_mean
@@ -28,6 +28,7 @@ __all__ = [
     "check_variables",
     "did_you_mean",
     "is_pem",
+    "secret_keys",
     "shown_path",
     "validate_table",
     "variable_of",
@@ -269,6 +270,34 @@ def _read_secret(value: Any, *, where: str, base: Path) -> str:
         hint = "" if shown == str(value) else f" (relative paths start at {base})"
         raise ConfigError(f"{where}: {shown}: {reason}{hint}") from None
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def secret_keys(model: type[BaseModel], table: Iterable[str]) -> frozenset[str]:
+    """Find the keys of a table that hold secrets of a model, or the paths of files with them.
+
+    A list, a table or a model that has a secret in it counts as one, too.
+    """
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    secret = {key for key, field in fields.items() if _has_secret(field.annotation)}
+    return frozenset(
+        key
+        for key in table
+        if key in secret or (key not in fields and key.removesuffix("_file") in secret)
+    )
+
+
+def _has_secret(annotation: Any, seen: tuple[Any, ...] = ()) -> bool:
+    """Whether a value of this annotation may have a secret in it."""
+    if annotation in (SecretStr, SecretBytes):
+        return True
+    parts: Iterable[Any] = typing.get_args(annotation)
+    if isinstance(annotation, type):
+        if issubclass(annotation, Secret):
+            return True
+        if issubclass(annotation, BaseModel) and annotation not in seen:
+            seen = (*seen, annotation)
+            parts = [field.annotation for field in annotation.model_fields.values()]
+    return any(_has_secret(part, seen) for part in parts)
 
 
 def _is_collection(annotation: Any) -> bool:

@@ -22,7 +22,13 @@ from dockhand_core.flow import Call
 from dockhand_core.http.addresses import AddressRule, host_of
 from dockhand_core.http.urls import PORTS, Origin, origin_of, redacted_url
 
-__all__ = ["MAX_REDIRECTS", "check_target", "harmless_headers", "redirect_target", "target_addresses"]
+__all__ = [
+    "MAX_REDIRECTS",
+    "check_target",
+    "harmless_headers",
+    "redirect_target",
+    "target_addresses",
+]
 
 MAX_REDIRECTS = 5
 

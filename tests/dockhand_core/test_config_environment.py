@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dockhand_distribution import DistributionDriver
+from pydantic import BaseModel, ConfigDict, SecretStr
 
-from dockhand_core import ConfigError, Dockhand
+from dockhand_core import ConfigError, Dockhand, hookimpl
 from dockhand_core.config import ConnectionConfig, load_config
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -314,6 +316,107 @@ class TestCredentialsStayWithTheirRegistry:
     def test_a_file_without_base_uri_loses_credentials(self) -> None:
         text = FILE.replace('base_uri = "https://registry.example.com/team"\n', "")
         assert load({"DOCKHAND_BASE_URI": "https://a"}, text)["main"].auth.options == {}
+
+
+class Corner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    key: SecretStr | None = None
+    size: int = 1
+
+
+class QuaysideDriver(DistributionDriver):
+    class Settings(DistributionDriver.Settings):
+        labels: str = "none"
+        api_token: SecretStr | None = None
+        other_tokens: dict[str, SecretStr] = {}
+        corner: Corner = Corner()
+
+
+class StrictDriver(DistributionDriver):
+    class Settings(DistributionDriver.Settings):
+        api_token: SecretStr
+
+
+class Provider:
+    @hookimpl
+    def dockhand_registry_drivers(self) -> dict[str, Any]:
+        return {"quayside": QuaysideDriver, "strict": StrictDriver}
+
+
+QUAY = """
+[connections.quay]
+driver = "quayside"
+base_uri = "https://quay.example.com"
+labels = "all"
+"""
+SECRET = "f1le-s3cret"
+ELSEWHERE = {"DOCKHAND_CONNECTIONS__QUAY__BASE_URI": "https://elsewhere.example.com"}
+
+
+def settings_of_driver(environ: dict[str, str], file: str) -> Any:
+    Path("dockhand.toml").write_text(file)
+    with Dockhand(load_config(environ=environ)) as dockhand:
+        dockhand.plugins.register(Provider())
+        return dockhand.connection("quay").driver.settings
+
+
+class TestSecretsOfTheDriverStayWithTheirRegistry:
+    """The secrets among a driver's own settings are credentials, as those in `auth` are."""
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            f'api_token = "{SECRET}"',
+            'api_token_file = "token"',
+            'api_token = "${TOKEN}"',
+            f'other_tokens = {{ a = "{SECRET}" }}',
+            f'corner = {{ key = "{SECRET}", size = 2 }}',
+        ],
+    )
+    def test_they_are_dropped(self, line: str) -> None:
+        Path("token").write_text(SECRET)
+        same = settings_of_driver({"TOKEN": SECRET}, QUAY + line)
+        held = [same.api_token, *same.other_tokens.values(), same.corner.key]
+        assert [each.get_secret_value() for each in held if each] == [SECRET]
+        other = settings_of_driver({"TOKEN": SECRET, **ELSEWHERE}, QUAY + line)
+        assert other.base_uri == "https://elsewhere.example.com"
+        assert (other.api_token, other.other_tokens, other.corner) == (None, {}, Corner())
+        assert other.labels == "all"  # no secret, so it is kept
+
+    def test_a_short_name_of_the_url_drops_them(self) -> None:
+        environ = {"DOCKHAND_BASE_URI": "https://elsewhere.example.com"}
+        found = settings_of_driver(environ, QUAY + f'api_token = "{SECRET}"')
+        assert found.api_token is None
+
+    @pytest.mark.parametrize("key", ["api_token", "api_token_file"])
+    def test_those_of_the_environment_are_used(self, key: str) -> None:
+        Path("other").write_text("from-environment")
+        value = "other" if key.endswith("_file") else "from-environment"
+        environ = {f"DOCKHAND_CONNECTIONS__QUAY__{key.upper()}": value, **ELSEWHERE}
+        found = settings_of_driver(environ, QUAY + f'api_token = "{SECRET}"')
+        assert found.api_token.get_secret_value() == "from-environment"
+
+    def test_a_table_of_both_has_the_part_of_the_environment_only(self) -> None:
+        environ = {"DOCKHAND_CONNECTIONS__QUAY__CORNER__SIZE": "3", **ELSEWHERE}
+        found = settings_of_driver(environ, QUAY + f'corner = {{ key = "{SECRET}" }}')
+        assert found.corner == Corner(size=3)
+
+    def test_the_same_origin_keeps_them(self) -> None:
+        environ = {"DOCKHAND_CONNECTIONS__QUAY__BASE_URI": "https://quay.example.com/team"}
+        found = settings_of_driver(environ, QUAY + f'api_token = "{SECRET}"')
+        assert found.api_token.get_secret_value() == SECRET
+
+    def test_a_required_one_has_to_be_set_in_the_environment(self) -> None:
+        file = QUAY.replace("quayside", "strict").replace('labels = "all"', "")
+        file += f'api_token = "{SECRET}"'
+        message = (
+            r"connection 'quay': api_token: is required \(not used: api_token of the file, since "
+            "the environment names another registry; set it in the environment, too"
+        )
+        with pytest.raises(ConfigError, match=message) as caught:
+            settings_of_driver(ELSEWHERE, file)
+        assert SECRET not in str(caught.value)
 
 
 class TestAnotherDriver:
