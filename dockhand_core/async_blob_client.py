@@ -112,11 +112,14 @@ class AsyncBlobClient:
 
 
 def copy_docstrings(twin: type, client: type) -> None:
-    """Copy the docstrings of a sync client's methods to those of its async counterpart."""
+    """Copy the docstrings of a sync client's methods to those of its async counterpart.
+
+    A method that has a docstring keeps it.
+    """
     for name, method in vars(client).items():
         other = getattr(twin, name, None)
         if other is not None and not name.startswith("_") and inspect.isfunction(method):
-            method.__doc__ = other.__doc__
+            method.__doc__ = method.__doc__ or other.__doc__
 
 
 copy_docstrings(BlobClient, AsyncBlobClient)

@@ -10,6 +10,7 @@ from dockhand_core.async_blob_client import copy_docstrings
 from dockhand_core.async_image_client import AsyncImageClient
 from dockhand_core.client import RegistryClient
 from dockhand_core.driver import ManifestData
+from dockhand_core.errors import PluginError
 from dockhand_core.flow import Flow
 from dockhand_core.http.closing import noting
 from dockhand_core.models import (
@@ -39,8 +40,9 @@ class AsyncRegistryClient(AsyncImageClient):
     `open_blob` and `blob_writer` are used in `async with`. The client requires asyncio, and may be
     used in several event loops.
 
-    A subclass can name its sync counterpart, to copy the docstrings of the methods from there:
-    `class AsyncVaultClient(AsyncRegistryClient, twin=VaultClient)`.
+    A subclass can name its sync counterpart: `class AsyncVaultClient(AsyncRegistryClient,
+    twin=VaultClient)`. Methods without a docstring get that of the sync client. A public method
+    that only one of the two classes has raises `PluginError` when the class is made.
 
     Follows: OCI Distribution Specification 1.1; each operation names its section.
     """
@@ -48,6 +50,7 @@ class AsyncRegistryClient(AsyncImageClient):
     def __init_subclass__(cls, twin: type[RegistryClient] | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
         if twin is not None:
+            _check_twins(twin, cls)
             copy_docstrings(twin, cls)
 
     async def walk(self, fetch: Callable[[str | None], Flow[Page[T]]]) -> AsyncIterator[T]:
@@ -155,6 +158,18 @@ class AsyncRegistryClient(AsyncImageClient):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self._runner.endpoint.base}>"
+
+
+def _check_twins(twin: type[RegistryClient], client: type[AsyncRegistryClient]) -> None:
+    """Refuse a pair of client classes of which one has a public method that the other lacks."""
+    sync = {name for name in dir(twin) if not name.startswith("_")} - {*dir(RegistryClient)}
+    own = {name for name in dir(client) if not name.startswith("_")} - {*dir(AsyncRegistryClient)}
+    for there, names, lacking in ((twin, sync - own, client), (client, own - sync, twin)):
+        if names:
+            raise PluginError(
+                f"{lacking.__name__} lacks {', '.join(sorted(names))}, which {there.__name__} has; "
+                "a sync and an async client have the same methods (a helper begins with `_`)"
+            )
 
 
 copy_docstrings(RegistryClient, AsyncRegistryClient)

@@ -10,7 +10,14 @@ import pytest
 from dockhand_distribution import AsyncDistributionClient, DistributionClient, DistributionDriver
 
 import dockhand_core
-from dockhand_core import AsyncDockhand, AsyncRegistryClient, Dockhand, RegistryClient, hookspecs
+from dockhand_core import (
+    AsyncDockhand,
+    AsyncRegistryClient,
+    Dockhand,
+    PluginError,
+    RegistryClient,
+    hookspecs,
+)
 from dockhand_core.driver import RegistryDriver
 
 # The public methods of a client; for each, the optional arguments that callers rely on and their
@@ -276,3 +283,43 @@ def test_public_names_are_documented_and_sorted() -> None:
             assert inspect.getdoc(thing), name
     assert sorted(dockhand_core.__all__) == dockhand_core.__all__
     assert dockhand_core.hookimpl is hookspecs.hookimpl
+
+
+class LabelClient(DistributionClient):
+    def labels(self, repository: str) -> list[str]:
+        """List the labels of a repository."""
+        return []
+
+    def _sync_only(self) -> None: ...
+
+
+def test_a_twin_lends_its_docstrings() -> None:
+    class AsyncLabelClient(AsyncDistributionClient, twin=LabelClient):
+        async def labels(self, repository: str) -> list[str]:
+            return []
+
+        async def _async_only(self) -> None: ...
+
+    class OwnText(AsyncDistributionClient, twin=LabelClient):
+        async def labels(self, repository: str) -> list[str]:
+            """List them in asyncio."""
+            return []
+
+    assert AsyncLabelClient.labels.__doc__ == "List the labels of a repository."
+    assert OwnText.labels.__doc__ == "List them in asyncio."
+
+
+def test_a_method_that_one_of_two_twins_lacks_is_an_error() -> None:
+    with pytest.raises(PluginError, match="AsyncEmpty lacks labels, which LabelClient has"):
+
+        class AsyncEmpty(AsyncDistributionClient, twin=LabelClient):
+            pass
+
+    with pytest.raises(PluginError, match="LabelClient lacks bundles, which AsyncMore has"):
+
+        class AsyncMore(AsyncDistributionClient, twin=LabelClient):
+            async def labels(self, repository: str) -> list[str]:
+                return []
+
+            async def bundles(self) -> list[str]:
+                return []
