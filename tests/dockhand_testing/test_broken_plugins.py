@@ -279,11 +279,14 @@ class TestHandler(EventHandlerContract):
 
     def state(self):
         return list(ROWS)
+
+    def handled(self, event):
+        return {handled}
 """
 
 
-def handler(head: str, hook: str, body: str, settings: str = "{}") -> str:
-    return HANDLER.format(head=head, hook=hook, body=body, settings=settings)
+def handler(head: str, hook: str, body: str, settings: str = "{}", handled: str = "True") -> str:
+    return HANDLER.format(head=head, hook=hook, body=body, settings=settings, handled=handled)
 
 
 CONFIGURE = """
@@ -297,6 +300,9 @@ HANDLERS = {
     "careful": Case(handler("def", "event", "pass")),
     "configured": Case(handler("def", "event", CONFIGURE, "{'channel': 'c'}")),
     "careful_async": Case(handler("async def", "event", "await asyncio.sleep(0)")),
+    "ignores_all": Case(
+        handler("def", "manifest_pushed", "pass", handled="event.id in ROWS"), {"test_acts"}
+    ),
     "acts_twice": Case(handler("def", "event", "ROWS.append(event.id)"), {"test_same_event_twice"}),
     "needs_a_tag": Case(
         handler("def", "manifest_pushed", "event.tag.upper()"), {"test_events_with_few_fields"}

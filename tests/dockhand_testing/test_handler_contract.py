@@ -10,6 +10,7 @@ import pytest
 from dockhand_testing import EventHandlerContract
 
 from dockhand_core import Dockhand, hookimpl
+from dockhand_core.events import RegistryBaseEvent
 
 
 class Table:
@@ -36,6 +37,9 @@ class TestTable(EventHandlerContract):
 
     def state(self) -> object:
         return dict(TABLE.rows)
+
+    def handled(self, event: RegistryBaseEvent) -> bool:
+        return TABLE.rows.get(event.id) == "library/app"
 
 
 class Tagger:

@@ -36,11 +36,20 @@ class EventHandlerContract:
             def state(self):
                 return sorted(audit_table.rows())       # what the handler has brought about
 
+            def handled(self, event):
+                return event.id in [row.id for row in audit_table.rows()]
+
+    A handler that ignores all of the events passes every test but `test_acts`, which needs
+    `handled`.
+
     Attributes:
         handler: the object or module with hooks, such as `dockhand_manifest_pushed`, its class, or
             where to import it from: `package.module`, or `package.module:object`.
         settings: the settings that the hook `dockhand_configure` gets.
-        events: the events that the handler gets; by default samples of all classes.
+        events: the events that the handler gets, for one that ignores the samples. The samples are
+            one event of each class, of the connection `main`, the repository `library/app` and the
+            actor `alice`; with the tag `v1` where the class has one, and a digest of `sha256:`
+            and 32 times `4b`; and one of each class without optional fields.
     """
 
     handler: ClassVar[Any]
@@ -50,6 +59,10 @@ class EventHandlerContract:
     def state(self) -> object:
         """The effects of the handler so far, such as the rows of a table."""
         return None
+
+    def handled(self, event: RegistryBaseEvent) -> bool:
+        """Whether the effect of an event is there; override it for `test_acts`."""
+        raise NotImplementedError(f"handled({event.id})")
 
     @pytest.fixture
     def handler_object(self) -> Any:
@@ -116,6 +129,20 @@ class EventHandlerContract:
             before = event.model_dump_json()
             _deliver(handler, event)
             assert event.model_dump_json() == before, f"{handler.name} changed the event"
+
+    @rule(
+        "A handler acts on one of its events at least.",
+        why="one that ignores every event keeps all other rules",
+        where="EventHandlerContract.handled",
+    )
+    def test_acts(self, deliveries: list[tuple[EventHandler, Any]]) -> None:
+        if type(self).handled is EventHandlerContract.handled:
+            pytest.skip("handled(event) is not overridden, so that no effect can be seen")
+        for handler, event in deliveries:
+            _deliver(handler, event)
+        assert any(self.handled(event) for _, event in deliveries), (
+            "handled(event) is false for all events; let `events` have some that it acts on"
+        )
 
     @rule(
         "The same event may come again, and then changes nothing.",
