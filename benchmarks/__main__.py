@@ -26,7 +26,7 @@ from benchmarks.transfer import Blob, async_transfers, sync_transfers
 from benchmarks.whole_process import against_crane
 
 MIB = 1 << 20
-PACKAGES = {"oras": "oras", "dxf": "python-dxf"}  # on PyPI, `dxf` is another package
+PACKAGES = {"oras": "oras", "dxf": "python-dxf"}  # in the public index, `dxf` is another package
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ def test_no_file_cites_a_document_that_is_not_in_the_repository() -> None:
 
 
 def test_requirements_exclude_the_other_project_named_dockhand_cli() -> None:
-    """PyPI has a project `dockhand-cli` of others, with higher versions."""
+    """The public index has a project `dockhand-cli` of others, with higher versions."""
     texts = {path: path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md")}
     texts |= {path: path.read_text("utf-8") for path in (*PACKAGES, ROOT / "pyproject.toml")}
     texts |= {ROOT / name: (ROOT / name).read_text("utf-8") for name in (*DOCUMENTS, *READMES)}
