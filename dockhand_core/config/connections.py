@@ -27,6 +27,7 @@ from pydantic import (
 
 from dockhand_core.config.environment import OtherOrigin, apply_environment, expand_variables
 from dockhand_core.config.validation import (
+    TableFromVariable,
     did_you_mean,
     secret_keys,
     validate_table,
@@ -343,6 +344,8 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
     logging = core.get("logging")
     if isinstance(logging, Mapping):
         known = {k: v for k, v in logging.items() if k in LogSettings.model_fields}
+        if isinstance(logging, TableFromVariable):
+            known = TableFromVariable(known, logging.variable)
         checked = validate_table(LogSettings, known, where=f"{where}: logging", base=base)
         core["logging"] = {**logging, **checked.model_dump()}
     config = validate_table(ConnectionConfig, core, where=where, base=base)

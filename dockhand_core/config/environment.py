@@ -8,7 +8,13 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dockhand_core.config.validation import CONNECTIONS, PLUGINS, FromVariable, check_variables
+from dockhand_core.config.validation import (
+    CONNECTIONS,
+    PLUGINS,
+    FromVariable,
+    TableFromVariable,
+    check_variables,
+)
 from dockhand_core.errors import ConfigError
 from dockhand_core.http.urls import origin_of
 
@@ -155,7 +161,8 @@ def _json(variable: str, text: str) -> dict[str, Any]:
         table = None
     if not isinstance(table, dict):
         raise ConfigError(f'{variable}: it is not a table in JSON, such as {{"key": "value"}}')
-    return {key: _absolute(key, _noted(value, variable)) for key, value in table.items()}
+    values = {key: _absolute(key, _noted(value, variable)) for key, value in table.items()}
+    return TableFromVariable(values, variable)
 
 
 def _noted(value: Any, variable: str) -> Any:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FromVariable",
+    "TableFromVariable",
     "check_variables",
     "did_you_mean",
     "is_pem",
@@ -72,6 +73,18 @@ class FromVariable(str):
         return str(self), self.variable
 
 
+class TableFromVariable(dict[str, Any]):
+    """A table in JSON from an environment variable; errors name the variable.
+
+    Attributes:
+        variable: the variable's name.
+    """
+
+    def __init__(self, table: Mapping[str, Any], variable: str) -> None:
+        super().__init__(table)
+        self.variable = variable
+
+
 def variable_of(value: object, keys: Iterable[object] = ()) -> str:
     """The start of a message about a value in a table: `VARIABLE: `, or an empty text.
 
@@ -79,11 +92,14 @@ def variable_of(value: object, keys: Iterable[object] = ()) -> str:
         value: the value, or a table with it.
         keys: the keys that lead to the value in the table.
     """
-    for key in keys:
+    start = ""
+    for key in (*keys, None):
+        if isinstance(value, FromVariable | TableFromVariable):
+            start = f"{value.variable}: "
         if not isinstance(value, Mapping):
             break
         value = value.get(key, value.get(f"{key}_file"))
-    return f"{value.variable}: " if isinstance(value, FromVariable) else ""
+    return start
 
 
 def check_variables(
@@ -153,7 +169,7 @@ def validate_table(
     texts: dict[str, str] = {}  # hints for lists and tables that are given as texts
     start = where
     for key, given in table.items():
-        where = variable_of(given) + start
+        where = variable_of(table, (key,)) + start
         value = str(given) if isinstance(given, FromVariable) else given
         secret = str(key).removesuffix("_file")
         if key not in fields and secret != key and secret in fields:
