@@ -126,8 +126,9 @@ class PluginConflict(PluginError):
     """Two plugins have the same name, or provide drivers of the same kind and name.
 
     Raised when a plugin is registered under a name that is in use, when a connection selects a
-    driver that two packages provide, or when the event handlers of plugins with the same name are
-    collected. The message contains the name of the driver and its packages, or of the plugins.
+    driver that two packages provide, when the configuration has a table of settings that two
+    plugins of one name take, or when the event handlers of plugins with the same name are
+    collected. The message contains the name of the driver or of the plugins, and the packages.
     """
 
 

@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dockhand_core.errors import ConfigError, DockhandError, PluginError
 from dockhand_core.plugin_discovery import normal
@@ -49,14 +49,23 @@ class PluginSettings(dict[str, Any]):
         `<key>_file`. A relative `Path` starts at `base`. A list or table may be given as JSON text.
 
         Args:
-            model: class of the model.
+            model: class of the model; `BaseModel` itself stands for no settings.
 
         Raises:
             ConfigError: a key is unknown or missing, or has a wrong value; the message names the
                 plugin and the key, and has no value.
+            PluginError: `model` is not a class of models.
         """
+        from pydantic import BaseModel, create_model
+
         from dockhand_core.config.validation import validate_table
 
+        if not isinstance(model, type) or not issubclass(model, BaseModel):
+            from dockhand_core.flow.checks import described
+
+            raise PluginError(f"settings.parse got {described(model)}, not a class of models")
+        if model is BaseModel:  # has no fields, and cannot be instantiated
+            model = cast("type[M]", create_model("NoSettings"))
         parsed = validate_table(model, self, where=f"plugin {self.name!r}", base=self.base)
         self._parsed.append(parsed)
         return parsed

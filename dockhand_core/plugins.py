@@ -69,6 +69,7 @@ class Plugins:
         self._tables: SettingsTables | None = None
         self._drivers: dict[str, dict[str, list[tuple[Found, Any]]]] = {k: {} for k in DRIVER_HOOKS}
         self._commands: dict[str, list[tuple[Found, Any]]] = {}
+        self._lost: dict[tuple[str, str], PluginInfo] = {}  # what plugins in `_drop` provided
         self._add(CorePlugin(), Found("core", "dockhand-core", core_version()))
         self._left_out = set(self._disabled)  # with the names of plugins of disabled packages
         for entry in _installed():
@@ -204,19 +205,55 @@ class Plugins:
         """Call the hook `dockhand_configure` of one plugin, if the plugin has it."""
         for each in self._manager.hook.dockhand_configure.get_hookimpls():
             if each.plugin_name == key:
-                tables.configure(self._names[key], with_declared_arguments(each))
+                name = self._names[key]
+                takers = sorted(
+                    info.package
+                    for info in self._infos
+                    if normal(info.name) == normal(name) and "dockhand_configure" in info.hooks
+                )
+                if len(takers) > 1 and name in tables:
+                    raise PluginConflict(
+                        f"plugins.{name}: {' and '.join(takers)} have plugins of this name, "
+                        "which take settings; uninstall all but one, or name their packages in "
+                        "DOCKHAND_DISABLE_PLUGINS"
+                    )
+                tables.configure(name, with_declared_arguments(each))
+
+    def conflict_of(self, info: PluginInfo) -> str | None:
+        """Describe the conflict of a plugin with another one of the same name; None without one.
+
+        Plugins of one name may provide drivers and commands. But their settings would stand in the
+        same table, and their event handlers would have the same names.
+
+        Args:
+            info: the plugin.
+        """
+        for other in self._infos:
+            shared = {"dockhand_configure", *EVENT_HOOKS}.intersection(info.hooks, other.hooks)
+            same = normal(other.name) == normal(info.name) and other.package != info.package
+            if same and shared:
+                return (
+                    f"{other.package} has a plugin named {other.name!r}, too, and both implement "
+                    f"{', '.join(sorted(shared))}; uninstall one of them, or name its package in "
+                    "DOCKHAND_DISABLE_PLUGINS"
+                )
+        return None
 
     def _drop(self, key: str, error: str) -> None:
         """Remove a plugin that could not be configured, with its drivers and commands."""
         found = self._founds[key]
         with self._lock:
             self._manager.unregister(name=key)
-            for provided in (*self._drivers.values(), self._commands):
+            failed = PluginInfo(found.name, found.package, found.version, {}, error)
+            kinds = {f"{kind} driver": each for kind, each in self._drivers.items()}
+            for kind, provided in {**kinds, "command": self._commands}.items():
                 for name, providers in list(provided.items()):
-                    providers[:] = [each for each in providers if each[0] is not found]
+                    kept = [each for each in providers if each[0] is not found]
+                    if len(kept) < len(providers) and found.entry is not None:
+                        self._lost[kind, name] = failed
+                    providers[:] = kept
                     if not providers:
                         del provided[name]
-            failed = PluginInfo(found.name, found.package, found.version, {}, error)
             for position, info in enumerate(self._infos):
                 if (info.name, info.package, info.error) == (found.name, found.package, None):
                     self._infos[position] = failed
@@ -356,7 +393,8 @@ class Plugins:
             PluginNotFound: no plugin provides the driver; the message lists the installed drivers,
                 the package to install, and the plugins that could not be loaded.
             PluginConflict: two packages provide the driver; the message names both.
-            PluginError: the driver cannot be imported, or has a wrong type.
+            PluginError: the driver cannot be imported, or has a wrong type; or its plugin could not
+                be configured.
         """
         found, driver = self._provider(f"{kind} driver", name, self._drivers[kind])
         from dockhand_core.driver_checks import check_driver  # here: it needs pydantic and httpx
@@ -401,6 +439,11 @@ class Plugins:
     ) -> tuple[Found, Any]:
         """The only plugin that provides a driver or command, and the object that it provides."""
         providers = provided.get(name, [])
+        lost = self._lost.get((kind, name))
+        if not providers and lost is not None:
+            raise PluginError(
+                f"{kind} {name!r} of {lost.package} could not be loaded: {lost.error}"
+            )
         if not providers:
             raise PluginNotFound(self._not_found_message(kind, name, sorted(provided)))
         if len(providers) > 1:
@@ -412,8 +455,11 @@ class Plugins:
         return providers[0]
 
     def _not_found_message(self, kind: str, name: str, names: list[str]) -> str:
-        text = f"{kind} {name!r} is not installed; installed: {', '.join(names) or 'none'}"
-        text += did_you_mean(name, names)
+        there = f"installed: {', '.join(names) or 'none'}{did_you_mean(name, names)}"
+        same = next((each for each in self.failures if normal(each.name) == normal(name)), None)
+        if same is not None:  # most plugins have the name of their driver
+            return f"{kind} {name!r} is not available: the plugin {same}; {there}"
+        text = f"{kind} {name!r} is not installed; {there}"
         if name in _EXTRAS.get(kind.partition(" ")[0], ()):
             text += f'; pip install "dockhand-core[{name}]" brings it'
         if self.failures:

@@ -49,9 +49,11 @@ def event_handlers(plugins: Plugins) -> dict[str, EventHandler]:
         for plugin, call in plugins.implementations(hook):
             name = f"{plugin}/{hook}"
             if name in handlers:
+                found = [i.package for i in plugins if i.name == plugin and hook in i.hooks]
                 raise PluginConflict(
-                    f"two plugins named {plugin!r} handle {hook}; register one of them by another "
-                    "name, or name its package in DOCKHAND_DISABLE_PLUGINS"
+                    f"two plugins named {plugin!r} handle {hook}, of "
+                    f"{' and '.join(sorted(found))}; register one of them by another name, or "
+                    "name its package in DOCKHAND_DISABLE_PLUGINS"
                 )
             handlers[name] = EventHandler(
                 name, call, inspect.iscoroutinefunction(inspect.unwrap(call))

@@ -162,3 +162,26 @@ def test_ls_of_a_registry_without_a_catalog(dockhand: CommandLine) -> None:
         error = dockhand.error("ls", host, code=3)
         assert error.startswith(f"{host} does not list its repositories: ")
         assert "`dockhand tags`" in error
+
+
+HANDLER = """
+from dockhand_core import hookimpl
+@hookimpl
+def dockhand_event(event): ...
+"""
+
+
+def test_plugins_of_one_name_are_listed_with_the_error(
+    dockhand: CommandLine, package: Install
+) -> None:
+    package("quayside-hook", {"quayside": "fake_one"}, {"fake_one": HANDLER})
+    package("dockhand-quayside", {"quayside": "fake_two"}, {"fake_two": HANDLER})
+    document = dockhand.json("plugins")
+    check(document, "plugins")
+    found = {each["package"]: each["error"] for each in document["plugins"] if each["error"]}
+    assert found.keys() == {"quayside-hook", "dockhand-quayside"}
+    assert found["quayside-hook"].startswith(
+        "dockhand-quayside has a plugin named 'quayside', too, and both implement dockhand_event"
+    )
+    done = dockhand.run("plugins", "--check", code=1)
+    assert re.fullmatch(r"error: 2 of \d+ plugins broken: quayside, quayside\n", done.stderr)

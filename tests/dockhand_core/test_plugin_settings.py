@@ -15,6 +15,7 @@ from dockhand_core import (
     AsyncDockhand,
     ConfigError,
     Dockhand,
+    PluginConflict,
     PluginError,
     PluginNotFound,
     Plugins,
@@ -346,6 +347,93 @@ def test_a_plugin_without_settings_that_fails_breaks_only_itself(
     assert provided.plugin.name == "other"
     close(manager({}))
     assert "role is missing" not in capsys.readouterr().err  # once in a process
+
+
+@both
+def test_a_driver_whose_plugin_cannot_be_configured_is_not_missing(
+    manager: Manager, package: Install
+) -> None:
+    """The package is there; advice to install it would be of no use."""
+    body = "raise ValueError('role is missing')"
+    package("dockhand-vault", {"vault": "fake_vault"}, {"fake_vault": source(body)})
+    dockhand = manager({})
+    provided: list[Callable[[], Any]] = [
+        lambda: dockhand.plugins.driver("auth", "vault"),
+        lambda: dockhand.plugins.command("vault"),
+    ]
+    for use in provided:
+        with pytest.raises(PluginError) as caught:
+            use()
+        assert not isinstance(caught.value, PluginNotFound)
+        assert "'vault' of dockhand-vault could not be loaded: dockhand_configure failed: " in (
+            str(caught.value)
+        )
+        assert "role is missing" in str(caught.value)
+        assert "not installed" not in str(caught.value)
+
+
+def test_a_driver_of_the_name_of_a_plugin_that_cannot_be_imported(package: Install) -> None:
+    package("dockhand-vault", {"vault": "fake_vault"}, {"fake_vault": "import nowhere"})
+    with pytest.raises(PluginNotFound) as caught:
+        Plugins().driver("auth", "vault")
+    assert str(caught.value).startswith(
+        "auth driver 'vault' is not available: the plugin vault (dockhand-vault 1.2.3): cannot be "
+        "loaded: ModuleNotFoundError: No module named 'nowhere'; installed: "
+    )
+
+
+@both
+def test_two_packages_whose_plugins_have_one_name_take_no_settings(
+    manager: Manager, package: Install
+) -> None:
+    """Each of them would refuse the keys of the other one, which nobody could understand."""
+    package("dockhand-one", {"same": "fake_one"}, {"fake_one": source("")})
+    package("dockhand-two", {"Same": "fake_two"}, {"fake_two": source("")})
+    message = "plugins.[Ss]ame: dockhand-one and dockhand-two have plugins of this name, which take"
+    with pytest.raises(PluginConflict, match=message) as caught:
+        manager({"plugins": {"same": {"a": 1}}})
+    assert "DOCKHAND_DISABLE_PLUGINS" in str(caught.value)
+    close(manager({}))  # without settings, each of them gets none
+    named = {info.package: info for info in Plugins()}
+    conflict = Plugins().conflict_of(named["dockhand-two"])
+    assert conflict is not None
+    assert conflict.startswith(
+        "dockhand-one has a plugin named 'same', too, and both implement dockhand_configure, "
+        "dockhand_event; uninstall one"
+    )
+    assert Plugins().conflict_of(named["dockhand-auth-basic"]) is None
+
+
+def test_one_taker_of_two_plugins_of_one_name_gets_the_settings(package: Install) -> None:
+    driver = """
+from dockhand_core import hookimpl
+@hookimpl
+def dockhand_auth_drivers():
+    return {"vault": "nowhere:Auth"}
+"""
+    package("dockhand-one", {"same": "fake_one"}, {"fake_one": source("")})
+    package("dockhand-two", {"same": "fake_two"}, {"fake_two": driver})
+    with Dockhand({"plugins": {"same": {"a": 1}}}) as dockhand:
+        import fake_one  # type: ignore[import-not-found]
+
+        assert fake_one.calls == [({"a": 1}, dockhand)]
+        assert not dockhand.plugins.failures
+
+
+@pytest.mark.parametrize("table", [{}, {"a": 1}])
+def test_a_plugin_without_settings_may_parse_the_base_class(table: dict[str, Any]) -> None:
+    settings = PluginSettings("audit", table, Path())
+    if not table:
+        assert settings.parse(BaseModel).model_dump() == {}
+    else:
+        with pytest.raises(ConfigError, match="plugin 'audit': unknown key 'a'"):
+            settings.parse(BaseModel)
+
+
+@pytest.mark.parametrize("model", [dict, None, Parsing, "Settings"])
+def test_only_a_class_of_models_can_be_parsed(model: Any) -> None:
+    with pytest.raises(PluginError, match="settings.parse got .*, not a class of models"):
+        PluginSettings("audit", {}, Path()).parse(model)
 
 
 @both

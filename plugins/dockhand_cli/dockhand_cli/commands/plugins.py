@@ -86,7 +86,10 @@ def plugins(
         installed.import_commands()
     else:
         installed = Plugins()
-    lines = [_line(info) for info in sorted(installed, key=lambda info: info.name)]
+    lines = [
+        _line(info, installed.conflict_of(info))
+        for info in sorted(installed, key=lambda info: (info.name, info.package))
+    ]
     for line in lines:
         hidden = sorted(set(line["commands"]) & OWN_NAMES)
         if hidden:
@@ -106,7 +109,7 @@ def plugins(
         raise CommandFailed(f"{len(broken)} of {len(lines)} plugins broken: {', '.join(broken)}")
 
 
-def _line(info: PluginInfo) -> PluginLine:
+def _line(info: PluginInfo, conflict: str | None) -> PluginLine:
     return PluginLine(
         name=info.name,
         package=info.package,
@@ -116,7 +119,7 @@ def _line(info: PluginInfo) -> PluginLine:
         commands=list(info.commands),
         handlers=list(info.handlers),
         parsers=list(info.parsers),
-        error=info.error,
+        error=info.error or conflict,
     )
 
 
