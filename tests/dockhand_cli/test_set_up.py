@@ -176,6 +176,8 @@ def test_plugins_of_one_name_are_listed_with_the_error(
 ) -> None:
     package("quayside-hook", {"quayside": "fake_one"}, {"fake_one": HANDLER})
     package("dockhand-quayside", {"quayside": "fake_two"}, {"fake_two": HANDLER})
+    before = dockhand.environment.get("PYTHONPATH", "")
+    dockhand.environment["PYTHONPATH"] = f"{Path('site').absolute()}{os.pathsep}{before}"
     document = dockhand.json("plugins")
     check(document, "plugins")
     found = {each["package"]: each["error"] for each in document["plugins"] if each["error"]}
