@@ -10,7 +10,7 @@ from dockhand_core.async_blob_io import AsyncBlobReader, AsyncBlobWriter
 from dockhand_core.blob_client import READ_LIMIT, BlobClient
 from dockhand_core.driver import AnyBlobData, RegistryDriver
 from dockhand_core.flow import Flow, Progress
-from dockhand_core.http.runners import AsyncRunner
+from dockhand_core.http.async_runner import AsyncRunner
 from dockhand_core.models import Descriptor, PushResult, Upload
 
 __all__ = ["AsyncBlobClient", "copy_docstrings"]

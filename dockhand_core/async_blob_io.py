@@ -11,7 +11,7 @@ from typing import Self
 from dockhand_core.blob_io import Reader, Writer, slices
 from dockhand_core.errors import ConnectionFailed
 from dockhand_core.flow.one_ahead import OneAhead
-from dockhand_core.http.runners import AsyncRunner
+from dockhand_core.http.async_runner import AsyncRunner
 
 __all__ = ["AsyncBlobReader", "AsyncBlobWriter"]
 

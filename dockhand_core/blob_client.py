@@ -8,7 +8,7 @@ from typing import TypeVar
 from dockhand_core.blob_io import BlobReader, BlobWriter
 from dockhand_core.driver import BlobData, RegistryDriver
 from dockhand_core.flow import Flow, Progress
-from dockhand_core.http.runners import SyncRunner
+from dockhand_core.http.sync_runner import SyncRunner
 from dockhand_core.models import Descriptor, PushResult, Upload
 
 __all__ = ["READ_LIMIT", "BlobClient"]

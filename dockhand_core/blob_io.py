@@ -14,7 +14,8 @@ from typing import Any, Generic, Self, TypeVar
 from dockhand_core.driver import RegistryDriver
 from dockhand_core.errors import ConnectionFailed, DockhandError
 from dockhand_core.flow import BLOCK, Attempts, Flow, Reply
-from dockhand_core.http.runners import AsyncRunner, SyncRunner
+from dockhand_core.http.async_runner import AsyncRunner
+from dockhand_core.http.sync_runner import SyncRunner
 from dockhand_core.models import (
     Descriptor,
     Digest,

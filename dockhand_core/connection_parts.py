@@ -29,9 +29,10 @@ from dockhand_core.driver_checks import (
 from dockhand_core.errors import ConfigError, DockhandError, PluginError, PluginNotFound
 from dockhand_core.flow import RetryPolicy
 from dockhand_core.flow.checks import described, dispose
+from dockhand_core.http.async_runner import AsyncRunner
 from dockhand_core.http.exchange import RegistryEndpoint
-from dockhand_core.http.runners import AsyncRunner, SyncRunner
 from dockhand_core.http.secrets import Secrets, secrets_of
+from dockhand_core.http.sync_runner import SyncRunner
 from dockhand_core.plugins import Plugins, core_version
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from inspect import (
     isasyncgen,
     isawaitable,
@@ -28,10 +29,14 @@ __all__ = [
     "check_closed",
     "closers",
     "closing_flow",
+    "closing_runner",
     "may_block",
     "noting",
     "wrapped_logger",
 ]
+
+# The runner whose drivers' `close` methods run in this context: they may still send requests.
+closing_runner: ContextVar[object] = ContextVar("closing_runner", default=None)
 
 
 def closers(plugins: Iterable[object]) -> Iterator[tuple[object, Callable[[], object]]]:

@@ -22,7 +22,6 @@ from dockhand_core.errors import (
     DockhandError,
     PluginError,
     ResponseInvalid,
-    Timeout,
 )
 from dockhand_core.flow import (
     JSON_LIMIT,
@@ -41,6 +40,7 @@ from dockhand_core.http.addresses import ADDRESSES
 from dockhand_core.http.auth_flow import authenticate, close_steps
 from dockhand_core.http.bodies import BodyCollector, ReplyStream, UploadBody, check_coding
 from dockhand_core.http.error_replies import ERROR_LIMIT, decoded_body, error_from_reply
+from dockhand_core.http.exchange_errors import explained_errors, translated_errors
 from dockhand_core.http.headers import retry_after
 from dockhand_core.http.rate_limits import TOO_MANY_REQUESTS, RateLimits, Turns
 from dockhand_core.http.redirects import (
@@ -51,9 +51,8 @@ from dockhand_core.http.redirects import (
     target_addresses,
 )
 from dockhand_core.http.secrets import Secrets
-from dockhand_core.http.urls import is_relative, one_line, origin_of, redacted_url, resolve_url
+from dockhand_core.http.urls import is_relative, origin_of, redacted_url, resolve_url
 from dockhand_core.logs import FetchLog, RequestLog
-from dockhand_core.plugin_failures import reason_of
 
 _FLAT = frozenset({"catalog", "tags"})  # kinds whose replies are JSON lists of strings
 
@@ -260,7 +259,7 @@ class RegistryEndpoint:
 
     def _url(self, call: Call) -> str:
         path = call.path
-        with _plain_errors(call):
+        with explained_errors(call):
             if is_relative(path):
                 url = f"{self.base}/v2/{path}"
             elif path.startswith("/"):
@@ -281,7 +280,7 @@ class RegistryEndpoint:
                 self.secrets.remember_query(url)
             if hop > 0:
                 yield from turns.take(url)
-            with _plain_errors(call):
+            with explained_errors(call):
                 request = self._request(call, url, own_origin)
             if not own_origin:
                 request.extensions[ADDRESSES] = target_addresses(
@@ -402,53 +401,3 @@ def _error_body(stream: ReplyStream, status: int) -> Generator[Any, Any, bytes]:
             raise
         return b""
     return body
-
-
-class _plain_errors:
-    """A context manager that explains an error that a wrong argument of `call` causes.
-
-    Like the next one, it is a class because generators take several times longer, and each request
-    uses a few of them.
-    """
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, AttributeError | TypeError):
-            where = f"{self._call.method} {redacted_url(self._call.path)}"
-            raise PluginError(
-                f"{where}: call(…) has a wrong argument: {reason_of(error)}"
-            ) from error
-
-
-class translated_errors:
-    """A context manager that converts httpx's exceptions to `ConnectionFailed` or `Timeout`.
-
-    If the source of the request's body raised an exception, that exception is raised instead.
-    """
-
-    def __init__(self, method: str, url: str, request: httpx.Request, secrets: Secrets) -> None:
-        self._method, self._url, self._request, self._secrets = method, url, request, secrets
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if not isinstance(error, httpx.HTTPError):
-            return
-        body = self._request.stream
-        if isinstance(body, UploadBody) and body.error is not None:
-            raise body.error from None
-        where = f"{self._method} {redacted_url(self._url)}"
-        reason = one_line(self._secrets.text(str(error), reply=True)) or type(error).__name__
-        kind: type[ConnectionFailed] = ConnectionFailed
-        text = reason
-        if isinstance(error, httpx.TimeoutException):
-            kind, text = Timeout, f"no answer in time ({reason})"
-        unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
-        local = isinstance(error, httpx.PoolTimeout)
-        raise kind(f"{where}: {text}", unsent=unsent, local=local) from None

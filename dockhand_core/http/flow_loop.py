@@ -22,7 +22,7 @@ from dockhand_core.flow.checks import (
 )
 from dockhand_core.plugin_failures import reason_of
 
-__all__ = ["FlowQueue", "NotAnEffect", "run_async", "run_sync"]
+__all__ = ["FlowQueue", "NotAnEffect", "call_function", "run_async", "run_sync"]
 
 T = TypeVar("T")
 
@@ -181,3 +181,14 @@ class FlowQueue:
         if self.error is not None:
             raise self.error
         return [self.results[position] for position in sorted(self.results)]
+
+
+def call_function(function: Callable[[], Any]) -> Any:
+    """Call the function of `blocking`; neither a generator nor a future can raise `StopIteration`.
+
+    asyncio would wait for such a future for ever.
+    """
+    try:
+        return function()
+    except StopIteration as error:
+        raise RuntimeError("the function that blocking(…) called raised StopIteration") from error

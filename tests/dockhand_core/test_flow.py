@@ -20,7 +20,7 @@ from dockhand_core.flow import (
     parallel,
     take,
 )
-from dockhand_core.http.runners import run_sync
+from dockhand_core.http.sync_runner import run_sync
 
 URL = "http://user:secret@registry.example.com/v2/x?token=secret"
 

@@ -32,7 +32,7 @@ from dockhand_core.flow import RetryPolicy
 from dockhand_core.http.error_replies import error_from_reply
 from dockhand_core.http.exchange import RegistryEndpoint
 from dockhand_core.http.headers import parse_challenges, parse_link_header, retry_after
-from dockhand_core.http.runners import SyncRunner
+from dockhand_core.http.sync_runner import SyncRunner
 from dockhand_core.http.urls import redacted_url, resolve_url
 from dockhand_core.logs import LogSettings, null
 from dockhand_core.models import check_reference, check_repository, check_tag, parse_manifest

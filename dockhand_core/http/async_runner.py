@@ -1,17 +1,10 @@
-"""Runners of flows: they perform the effects that flows yield, and do all I/O.
-
-`SyncRunner` runs flows in threads, `AsyncRunner` in asyncio tasks.
-"""
+"""The runner of async clients, which performs the effects of flows, and does its I/O in asyncio."""
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import aclosing, closing
-from contextvars import ContextVar, copy_context
+from contextlib import aclosing
 from inspect import isawaitable
 from typing import Any, TypeVar
 
@@ -36,205 +29,25 @@ from dockhand_core.flow import (
 from dockhand_core.flow.one_ahead import end_of
 from dockhand_core.http.closing import (
     CloseErrors,
-    check_closed,
     closers,
     closing_flow,
+    closing_runner,
     may_block,
     wrapped_logger,
 )
 from dockhand_core.http.exchange import Receive, RegistryEndpoint, Send
-from dockhand_core.http.flow_loop import FlowQueue, NotAnEffect, run_async, run_sync
+from dockhand_core.http.flow_loop import FlowQueue, NotAnEffect, call_function, run_async
+from dockhand_core.http.forks import alive, inherited
 from dockhand_core.http.lanes import (
     MAX_CONNECTIONS,
     AsyncLanes,
-    Lanes,
-    new_condition,
-    reserve,
     reserve_async,
 )
-from dockhand_core.lazy import asyncio, futures
+from dockhand_core.lazy import asyncio
 
-__all__ = ["AsyncRunner", "SyncRunner", "run_async", "run_sync"]
+__all__ = ["AsyncRunner", "run_async"]
 
 T = TypeVar("T")
-
-_alive: weakref.WeakSet[SyncRunner | AsyncRunner] = weakref.WeakSet()
-# In a forked child, the transports of the parent. They are kept referenced, so that the child
-# neither closes nor finalises them: the parent still uses their connections.
-_inherited: list[Any] = []
-# The runner whose drivers' `close` methods run in this context: they may still send requests.
-_closing: ContextVar[object] = ContextVar("_closing", default=None)
-
-
-def _after_fork() -> None:
-    """Make the runners of a forked child open their own sockets and use new locks."""
-    new_condition()
-    for runner in list(_alive):
-        runner.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-class SyncRunner:
-    """The runner of a sync client; flows run in the calling thread.
-
-    Args:
-        endpoint: the registry's endpoint, which exchanges calls for replies.
-        transport: makes the transport; called when the first request is sent, and again after a
-            reset or a fork.
-        connections: the limit on connections, for transfers between two registries.
-
-    Attributes:
-        registry: is equal for runners whose connections lead to one registry.
-    """
-
-    asynchronous = False
-
-    def __init__(
-        self,
-        endpoint: RegistryEndpoint,
-        transport: Callable[[], httpx.BaseTransport],
-        connections: int = MAX_CONNECTIONS,
-    ) -> None:
-        self.lanes = Lanes(connections)
-        self.registry: Hashable = endpoint.registry
-        self.endpoint = endpoint
-        self._make = transport
-        self._lock = threading.Lock()
-        self._transport: httpx.BaseTransport | None = None
-        self._closed = False
-        _alive.add(self)
-        self._effects: dict[type, Callable[[Any], Any]] = {
-            Call: lambda e: run_sync(endpoint.exchange(e), self.perform),
-            Send: lambda e: self._open().handle_request(e.request),
-            Receive: self._receive,
-            Discard: lambda e: e.stream.close(),
-            Sleep: lambda e: time.sleep(e.seconds),
-            Blocking: lambda e: _call_function(e.function),
-            Until: lambda e: futures.wait([e.done]),
-            Drain: self._drain,
-            Take: lambda e: next(e.iterator, None),
-            Parallel: self._parallel,
-            At: lambda e: e.peer.run(e.flow),
-            Reserve: lambda e: reserve([peer.lanes for peer in e.peers]),
-        }
-
-    def run(self, flow: Flow[T]) -> T:
-        """Run a flow to its end and return its result; its errors show no secrets."""
-        try:
-            return run_sync(flow, self.perform)
-        except DockhandError as error:
-            self.endpoint.secrets.clean(error)
-            raise
-
-    def perform(self, effect: Any) -> Any:
-        """Perform one effect and return its result."""
-        try:
-            performer = self._effects[type(effect)]
-        except KeyError:
-            raise NotAnEffect from None
-        return performer(effect)
-
-    def _open(self) -> httpx.BaseTransport:
-        if self._transport is not None and not self._closed:
-            return self._transport
-        with self._lock:
-            if self._closed and _closing.get() is not self:
-                raise DockhandError("this client is closed")
-            if self._transport is None:
-                self._transport = self._make()
-            return self._transport
-
-    def after_fork(self) -> None:
-        """Drop the transports of the parent process without closing their sockets."""
-        self._lock = threading.Lock()
-        self.endpoint.after_fork()
-        self.lanes = Lanes(self.lanes.count)
-        _inherited.append(self._transport)
-        self._transport = None
-
-    def _close_transport(self, errors: CloseErrors) -> None:
-        with self._lock:
-            transport, self._transport = self._transport, None
-        if transport is not None:
-            with errors.collected(transport):
-                transport.close()
-
-    def reset(self) -> None:
-        """Close the sockets and forget cached tokens; the next request connects again."""
-        errors = CloseErrors(self.endpoint.secrets)
-        try:
-            self._close_plugins(errors, self.endpoint.take_auth())
-        finally:
-            self._close_transport(errors)
-        errors.raise_first()
-
-    def close(self, driver: RegistryDriver) -> None:
-        """Close the driver, the auth driver, the sockets and the logger, if they are still open.
-
-        The drivers come first: their `close` may send requests.
-        """
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        errors = CloseErrors(self.endpoint.secrets)
-        closing = _closing.set(self)
-        try:
-            self._close_plugins(errors, driver)
-            self._close_plugins(errors, self.endpoint.take_auth(last=True))
-        finally:
-            _closing.reset(closing)
-            try:
-                self._close_transport(errors)
-            finally:
-                self._close_plugins(errors, wrapped_logger(self.endpoint.log))
-        errors.raise_first()
-
-    def _close_plugins(self, errors: CloseErrors, *plugins: object) -> None:
-        for plugin, close in closers(plugins):
-            with errors.collected(plugin):
-                answer = close()
-                flow = closing_flow(plugin, answer, self.endpoint)
-                if flow is not None:
-                    run_sync(flow, self.perform)
-                check_closed(answer, close)
-
-    def _receive(self, effect: Receive) -> bytes:
-        collector = self.endpoint.collector(effect)
-        with closing(effect.stream.iterate()) as blocks:
-            for block in blocks:
-                if not collector.add(block):
-                    break
-        return collector.body()
-
-    def _drain(self, effect: Drain) -> None:
-        with closing(effect.stream.iterate()) as blocks:
-            for block in blocks:
-                effect.sink(block)
-
-    def _parallel(self, effect: Parallel) -> list[Any]:
-        work = FlowQueue(effect.flows, effect.stop)
-
-        def worker() -> None:
-            try:
-                for position, flow in work:
-                    work.results[position] = self.run(flow)
-            except BaseException as error:
-                work.failed(error)
-
-        with futures.ThreadPoolExecutor(effect.limit, thread_name_prefix="dockhand") as pool:
-            try:
-                for future in [
-                    pool.submit(copy_context().run, worker) for _ in range(effect.limit)
-                ]:
-                    future.result()
-            except BaseException as error:  # such as KeyboardInterrupt
-                work.failed(error)  # stops the workers
-                raise
-        return work.outcome()
 
 
 class AsyncRunner:
@@ -263,7 +76,7 @@ class AsyncRunner:
         self.endpoint = endpoint
         self._make = transport
         self._closed = False
-        _alive.add(self)
+        alive.add(self)
         self._transports: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, httpx.AsyncBaseTransport
         ] = weakref.WeakKeyDictionary()
@@ -301,7 +114,7 @@ class AsyncRunner:
         return performer(effect)
 
     def _open(self) -> httpx.AsyncBaseTransport:
-        if self._closed and _closing.get() is not self:
+        if self._closed and closing_runner.get() is not self:
             raise DockhandError("this client is closed")
         loop = asyncio.get_running_loop()
         found = self._transports.get(loop)
@@ -312,7 +125,7 @@ class AsyncRunner:
     def after_fork(self) -> None:
         """Drop the transports of the parent process without closing their sockets."""
         self.endpoint.after_fork()
-        _inherited.append(dict(self._transports))
+        inherited.append(dict(self._transports))
         self._transports = weakref.WeakKeyDictionary()
 
     async def _close_transport(self, errors: CloseErrors) -> None:
@@ -340,13 +153,13 @@ class AsyncRunner:
         """
         first, self._closed = not self._closed, True  # before any wait: no request opens a new one
         errors = CloseErrors(self.endpoint.secrets)
-        closing = _closing.set(self)
+        closing = closing_runner.set(self)
         try:
             if first:
                 await self._close_plugins(errors, driver)
                 await self._close_plugins(errors, self.endpoint.take_auth(last=True))
         finally:
-            _closing.reset(closing)
+            closing_runner.reset(closing)
             try:
                 await self._close_transport(errors)
             finally:
@@ -378,7 +191,7 @@ class AsyncRunner:
         A thread cannot be cancelled. If the task is cancelled, the cancellation waits until the
         function returns, because the flow may then close files that the function uses.
         """
-        at_work = asyncio.to_thread(_call_function, effect.function)
+        at_work = asyncio.to_thread(call_function, effect.function)
         return await _result_of(asyncio.create_task(at_work))
 
     async def _drain(self, effect: Drain) -> None:
@@ -436,17 +249,6 @@ async def _result_of(task: asyncio.Task[T]) -> T:
     """Wait for the result of a task that runs a thread; see `end_of`."""
     await end_of(task)
     return task.result()
-
-
-def _call_function(function: Callable[[], Any]) -> Any:
-    """Call the function of `blocking`; neither a generator nor a future can raise `StopIteration`.
-
-    asyncio would wait for such a future for ever.
-    """
-    try:
-        return function()
-    except StopIteration as error:
-        raise RuntimeError("the function that blocking(…) called raised StopIteration") from error
 
 
 def _feed(sink: Callable[[bytes], object], batch: list[bytes]) -> None:
