@@ -1,6 +1,8 @@
 """The driver with the key of a service account, and a token endpoint of the test's own."""
 
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,33 @@ class TestGoogleAuth(AuthDriverContract):
         guarded.answer = self.answer  # the key works again
         client.ping()
 
+    def test_replaced_file_is_read_after_a_failure(
+        self,
+        mode: str,
+        open_client: OpenClient,
+        connection: dict[str, Any],
+        guarded: ScriptedRegistry,
+    ) -> None:
+        account = EMAIL
+
+        def answer(request: ReceivedRequest) -> bytes | None:
+            if request.path != "/token":
+                return None
+            (assertion,) = parse_qs(request.body.decode())["assertion"]
+            if jwt.decode(assertion, certs=PUBLIC)["iss"] != account:
+                return reply(400, b'{"error": "invalid_grant"}', Content_Type="application/json")
+            return token_reply("ya29.of-an-account", 0)
+
+        guarded.answer = answer
+        client = open_client(mode, **connection)
+        client.ping()
+        account = "other@project.iam.gserviceaccount.com"
+        with pytest.raises(TokenRefused):
+            client.ping()
+        file = Path(connection["auth"]["credentials_file"])
+        file.write_text(file.read_text().replace(EMAIL, account))
+        client.ping()
+
     def test_token_endpoint_breaks_off(
         self,
         mode: str,
@@ -134,6 +163,30 @@ class TestGoogleAuth(AuthDriverContract):
         guarded.answer = only_token([CUT])
         with pytest.raises(ConnectionFailed, match="no access token from Google"):
             open_client(mode, **connection).ping()
+
+    def test_timeout_of_the_connection_holds(
+        self,
+        mode: str,
+        open_client: OpenClient,
+        connection: dict[str, Any],
+        guarded: ScriptedRegistry,
+    ) -> None:
+        """Without one, google-auth would wait for two minutes."""
+        finished = threading.Event()
+
+        def answer(request: ReceivedRequest) -> bytes | None:
+            if request.path == "/token":
+                finished.wait(100)
+            return None
+
+        guarded.answer = answer
+        begin = time.monotonic()
+        try:
+            with pytest.raises(ConnectionFailed, match="ReadTimeout"):
+                open_client(mode, **{**connection, "timeout": 0.3}).ping()
+        finally:
+            finished.set()
+        assert time.monotonic() - begin < 60
 
     def test_reply_is_not_quoted(
         self,

@@ -18,7 +18,7 @@ import pytest
 from dockhand_google.driver import CredentialsNotFound, TokenRefused
 from dockhand_testing import ReceivedRequest, ScriptedRegistry, build_image
 
-from dockhand_core import AsyncDockhand, Dockhand, connect
+from dockhand_core import AsyncDockhand, Dockhand, Unauthorized, connect
 
 README = Path(__file__).parent.parent / "README.md"
 ACCOUNTS = "/computeMetadata/v1/instance/service-accounts/"
@@ -31,6 +31,7 @@ class MetadataServer(ThreadingHTTPServer):
     lifetime = 3600
     has_account = True
     flavor = "Google"
+    keeps_token = False  # as Google's, which gives the same token until it nearly expires
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), MetadataHandler)
@@ -54,7 +55,8 @@ class MetadataServer(ThreadingHTTPServer):
             return {"email": EMAIL, "scopes": ["cloud-platform"]}
         if path in (f"{ACCOUNTS}default/token", f"{ACCOUNTS}{EMAIL}/token"):
             self.scopes.append(query)
-            self.tokens.append(f"ya29.of-the-machine-{len(self.tokens)}")
+            if not (self.keeps_token and self.tokens):
+                self.tokens.append(f"ya29.of-the-machine-{len(self.tokens)}")
             return {"access_token": self.tokens[-1], "expires_in": self.lifetime}
         return None
 
@@ -95,6 +97,7 @@ def metadata(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Metada
     SERVER.scopes.clear()
     yield SERVER
     SERVER.lifetime, SERVER.has_account, SERVER.flavor = 3600, True, "Google"
+    SERVER.keeps_token = False
 
 
 @pytest.fixture
@@ -149,6 +152,17 @@ def test_token_that_the_registry_refuses_is_replaced(
         metadata.tokens.append("ya29.revoked-the-one-before")
         dockhand.connection().ping()
     assert len(metadata.tokens) == 3
+
+
+def test_refused_token_is_not_sent_again(
+    metadata: MetadataServer, scripted_registry: ScriptedRegistry
+) -> None:
+    metadata.keeps_token = True
+    scripted_registry.accepts = lambda _: False
+    with Dockhand(config(scripted_registry.url)) as dockhand, pytest.raises(Unauthorized):
+        dockhand.connection().ping()
+    assert len(metadata.scopes) == 2  # it was asked for another one
+    assert len(scripted_registry.requests) == 1
 
 
 def test_scopes(metadata: MetadataServer, registry: ScriptedRegistry) -> None:

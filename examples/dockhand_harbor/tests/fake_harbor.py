@@ -172,7 +172,7 @@ class FakeHarbor:
     def _project(self, request: ReceivedRequest, name: str) -> bytes:
         by_name = request.headers.get("x-is-resource-name") == "true"
         numbers = {str(each["project_id"]): key for key, each in self.projects.items()}
-        project = self.projects[name if by_name else numbers.get(name, name)]
+        project = self.projects[name if by_name or not name.isdecimal() else numbers[name]]
         if request.method == "GET":
             return _json(project)
         if any(each.startswith(f"{name}/") for each in self._behind.repositories()):

@@ -18,11 +18,12 @@ from dockhand_harbor import (
     HarborClient,
     PreconditionFailed,
 )
-from dockhand_testing import RegistryDriverContract, ScriptedRegistry, build_image, reply
+from dockhand_testing import CUT, RegistryDriverContract, ScriptedRegistry, build_image, reply
 from fake_harbor import ADMIN, ROBOT, FakeHarbor
 
 from dockhand_core import (
     AsyncDockhand,
+    ConnectionFailed,
     Denied,
     Dockhand,
     ManifestUnknown,
@@ -93,6 +94,17 @@ def test_create_and_delete_a_project(harbor: FakeHarbor) -> None:
             registry.delete_project("team")
     with client(harbor, ROBOT) as registry, pytest.raises(Denied):
         registry.create_project("other")
+
+
+def test_creation_is_not_repeated(harbor: FakeHarbor, scripted_registry: ScriptedRegistry) -> None:
+    """If the reply is lost, there may be an object already."""
+    with client(harbor) as registry:
+        scripted_registry.then([CUT], [CUT], method="POST")
+        with pytest.raises(ConnectionFailed):
+            registry.create_project("new")
+        with pytest.raises(ConnectionFailed):
+            registry.create_robot("team", "new")
+    assert [each.method for each in harbor.requests].count("POST") == 2
 
 
 def test_repositories_of_a_project(harbor: FakeHarbor) -> None:
@@ -170,6 +182,19 @@ def test_delete_a_tag(harbor: FakeHarbor) -> None:
         with pytest.raises(PreconditionFailed) as caught:
             registry.delete_tag("team/app", "v1")
         assert caught.value.status == 412
+
+
+def test_tag_that_an_earlier_attempt_deleted(
+    harbor: FakeHarbor, scripted_registry: ScriptedRegistry
+) -> None:
+    """The reply to the first DELETE was lost; the second finds no tag."""
+    with client(harbor, ROBOT) as registry:
+        scripted_registry.then([CUT], reply(404), path="/tags/v1")
+        registry.delete_tag("team/app", "v1")
+    assert [each.method for each in harbor.requests if each.path.endswith("/tags/v1")] == [
+        "DELETE",
+        "DELETE",
+    ]
 
 
 def test_retention_uses_push_times_and_finds_untagged(harbor: FakeHarbor) -> None:

@@ -142,6 +142,20 @@ def test_tag_deleted_meanwhile(make: Any) -> None:
     assert mirrored.copied == {}
 
 
+def test_tag_deleted_during_its_copy(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirrored = make()
+    IMAGE.push(mirrored.source, APP, "v1")
+    copy = RegistryClient.copy
+
+    def delete_and_copy(source: RegistryClient, name: str, tag: str, **options: Any) -> Any:
+        source.delete_tag(name, tag)
+        return copy(source, name, tag, **options)
+
+    monkeypatch.setattr(RegistryClient, "copy", delete_and_copy)
+    mirrored.pushed("v1", IMAGE.digest)  # nothing is left to do
+    assert mirrored.copied == {}
+
+
 def test_tag_written_after_its_event(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Distribution sends the event first."""
     monkeypatch.setattr(mirror, "PAUSES", (0.05,) * 100)
