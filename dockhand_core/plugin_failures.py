@@ -1,4 +1,4 @@
-"""Descriptions of plugins' exceptions, and warnings about plugins that could not be loaded."""
+"""Descriptions of plugins' exceptions, and warnings about plugins and settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["reason_of", "warn", "warn_once"]
 
-_log = logging.getLogger("dockhand.plugins")
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s@'\"]*@")
 
 
@@ -42,32 +41,37 @@ def _is_validation_error(error: BaseException) -> TypeGuard[ValidationError]:
     return pydantic is not None and isinstance(error, pydantic.ValidationError)
 
 
-def warn(text: str) -> None:
+def warn(text: str, logger: str = "dockhand.plugins") -> None:
     """Log a warning, and make sure that it is on standard error.
 
-    The logger is `dockhand.plugins`. If the application has set up logging to another place, or not
-    at all, the warning is written to standard error, too: otherwise nobody would notice why a
-    plugin does nothing. The level `ERROR` for that logger silences both.
+    If the application has set up logging to another place, or not at all, the warning is written to
+    standard error, too: otherwise nobody would notice why a plugin or a setting does nothing. The
+    level `ERROR` for the logger silences both.
+
+    Args:
+        text: the warning.
+        logger: the logger's name.
     """
-    if not _log.isEnabledFor(logging.WARNING):
+    log = logging.getLogger(logger)
+    if not log.isEnabledFor(logging.WARNING):
         return
-    handlers = _handlers()
+    handlers = _handlers(log)
     if handlers:
-        _log.warning("%s", text)
+        log.warning("%s", text)
     if sys.stderr is not None and not any(_is_stderr(handler) for handler in handlers):
-        sys.stderr.write(f"WARNING {_log.name}: {text}\n")
+        sys.stderr.write(f"WARNING {logger}: {text}\n")
 
 
 @functools.lru_cache(128)
-def warn_once(text: str) -> None:
+def warn_once(text: str, logger: str = "dockhand.plugins") -> None:
     """Log a warning like `warn`, but not the same text again."""
-    warn(text)
+    warn(text, logger)
 
 
-def _handlers() -> list[logging.Handler]:
+def _handlers(log: logging.Logger) -> list[logging.Handler]:
     """The handlers that get the logger's records; `NullHandler`s write nothing and do not count."""
     found: list[logging.Handler] = []
-    logger: logging.Logger | None = _log
+    logger: logging.Logger | None = log
     while logger is not None:
         found += [each for each in logger.handlers if not isinstance(each, logging.NullHandler)]
         logger = logger.parent if logger.propagate else None

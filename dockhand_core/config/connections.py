@@ -25,7 +25,12 @@ from pydantic import (
     SecretStr,
 )
 
-from dockhand_core.config.environment import OtherOrigin, apply_environment, expand_variables
+from dockhand_core.config.environment import (
+    Misspelt,
+    OtherOrigin,
+    apply_environment,
+    expand_variables,
+)
 from dockhand_core.config.validation import (
     TableFromVariable,
     did_you_mean,
@@ -334,6 +339,8 @@ def _connection(name: str, table: Any, base: Path) -> ConnectionConfig:
         return table
     if not isinstance(table, Mapping):
         raise ConfigError(f"connection {name!r} is not a table")
+    if isinstance(table, Misspelt):
+        raise ConfigError(table.error)
     for key in ("auth", "logging"):
         if key in table and not isinstance(table[key], Mapping | BaseModel):
             raise ConfigError(
@@ -380,7 +387,16 @@ def load_config(
     file = _config_file(path, env)
     data = {} if file is None else read_toml(file, env)
     base = Path.cwd() if file is None else file.parent
-    return DockhandConfig.parse(apply_environment(data, env, _CORE_KEYS), base=base)
+    data = apply_environment(data, env, _CORE_KEYS)
+    tables = data["connections"] if isinstance(data.get("connections"), Mapping) else {}
+    misspelt = {name: t.error for name, t in tables.items() if isinstance(t, Misspelt)}
+    if misspelt:  # breaks only itself: the variable may be meant for another file
+        good = {name: table for name, table in tables.items() if name not in misspelt}
+        data = {**data, "connections": good}
+    config = DockhandConfig.parse(data, base=base)
+    for name, error in misspelt.items():
+        config._wrong[name] = WrongConnection(ConfigError(error), None)
+    return config
 
 
 class LoadedTables(NamedTuple):

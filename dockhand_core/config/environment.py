@@ -17,8 +17,10 @@ from dockhand_core.config.validation import (
 )
 from dockhand_core.errors import ConfigError
 from dockhand_core.http.urls import origin_of
+from dockhand_core.plugin_failures import warn_once
+from dockhand_core.text import did_you_mean
 
-__all__ = ["OtherOrigin", "apply_environment", "expand_variables"]
+__all__ = ["Misspelt", "OtherOrigin", "apply_environment", "expand_variables"]
 
 _FLAT_NAMES = {
     "DOCKHAND_DRIVER": ("driver",),
@@ -57,6 +59,16 @@ class OtherOrigin(dict[str, Any]):
     """
 
     from_environment: dict[str, Any]
+
+
+class Misspelt(dict[str, Any]):
+    """A connection's table that is of the environment alone, and probably meant for another one.
+
+    Attributes:
+        error: the error, which names the variable and the similar connection.
+    """
+
+    error: str
 
 
 def expand_variables(value: Any, env: Mapping[str, str], at: tuple[str, ...] = ()) -> Any:
@@ -124,8 +136,17 @@ def apply_environment(
     }
     if flat:
         changes.setdefault(default, {}).update(flat)
+    misspelt = {
+        name: error
+        for name, values in changes.items()
+        if name not in tables and (error := _misspelt(name, values, tables, env, core_keys))
+    }
     for name, values in changes.items():
         tables[name] = _merge_table(tables.get(name, {}), values, core_keys)
+        if name in misspelt:
+            tables[name] = Misspelt(tables[name])
+            tables[name].error = misspelt[name]
+            warn_once(misspelt[name], "dockhand.config")
     return {**data, "default": default, "connections": tables, "plugins": plugins}
 
 
@@ -194,6 +215,32 @@ def _table_name(name: str, tables: Iterable[str]) -> str:
         if re.sub(r"[-.]", "_", candidate).lower() == name:
             return candidate
     return name
+
+
+def _misspelt(
+    name: str,
+    values: Mapping[tuple[str, ...], Any],
+    tables: Iterable[str],
+    env: Iterable[str],
+    core_keys: Collection[str],
+) -> str:
+    """Describe the mistake if variables for a connection that is not in the file look misspelt.
+
+    A connection may be in the environment alone. So its name counts as misspelt only if it is
+    similar to another, and the variables do not say which registry it is for.
+    """
+    own = any(path[0] not in core_keys for path in values)
+    if ("base_uri",) in values or (("driver",) in values and own):
+        return ""
+    hint = did_you_mean(name, tables)
+    prefix = f"{CONNECTIONS}{name}__".lower()
+    variables = sorted(each for each in env if each.lower().startswith(prefix))
+    if not hint or not variables:
+        return ""
+    return (
+        f"{', '.join(variables)}: the configuration has no connection {name!r}{hint} (to have it "
+        f"in the environment alone, set {CONNECTIONS}{name.upper()}__BASE_URI)"
+    )
 
 
 def _merge_table(

@@ -10,7 +10,8 @@ from dockhand_distribution import DistributionDriver
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from dockhand_core import ConfigError, Dockhand, hookimpl
-from dockhand_core.config import ConnectionConfig, load_config
+from dockhand_core.config import ConnectionConfig, load_config, load_tables
+from dockhand_core.plugin_failures import warn_once
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -436,3 +437,59 @@ class TestAnotherDriver:
         text = '[connections.main]\ndriver = "embedded"\nroot = "folder"'
         environ = {"DOCKHAND_DRIVER": "distribution", "DOCKHAND_BASE_URI": "http://r"}
         assert load(environ, text)["main"].options == {"base_uri": "http://r"}
+
+
+class TestMisspeltConnections:
+    """A variable with the name of no connection, that is similar to one in the file."""
+
+    FILE = QUAY.replace("quayside", "distribution").replace('labels = "all"', "")
+    VARIABLE = "DOCKHAND_CONNECTIONS__QUAI__RETRIES"
+    MESSAGE = (
+        f"{VARIABLE}: the configuration has no connection 'quai'; did you mean 'quay'? (to have "
+        "it in the environment alone, set DOCKHAND_CONNECTIONS__QUAI__BASE_URI)"
+    )
+
+    @pytest.mark.parametrize("tolerant", [False, True])
+    def test_the_connection_is_wrong_and_a_warning_is_written(
+        self, tolerant: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Other connections work: the variable may be meant for the file of another folder."""
+        warn_once.cache_clear()
+        Path("dockhand.toml").write_text(self.FILE)
+        for _ in range(2):
+            config = (
+                load_tables(environ={self.VARIABLE: "1"}).config
+                if tolerant
+                else load_config(environ={self.VARIABLE: "1"})
+            )
+        assert capsys.readouterr().err == f"WARNING dockhand.config: {self.MESSAGE}\n"
+        assert [*config.connections] == ["quay"]
+        with Dockhand(config) as dockhand:
+            assert dockhand.connection("quay")
+            with pytest.raises(ConfigError) as caught:
+                dockhand.connection("quai")
+        assert str(caught.value) == self.MESSAGE
+
+    @pytest.mark.parametrize(
+        "environ",
+        [
+            {"QUAI__RETRIES": "1", "QUAI__BASE_URI": "https://a"},
+            {"QUAI__DRIVER": "embedded", "QUAI__ROOT": ":memory:"},
+            {"PARIS__BASE_URI": "https://a"},
+            {"QUAY__RETRIES": "1"},
+        ],
+    )
+    def test_a_connection_of_the_environment_alone(
+        self, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        environ = {f"DOCKHAND_CONNECTIONS__{name}": value for name, value in environ.items()}
+        config = load(environ, self.FILE)
+        assert next(iter(environ)).split("__")[1].lower() in config
+        assert capsys.readouterr().err == ""
+
+    def test_several_variables_are_named(self) -> None:
+        names = ["DOCKHAND_CONNECTIONS__QUAI__AUTH", "DOCKHAND_CONNECTIONS__QUAI__DRIVER"]
+        Path("dockhand.toml").write_text(self.FILE)
+        environ = dict(zip(names, ['{"driver": "basic"}', "quayside"], strict=True))
+        error = load_config(environ=environ).wrong["quai"].error
+        assert str(error).startswith(f"{', '.join(names)}: the configuration has no connection")
