@@ -19,7 +19,7 @@ PACKAGES = {
     "dockhand_releases",
     "dockhand_served",
 }
-MODULES = ("channel.py", "depot.py")
+MODULES = ("by_driver.py", "channel.py", "depot.py", "recheck.py")
 
 
 @pytest.mark.timeout(600)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         build_index,
     )
     from dockhand_testing.contracts.auth import AuthDriverContract
-    from dockhand_testing.contracts.handlers import EventHandlerContract
+    from dockhand_testing.contracts.handlers import EventHandlerContract, sample_event
     from dockhand_testing.contracts.log import LogDriverContract
     from dockhand_testing.contracts.parsers import EventParserContract
     from dockhand_testing.contracts.registry import RegistryDriverContract
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
     from dockhand_testing.playing import Played, play
     from dockhand_testing.rules import rule
-    from dockhand_testing.scripted_registry import FAULTS, ScriptedRegistry
+    from dockhand_testing.scripted_registry import FAULTS, ScriptedRegistry, run_scripted_registry
 
 __all__ = [
     "Abilities",
@@ -62,6 +62,8 @@ __all__ = [
     "play",
     "reply",
     "rule",
+    "run_scripted_registry",
+    "sample_event",
     "scripted_server",
 ]
 
@@ -83,6 +85,8 @@ if not TYPE_CHECKING:
         "build_index": "builders",
         "play": "playing",
         "rule": "rules",
+        "run_scripted_registry": "scripted_registry",
+        "sample_event": "contracts.handlers",
     }
     __getattr__ = lazy_exports(__name__, {**dict.fromkeys(__all__, "http_server"), **_HOMES})
 
