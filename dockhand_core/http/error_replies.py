@@ -93,7 +93,9 @@ def error_from_reply(
         found = _BY_STATUS.get(status, errors.RegistryError)
     # Before the text is cut: a part of a secret is harder to find.
     secrets = secrets or Secrets()
-    shown = "" if entries else text[:_SHOWN]
+    # The document of a successful reply may hold a secret that was just made.
+    made = status < 300 and text.lstrip()[:1] in ("{", "[")
+    shown = "" if entries or made else text[:_SHOWN]
     values, entries, shown, request_id = secrets.value(
         (list(headers.values()), entries, shown, request_id), reply=True
     )

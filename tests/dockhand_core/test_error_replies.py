@@ -146,6 +146,14 @@ def test_a_plain_text_body_is_shown() -> None:
     assert str(found) == f"GET {URL}: 404: 404 page not found (repository library/nginx)"
 
 
+def test_the_document_of_a_successful_reply_is_not_shown() -> None:
+    """A created account may have its secret in the reply, whatever status was expected."""
+    found = error_of(200, b'{"secret": "s3cret"}', content_type="application/json")
+    assert type(found) is errors.ResponseInvalid
+    assert "s3cret" not in str(found)
+    assert "s3cret" in str(error_of(400, b'{"secret": "s3cret"}', content_type="application/json"))
+
+
 def test_only_the_title_of_an_html_page_is_shown() -> None:
     page = b"<html><head><title>502 Bad\nGateway</title></head><body>" + b"x" * 9999
     for found in (error_of(502, page, content_type="text/html"), error_of(502, page)):
