@@ -139,21 +139,29 @@ class EventParsers:
         Args:
             headers: headers of the notification's HTTP request, without credentials.
             body: body of the request.
-            connection: the connection that the route names, or None.
+            connection: the connection that the route names, or None. The events have it as their
+                `connection`.
 
         Raises:
             EventInvalid: no parser matches the headers, all of those decline, or the matching
                 parser fails; the error's `events` are the events that were parsed nevertheless. If
-                no parser is left, the message names the plugins that could not be loaded. If a
+                no parser is left, the message names the route's connection, the parsers that do not
+                match it and those that declined, and the plugins that could not be loaded. If a
                 plugin's parser fails, the exception is a `PluginError`, too.
         """
-        return parse_within_limits(functools.partial(self._parse, headers, connection), body)
+        parse = functools.partial(self._parse, headers, connection)
+        try:
+            events = parse_within_limits(parse, body)
+        except EventInvalid as error:
+            error.events = tuple(_from_route(error.events, connection))
+            raise
+        return _from_route(events, connection)
 
     def _parse(
         self, headers: Mapping[str, str], connection: str | None, body: bytes
     ) -> list[RegistryBaseEvent]:
         headers = headers if isinstance(headers, EventHeaders) else EventHeaders(headers)
-        declined = []
+        declined, unmatched = [], []
         for name, parser, matches_route in self._parsers:
             try:
                 matches = matches_route(headers, connection)
@@ -171,9 +179,18 @@ class EventParsers:
                 if events is not None:
                     return events
                 declined.append(f"{name}: {type(parser).__name__}.parse returned None")
-        text = "no parser knows the format of a notification with these headers"
+            elif name != "core":
+                unmatched.append(f"{name}: {type(parser).__name__}")
+        place = (
+            f"the route of connection {connection!r}"
+            if connection
+            else ("the route without a connection")
+        )
+        text = f"no parser knows the format of a notification with these headers on {place}"
         if declined:
             text += f"; parsers that declined it: {_joined(declined)}"
+        if unmatched:
+            text += f"; parsers that do not match: {', '.join(unmatched)}"
         raise EventInvalid(text + self._missing())
 
     def _events(
@@ -215,6 +232,15 @@ class EventParsers:
         if self._left_out:
             text += f"; parsers that were left out: {_joined(self._left_out)}"
         return text
+
+
+def _from_route(
+    events: Iterable[RegistryBaseEvent], connection: str | None
+) -> list[RegistryBaseEvent]:
+    """Set the connection of events to that of the route."""
+    if connection is None:
+        return list(events)
+    return [event.model_copy(update={"connection": connection}) for event in events]
 
 
 def _joined(parts: Iterable[object]) -> str:

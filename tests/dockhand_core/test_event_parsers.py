@@ -131,9 +131,34 @@ def test_an_error_names_the_parsers_that_declined() -> None:
     with pytest.raises(EventInvalid) as caught:
         parsers_of(Plain(), Harbor()).parse({}, b"other")
     assert str(caught.value) == (
-        "no parser knows the format of a notification with these headers; parsers that declined "
-        "it: mine: Plain.parse returned None"
+        "no parser knows the format of a notification with these headers on the route without a "
+        "connection; parsers that declined it: mine: Plain.parse returned None; parsers that do "
+        "not match: mine: Harbor"
     )
+
+
+def test_an_error_names_the_route() -> None:
+    """A registry that posts to the route of another connection sends nothing that is wrong."""
+    with pytest.raises(EventInvalid) as caught:
+        parsers_of(Harbor()).parse({}, b"other", "habror")
+    assert str(caught.value) == (
+        "no parser knows the format of a notification with these headers on the route of "
+        "connection 'habror'; parsers that do not match: mine: Harbor"
+    )
+
+
+def test_events_have_the_connection_of_the_route() -> None:
+    """A test of a handler sees the events that the receiver would deliver."""
+
+    class Partly(Harbor):
+        def parse(self, headers: Mapping[str, str], body: bytes) -> list[RegistryBaseEvent]:
+            raise EventInvalid("the second one is malformed", events=super().parse(headers, body))
+
+    assert parsers_of(Harbor()).parse({}, b"", "harbor")[0].connection == "harbor"
+    assert parsers_of(Plain()).parse({}, b"plain")[0].connection is None
+    with pytest.raises(EventInvalid) as caught:
+        parsers_of(Partly()).parse({}, b"", "harbor")
+    assert [event.connection for event in caught.value.events] == ["harbor"]
 
 
 def test_a_parser_that_raises_ends_the_search() -> None:
