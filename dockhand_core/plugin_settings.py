@@ -216,7 +216,7 @@ class SettingsTables:
             if complete or similar:
                 raise ConfigError(
                     f"plugins.{name}: no plugin named {name!r} is installed or registered"
-                    f"{similar}; if another program needs the table, set "
+                    f"{similar}{' If' if similar else '; if'} another program needs the table, set "
                     f"DOCKHAND_DISABLE_PLUGINS={key}"
                 )
 

@@ -160,7 +160,7 @@ def test_ls_of_a_registry_without_a_catalog(dockhand: CommandLine) -> None:
     with scripted_server(lambda _: reply(404, b"")) as server:
         host = server.url.removeprefix("http://")
         error = dockhand.error("ls", host, code=3)
-        assert error.startswith(f"{host} does not list its repositories: ")
+        assert error.startswith(f"{host} gave no list of its repositories: ")
         assert "`dockhand tags`" in error
 
 

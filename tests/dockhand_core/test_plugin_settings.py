@@ -248,7 +248,7 @@ def test_a_misspelt_name_of_an_installed_plugin(manager: Manager, package: Insta
     package("dockhand-vault", {"vault": "fake_vault"}, {"fake_vault": source("")})
     with pytest.raises(ConfigError) as caught:
         manager({"plugins": {"vualt": {}}})
-    assert "no plugin named 'vualt' is installed or registered; did you mean 'vault'" in str(
+    assert "no plugin named 'vualt' is installed or registered; did you mean 'vault'? If" in str(
         caught.value
     )
     close(manager({"plugins": {"vault": {}, "vaults": {}}}))  # both may be meant

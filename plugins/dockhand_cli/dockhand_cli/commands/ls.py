@@ -36,8 +36,8 @@ def ls(
             session.output.item(RepositoryLine(repository=repository), repository)
     except (Denied, NotFound, Unauthorized, Unsupported) as error:
         raise CommandFailed(
-            f"{client.name} does not list its repositories: {error_text(error)}; many registries "
-            "list them to administrators only, or not at all. `dockhand tags` with a repository's "
-            "name lists its tags",
+            f"{client.name} gave no list of its repositories: {error_text(error)}. If the "
+            "credentials are right, it perhaps lists them to administrators only, or not at all, "
+            "as many registries do; `dockhand tags` with a repository's name lists its tags",
             exit_code_of(error),
         ) from error

@@ -72,6 +72,9 @@ def plugins(
     Drivers and commands are imported when they are used, and plugins get their settings when a
     program uses them, so that some errors are only found with --check. It ends with exit status 1
     if a plugin is broken, and with 2 if its settings are wrong. Use it in CI.
+
+    In a pipe, each plugin is a line with tabs between name, package, version, drivers such as
+    auth:basic, hooks, commands, handlers, and the error.
     """
     from dockhand_core import Dockhand, Plugins
     from dockhand_core.config import load_tables

@@ -184,9 +184,10 @@ def prune(
     Manifests that a remaining tag needs are never deleted. Signatures and referrers go with their
     image.
 
-    The age is the time of the push where it is known: with a connection of the driver zot, if zot's
-    extension search is on. Elsewhere it is the time of the build, so an old image that was mirrored
-    today is old. A tag without a time is unknown, and stays.
+    The age is the time of the push where the connection's driver knows it. The driver zot does, if
+    zot's extension search is on; the specification has no such time, so the driver distribution
+    does not. Without it, the age is the time of the build, so an old image that was mirrored today
+    is old. A tag without a time is unknown, and stays.
 
     Before each deletion all tags are looked at again: tags and manifests that have changed since
     the plan was made are left alone. A plan that was interrupted can be applied again. A registry

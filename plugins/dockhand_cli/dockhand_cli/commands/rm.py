@@ -80,8 +80,9 @@ def rm(
 ) -> None:
     """Delete tags, or manifests with all of their tags.
 
-    NAME:TAG deletes this tag and nothing else: the manifest and its other tags stay. Some
-    registries cannot delete a tag alone, such as Distribution 2.8; nothing is changed then.
+    NAME:TAG deletes this tag and nothing else: the manifest and its other tags stay. This is never
+    asked about, nor in a pipe; --dry-run shows it. Some registries cannot delete a tag alone, such
+    as Distribution 2.8; nothing is changed then.
 
     NAME@DIGEST deletes a manifest with all tags that point to it. They are listed first, and a
     terminal asks for a typed yes; in a pipe and with --json, nothing is deleted without --yes.
