@@ -198,6 +198,11 @@ class Dockhand(_Manager[RegistryClient]):
             `dockhand.toml` in the working folder, or the file that the environment variable
             `DOCKHAND_CONFIG` names; environment variables override its settings.
 
+    Attributes:
+        config: the configuration, a `DockhandConfig`. `config.connections` has the table of each
+            connection by its name, such as `config.connections["main"].driver`.
+        plugins: the plugins of this manager.
+
     Raises:
         ConfigError: a setting is wrong; the message names the connection or the plugin, and the
             setting.

@@ -133,6 +133,21 @@ def environment() -> str:
             "settings. Set `KEY_COMMAND='[]'`, too: an empty list is none."
         ),
         "",
+        "## Plugins",
+        "",
+        (
+            "`DOCKHAND_PLUGINS__<NAME>__<KEY>` sets a key of the table `[plugins.<name>]`, which the "
+            "plugin with this name gets, as [Settings of plugins](../plugins/index.md#settings) says. "
+            "Names are written in upper case, with `_` for `-` and `.`; a further `__` leads into a "
+            "table, and a list or table may also be JSON text. The model of the plugin's settings "
+            "converts a value, so a number is written as such:"
+        ),
+        "",
+        "```sh",
+        "export DOCKHAND_PLUGINS__NOTIFIER__CHANNEL='#releases'",
+        "export DOCKHAND_PLUGINS__NOTIFIER__TOKEN_FILE=/run/secrets/notifier",
+        "```",
+        "",
         "## The rest",
         "",
         "| Variable | |",
