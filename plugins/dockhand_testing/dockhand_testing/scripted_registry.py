@@ -85,8 +85,8 @@ class ScriptedRegistry:
         elsewhere: a server of another origin, to which the fault `redirect` leads; its `requests`
             show what a redirected client sends there.
         accepts: whether a request is let in; others get 401 with the `challenge`.
-        answer: the reply to a request that is not for the registry, such as one to a token
-            endpoint: bytes, steps, or None for the registry's own reply.
+        answer: the reply to a request for which the script has none, below `/v2/` or not: bytes,
+            steps, or None for the registry's own reply.
         challenge: the header `WWW-Authenticate` of a 401; `{url}` in it is the registry's URL.
         refusal: the reply to a request that is not let in, and that of the fault `expired token`:
             bytes, steps, or None for 401 with the `challenge`.

@@ -91,7 +91,7 @@ class RegistryDriverContract(
         driver: name of the driver.
         settings: the keys of the connection's table that are the driver's own, such as `root`.
         plugin: see `PluginContract`.
-        can: the abilities of the registry.
+        can: the abilities of the registry, such as `Abilities(has_referrers=False)`.
         unsupported: operations that the driver does not have; they must raise `Unsupported`. Of:
             delete_blob, delete_manifest, delete_tag, mount_blob, referrers, repository_page,
             start_upload, tag_page; and `sha512` for a registry without these digests.
