@@ -136,11 +136,11 @@ def environment() -> str:
         "## Plugins",
         "",
         (
-            "`DOCKHAND_PLUGINS__<NAME>__<KEY>` sets a key of the table `[plugins.<name>]`, which the "
-            "plugin with this name gets, as [Settings of plugins](../plugins/index.md#settings) says. "
-            "Names are written in upper case, with `_` for `-` and `.`; a further `__` leads into a "
-            "table, and a list or table may also be JSON text. The model of the plugin's settings "
-            "converts a value, so a number is written as such:"
+            "`DOCKHAND_PLUGINS__<NAME>__<KEY>` sets a key of the table `[plugins.<name>]` of the "
+            "plugin with this name; [Settings of plugins](../plugins/index.md#settings) has more. "
+            "Names are written in upper case, with `_` for `-` and `.`. Each further `__` leads "
+            "into a table, and a list or table may also be JSON text. The plugin converts a "
+            "value, such as a number:"
         ),
         "",
         "```sh",
