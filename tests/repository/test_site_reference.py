@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import dockhand_testing
@@ -15,7 +16,7 @@ from build_site import FENCE, ROOT, pages, sources
 from dockhand_cli.main import root_command
 
 from dockhand_core import DockhandError, Plugins, hookspecs
-from dockhand_core.config import ConnectionConfig
+from dockhand_core.config import ConnectionConfig, load_config
 from dockhand_core.events import EVENTS
 
 
@@ -90,6 +91,16 @@ def test_variables() -> None:
         for name in found
         if f"`{name}`" not in text and f"`{name.removesuffix('_FILE')}`" not in text
     }
+
+
+def test_variables_of_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of the page sets the table of a plugin."""
+    text = section("reference/environment.md", "Plugins")
+    for name, value in re.findall(r"^export (\w+)='?([^'\n]+)'?$", text, re.MULTILINE):
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    table = {"channel": "#releases", "token_file": "/run/secrets/notifier"}
+    assert load_config().plugins == {"notifier": table}
 
 
 @pytest.mark.parametrize("name", EVENTS)
