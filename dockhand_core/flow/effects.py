@@ -21,6 +21,7 @@ anything else, or an operation that is not a generator, raises `PluginError`, wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -43,10 +44,10 @@ from typing import (
     Unpack,
 )
 
-from dockhand_core.errors import PluginError
+from dockhand_core.errors import PluginError, RegistryError
 from dockhand_core.flow.checks import caller, check_blocking, described, needs_yield_from
 from dockhand_core.flow.replies import JSON_LIMIT, Reply, Stream
-from dockhand_core.flow.sources import Progress, Source
+from dockhand_core.flow.sources import BytesSource, Progress, Source
 from dockhand_core.scope import Scope
 
 if TYPE_CHECKING:
@@ -83,10 +84,17 @@ __all__ = [
 T = TypeVar("T")
 
 Subject: TypeAlias = Literal["base", "blob", "catalog", "manifest", "referrers", "tags", "upload"]
+"""The kind of object that a request is about: the values of `Call.kind`.
+
+A 404 without a known error code becomes `BlobUnknown` for `blob`, `ManifestUnknown` for `manifest`,
+`NameUnknown` for `tags`, `BlobUploadUnknown` for `upload`, and `NotFound` for the others: `base`,
+which stands for any other request, `catalog` and `referrers`. A large reply for `catalog` or `tags`
+has to be JSON without nested values.
+"""
 
 
 class CallOptions(TypedDict, total=False):
-    """The optional arguments of `call`, which `Call` describes."""
+    """The optional arguments of `call`, which describes `json`; `Call` describes the others."""
 
     scopes: tuple[Scope, ...]
     expect: frozenset[int]
@@ -102,35 +110,68 @@ class CallOptions(TypedDict, total=False):
     progress: Progress | None
     anonymous: bool
     commit: bool
+    refusals: Mapping[int, type[RegistryError]]
+    json: object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """An HTTP request, and the statuses that count as success.
 
+    A request is repeated after a back-off, up to the connection's `retries`, if the registry
+    answers it with 502, 503 or 504, or if no complete reply arrives: the connection broke, the body
+    of the reply was cut off, or a timeout expired. After a 429 it is repeated when the registry
+    wants it, for `rate_limit_timeout` in total. `repeatable` and `once` change this:
+
+    | | default | `repeatable=False` | `once=True` |
+    |---|---|---|---|
+    | 502, 503, 504 | repeated | raised | raised |
+    | no complete reply | repeated | raised | raised |
+    | no connection was made, so nothing was sent | repeated | repeated | raised |
+    | 429, which the registry did not process | repeated | repeated | raised |
+
+    A reply to a streamed call is complete when its headers are there. A 401 is the auth driver's,
+    which may send the request again with other credentials, whatever these options are.
+
     Attributes:
         method: the HTTP method.
         path: a path below `/v2/`, such as `library/nginx/tags/list`. Or an absolute path or a whole
-            URL, as registries send them in `Location` and `Link`.
-        scopes: the scopes that the request needs, for the auth driver.
-        expect: the HTTP statuses that are a success; any other raises an error in the flow.
-        kind: the kind of object that is requested. If an error reply has no error code, `kind`
-            decides which exception a 404 becomes.
-        repository: the repository's name, for error messages.
+            URL, as registries send them in `Location` and `Link`. An absolute path, such as
+            `/api/v1/projects`, is at the registry's origin, without the path that `base_uri` may
+            have; a path below `/v2/` keeps it.
+        scopes: the scopes that the request needs, for the auth driver; none by default.
+        expect: the HTTP statuses that are a success, by default 200 alone; any other raises an
+            error in the flow. A redirect is followed: 301, 302, 303, 307 and 308 after GET and
+            HEAD, and 307 and 308 after other methods, at most five, unless `expect` has its status.
+            Then the reply is returned with its `Location`.
+        kind: the kind of object that is requested (`Subject`), by default `base`. If an error reply
+            has no error code, `kind` decides which exception a 404 becomes.
+        repository: the repository's name, for error messages and the log; None by default.
         headers: headers to add to the request; none by default. A redirect to another origin, or a
             `path` that is a URL of another origin, gets only `Accept`, `Range`,
             `Content-Encoding`, `-Length`, `-Range` and `-Type`, and `If-…` of them, so that a
             secret in any other header stays with the registry.
-        query: query parameters to append to the URL, after any that `path` already has.
-        body: the request's body.
-        stream: whether to leave the reply's body unread, for `drain` or a blob reader.
-        repeatable: whether the request can be sent twice without harm.
-        once: whether to send the request only once, even after a failure that is usually retried.
-        limit: maximum size of the reply's body in bytes; ignored if the reply is streamed.
-        progress: called with the number of bytes sent so far and the size of the request's body.
-        anonymous: whether to send the request without credentials, for endpoints that refuse them.
+        query: query parameters to append to the URL, after any that `path` already has; none by
+            default.
+        body: the request's body, such as `BytesSource(data)`; none by default. `call` takes `json`
+            instead. A body follows a redirect with 307 or 308.
+        stream: whether to leave the reply's body unread, for `drain` or a blob reader; False by
+            default.
+        repeatable: whether the request can be sent twice without harm; True by default, also for
+            POST and DELETE. See the table above.
+        once: whether to send the request only once, even if a failure would be repeated otherwise;
+            False by default. See the table above.
+        limit: maximum size of the reply's body in bytes, by default 8 MiB (`JSON_LIMIT`); a larger
+            one raises `ResponseTooLarge`. It is ignored if the reply is streamed.
+        progress: called with the number of bytes sent so far and the size of the request's body;
+            None by default.
+        anonymous: whether to send the request without credentials, for endpoints that refuse them;
+            False by default. The auth driver is not asked. The connection's own headers are sent,
+            and those of the call.
         commit: whether the request ends an upload, so that the registry may work for minutes before
-            it replies; it then waits for `commit_timeout`.
+            it replies; it then waits for `commit_timeout`. False by default.
+        refusals: the class of the error for a status, such as `{409: LabelExists}`, whatever error
+            code the reply has; none by default.
     """
 
     method: str
@@ -149,6 +190,7 @@ class Call:
     progress: Progress | None = None
     anonymous: bool = False
     commit: bool = False
+    refusals: Mapping[int, type[RegistryError]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, str):
@@ -159,6 +201,9 @@ class Call:
             raise _wrong_argument("scopes", self.scopes)
         if isinstance(self.expect, int):
             raise _wrong_argument("expect", self.expect)
+        for kind in self.refusals.values() if self.refusals else ():
+            if not isinstance(kind, type) or not issubclass(kind, RegistryError):
+                raise _wrong_argument("class in refusals", kind)
 
 
 def _wrong_argument(name: str, value: object) -> PluginError:
@@ -269,12 +314,39 @@ Flow: TypeAlias = Generator[Effect, Any, T]
 def call(method: str, path: str, **options: Unpack[CallOptions]) -> Flow[Reply]:
     """Send a request and return its reply; `Call` describes the arguments.
 
+    Args:
+        method: the HTTP method.
+        path: a path below `/v2/`, an absolute path, or a URL.
+        options: the attributes of `Call`. And `json` in place of `body`: a document to send as
+            JSON, with the `Content-Type` `application/json` unless `headers` has one.
+
     Raises:
         RegistryError: the status was not expected; the subclass depends on the error.
         ConnectionFailed: no complete reply arrived.
     """
-    reply: Reply = yield Call(method=method, path=path, **options)
+    reply: Reply = yield Call(method=method, path=path, **_with_body(options))
     return reply
+
+
+def _with_body(options: CallOptions) -> dict[str, Any]:
+    """The options with the document in `json` as their body."""
+    found: dict[str, Any] = {**options}
+    if "json" not in found:
+        return found
+    if found.get("body") is not None:
+        raise PluginError(f"{caller()}: call(…) has both body and json")
+    document = found.pop("json")
+    try:
+        data = json.dumps(document, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PluginError(
+            f"{caller()}: call(…) has a json that is no JSON document: {type(error).__name__}"
+        ) from None  # the text of the error may have a value
+    given = found.get("headers") or {}
+    typed = any(name.lower() == "content-type" for name in given)
+    found["headers"] = given if typed else {**given, "Content-Type": "application/json"}
+    found["body"] = BytesSource(data)
+    return found
 
 
 @needs_yield_from

@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dockhand_core import errors
@@ -51,12 +52,13 @@ def error_from_reply(
     attempts: int = 1,
     redirected: bool = False,
     secrets: Secrets | None = None,
+    refusals: Mapping[int, type[errors.RegistryError]] = MappingProxyType({}),
 ) -> errors.RegistryError:
     """Make the exception for an error reply.
 
-    A status of 500 or above, 401, 416 or 429 decides alone. With another status, the first known
-    error code in the body decides, unless it contradicts the status. Without such a code the status
-    decides, and for a 404 also `kind`.
+    A status in `refusals` decides alone. So does a status of 500 or above, 401, 416 or 429. With
+    another status, the first known error code in the body decides, unless it contradicts the
+    status. Without such a code the status decides, and for a 404 also `kind`.
 
     Args:
         method: the request's HTTP method.
@@ -69,6 +71,7 @@ def error_from_reply(
         attempts: number of times that the request was sent.
         redirected: whether `url` has another origin than the registry.
         secrets: the connection's secrets; removed from everything that the reply says.
+        refusals: the classes for statuses that the caller chose; see `Call.refusals`.
 
     Follows: OCI Distribution Specification 1.1, "Error Codes".
     """
@@ -91,6 +94,7 @@ def error_from_reply(
         found = errors.ResponseInvalid
     else:
         found = _BY_STATUS.get(status, errors.RegistryError)
+    found = refusals.get(status, found)
     # Before the text is cut: a part of a secret is harder to find.
     secrets = secrets or Secrets()
     # The document of a successful reply may hold a secret that was just made.

@@ -254,6 +254,7 @@ class RegistryEndpoint:
                         attempts=sent,
                         redirected=origin_of(place) != self.origin,
                         secrets=self.secrets,
+                        refusals=call.refusals,
                     )
             yield Sleep(wait)
 
