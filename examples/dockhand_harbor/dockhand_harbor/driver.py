@@ -5,7 +5,6 @@ Follows: `api/v2.0/swagger.yaml` of Harbor 2.16, and the source of its endpoints
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Collection
 from typing import Any, TypeVar, Unpack
@@ -23,7 +22,7 @@ from dockhand_core import (
     RegistryError,
     Unauthorized,
 )
-from dockhand_core.flow import BytesSource, CallOptions, Flow, ListBudget, Reply, call
+from dockhand_core.flow import CallOptions, Flow, ListBudget, Reply, call
 from dockhand_core.http.headers import next_link
 from dockhand_core.models import TagDetails, check_repository, check_tag
 from dockhand_harbor.clients import AsyncHarborClient, HarborClient
@@ -35,7 +34,6 @@ __all__ = ["HarborDriver"]
 T = TypeVar("T")
 
 API = "/api/v2.0"
-_JSON = {"Content-Type": "application/json"}
 _BY_NAME = {"X-Is-Resource-Name": "true"}  # otherwise, the project `2024` would be a number
 _ADVICE = (
     "Harbor's API accepts a user name and a password, but no tokens: check them, and that the "
@@ -236,10 +234,9 @@ class HarborDriver(DistributionDriver):
 
     def _api_post(self, path: str, document: dict[str, Any]) -> Flow[Reply]:
         """Create an object; this is not repeated, as there could be two of them then."""
-        body = BytesSource(json.dumps(document).encode())
         return (
             yield from self._api(
-                "POST", path, headers=_JSON, body=body, expect=frozenset({201}), repeatable=False
+                "POST", path, json=document, expect=frozenset({201}), repeatable=False
             )
         )
 
