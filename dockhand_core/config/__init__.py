@@ -4,10 +4,8 @@ from dockhand_core.config.connections import (
     AuthConfig,
     ConnectionConfig,
     DockhandConfig,
-    load_config,
-    load_tables,
-    read_toml,
 )
+from dockhand_core.config.files import load_config, load_tables, read_toml
 from dockhand_core.config.validation import (
     check_variables,
     did_you_mean,

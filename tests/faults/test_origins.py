@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dockhand_core import ConfigError, Digest, DockhandError, RegistryClient, ResponseInvalid
-from dockhand_core.config.connections import load_config
+from dockhand_core.config.files import load_config
 from dockhand_core.flow import BytesSource, call
 from dockhand_core.http.urls import origin_of, resolve_url
 from dockhand_core.models import media
