@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import types
+import typing
 from collections.abc import Iterable
 
 # Modules that plugins and programs import from: the stable surface, and the plugins' packages.
@@ -87,8 +88,10 @@ def _module(name: str) -> str:
             others.setdefault(f"[{described.removesuffix('.md')}](../{described})", []).append(each)
         elif where != name:
             others.setdefault(f"[`{where}`]({where}.md)", []).append(each)
-        elif not getattr(value, "__module__", "dockhand").startswith("dockhand") and callable(
-            value
+        elif (
+            callable(value)
+            and typing.get_origin(value) is None  # a type alias is described here
+            and not getattr(value, "__module__", "dockhand").startswith("dockhand")
         ):
             others.setdefault(f"the library {value.__module__.partition('.')[0]}", []).append(each)
         elif isinstance(value, types.ModuleType):
