@@ -47,6 +47,7 @@ class EventParserContract:
         kinds: the classes of its events, in order; empty if they are not compared.
         malformed: further bodies that are malformed.
         foreign: headers of notifications in other formats, besides those of other registries.
+        connection: the connection of the route that notifications come by; None for the bare route.
     """
 
     parser: ClassVar[Any]
@@ -56,6 +57,7 @@ class EventParserContract:
     kinds: ClassVar[Sequence[type[RegistryBaseEvent]]] = ()
     malformed: ClassVar[Sequence[bytes]] = ()
     foreign: ClassVar[Sequence[Mapping[str, str]]] = ()
+    connection: ClassVar[str | None] = None
 
     @pytest.fixture
     def event_parser(self) -> Any:
@@ -95,7 +97,7 @@ class EventParserContract:
     def test_matches_own_headers(self, event_parser: Any) -> None:
         for change in (str, str.lower, str.upper):
             headers = {change(name): value for name, value in self.headers.items()}
-            found = _matches(event_parser, EventHeaders(headers))
+            found = _matches(event_parser, EventHeaders(headers), self.connection)
             assert found is True, f"matches() returned {found!r} for {headers}"
 
     @rule(
@@ -107,7 +109,7 @@ class EventParserContract:
         own = {name.lower(): value for name, value in self.headers.items()}
         for headers in (*_FOREIGN, *self.foreign):
             if not _same_format(own, headers):
-                found = _matches(event_parser, EventHeaders(headers))
+                found = _matches(event_parser, EventHeaders(headers), self.connection)
                 assert found is False, f"matches() returned {found!r} for {headers}"
 
     @rule(
@@ -179,7 +181,7 @@ class EventParserContract:
     def test_does_not_block(self, event_parser: Any) -> None:
         self.parsed(event_parser, self.body)  # imports what it imports at first use
         with no_blocking_calls() as calls:
-            assert _matches(event_parser, EventHeaders(self.headers))
+            assert _matches(event_parser, EventHeaders(self.headers), self.connection)
             self.parsed(event_parser, self.body)
         assert not calls, f"the parser called {', '.join(calls)}"
 
@@ -197,17 +199,19 @@ class EventParserContract:
         assert any(isinstance(each, type(event_parser)) for each in provided), (
             f"no hook returns a {type(event_parser).__name__}; is `plugin` missing?"
         )
-        found = EventParsers(dockhand.plugins).parse(self.headers, self.body)
-        assert found == self.parsed(event_parser, self.body)
+        found = EventParsers(dockhand.plugins).parse(self.headers, self.body, self.connection)
+        expected = self.parsed(event_parser, self.body)
+        route = {"connection": self.connection}
+        assert found == [event.model_copy(update=route) for event in expected]
 
 
-def _matches(parser: Any, headers: EventHeaders) -> Any:
+def _matches(parser: Any, headers: EventHeaders, connection: str | None) -> Any:
     """Call `matches`, which may also take the name of the connection."""
     try:
-        inspect.signature(parser.matches).bind(headers, None)
+        inspect.signature(parser.matches).bind(headers, connection)
     except TypeError:
         return parser.matches(headers)
-    return parser.matches(headers, None)
+    return parser.matches(headers, connection)
 
 
 def _same_format(own: Mapping[str, str], other: Mapping[str, str]) -> bool:
