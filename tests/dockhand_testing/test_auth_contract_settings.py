@@ -41,6 +41,7 @@ class Plugin:
 class VaultContract(AuthDriverContract):
     driver = "vault"
     plugin = Plugin()
+    caches = False
 
     def accepts(self, request: ReceivedRequest) -> bool:
         return request.headers["X-Given"] == SECRET[::-1]
