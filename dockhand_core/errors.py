@@ -147,9 +147,6 @@ class ConnectionFailed(DockhandError):
     harm, such as one with the bytes of a blob, is repeated only if `unsent` is true; the upload
     then asks the registry how much has arrived. A request is not repeated if the message says that
     a certificate is invalid, and a driver's errors of other classes are never retried.
-    harm, such as one with the bytes of a blob, is repeated only if `unsent` is true; an upload then
-    asks the registry how much arrived. A request is not repeated if the message says that a
-    certificate is invalid, and a driver's errors of other classes are never retried.
 
     Args:
         args: the message.
