@@ -77,6 +77,9 @@ class AuthDriver(httpx.Auth):
     breaks one of these rules, or raises an exception that is not a `DockhandError`, the operation
     raises `PluginError`.
 
+    The constructor keeps the settings as `self.settings`, and does nothing else. A subclass without
+    a constructor has them there, and one with its own need not call `super().__init__`.
+
     `auth_flow` may run in several threads or tasks at the same time. It is called only for requests
     to the connection's own origin: a redirect, an upload `Location` or a `Link` that leads to
     another origin is followed without credentials. If `auth_flow` yields several requests to the
@@ -138,10 +141,25 @@ class AuthDriver(httpx.Auth):
     def hide_secret(self, secret: str) -> str:
         """Remove a secret from the connection's errors and log lines from now on, and return it.
 
-        This is for a secret that a driver gets elsewhere, such as from a program, a file or a
-        library. No call is needed for secrets in the settings (`SecretStr`), for tokens of
-        `cached_token`, for headers and query values that the driver adds to a request, and for
-        secrets that `fetch` sends or receives; they are removed, too. The last 128 are kept.
+        Call it for each secret that a driver gets elsewhere, such as from a program, a file or a
+        library. The last 128 are kept. No call is needed for
+
+        - `SecretStr` and `SecretBytes` in the settings,
+        - tokens of `cached_token`,
+        - values of headers and query that the driver adds to a request of the registry,
+        - values of the headers of a request of `fetch`, except `Accept`, `Accept-Encoding`,
+          `Content-Length`, `Content-Type`, `Host` and `User-Agent`,
+        - texts in the query, the form and the JSON object that `fetch` sends, and in the JSON
+          object that it receives, whose field has the name of a secret.
+
+        The name of a secret contains `pass`, `secret`, `token`, `assertion`, `credential`,
+        `signature`, `apikey` (or `api_key`, `api-key`) or `jwt`, or it is `session`, `session_id`
+        (or `sessionId`, `session-id`), `sid` or `cookie`; in upper or lower case. Names that
+        contain `token_type`, `token_uri` or `token_url`, and those that end in `type` or have
+        `expires` in them, are none. Objects in a JSON object are searched, too; lists are not, nor
+        are documents of more than 256 KiB. So call it for a reply that is not JSON, for the value
+        of a field with another name, such as `key`, `code` or `pin`, and for a header of a reply,
+        such as `Set-Cookie`.
         """
         if self._secrets is not None:
             self._secrets.keep(secret)
@@ -241,8 +259,16 @@ class AuthDriver(httpx.Auth):
     ) -> Generator[Any, Any, str]:
         """Return a cached token, or obtain a new one.
 
-        A token is cached until shortly before it expires. For each cache key, only one caller at a
-        time obtains a token, and the other callers wait for that token.
+        A token is cached until 30 seconds before it expires; if its lifetime is less than 120
+        seconds, until a quarter of it is left. The lifetime counts from the call of `obtain`. A
+        token whose lifetime is 0 or less is returned, but not used for a later request; one with
+        the lifetime `math.inf` stays until it is refused. Of more than 1024 tokens, those that were
+        not used for the longest time are dropped.
+
+        For each cache key, only one caller at a time obtains a token, and the other callers wait
+        for that token, whatever its lifetime is. `obtain` may call `cached_token` with another key,
+        such as for a session that several tokens are obtained with. With its own key it would wait
+        for itself, for ever.
 
         Args:
             key: cache key that identifies the token, such as a tuple of the token endpoint's URL,

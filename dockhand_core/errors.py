@@ -154,7 +154,10 @@ class ConnectionFailed(DockhandError):
         local: see the attribute.
 
     Attributes:
-        unsent: True if no connection was made, so the request cannot have had an effect.
+        unsent: True if the request to the registry was not sent, so it cannot have had an effect.
+            It is true if no connection was made, be it to the registry or to the server that an
+            auth driver asks with `fetch`. A driver that raises the error itself, before it yields
+            the request, may set it.
         local: True if this process is the cause: all connections are held by open readers and
             writers. Such a failure is not retried.
     """

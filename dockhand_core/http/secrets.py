@@ -56,8 +56,13 @@ _OF_REPLY = ("detail", "errors", "request_id")
 _PUBLIC_HEADERS = frozenset(
     {"accept", "accept-encoding", "content-length", "content-type", "host", "user-agent"}
 )
-# Fields of forms, JSON documents and queries that contain credentials.
-_SECRET_FIELD = re.compile(r"pass|secret|token|assertion|credential|signature|api.?key|jwt", re.I)
+# Fields of forms, JSON documents and queries that contain credentials. `AuthDriver.hide_secret` and
+# the guide of auth drivers list them.
+_SECRET_FIELD = re.compile(
+    r"pass|secret|token|assertion|credential|signature|api.?key|jwt|"
+    r"^(session|session[_-]?id|sid|cookie)$",
+    re.I,
+)
 _PUBLIC_FIELD = re.compile(r"token_?(type|uri|url)|(type|expires.*)$", re.I)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -113,6 +114,37 @@ def test_a_token_of_the_cache_is_in_no_error(url: str, world: str) -> None:
             return SECRET, 60.0
 
     assert "OSError: cannot use ..." in refused(world, Drivers(auth=Caching), base_uri=url)
+
+
+NAMED_LIKE_SECRETS = (
+    "password passphrase client_secret sessionToken token assertion credential signature api_key "
+    "apiKey jwt session session_id sessionId sid cookie"
+)
+
+
+@pytest.mark.parametrize("received", [False, True])
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (NAMED_LIKE_SECRETS, "cannot use ..."),
+        ("key pin user code side sessions token_type token_uri", f"cannot use {SECRET}"),
+    ],
+)
+def test_fields_of_fetch_that_are_named_like_secrets_are_in_no_error(
+    serve: Callable[[Callable[..., Any]], str], world: str, received: bool, names: str, shown: str
+) -> None:
+    class Asking(AuthDriver):
+        def auth_flow(self, request: Any) -> Steps:
+            document = {"outer": {name: SECRET}}
+            url = f"{request.url.copy_with(path='/login')}?body={received}"
+            reply = yield from self.fetch("POST", url, json={} if received else document)
+            raise OSError(f"cannot use {SECRET}, {reply.status_code}")
+            yield request
+
+    for name in names.split():
+        body = json.dumps({"outer": {name: SECRET}} if received else {}).encode()
+        url = serve(lambda *_, body=body: (200, {}, body))
+        assert shown in refused(world, Drivers(auth=Asking), base_uri=url), name
 
 
 class WithSecret(AuthDriver):

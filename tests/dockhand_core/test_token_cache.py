@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -12,6 +13,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from wrong_drivers import Drivers, use
 
 from dockhand_core import (
     AsyncDockhand,
@@ -57,6 +59,53 @@ def test_a_token_without_lifetime_is_not_kept() -> None:
     cache = TokenCache()
     assert run(cache.get("k", lambda: obtained("one", 0))) == "one"
     assert run(cache.get("k", lambda: obtained("two", 0))) == "two"
+
+
+def test_a_token_that_has_expired_already_is_returned_once() -> None:
+    cache = TokenCache()
+    assert run(cache.get("k", lambda: obtained("one", -60))) == "one"
+    assert run(cache.get("k", lambda: obtained("two", math.inf))) == "two"
+    assert run(cache.get("k", lambda: obtained("three", 60))) == "two"
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_obtain_may_use_the_cache_with_another_key(serve: Serve, world: str) -> None:
+    sent: list[str | None] = []
+
+    class Nested(AuthDriver):
+        logins = 0
+
+        def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+            scope = str(request.url.path)
+            token = yield from self.cached_token(scope, lambda: self.obtain(scope))
+            request.headers["Authorization"] = token
+            yield request
+
+        def obtain(self, scope: str) -> Steps:
+            session = yield from self.cached_token("session", self.log_in)
+            return f"{session}:{scope}", 60.0
+
+        def log_in(self) -> Steps:
+            self.logins += 1
+            yield from self.blocking(time.sleep, 0.01)
+            return f"session{self.logins}", 60.0
+
+    def handle(_: str, path: str, headers: Any, *__: Any) -> Any:
+        sent.append(headers.get("authorization"))
+        return 200, {}, b'{"name": "app", "tags": []}' if "tags" in path else b"{}"
+
+    def operation(client: Any) -> Any:
+        async def main() -> None:
+            await asyncio.gather(client.ping(), client.tag_page("app"))
+
+        if world == "async":
+            return main()
+        with ThreadPoolExecutor(2) as threads:
+            jobs = [threads.submit(client.ping), threads.submit(client.tag_page, "app")]
+            return [job.result(10) for job in jobs]
+
+    use(world, Drivers(auth=Nested), operation, base_uri=serve(handle))
+    assert sorted(map(str, sent)) == ["session1:/v2/", "session1:/v2/app/tags/list"]
 
 
 def test_lifetime_starts_when_the_token_is_requested() -> None:
