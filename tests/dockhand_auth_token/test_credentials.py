@@ -175,6 +175,7 @@ def test_answers_of_a_helper(tmp_path: Path, key: str) -> None:
         ("echo s3cret; exit 3", "failed with status 3"),
         ("echo s3cret", "did not answer with a Username"),
         ("echo '[1]'", "did not answer with a Username"),
+        ("printf 's3cret\\351'", "did not answer with a Username"),  # not UTF-8
         ("exec sleep 10", "within 0.2 s"),
         ("exec >&-; exec sleep 10", "did not end within 0.2 s"),
         ("sleep 10 & sleep 10", "within 0.2 s"),  # the helper's child process is killed, too
@@ -188,6 +189,8 @@ def test_failing_helpers_raise(tmp_path: Path, script: str, why: str) -> None:
             HOST, "", config=config, environ={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}, timeout=0.2
         )
     assert "s3cret" not in str(caught.value)
+    if "answer with a" in why:
+        assert caught.value.__context__ is None  # it would have the helper's output
 
 
 def running(marker: str) -> bool:

@@ -136,6 +136,8 @@ def read_file(path: Path, *, required: bool) -> Mapping[str, Any]:
     Raises:
         CredentialsInvalid: the file cannot be read, or is not a JSON object.
     """
+    is_json = True
+    document = None
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE_SIZE + 1)
@@ -149,7 +151,9 @@ def read_file(path: Path, *, required: bool) -> Mapping[str, Any]:
     except OSError as error:
         raise CredentialsInvalid(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise CredentialsInvalid(f"{path}: the file is not JSON") from None
+        is_json = False
+    if not is_json:  # not raised in the `except`, whose exception has the file's content
+        raise CredentialsInvalid(f"{path}: the file is not JSON")
     if not isinstance(document, dict):
         raise CredentialsInvalid(
             f"{path}: the file is not a JSON object of at most {_MAX_FILE_SIZE} bytes"

@@ -50,11 +50,13 @@ def ask_helper(
         if b"credentials not found" in output:
             return None
         raise CredentialsInvalid(f"{program} failed with status {status}")
-    try:
+    answer = None
+    with suppress(ValueError, RecursionError):
         answer = json.loads(output)
-        username, secret = answer["Username"], answer["Secret"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise CredentialsInvalid(f"{program} did not answer with a Username and a Secret") from None
+    # Not raised in an `except`, whose exception has the helper's output and would be the context.
+    if not isinstance(answer, dict) or not {"Username", "Secret"} <= answer.keys():
+        raise CredentialsInvalid(f"{program} did not answer with a Username and a Secret")
+    username, secret = answer["Username"], answer["Secret"]
     if not isinstance(username, str) or not isinstance(secret, str) or not secret:
         return None
     return username, secret

@@ -121,10 +121,9 @@ def _read_password() -> str:
     data = sys.stdin.buffer.read(_MAX_PASSWORD + 1)
     if len(data) > _MAX_PASSWORD:
         raise UsageError(f"the password on standard input has more than {_MAX_PASSWORD} bytes")
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        raise UsageError("the password on standard input is not UTF-8") from None
+    text = data.decode(errors="replace")
+    if text.encode() != data:  # no exception of `decode`, which would have the password
+        raise UsageError("the password on standard input is not UTF-8")
     for end in ("\r\n", "\n", "\r"):
         if text.endswith(end):
             text = text.removesuffix(end)
