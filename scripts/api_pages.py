@@ -47,6 +47,7 @@ _ELSEWHERE = (
 # Pages of the reference that describe these names already; the API page only points there.
 _DESCRIBED = {"dockhand_core.errors": "errors.md", "dockhand_core.events": "events.md"}
 _BRIEF = {"AsyncRegistryClient", "AsyncZotClient", "AsyncDistributionClient", "AsyncDockhand"}
+_NOTHING_OWN = {"NullAuth"}  # its members are those of its base class, on the same page
 _TWIN = (
     "It has the methods of `{twin}` with the same names and arguments. `await` a method that "
     "returns a value, use `async for` on one that iterates, and `async with` on one that is a "
@@ -138,4 +139,6 @@ def _directive(module: str, name: str) -> str:
             "",
             _TWIN.format(twin=name[5:]),
         ]
+    if name in _NOTHING_OWN:
+        lines += ["    options:", "      inherited_members: false"]
     return "\n".join(lines)
