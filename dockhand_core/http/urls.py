@@ -7,7 +7,7 @@ import re
 from typing import TypeAlias
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit, urlunsplit
 
-from dockhand_core.errors import ResponseInvalid
+from dockhand_core.errors import NameInvalid, ResponseInvalid
 from dockhand_core.text import printable
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "is_relative",
     "one_line",
     "origin_of",
+    "path_segment",
     "redacted_url",
     "resolve_url",
 ]
@@ -86,6 +87,24 @@ def resolve_url(base: str, target: str) -> str:
             f"{redacted_url(base)} leads to {one_line(target.partition('?')[0])!r}, not a URL"
         ) from None
     return found
+
+
+def path_segment(text: str) -> str:
+    """Quote a name as one segment of a URL's path.
+
+    Everything but letters, digits and `-._~` is encoded, `/` and `?` too. Texts that quoting does
+    not change, but that lead elsewhere, are refused: `DELETE /v1/projects/..` would be sent as
+    `DELETE /v1/`.
+
+    Raises:
+        NameInvalid: the text is empty, `.` or `..`, or cannot be written as UTF-8.
+    """
+    if text in ("", ".", ".."):
+        raise NameInvalid(f"{text!r} cannot be a part of a URL's path: give another name")
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError:
+        raise NameInvalid(f"{text!r} cannot be a part of a URL: it is not valid Unicode") from None
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection
 from typing import Any, TypeVar, Unpack
-from urllib.parse import quote
 
 from dockhand_distribution import DistributionDriver
 from pydantic import Field
@@ -24,6 +23,7 @@ from dockhand_core import (
 )
 from dockhand_core.flow import CallOptions, Flow, ListBudget, Reply, call
 from dockhand_core.http.headers import next_link
+from dockhand_core.http.urls import path_segment
 from dockhand_core.models import TagDetails, check_repository, check_tag
 from dockhand_harbor.clients import AsyncHarborClient, HarborClient
 from dockhand_harbor.errors import AccessInvalid
@@ -262,4 +262,4 @@ def _artifacts(repository: str) -> str:
     project, _, name = check_repository(repository).partition("/")
     if not name:
         raise NameInvalid(f"{repository!r} has no project: in Harbor, names are project/repository")
-    return f"/projects/{project}/repositories/{quote(quote(name, safe=''), safe='')}/artifacts"
+    return f"/projects/{project}/repositories/{path_segment(path_segment(name))}/artifacts"
