@@ -166,7 +166,53 @@ class TestGate(AuthDriverContract):
         return reply(401, X_Gate_Error="expired" if self.accepted(request) else "unknown")
 """
 
+# a driver whose key comes from a program, and is sent in another form
+COMMAND = """
+import logging
+from base64 import b64encode
+from dockhand_core import AuthDriver, DockhandError, hookimpl
+from dockhand_testing import AuthDriverContract
+
+class Command(AuthDriver):
+    def auth_flow(self, request):
+        key = {key}
+        request.headers["X-Key"] = b64encode(key.encode()).decode()
+        {before}
+        response = yield request
+        if response.status_code == 401:
+            raise DockhandError(f"refused: {{key}}")
+
+    def ask(self):
+        return "pr1nted-s3cret"
+
+class Plugin:
+    @hookimpl
+    def dockhand_auth_drivers(self):
+        return {{"command": Command}}
+
+class TestCommand(AuthDriverContract):
+    driver = "command"
+    plugin = Plugin()
+    settings = {{}}
+    other_secrets = {{"pr1nted-s3cret"}}
+
+    def accepts(self, request):
+        return request.headers["X-Key"] == b64encode(b"pr1nted-s3cret").decode()
+"""
+
+
+def command(key: str = "self.hide_secret(self.ask())", before: str = "pass") -> str:
+    return COMMAND.format(key=key, before=before)
+
+
 AUTH_DRIVERS = {
+    "hidden_key_of_a_command": Case(command()),
+    "key_of_a_command_in_an_error": Case(
+        command("self.ask()"), {"test_refused_credentials", "test_secrets_stay_out_of_logs"}
+    ),
+    "key_of_a_command_in_a_log": Case(
+        command(before="logging.info(key)"), {"test_secrets_stay_out_of_logs"}
+    ),
     "careful": Case(vault(after=CAREFUL)),
     "plain_secret": Case(
         vault(secret="str", after=CAREFUL), {"test_secret_settings_have_secret_types"}, True

@@ -56,6 +56,9 @@ class AuthDriverContract(CredentialsContract):
         renews: whether the driver gets new credentials after a refusal, such as a 401.
         caches: whether the driver keeps credentials that it got by requests of its own, and does
             not ask for them again at every request.
+        other_secrets: the secrets that the driver gets elsewhere, such as `{"s3cret"}` from a
+            program, a file or a reply. The tests know only those in the settings and those in the
+            headers of requests to the registry, and look for these in logs and errors, too.
     """
 
     @rule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -42,6 +42,7 @@ class GuardedRegistry(DriverContract):
     challenge: ClassVar[str] = 'Bearer realm="{url}/token",service="scripted"'
     renews: ClassVar[bool] = False
     caches: ClassVar[bool] = True
+    other_secrets: ClassVar[Collection[str]] = ()
 
     def accepts(self, request: ReceivedRequest) -> bool:
         """Whether the registry lets a request in; its headers are found in any case."""
@@ -103,8 +104,8 @@ class GuardedRegistry(DriverContract):
 
     @pytest.fixture
     def secrets(self, driver_class: Any, own_settings: dict[str, Any]) -> set[str]:
-        """The secrets in the settings."""
-        return secrets_in(valid_settings(driver_class, own_settings))
+        """The secrets in the settings, and the `other_secrets`."""
+        return {*secrets_in(valid_settings(driver_class, own_settings)), *self.other_secrets}
 
     @pytest.fixture
     def dockhand_config(self, connection: dict[str, Any]) -> Mapping[str, Any]:
