@@ -11,7 +11,14 @@ import pytest
 from dockhand_distribution import DistributionDriver
 from wrong_drivers import Drivers, use
 
-from dockhand_core import AuthDriver, ConnectionFailed, DockhandError, RegistryError, Timeout
+from dockhand_core import (
+    AuthDriver,
+    ConnectionFailed,
+    DockhandError,
+    RegistryError,
+    Timeout,
+    TooManyRequests,
+)
 from dockhand_core.flow import Flow, call
 
 pytestmark = [pytest.mark.usefixtures("clean")]
@@ -54,6 +61,7 @@ def attempts(url: str, world: str, error: DockhandError, method: str) -> int:
         (GateUnavailable("no gate", unsent=True, local=True), 1, 1),
         (Timeout("no gate"), 2, 1),
         (GateClosed("no gate", status=503), 1, 1),
+        (TooManyRequests("no gate", status=429, retry_after=0.0), 1, 1),
         (DockhandError("no gate"), 1, 1),
     ],
 )
