@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dockhand_core import EventInvalid
+from dockhand_core import DockhandError, EventInvalid
 from dockhand_core.events import (
     ImageScanned,
     ManifestDeleted,
@@ -20,6 +20,7 @@ from dockhand_core.events import (
     ManifestPushed,
     RegistryBaseEvent,
 )
+from dockhand_core.models import check_repository, check_tag
 
 __all__ = ["HarborEvent", "HarborParser"]
 
@@ -98,7 +99,14 @@ class HarborParser:
             common.setdefault("id", hashlib.sha256(body).hexdigest())
             common |= {"raw": raw, "action": action, "repository": _repository(data)}
             return list(_events(action, data, common))
-        except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        except (
+            DockhandError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            StopIteration,
+        ) as error:
             reason = _reason(error)
             raise EventInvalid(f"a malformed notification {action} of Harbor: {reason}") from error
 
@@ -128,7 +136,7 @@ def _envelope(raw: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]
 def _repository(data: dict[str, Any]) -> str:
     """Return the repository's name, or that of the project."""
     if "repository" in data:
-        return str(data["repository"]["repo_full_name"])
+        return check_repository(data["repository"]["repo_full_name"])
     if "retention" in data:
         return str(data["retention"]["project_name"])
     replication = data["replication"]
@@ -153,7 +161,7 @@ def _events(
             values["id"] = f"{common['id']}/{number}"
         if kind is not ManifestDeleted:
             tag = resource.get("tag")
-            values["tag"] = None if tag == resource["digest"] else tag
+            values["tag"] = None if tag in (None, "", resource["digest"]) else check_tag(tag)
         if kind is ImageScanned:
             values["summary"] = resource.get("scan_overview") or {}
         yield kind(**values)

@@ -40,7 +40,10 @@ class TestDefault(EventParserContract):
     headers: ClassVar = DEFAULT
     body = default("PUSH_ARTIFACT", data())
     kinds: ClassVar = [ManifestPushed]
-    malformed: ClassVar = [default("PUSH_ARTIFACT", {"repository": REPOSITORY})]
+    malformed: ClassVar = [
+        default("PUSH_ARTIFACT", {"repository": REPOSITORY}),
+        body.replace(b"team/deep", b"../deep"),
+    ]
 
 
 class TestCloudEvents(EventParserContract):
