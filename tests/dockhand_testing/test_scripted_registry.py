@@ -49,6 +49,16 @@ def test_faults(scripted_registry: ScriptedRegistry, fault: str) -> None:
         assert client.read_blob("library/app", LAYER) == IMAGE.blobs[LAYER]
 
 
+def test_redirected_request_gets_the_own_answer(scripted_registry: ScriptedRegistry) -> None:
+    scripted_registry.answer = lambda request: (
+        reply(200, b'{"repositories": ["own"]}') if "_catalog" in request.path else None
+    )
+    scripted_registry.then("redirect", path="_catalog")
+    with scripted_registry.client() as client:
+        assert list(client.repositories()) == ["own"]
+    assert len(scripted_registry.elsewhere.requests) == 1
+
+
 def test_wrong_digest_of_a_head(scripted_registry: ScriptedRegistry) -> None:
     scripted_registry.push(IMAGE, "library/app", "v1")
     scripted_registry.then("wrong digest", method="HEAD")

@@ -105,7 +105,7 @@ class ScriptedRegistry:
         self._script: list[_Entry] = []
         self._lock = threading.Lock()
         server.handler = self._handle
-        elsewhere.handler = lambda request: self._written(self._regular(request))
+        elsewhere.handler = self._at_elsewhere
 
     @property
     def url(self) -> str:
@@ -194,6 +194,12 @@ class ScriptedRegistry:
                 return self._refused(request)
             return self._written(self._regular(request))
         return self._fault(_fault_name(action), request)
+
+    def _at_elsewhere(self, request: ReceivedRequest) -> bytes | list[Step]:
+        own = ask(self.answer, request)
+        if own is not None:
+            return own if isinstance(own, bytes) else list(own)
+        return self._written(self._regular(request))
 
     def _fault(self, name: str, request: ReceivedRequest) -> list[Step] | bytes:
         if name == "429":
