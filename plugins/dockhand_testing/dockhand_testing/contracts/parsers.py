@@ -81,7 +81,7 @@ class EventParserContract:
     @rule(
         "A parser has the plain functions matches and parse.",
         why="they are called for each notification, before it is stored",
-        where="dockhand_event_parsers, EventParser",
+        where="the hook dockhand_event_parsers (reference/hooks), EventParser",
     )
     def test_methods(self, event_parser: Any) -> None:
         for name in ("matches", "parse"):
@@ -92,7 +92,7 @@ class EventParserContract:
     @rule(
         "matches() is true for the format's headers, in any case of their names.",
         why="proxies change the case of names",
-        where="dockhand_event_parsers: the names are case-insensitive",
+        where="the hook dockhand_event_parsers (reference/hooks): the names are case-insensitive",
     )
     def test_matches_own_headers(self, event_parser: Any) -> None:
         for change in (str, str.lower, str.upper):
@@ -103,7 +103,7 @@ class EventParserContract:
     @rule(
         "matches() is false for the headers of other formats, and fails for none.",
         why="the notifications of other registries would be lost",
-        where="dockhand_event_parsers",
+        where="the hook dockhand_event_parsers (reference/hooks)",
     )
     def test_leaves_other_headers(self, event_parser: Any) -> None:
         own = {name.lower(): value for name, value in self.headers.items()}
@@ -143,7 +143,7 @@ class EventParserContract:
     @rule(
         "A malformed body is EventInvalid, or declined by returning None.",
         why="the notification becomes a dead letter, which is kept and can be replayed",
-        where="dockhand_event_parsers",
+        where="the hook dockhand_event_parsers (reference/hooks)",
     )
     def test_malformed_bodies(self, event_parser: Any) -> None:
         half = self.body[: len(self.body) // 2]
@@ -176,7 +176,7 @@ class EventParserContract:
     @rule(
         "A parser does not block: it opens no file and no connection, and does not wait.",
         why="it runs in the event loop of the receiver, which serves all registries",
-        where="dockhand_event_parsers: neither method may block",
+        where="the hook dockhand_event_parsers (reference/hooks): neither method may block",
     )
     def test_does_not_block(self, event_parser: Any) -> None:
         self.parsed(event_parser, self.body)  # imports what it imports at first use
@@ -188,7 +188,7 @@ class EventParserContract:
     @rule(
         "The plugin provides the parser, and a manager parses the notification with it.",
         why="a parser that no hook returns is never called",
-        where="dockhand_event_parsers",
+        where="the hook dockhand_event_parsers (reference/hooks)",
     )
     def test_manager_uses_the_parser(self, event_parser: Any, dockhand: Dockhand) -> None:
         provided = [

@@ -209,7 +209,9 @@ class RegistryDriverContract(
         own = {name for name in dir(sync) if not name.startswith("_")} - set(dir(RegistryClient))
         other = {name for name in dir(asynchronous) if not name.startswith("_")}
         other -= set(dir(AsyncRegistryClient))
-        assert own == other
+        advice = "set client and async_client to classes with the same operations"
+        assert not own - other, f"async_client lacks {sorted(own - other)}: {advice}"
+        assert not other - own, f"client lacks {sorted(other - own)}: {advice}"
 
     @rule(
         "close() of the client and of the driver may be called again.",
