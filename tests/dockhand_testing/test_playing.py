@@ -45,6 +45,15 @@ def test_an_unexpected_status_is_the_error_of_the_client() -> None:
         play(driver().blob_size("library/nginx", DIGEST), [ConnectionFailed("gone")])
 
 
+def test_the_class_for_a_status_is_that_of_the_call() -> None:
+    def flow() -> Flow[Reply]:
+        return (yield from call("GET", "/api/quota", refusals={404: BlobUnknown}))
+
+    refusal = {"errors": [{"code": "UNSUPPORTED", "message": "no such path"}]}
+    with pytest.raises(BlobUnknown, match=r"GET http://registry\.test/api/quota: 404"):
+        play(flow(), [(404, refusal)])
+
+
 def test_an_image() -> None:
     image = build_image("linux/arm64/v8")
     manifest = (200, {"Content-Type": image.manifest.media_type}, image.raw)

@@ -23,6 +23,7 @@ from dockhand_core.flow import (
     Until,
 )
 from dockhand_core.http.error_replies import error_from_reply
+from dockhand_core.http.urls import resolve_url
 
 __all__ = ["Played", "play"]
 
@@ -163,7 +164,7 @@ class Player:
         status, headers, body = _parts(given)
         if isinstance(call, Request):
             return Response(status, headers=headers, content=body, request=call)
-        url = call.path if "://" in call.path else BASE + call.path.removeprefix("/v2/")
+        url = resolve_url(BASE, call.path)
         if status not in call.expect:
             raise _error(call, url, status, headers, body)
         if call.stream:
@@ -203,6 +204,7 @@ def _error(call: Call, url: str, status: int, headers: Any, body: bytes) -> Dock
         status=status,
         headers=headers,
         body=body,
+        refusals=call.refusals,
     )
 
 
