@@ -19,7 +19,14 @@ PACKAGES = {
     "dockhand_releases",
     "dockhand_served",
 }
-MODULES = ("by_driver.py", "channel.py", "depot.py", "recheck.py")
+MODULES = (
+    "by_driver.py",
+    "channel.py",
+    "depot.py",
+    "dockhand_archive.py",
+    "quotas.py",
+    "recheck.py",
+)
 
 
 @pytest.mark.timeout(600)
