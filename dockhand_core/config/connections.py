@@ -20,10 +20,7 @@ from pydantic import (
     SecretStr,
 )
 
-from dockhand_core.config.environment import (
-    Misspelt,
-    OtherOrigin,
-)
+from dockhand_core.config.environment import Misspelt, OtherOrigin
 from dockhand_core.config.validation import (
     TableFromVariable,
     did_you_mean,

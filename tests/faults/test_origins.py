@@ -82,14 +82,19 @@ def test_another_name_of_the_same_host_is_another_origin(
     assert_without_credentials(away)
 
 
-def test_a_redirect_that_returns_to_the_registry(
-    make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
-) -> None:
-    """The headers of each request depend on its own origin, not on the redirects before it."""
+def redirect_there_and_back(server: ScriptedServer, other: ScriptedServer) -> None:
+    """Let `server` redirect each request to `other`, which redirects it back."""
     other.handler = lambda request: reply(307, Location=f"{server.url}/back")
     server.handler = lambda request: (
         reply(200, DATA) if request.path == "/back" else reply(307, Location=f"{other.url}/x")
     )
+
+
+def test_a_redirect_that_returns_to_the_registry(
+    make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
+) -> None:
+    """The headers of each request depend on its own origin, not on the redirects before it."""
+    redirect_there_and_back(server, other)
     assert make_client(server.url, auth=BASIC, headers=OWN).read_blob("a/b", DIGEST) == DATA
     assert_with_credentials(*server.requests)
     assert_without_credentials(*other.requests)
@@ -185,10 +190,7 @@ def test_the_headers_of_a_call_and_a_redirect(
 def test_the_headers_of_a_call_return_with_a_redirect(
     make_client: MakeClient, server: ScriptedServer, other: ScriptedServer
 ) -> None:
-    other.handler = lambda request: reply(307, Location=f"{server.url}/back")
-    server.handler = lambda request: (
-        reply(200, DATA) if request.path == "/back" else reply(307, Location=f"{other.url}/x")
-    )
+    redirect_there_and_back(server, other)
     headers = {"X-Quayside-Token": SECRET, **BODY_HEADERS}
     make_client(server.url).run(call("GET", "api/labels", headers=headers))
     assert [one.headers["x-quayside-token"] for one in server.requests] == [SECRET, SECRET]

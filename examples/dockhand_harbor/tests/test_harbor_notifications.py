@@ -71,7 +71,7 @@ def test_both_formats_say_the_same() -> None:
 
 
 def test_digest_in_place_of_a_tag() -> None:
-    """Where there is no tag, Harbor repeats the digest."""
+    """An artifact without a tag: Harbor repeats its digest there."""
     [event] = parse(default("PULL_ARTIFACT", data(tag=DIGEST)))
     assert isinstance(event, ManifestPulled)
     assert event.tag is None
