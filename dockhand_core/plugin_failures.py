@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, TypeGuard
 from dockhand_core.http.urls import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import ValidationError
 
-__all__ = ["reason_of", "warn", "warn_once"]
+__all__ = ["exception_chain", "reason_of", "warn", "warn_once"]
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s@'\"]*@")
 
@@ -33,6 +35,24 @@ def reason_of(error: BaseException) -> str:
         text = ""
     flat = one_line(_USER_IN_URL.sub("", text))
     return f"{type(error).__name__}: {flat}" if flat else type(error).__name__
+
+
+def exception_chain(error: BaseException) -> Iterator[BaseException]:
+    """Iterate over an exception, its causes and contexts, and the members of groups, each once.
+
+    The links of an exception are read after it was given, so the caller may remove one.
+    """
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        waiting += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
 
 
 def _is_validation_error(error: BaseException) -> TypeGuard[ValidationError]:

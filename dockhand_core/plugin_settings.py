@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dockhand_core.errors import ConfigError, DockhandError, PluginError
 from dockhand_core.plugin_discovery import normal
-from dockhand_core.plugin_failures import reason_of
+from dockhand_core.plugin_failures import exception_chain, reason_of
 from dockhand_core.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -81,20 +81,13 @@ class PluginSettings(dict[str, Any]):
 
     def clean(self, error: BaseException) -> None:
         """Remove secrets from an exception of the plugin, its notes and its causes."""
-        waiting: list[BaseException | None] = [error]
-        seen: set[int] = set()
-        while waiting:
-            each = waiting.pop()
-            if each is None or id(each) in seen:
-                continue
-            seen.add(id(each))
+        for each in exception_chain(error):
             each.args = tuple(self._cleaned_value(value) for value in each.args)
             for name, value in list(vars(each).items()):  # the notes are one of them
                 vars(each)[name] = self._cleaned_value(value)
             for name in ("strerror", "filename", "filename2"):  # of `OSError`, which shows these
                 if isinstance(value := getattr(each, name, None), str):
                     setattr(each, name, self._cleaned_value(value))
-            waiting += [each.__cause__, each.__context__]
 
     def _cleaned_value(self, value: Any) -> Any:
         if isinstance(value, str):

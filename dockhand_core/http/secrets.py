@@ -38,6 +38,7 @@ from dockhand_core.http.secret_forms import (
     forms_of,
 )
 from dockhand_core.http.urls import PUBLIC_QUERY
+from dockhand_core.plugin_failures import exception_chain
 
 __all__ = ["Secrets", "secrets_of"]
 
@@ -214,19 +215,10 @@ class Secrets:
         """
         if not isinstance(error, DockhandError):
             return
-        waiting: list[BaseException | None] = [error]
-        seen: set[int] = set()
-        while waiting:
-            each = waiting.pop()
-            if each is None or id(each) in seen:
-                continue
-            seen.add(id(each))
+        for each in exception_chain(error):
             if isinstance(each, DockhandError) and each.__suppress_context__:
                 each.__context__ = None  # never shown, but it may hold a whole request
             self._clean_one(each)
-            waiting += [each.__cause__, each.__context__]
-            if isinstance(each, BaseExceptionGroup):
-                waiting += each.exceptions
 
     def _clean_one(self, error: BaseException) -> None:
         if isinstance(error, httpx.HTTPError):

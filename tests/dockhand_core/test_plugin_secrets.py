@@ -72,6 +72,15 @@ def test_exceptions_of_handlers_have_no_secrets(hook: str) -> None:
     assert cause.url == "..."  # type: ignore[attr-defined]
 
 
+def test_exceptions_in_a_group_have_no_secrets() -> None:
+    """Those of a handler that runs tasks, for example."""
+    with Dockhand({"plugins": {"notifier": TABLE}}) as dockhand:
+        dockhand.plugins.register(Notifier(), name="notifier")
+        group = ExceptionGroup("tasks", [ValueError("hunter2! was refused"), OSError(URL)])
+        dockhand.plugins.clean("notifier", group)
+    assert [str(each) for each in group.exceptions] == ["... was refused", "..."]
+
+
 class Parsing:
     """A plugin whose parser quotes its settings."""
 
