@@ -142,6 +142,9 @@ class RegistryEndpoint:
             ("User-Agent", self.user_agent),
             ("Accept-Encoding", "identity"),  # a compressed body would not match its digest
         ]
+        # Servers read the first of two, so one in `headers` replaces ours at the registry.
+        named = any(name.lower() == "user-agent" for name in self.headers)
+        self._at_home = self._always[1:] if named else self._always
 
     @property
     def registry(self) -> tuple[object, str]:
@@ -303,12 +306,10 @@ class RegistryEndpoint:
         raise ResponseInvalid(f"{where}: more than {MAX_REDIRECTS} redirects")
 
     def _request(self, call: Call, url: str, own_origin: bool) -> httpx.Request:
-        sent = call.headers if own_origin else harmless_headers(call)
-        headers = [*self._always, *sent.items()]
-        if own_origin and self.headers:
-            if any(name.lower() == "user-agent" for name in self.headers):
-                headers.remove(("User-Agent", self.user_agent))  # servers read the first of two
-            headers += self.headers.items()
+        if own_origin:
+            headers = [*self._at_home, *call.headers.items(), *self.headers.items()]
+        else:
+            headers = [*self._always, *harmless_headers(call).items()]
         timeouts = self._commit_timeouts if call.commit else self.timeouts
         extensions = {"timeout": timeouts, SCOPES: call.scopes}
         try:
